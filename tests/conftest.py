@@ -26,6 +26,7 @@ structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.p
 
 # The shared server, and the place for a server of a test's own.
 STARTING_REDIS = {"redis_server", "short_dir"}
+SIMULATIONS = Path(__file__).parent / "simulation"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,13 +52,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
 
     The folders below have set their own marks by now: pytest calls the innermost hook first. What
-    starts real processes goes first: it takes longest, and mostly waits.
+    takes longest goes first, so that no worker is alone with it at the end: what starts real
+    processes, then simulations.
     """
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         if fixtures & STARTING_REDIS or item.get_closest_marker("system"):
             item.add_marker(pytest.mark.redis)
-    items.sort(key=lambda item: item.get_closest_marker("system") is None)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("system"):
+        return 0
+    return 1 if item.path.is_relative_to(SIMULATIONS) else 2
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
-from gateway.cli import operators
+from gateway.cli import books, operators
 from gateway.cli.failures import DONE, UNUSABLE, tell
 from gateway.cli.options import Config, Json, Restored
 
@@ -40,8 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
-app.add_typer(report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(books.report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(books.ledger_app, name="ledger", rich_help_panel=ASK, no_args_is_help=True)
 app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
 app.add_typer(
     operators.provider_app, name="provider", rich_help_panel=OPERATE, no_args_is_help=True
@@ -251,66 +251,6 @@ def simulate(
 # --- ask it ---
 
 
-@report_app.command("cost")
-def report_cost(
-    config: Config = None,
-    from_day: Annotated[
-        str | None, typer.Option("--from", metavar="DAY", help="First day (UTC), as 2026-11-01.")
-    ] = None,
-    to_day: Annotated[
-        str | None, typer.Option("--to", metavar="DAY", help="Last day, which counts; else today.")
-    ] = None,
-    group_by: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B",
-            help="Of day, app, campaign, category, channel, provider, country.",
-            show_default=False,
-        ),
-    ] = "",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Only this app, campaign, ...; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="table, json or csv.")
-    ] = "table",
-    as_json: Json = False,
-) -> int:
-    """What was sent and delivered, what it cost, and what was saved.
-
-    Examples: `kaskad report cost --group-by channel`, `kaskad report cost --from 2026-11-01
-    --group-by day,campaign --format csv`, `kaskad report cost --where app=shop`
-    """
-    from gateway.cli.reports import CostQuestion, cost
-
-    question = CostQuestion(from_day, to_day, group_by, tuple(where or ()))
-    return cost(config, os.environ, question, "json" if as_json else form)
-
-
-@report_app.command("verify")
-def report_verify(
-    config: Config = None,
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Begin with the first booking, always."),
-    ] = False,
-    as_json: Json = False,
-) -> int:
-    """Add the ledger up again and compare it with the running totals; 1 when they differ.
-
-    Begins where the last comparison that agreed ended, whole days behind; what has changed there
-    since is noticed, and then all is compared.
-    """
-    from gateway.cli.reports import verify
-
-    return verify(config, os.environ, full=full, as_json=as_json)
-
-
 @app.command("copy", rich_help_panel=RUN)
 def copy_all(
     to: Annotated[
@@ -377,3 +317,5 @@ def check(config: Config = None, as_json: Json = False) -> int:
 
 
 app.command(rich_help_panel=OPERATE)(operators.status)
+app.command(rich_help_panel=ASK)(books.reconcile)
+app.command(rich_help_panel=OPERATE)(books.close)

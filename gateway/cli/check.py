@@ -131,7 +131,8 @@ def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:
             yield from _directory_faults(settings.redis.data_dir, path)
             return
         url = f"unix://{socket}"
-    findings = installation.look(url, settings.redis.shards, settings.prices.currency)
+    shards, currency = settings.redis.shards, settings.prices.currency
+    findings = installation.look(url, shards, currency, zone=settings.reports.zone)
     for finding in findings:
         passing = finding.code in installation.AWAY_CODES
         yield Remark(finding.level, path, "redis.url", finding.sentence, passing)

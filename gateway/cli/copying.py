@@ -61,7 +61,8 @@ def copy(
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    verdict = run(to, lambda client: compare_books(read_books(client, wanted)))
+    days = bootstrap.days_of(settings)
+    verdict = run(to, lambda client: compare_books(read_books(client, wanted), days))
     _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
 

@@ -30,7 +30,8 @@ def redis_for_command(settings: Settings) -> Iterator[str]:
         if not url:
             url = stack.enter_context(embedded_redis(settings, _tell)).url
         wait_until_loaded(url, _tell)
-        findings = installation.look(url, settings.redis.shards, settings.prices.currency)
+        shards, currency = settings.redis.shards, settings.prices.currency
+        findings = installation.look(url, shards, currency, zone=settings.reports.zone)
         errors = [finding for finding in findings if finding.level == "error"]
         if errors:
             raise StoreUnfitError(errors)

@@ -6,8 +6,8 @@ books that disagree are exit 1.
 
 from __future__ import annotations
 
-import datetime
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,19 +16,24 @@ import orjson
 from msgspec.structs import asdict, astuple
 
 from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.output import output
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
-from gateway.finance.report import KEYS, Report, cost_report, parse_query
+from gateway.finance.extras import archive_library
+from gateway.finance.question import KEYS, parse_query
+from gateway.finance.report import Report, cost_report
+from gateway.finance.report_workbook import write_workbook
 from gateway.finance.verify import Difference, Verdict, verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
+from gateway.settings.bootstrap import days_of
 from gateway.settings.file import load
 from gateway.store.totals import pages_of_totals
 
-FORMATS = ("table", "json", "csv")
+FORMATS = ("table", "json", "csv", "xlsx")
 DIFFERENCES_SHOWN = 20
 AMOUNTS = ("cost", "billed", BASELINE_COLUMN)
 NOT_NAMED = ("", NO_STEP)
@@ -57,36 +62,51 @@ class CostQuestion(msgspec.Struct, frozen=True):
 
 
 def cost(
-    config: Path | None, environment: Mapping[str, str], question: CostQuestion, form: str
+    config: Path | None,
+    environment: Mapping[str, str],
+    question: CostQuestion,
+    form: str,
+    out: Path | None = None,
 ) -> int:
-    """Prints the cost report."""
+    """Writes the cost report: a table to the terminal, else to a file or stdout."""
     if form not in FORMATS:
         raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
+    if form == "table" and out is not None:
+        raise UsageFault("A table goes to the terminal: for a file use --format json, csv or xlsx.")
+    if form == "xlsx":
+        archive_library("xlsxwriter")
     settings = load(config, environment, secrets_required=False)
-    query = parse_query(question.parameters(), datetime.datetime.now(datetime.UTC).date())
+    days = days_of(settings)
+    query = parse_query(question.parameters(), days.of(time.time_ns() // 1_000_000))
     shards, currency = settings.redis.shards, settings.prices.currency
 
     async def ask(redis: RedisClient) -> Report:
         pages = pages_of_totals(redis, shards, query.from_day, query.to_day)
-        return await cost_report(pages, query, currency, settings.prices.baseline)
+        baseline = settings.prices.baseline
+        return await cost_report(pages, query, currency, baseline, zone=days.zone)
 
     with redis_for_command(settings) as url:
         report = run(url, ask)
-    _print_report(report, form)
+    if form == "table":
+        _print_table(report)
+        return DONE
+    with output(out, binary=form == "xlsx") as file:
+        if form == "xlsx":
+            write_workbook(report, file)
+        elif form == "csv":
+            file.write(formats.to_csv(report))
+        else:
+            file.write(formats.to_json(report) + b"\n")
     return DONE
 
 
-def _print_report(report: Report, form: str) -> None:
-    if form == "table":
-        from rich.console import Console
+def _print_table(report: Report) -> None:
+    from rich.console import Console
 
-        from gateway.finance.table import render_table
+    from gateway.finance.table import render_table
 
-        console = Console()
-        console.print(render_table(report, console.width))
-        return
-    octets = formats.to_json(report) + b"\n" if form == "json" else formats.to_csv(report)
-    sys.stdout.buffer.write(octets)
+    console = Console()
+    console.print(render_table(report, console.width))
 
 
 def verify(
@@ -94,8 +114,9 @@ def verify(
 ) -> int:
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
+    shards, days = settings.redis.shards, days_of(settings)
     with redis_for_command(settings) as url:
-        verdict = run(url, lambda redis: verify_ledger(redis, settings.redis.shards, full=full))
+        verdict = run(url, lambda redis: verify_ledger(redis, shards, full=full, days=days))
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:

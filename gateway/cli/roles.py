@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -195,10 +196,15 @@ def prepare_redis(settings: Settings, url: str, *, restored: bool) -> list[str]:
     warnings of settings and Redis. Raises StoreUnfitError, RedisUnavailable."""
     wait_until_loaded(url, tell_loading)
     restored_ms = time.time_ns() // 1_000_000 if restored else 0
-    shards, currency = settings.redis.shards, settings.prices.currency
-    found = once_redis_answers(
-        lambda: installation.prepare(url, shards, currency, restored_ms=restored_ms)
+    prepare = partial(
+        installation.prepare,
+        url,
+        settings.redis.shards,
+        settings.prices.currency,
+        zone=settings.reports.zone,
+        restored_ms=restored_ms,
     )
+    found = once_redis_answers(prepare)
     return [*settings.warnings, *(finding.sentence for finding in found)]
 
 

@@ -77,12 +77,12 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     await servers.sample()
     names = await snapshots.processes(redis, now_ms)
     found = await snapshots.of(redis, names)
-    shared = await fleet_of(redis, found)
+    shared = await fleet_of(redis, policy, found)
     shown = [server_shown(server) for server in servers.servers]
     budgets = await views_of(store, policy.budgets, now_ms)
     versions = telemetry.versions(telemetry.figures(found))
     return Found(
-        view_of(policy, shared, backlog.states, shown, budgets),
+        view_of(policy, shared, backlog.states, shown, budgets, now_ms),
         shared,
         {name: versions.get(name, UNKNOWN) for name in sorted(names)},
     )
@@ -130,6 +130,9 @@ def remarks(found: Found) -> Iterator[str]:
         yield "No dispatcher runs: nothing is sent."
     if len(set(found.processes.values())) > 1:
         yield "Processes of several versions run: end the upgrade."
+    if (drain := found.view.drain) is not msgspec.UNSET:
+        rest = "the lanes are empty" if drain.empty else f"{drain.waiting} messages wait in lanes"
+        yield f"New messages are refused since {drain.since} by {drain.by}: {rest}."
     for name, figures in sorted(found.shared.figures.items()):
         if figures.differ:
             rates = ", ".join(f"{rate}/s at {who}" for who, rate in sorted(figures.rates.items()))
@@ -138,3 +141,5 @@ def remarks(found: Found) -> Iterator[str]:
         if (pause := provider.paused) is not None:
             by = f" by {pause.by}" if pause.by else ""
             yield f"{name} is paused{by} since {pause.since} ({pause.kind}): {pause.detail or '-'}"
+        if (rate := provider.temporary_rate) is not msgspec.UNSET:
+            yield f"{name} has {rate.rate}/s until {rate.until} by {rate.by}."

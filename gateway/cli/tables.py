@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.ingress.http.asgi import rfc3339
+from gateway.core.views.words import rfc3339
 
 _GAP = "  "
 

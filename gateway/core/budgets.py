@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.core.days import DAY_MS, Days
 from gateway.core.records.entries import Post
 from gateway.core.records.message import Message, Step, StepStatus
 from providers.contract import Category
@@ -30,7 +32,6 @@ Then = Literal["hold", "refuse"]
 
 COST = "cost"  # the measure that is used up
 WINDOW_PARTS = 100  # what is used is counted for at most so much of the window too long
-DAY_MS = 86_400_000
 # How long what was used under a name is remembered that no budget has: it may come back.
 GONE_MS = 62 * DAY_MS
 
@@ -52,8 +53,8 @@ class Spender(Protocol):
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """`limit` in 1e-6 units; `window_ms` 0: a calendar month, in UTC. A filter that is None counts
-    everything; `channel` counts the steps of one."""
+    """`limit` in 1e-6 units; `window_ms` 0: a calendar month of the zone. A filter that is None
+    counts everything; `channel` counts the steps of one."""
 
     name: str
     limit: int
@@ -66,6 +67,7 @@ class Budget(msgspec.Struct, frozen=True):
     category: Category | None = None
     country: str | None = None
     channel: str | None = None
+    zone: str = "UTC"
 
     def counts(self, about: Spender) -> bool:
         return (
@@ -82,7 +84,7 @@ class Budget(msgspec.Struct, frozen=True):
         """What was used in a part of the window counts that ends after this moment."""
         if self.window_ms:
             return now_ms - self.window_ms
-        return _month_ms(now_ms, 0)
+        return _month_ms(now_ms, 0, self.zone)
 
     def kept_since_ms(self, now_ms: int) -> int:
         """What ended before is forgotten: a window longer than it counts, and a day for clocks that
@@ -95,7 +97,7 @@ class Budget(msgspec.Struct, frozen=True):
         if self.window_ms:
             part_ms = max(self.window_ms // WINDOW_PARTS, 1)
             return (now_ms // part_ms + 1) * part_ms
-        return _month_ms(now_ms, 1)
+        return _month_ms(now_ms, 1, self.zone)
 
     def highest(self, used: int) -> int:
         """The highest of the warnings that so much reaches; 0: none."""
@@ -106,11 +108,15 @@ def named(budgets: Iterable[Budget], name: str) -> Budget | None:
     return next((budget for budget in budgets if budget.name == name), None)
 
 
-def _month_ms(now_ms: int, later: int) -> int:
-    """When a month begins: the one of a moment, or a later one."""
-    moment = datetime.datetime.fromtimestamp(now_ms // 1000, datetime.UTC)
-    year, month = divmod(moment.year * 12 + moment.month - 1 + later, 12)
-    return int(datetime.datetime(year, month + 1, 1, tzinfo=datetime.UTC).timestamp()) * 1000
+def _month_ms(now_ms: int, later: int, zone: str) -> int:
+    """When a month of the zone begins: the one of a moment, or a later one."""
+    days = _days(zone)
+    today = days.of(now_ms)
+    year, month = divmod(today.year * 12 + today.month - 1 + later, 12)
+    return days.begins_ms(datetime.date(year, month + 1, 1))
+
+
+_days = lru_cache(maxsize=4)(Days)
 
 
 class Move(NamedTuple):

@@ -40,6 +40,10 @@ MEASURES = (
     "undelivered_messages",
     "seen",
     "clicked",
+    "bot_clicks",
+    "conversions",
+    "assisted",
+    "revenue",
 )
 # A post of these alone needs no message: it is added up with others of its batch.
 COUNTS = frozenset(
@@ -52,6 +56,9 @@ COUNTS = frozenset(
         "undelivered_messages",
         "seen",
         "clicked",
+        "bot_clicks",
+        "conversions",
+        "assisted",
     )
 )
 

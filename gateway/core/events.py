@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.records.entries import NO_STEP
 from gateway.core.records.words import ReactionName
 from providers.contract import Fault, Receipt
 
@@ -106,6 +107,19 @@ class Reacted(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+class Converted(msgspec.Struct, frozen=True):
+    """The person did what the message was for: no further step starts. `mark` tells the conversion
+    from others. `step` has it, NO_STEP: another message does, or none; `assisted` had their
+    part."""
+
+    mark: int
+    at_ms: int
+    value: int = 0
+    counts: bool = True  # False: it corrects one that did
+    step: int = NO_STEP
+    assisted: tuple[int, ...] = ()
+
+
 class ProviderGone(msgspec.Struct, frozen=True):
     """Nobody sends for this provider any more: it was removed from the configuration, or it is
     retired. What waits in its lanes goes to another, or does not wait longer."""
@@ -143,5 +157,26 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str = "cancelled"
 
 
-SeldomEvent = NotKnown | Reacted | ProviderGone | TimerDue | Released | ZoneKnown | Cancelled
+class Invoiced(msgspec.Struct, frozen=True):
+    """An invoice that was accepted charges so much (1e-6 units) for one provider's attempt at a
+    step, the how-manieth of the step's from 0."""
+
+    step: int
+    attempt: int
+    provider: str
+    amount: int
+    invoice: str
+
+
+SeldomEvent = (
+    NotKnown
+    | Reacted
+    | Converted
+    | ProviderGone
+    | TimerDue
+    | Released
+    | ZoneKnown
+    | Cancelled
+    | Invoiced
+)
 Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

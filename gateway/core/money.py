@@ -15,9 +15,9 @@ AMOUNT_MAX = (
     10**15 - 1
 )  # a thousand million units; a sum of 9,000 of them still fits 64 bits signed
 
-_PLACES = 6
+PLACES = 6
 _PLACES_SHOWN_MIN = 4
-_AMOUNT_MAX = Decimal(AMOUNT_MAX).scaleb(-_PLACES)
+_AMOUNT_MAX = Decimal(AMOUNT_MAX).scaleb(-PLACES)
 _QUANTUM = Decimal("0.000001")
 _amount = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?").fullmatch
 
@@ -37,7 +37,7 @@ def parse_amount(text: str) -> int:
             f"{text[:40]!r} is not an amount: write it with at most six decimals, such as 0.0120."
         )
     whole, fraction = match.groups("")
-    return int(whole) * MICROS + int(fraction.ljust(_PLACES, "0"))
+    return int(whole) * MICROS + int(fraction.ljust(PLACES, "0"))
 
 
 def from_decimal(amount: Decimal) -> int:
@@ -47,7 +47,17 @@ def from_decimal(amount: Decimal) -> int:
     """
     if not amount.is_finite() or amount < 0 or amount > _AMOUNT_MAX:
         raise AmountError(f"{amount} is not an amount between 0 and {AMOUNT_MAX // MICROS}.")
-    return int(amount.quantize(_QUANTUM, ROUND_HALF_EVEN).scaleb(_PLACES))
+    return int(amount.quantize(_QUANTUM, ROUND_HALF_EVEN).scaleb(PLACES))
+
+
+def signed(amount: Decimal) -> int:
+    """A caller's amount in micros, exactly; less than 0 takes back. Raises AmountError."""
+    micros = amount.scaleb(PLACES) if amount.is_finite() else amount
+    if not amount.is_finite() or abs(amount) > _AMOUNT_MAX or micros != micros.to_integral_value():
+        raise AmountError(
+            f"This is no amount of {AMOUNT_MAX // MICROS} at most with at most six decimals."
+        )
+    return int(micros)
 
 
 def format_amount(micros: int) -> str:

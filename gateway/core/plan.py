@@ -20,6 +20,7 @@ import msgspec
 from gateway.core import persons, reach
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
+from gateway.core.days import DAY_MS, day_of
 from gateway.core.holding import PACE, held_of, paced, starts_ms
 from gateway.core.ids import lot_of
 from gateway.core.opt_outs import NONE, OptOuts, refuses
@@ -33,7 +34,7 @@ from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.shares import first_of
-from gateway.core.timing import DAY_MS, day_of, usual_grace_ms
+from gateway.core.timing import usual_grace_ms
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full

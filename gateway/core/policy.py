@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from gateway.core.budgets import Budget
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
+from gateway.core.conversions import ConversionRule
+from gateway.core.days import UTC_DAYS, Days
 from gateway.core.prices import Price
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
@@ -166,12 +168,14 @@ class Policy(msgspec.Struct, frozen=True):
     currency: str
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
+    days: Days = UTC_DAYS  # on which bookings count
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
     stop_words: frozenset[str] = SHIPPED  # as `stop_words.words_of` gives them
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
+    conversions: ConversionRule = ConversionRule()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted

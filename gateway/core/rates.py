@@ -65,6 +65,11 @@ def counts_as(kind: ReactionName, metric: Metric, *, first: bool = True) -> bool
     return kind == metric or (metric == "any" and first)
 
 
+def counts_conversions(policy: Policy) -> bool:
+    """Whether conversions are what rates count, and anybody asks them."""
+    return policy.counts and policy.reach.metric == "converted"
+
+
 class Rate(msgspec.Struct, frozen=True):
     """A person's rate on a channel, and what it is made of; `prior` and `rate` in millionths."""
 

@@ -3,7 +3,8 @@ bill. Pure; it changes nothing, the cascade applies what is returned.
 
 The app is billed once a leg, at its first delivery, at the price fixed at acceptance; the baseline
 is compared once a message. The provider's charge is booked once an attempt, when that provider
-charges, and from then on only corrected by what a receipt says it was. So that the order of
+charges, and from then on only corrected by what a receipt says it was, or at last by an accepted
+invoice. So that the order of
 receipts does not matter, of several prices the highest stands, and a failure that costs nothing
 takes the charge back for as long as nothing arrived. CONTRACT.md section 7.
 """
@@ -11,13 +12,14 @@ takes the charge back for as long as nothing arrived. CONTRACT.md section 7.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_COLUMN, CHANNELS
 from gateway.core.effects import COUNTS, NOT_COMPARED, IgnoredPrice, WhyIgnored, group_of
 from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
 from gateway.core.records.attempt import Attempt
-from gateway.core.records.entries import Post
+from gateway.core.records.entries import Group, Post
 from gateway.core.records.message import Message, Step
 from gateway.core.records.words import ReactionName
 from providers.contract import Receipt
@@ -25,6 +27,8 @@ from providers.contract import Receipt
 # A receipt's price beyond so many list prices, or beyond so many times what the app pays where the
 # list says that it costs nothing, is taken for a mistake.
 TIMES_LIST_MAX = 10
+
+NO_MESSAGE = ""  # of a booking in money, which is not added up with others of its batch
 
 _ARRIVAL = ("delivered", "seen")
 _FAILURE = ("undelivered", "expired", "rejected")
@@ -77,7 +81,7 @@ class Work(msgspec.Struct, frozen=True, gc=False):
 
 def sent(work: Work) -> Booking:
     """The provider has the step."""
-    if work.policy.provider(work.provider).charged_on != "sent":
+    if work.policy.provider(work.provider).charged_on != "sent" or work.attempt.invoiced:
         return Booking(_post(work, {"sent": 1}))
     charged = work.list_price
     return Booking(_post(work, {"sent": 1} | _cost(work, charged), charged), charged)
@@ -86,6 +90,17 @@ def sent(work: Work) -> Booking:
 def reacted(work: Work, kind: ReactionName) -> Post:
     """The person reacted to the step, whoever of its providers had it."""
     return _post(work, {kind: 1})
+
+
+def converted(work: Work, value: int, *, counts: bool) -> Post:
+    """The step has a conversion of that value; it does not count where it corrects another."""
+    measures = {"conversions": 1} if counts else {}
+    return _post(work, measures | {"revenue": value} if value else measures)
+
+
+def assisted(work: Work) -> Post:
+    """The step had its part in a conversion that another channel has."""
+    return _post(work, {"assisted": 1})
 
 
 def undelivered(work: Work, times: int = 1) -> Booking:
@@ -126,9 +141,10 @@ def corrected(work: Work, named: Named) -> Booking | None:
     """The difference that a receipt makes to a charge that is booked already; None when nothing
     changes.
 
-    What is not charged yet stays so: its provider charges for deliveries, and there is none."""
+    What is not charged yet stays so: its provider charges for deliveries, and there is none. Nor
+    does a receipt change what an accepted invoice says."""
     attempt = work.attempt
-    if attempt.charged is None:
+    if attempt.charged is None or attempt.invoiced:
         return None
     # What the charge is, or would be if it had not been taken back.
     standing = attempt.charged if attempt.waived is None else attempt.waived
@@ -144,12 +160,24 @@ def corrected(work: Work, named: Named) -> Booking | None:
     difference = charged - attempt.charged
     if difference == 0:
         return Booking(None, charged, priced, waived)
-    measures = _cost(work, difference)
-    compared = work.message.baseline_cost is not None
-    is_baseline = compared and work.step.channel == work.policy.baseline
-    if is_baseline and work.message.delivered_step == work.index and work.arrival == 1:
-        measures[BASELINE_COLUMN] = difference
-    return Booking(_post(work, measures, charged), charged, priced, waived)
+    return Booking(_post(work, _correction(work, difference), charged), charged, priced, waived)
+
+
+def invoiced(work: Work, amount: int, invoice: str) -> Booking | None:
+    """What an accepted invoice makes of the charge; None where it is that already."""
+    difference = amount - (work.attempt.charged or 0)
+    if difference == 0:
+        return None
+    post = _post(work, _correction(work, difference), amount)
+    return Booking(replace(post, invoice=invoice), amount, priced=True)
+
+
+def uninvoiced(provider: str, channel: str, amount: int, invoice: str) -> Post:
+    """What an accepted invoice asks for beyond every charge of ours: for lines that are nothing of
+    ours, and for what rounding leaves."""
+    group = Group(channel=channel, provider=provider)
+    measures = {"cost": amount, NOT_COMPARED: amount}
+    return Post(group, measures, message=NO_MESSAGE, invoice=invoice)
 
 
 def price_in(work: Work, receipt: Receipt) -> Named:
@@ -184,6 +212,16 @@ def _ignored(work: Work, receipt: Receipt, why: WhyIgnored) -> Named:
     return Named(ignored=ignored)
 
 
+def _correction(work: Work, difference: int) -> dict[str, int]:
+    """A cost that changes; where the step is what the baseline is compared with, that too."""
+    measures = _cost(work, difference)
+    compared = work.message.baseline_cost is not None
+    is_baseline = compared and work.step.channel == work.policy.baseline
+    if is_baseline and work.message.delivered_step == work.index and work.arrival == 1:
+        measures[BASELINE_COLUMN] = difference
+    return measures
+
+
 def _cost(work: Work, amount: int) -> dict[str, int]:
     """A cost, and apart once more where it is of a message that no baseline is compared with."""
     if work.message.baseline_cost is None:
@@ -192,13 +230,19 @@ def _cost(work: Work, amount: int) -> dict[str, int]:
 
 
 def _post(work: Work, measures: dict[str, int], charged: int | None = None) -> Post:
-    """`charged` where the booking sets the charge: both prices are kept then."""
+    """`charged` where the booking sets the charge: both prices are kept then, and the parts that
+    are charged for where nothing else says them."""
     message = work.message
     carries_money = not COUNTS.issuperset(measures)
+    note = None
+    if charged is not None:
+        note = {"list": work.list_price, "charged": charged}
+        if "sent" in measures and CHANNELS[work.step.channel].price_unit == "part":
+            note["parts"] = work.step.parts
     return Post(
         group=group_of(message, work.index, work.provider),
         measures=measures,
         message=message.id if carries_money else None,
         step=work.index if carries_money else -1,
-        note=None if charged is None else {"list": work.list_price, "charged": charged},
+        note=note,
     )

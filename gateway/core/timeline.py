@@ -23,7 +23,7 @@ from gateway.core.records.message import (
 
 # Why a step is skipped at acceptance, where it does not say when.
 _AT_ACCEPTANCE = frozenset(("no_address", "no_content", "importance"))
-_AT_THE_END = frozenset(("ttl", "cancelled", "erased"))
+_AT_THE_END = frozenset(("ttl", "cancelled", "erased", "converted"))
 _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 
@@ -77,6 +77,8 @@ def _of_step(message: Message, index: int, step: Step) -> Iterator[Happening]:
         yield happened(step.seen_ms, "seen")
     if step.clicked_ms:
         yield happened(step.clicked_ms, "clicked")
+    if step.converted_ms:
+        yield happened(step.converted_ms, "converted")
 
 
 def _has_own_start(message: Message, step: Step) -> bool:

@@ -8,10 +8,10 @@ stopped: a campaign longer than the wait, at its provider's rate, must not end o
 
 from __future__ import annotations
 
-import datetime
-import functools
 import zlib
 
+from gateway.core.days import DAY_MS as DAY_MS
+from gateway.core.days import day_of as day_of
 from gateway.core.policy import (
     AWAY_LOOK_MAX_MS,
     AWAY_LOOK_MIN_MS,
@@ -25,8 +25,6 @@ from gateway.core.policy import (
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import Message, Step, StepStatus
 
-DAY_MS = 86_400_000
-EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 GRACE_MAX_MS = 10_000
 DOUBLINGS_MAX = 16  # of a delay; beyond it every limit is reached
 
@@ -172,13 +170,3 @@ def look_up_due_ms(
 
 def _spread(message: Message, delay_ms: int) -> int:
     return delay_ms + delay_ms * (zlib.crc32(message.id.encode()) % 200) // 1000
-
-
-def day_of(now_ms: int) -> datetime.date:
-    """The UTC day by which a moment is priced and booked."""
-    return _day(now_ms // DAY_MS)
-
-
-@functools.lru_cache(maxsize=4)
-def _day(days: int) -> datetime.date:
-    return datetime.date.fromordinal(EPOCH_ORDINAL + days)

@@ -31,11 +31,13 @@ from gateway.demo.link_counter import LinkCounter
 from gateway.demo.looking import looks
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
-from gateway.finance.report import Query, build
+from gateway.finance.question import Query
+from gateway.finance.report import build
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import file as settings_file
+from gateway.settings.bootstrap import days_of
 from gateway.store.ledger import read_books
 from gateway.store.totals import TotalRow, pages_of_totals
 from gateway.telemetry import configure_logs
@@ -181,7 +183,7 @@ def _booked(
     async def ask(redis: RedisClient) -> tuple[list[TotalRow], Verdict]:
         pages = pages_of_totals(redis, shards, from_day, to_day)
         rows = [row async for page in pages for row in page]
-        return rows, await compare_books(read_books(redis, shards))
+        return rows, await compare_books(read_books(redis, shards), days_of(place.settings))
 
     return run(place.redis_url, ask)
 

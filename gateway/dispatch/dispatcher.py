@@ -36,6 +36,7 @@ from gateway.dispatch.jobs import (
 from gateway.dispatch.jobs.look_ups import LookUps
 from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
+from gateway.dispatch.rates import Rates
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.redis.client import LIMITS_DEFAULT, Limits
@@ -173,15 +174,14 @@ async def _hear_hang_ups(
             hangup.hold()
 
 
-async def _take_changes_over(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
+async def _take_changes_over(deps: DispatchDeps, rates: Rates) -> None:
     assert deps.changes is not None
     async for configuration in deps.changes:
         deps.store.policy = configuration.policy
         for name, provider in deps.providers.items():
             bootstrap.reconfigure_provider(configuration.settings, name, provider)
-        for worker in working:
-            rate = configuration.settings.providers[worker.name].rate_per_s
-            worker.limiter.set_rate(int(rate))
+        tables = configuration.settings.providers
+        rates.configure({name: int(table.rate_per_s) for name, table in tables.items()})
         _log.info("configuration_taken_over")
 
 
@@ -199,8 +199,8 @@ async def dispatch(
     async def run_script(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
         return await scripts[name].call(deps.redis, keys, args)
 
-    heartbeat, pauses = deps.heartbeat(), Pauses(deps)
-    if not await _reach_redis(deps, heartbeat, pauses):
+    heartbeat, pauses, rates = deps.heartbeat(), Pauses(deps), Rates(deps)
+    if not await _reach_redis(deps, heartbeat, pauses, rates):
         task_status.started()
         return
     look_ups = {
@@ -213,7 +213,11 @@ async def dispatch(
         for name, provider in deps.providers.items()
         if not deps.store.policy.provider(name).retired
     ]
+    rates.bind({worker.name: worker.limiter for worker in working})
     async with trio.open_nursery() as background:
+        background.start_soon(rates.run)
+        if deps.changes is not None:
+            background.start_soon(_take_changes_over, deps, rates)
         _start_background(background, deps, working, look_ups, heartbeat, pauses, run_script)
         task_status.started()
         _log.info("dispatching", consumer=deps.consumer, providers=list(deps.providers))
@@ -243,8 +247,6 @@ def _start_background(
     nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
     nursery.start_soon(feeder.look, deps)
-    if deps.changes is not None:
-        nursery.start_soon(_take_changes_over, deps, working)
     held = {worker.name: worker.capacity.hold_places for worker in working}
     for name, provider in deps.providers.items():
         nursery.start_soon(receipts.run, deps, provider, held.get(name))
@@ -279,8 +281,10 @@ async def _work(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> bool:
     return not nursery.cancel_scope.cancelled_caught
 
 
-async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses) -> bool:
-    """Proves life and learns of pauses; False when told to stop before Redis answered."""
+async def _reach_redis(
+    deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses, rates: Rates
+) -> bool:
+    """Proves life and learns of pauses and rates; False when told to stop before Redis answered."""
     retry = deps.redis_retry("start")
     async with trio.open_nursery() as nursery:
 
@@ -293,6 +297,7 @@ async def _reach_redis(deps: DispatchDeps, heartbeat: Heartbeat, pauses: Pauses)
         former = deps.store.policy.former
         await retry.until_done(lambda: stored_pauses.rename(deps.redis, former))
         await retry.until_done(pauses.refresh)
+        await retry.until_done(rates.refresh)
         await retry.until_done(deps.store.look_at_campaigns)
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()

@@ -28,13 +28,14 @@ _DROPPED_INSIDE = "\ufeff\u200b\u2060\u00ad"
 
 
 def to_json(report: Report) -> bytes:
-    """`{"from", "to", "group_by", "rows", "total"}`, as CONTRACT.md section 7 fixed it."""
+    """`{"from", "to", "group_by", "zone", "rows", "total"}`, as CONTRACT.md section 7 fixed it."""
     query = report.query
     return orjson.dumps(
         {
             "from": query.from_day,
             "to": query.to_day,
             "group_by": query.group_by,
+            "zone": report.zone,
             "rows": report.rows(),
             "total": report.total_row(),
         }
@@ -98,10 +99,11 @@ def _decimals(cell: Cell) -> int:
 
 
 def _name(key: str, cell: Cell) -> Cell:
-    return NO_CAMPAIGN if key == "campaign" and cell is None else _harmless(cell)
+    return NO_CAMPAIGN if key == "campaign" and cell is None else harmless(cell)
 
 
-def _harmless(cell: Cell) -> Cell:
+def harmless(cell: Cell) -> Cell:
+    """A cell that no spreadsheet runs."""
     if not isinstance(cell, str):
         return cell
     shown = cell

@@ -21,6 +21,10 @@ _TOTAL = "Total"
 
 # What goes first where there is no room for all: it follows from the others, or counts rare things.
 _DISPENSABLE = (
+    "assisted",
+    "revenue_per_delivered",
+    "revenue",
+    "conversions",
     "bot_clicks",
     "cost_per_click",
     "clicked",
@@ -56,6 +60,10 @@ _HEADERS = {
     "clicked": "Clicked",
     "bot_clicks": "Bot\nclicks",
     "cost_per_click": "Cost per\nclick",
+    "conversions": "Conver-\nsions",
+    "assisted": "As-\nsisted",
+    "revenue": "Revenue",
+    "revenue_per_delivered": "Revenue per\ndelivered",
 }
 
 
@@ -77,7 +85,7 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
     shown = [column for column in numbers if column not in left_out]
     fits = _room({**names, **{column: numbers[column] for column in shown}}) <= width
     table = Table(
-        title=f"Cost, {query.from_day} to {query.to_day} (UTC), in {report.currency}",
+        title=f"Cost, {query.from_day} to {query.to_day} ({report.zone}), in {report.currency}",
         title_justify="left",
         title_style="bold",
         caption=_caption(report, left_out),

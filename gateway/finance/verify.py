@@ -17,9 +17,9 @@ from contextlib import aclosing
 
 import msgspec
 
+from gateway.core.days import UTC_DAYS, Days
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
-from gateway.core.timing import day_of
 from gateway.redis.client import RedisClient
 from gateway.store.checkpoints import (
     Checkpoint,
@@ -59,19 +59,21 @@ class Verdict(msgspec.Struct, frozen=True):
         return not self.differences
 
 
-async def verify_ledger(redis: RedisClient, shards: int, *, full: bool) -> Verdict:
+async def verify_ledger(
+    redis: RedisClient, shards: int, *, full: bool, days: Days = UTC_DAYS
+) -> Verdict:
     """Compares from the last checkpoints on, or all with `full`, and leaves new ones when all is
     well. Where something is not, or has changed behind a checkpoint, all is compared."""
     since = {} if full else await read_checkpoints(redis, shards)
-    verdict = await compare_books(read_books(redis, shards, since))
+    verdict = await compare_books(read_books(redis, shards, since), days)
     if since and (verdict.changed or not verdict.agrees):
-        verdict = await compare_books(read_books(redis, shards))
+        verdict = await compare_books(read_books(redis, shards), days)
     if verdict.agrees:
         await keep_checkpoints(redis, verdict.checkpoints)
     return verdict
 
 
-async def compare_books(books: AsyncGenerator[ShardBooks, None]) -> Verdict:
+async def compare_books(books: AsyncGenerator[ShardBooks, None], days: Days = UTC_DAYS) -> Verdict:
     """Compares every shard's ledger with its totals, from the checkpoint to the reading."""
     entries = posts = 0
     differences: list[Difference] = []
@@ -79,7 +81,7 @@ async def compare_books(books: AsyncGenerator[ShardBooks, None]) -> Verdict:
     changed = False
     async with aclosing(books):
         async for shard in books:
-            verdict = await _compare_shard(shard)
+            verdict = await _compare_shard(shard, days)
             entries += verdict.entries
             posts += verdict.posts
             differences += verdict.differences
@@ -96,13 +98,13 @@ class _Seen(msgspec.Struct, frozen=True):
     last: EntryId
 
 
-async def _compare_shard(books: ShardBooks) -> Verdict:
+async def _compare_shard(books: ShardBooks, days: Days) -> Verdict:
     entries = posts = 0
     ledger: Sums = {}
     seen: dict[datetime.date, _Seen] = {}
     latest = books.since.until
     async for id_, entry in books.entries:
-        day = day_of(entry.at_ms)
+        day = days.of(entry.at_ms)
         seen[day] = _Seen(seen[day].before if day in seen else latest, id_)
         latest = id_
         # A day without totals counts as far as it was booked before the days were listed.

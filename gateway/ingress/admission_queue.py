@@ -29,6 +29,7 @@ from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.sayings import WordsUnread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher, Done
+from gateway.ingress.draining import Draining
 from gateway.ingress.http.problems import Problem, invalid, problem
 from gateway.ingress.known_users import KnownUsers
 from gateway.ingress.metrics import Metrics
@@ -58,6 +59,7 @@ class AdmissionQueue:
         store: Store,
         backlog: Backlog,
         servers: ServerWatch,
+        draining: Draining,
         quotas: Quotas,
         metrics: Metrics,
         now_ms: Callable[[], int],
@@ -65,6 +67,7 @@ class AdmissionQueue:
         self.store = store
         self.backlog = backlog
         self.servers = servers
+        self.draining = draining
         self.quotas = quotas
         self.metrics = metrics
         self._now_ms = now_ms
@@ -151,6 +154,12 @@ class AdmissionQueue:
             return None
         self.metrics.refused.labels("backlog").inc()
         return problem("backlog", sentence)
+
+    def closed(self) -> Problem | None:
+        """Why no message at all may come in now."""
+        if self.draining.refusal is not None:
+            self.metrics.refused.labels("draining").inc()
+        return self.draining.refusal
 
     def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
         """Hands a message to its shard's batch. Raises Busy."""

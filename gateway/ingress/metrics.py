@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from gateway import telemetry
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.backlog import Backlog
+from gateway.ingress.draining import Draining
 from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.store.store import Store
 from gateway.timings import Timings
@@ -160,13 +161,14 @@ class Metrics:
         store: Store,
         backlog: Backlog,
         servers: ServerWatch,
+        draining: Draining,
         waiting: Callable[[], int],
         streams: Callable[[], int],
     ) -> None:
         """Adds the metrics that others keep and that are read when asked for."""
         self.registries.own.register(_KeptByOthers(store, waiting, streams, self.durations))
         self.registries.own.register(store.outcomes)
-        self.registries.shared.register(_Shared(backlog, servers))
+        self.registries.shared.register(_Shared(backlog, servers, draining))
 
 
 def _add(series: Series, counter: Counter, labels: tuple[str, ...], count: int) -> None:
@@ -214,9 +216,10 @@ class _KeptByOthers(Collector):
 class _Shared(Collector):
     """What is in Redis, whichever worker looks."""
 
-    def __init__(self, backlog: Backlog, servers: ServerWatch) -> None:
+    def __init__(self, backlog: Backlog, servers: ServerWatch, draining: Draining) -> None:
         self._backlog = backlog
         self._servers = servers
+        self._draining = draining
 
     def collect(self) -> Iterator[Metric]:
         labels = ["provider", "category"]
@@ -229,6 +232,8 @@ class _Shared(Collector):
             age.add_metric(lane, state.age_ms / 1000)
         yield length
         yield age
+        draining = int(self._draining.drain is not None)
+        yield _gauge("kaskad_draining", "1 while new messages are refused.", draining)
         yield _gauge("kaskad_quarantined", "Things set aside.", self._backlog.quarantined)
         yield from _servers(self._servers.servers)
 

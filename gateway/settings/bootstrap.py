@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 from gateway.core.addresses import mailbox_of
 from gateway.core.budgets import Budget
+from gateway.core.conversions import ConversionRule
+from gateway.core.days import Days
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
@@ -56,6 +58,11 @@ def callback_addresses(settings: Settings) -> dict[str, str]:
     }
 
 
+def days_of(settings: Settings) -> Days:
+    """The days on which bookings count."""
+    return Days(settings.reports.zone)
+
+
 def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     """The business rules' parameters. `prices` is a price list, or its `quote` alone."""
     caps = caps_of(settings)
@@ -74,12 +81,16 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
         baseline=settings.prices.baseline,
+        days=days_of(settings),
         apps={app.name: _app_rule(app) for app in settings.apps},
         own_users=settings.dedupe.users == "app",
         stop_words=words_of(settings.optout.words) or SHIPPED,
         consent=frozenset(settings.consent.require),
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=_reach_rule(settings),
+        conversions=ConversionRule(
+            int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
+        ),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },
@@ -185,6 +196,7 @@ def budgets_of(settings: Settings) -> tuple[Budget, ...]:
             category=each.category,
             country=each.country,
             channel=each.channel,
+            zone=settings.reports.zone,
         )
         for each in settings.budgets
     )

@@ -48,6 +48,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_reach(document),
         *_send_windows(document),
         *_prices(document),
+        *_reports(document),
         *_lanes(document),
     ]
 
@@ -347,6 +348,12 @@ def _send_windows(document: Document) -> Iterator[KeyFault]:
                     f"{path}.country_zones",
                     f'holds {country!r}: write countries in two letters, such as "KZ".',
                 )
+
+
+def _reports(document: Document) -> Iterator[KeyFault]:
+    zone = document.reports.zone
+    if zone_named(zone) is None:
+        yield KeyFault("reports.zone", f"is {zone!r}: {ZONE_RULE}")
 
 
 def _lanes(document: Document) -> Iterator[KeyFault]:

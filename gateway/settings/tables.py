@@ -254,6 +254,11 @@ class Reach(Table, frozen=True, kw_only=True):
     prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 
 
+class Conversions(Table, frozen=True, kw_only=True):
+    click_window_ms: Milliseconds = Duration.parse("7d")
+    delivery_window_ms: Milliseconds = Duration.parse("24h")
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -271,6 +276,7 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
 
 class Reports(Table, frozen=True, kw_only=True):
     campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
+    zone: Text = "UTC"  # whose days and months count
 
 
 class Lanes(Table, frozen=True, kw_only=True):
@@ -302,6 +308,7 @@ class Document(Table, frozen=True, kw_only=True):
     optout: OptOutSettings = OptOutSettings()
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
+    conversions: Conversions = Conversions()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

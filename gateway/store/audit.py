@@ -8,14 +8,16 @@ that another version wrote and this one cannot read is left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
-from gateway.store import keys
+from gateway.store import keys, randomness
+from gateway.store.transaction import CommitCounts, commit
 
 DEEDS_MAX = 100_000  # of each list, about
 _FIELD = b"d"
@@ -53,6 +55,18 @@ def command(deed: Deed, *, of_app: bool = False) -> Command:
     """What notes a deed, to go along with what is done."""
     key = keys.AUDIT_APPS if of_app else keys.AUDIT
     return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
+
+
+async def done(redis: RedisClient, writes: Sequence[Command], deed: Deed) -> None:
+    """An operator does this to what the installation shares, and it is noted: both or neither.
+    Raises RedisUnavailable."""
+    token = keys.installation_token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], bool]:
+        await session.call([("WATCH", token)])
+        return [*writes, command(deed)], True
+
+    await commit(redis, token, attempt, CommitCounts())
 
 
 async def note(redis: RedisClient, deed: Deed, *, of_app: bool = True) -> None:

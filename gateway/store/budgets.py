@@ -20,7 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple, cast
 
-from gateway.core.budgets import DAY_MS, GONE_MS, Budget, Funds, Lease, Move, named
+from gateway.core.budgets import GONE_MS, Budget, Funds, Lease, Move, named
+from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient
 from gateway.redis.script import Script
 from gateway.store import keys

@@ -26,10 +26,10 @@ from gateway.core.campaign_words import (
     unpack_words,
     version_of,
 )
+from gateway.core.days import DAY_MS
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
-from gateway.core.timing import DAY_MS
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store.keys import CAMPAIGN_WORDS, Keys, keys_of
 

@@ -3,16 +3,17 @@ start.
 
 They are the record `{kaskad}meta`. The first start writes it; every later start must agree with it,
 because another number of shards would look for people in the wrong places and send twice, and
-amounts of two currencies would be added up. Before anything is booked the currency may still
-change. Records of an earlier schema are upgraded as they are read, so the schema here is raised at
-the start; a later one forbids it. Synchronous, by redis-py, before any loop runs. What
-forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely does not answer
-is RedisUnavailable.
+amounts of two currencies, or days of two zones, would be added up. Before anything is booked
+currency and zone may still change. Records of an earlier schema are upgraded as they are read, so
+the schema here is raised at the start; a later one forbids it. Synchronous, by redis-py, before any
+loop runs. What forbids a start is `StoreUnfitError` with one sentence a line; a Redis that merely
+does not answer is RedisUnavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import redis
 from redis.client import Pipeline
@@ -30,6 +31,7 @@ SCHEMA_FIELD = "schema"
 SHARDS_FIELD = "shards"
 RESTORED_FIELD = "restored"
 CURRENCY_FIELD = "currency"
+ZONE_FIELD = "zone"
 AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
 
 
@@ -41,20 +43,22 @@ class StoreUnfitError(ConfigurationError):
         super().__init__("\n".join(finding.sentence for finding in findings))
 
 
-def look(url: str, shards: int, currency: str) -> list[Finding]:
-    """Everything wrong with the Redis at `url` for `shards` shards and prices in `currency`.
-    Changes nothing."""
-    return _check(url, shards, currency, write=False)
+def look(url: str, shards: int, currency: str, *, zone: str = "UTC") -> list[Finding]:
+    """Everything wrong with the Redis at `url` for `shards` shards, prices in `currency` and
+    reports on the days of `zone`. Changes nothing."""
+    return _check(url, shards, currency, zone, write=False)
 
 
-def prepare(url: str, shards: int, currency: str, *, restored_ms: int = 0) -> list[Finding]:
+def prepare(
+    url: str, shards: int, currency: str, *, zone: str = "UTC", restored_ms: int = 0
+) -> list[Finding]:
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
     `restored_ms` is noted: the data came from a backup at that moment, or earlier.
 
     Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
     one is that nobody answers: that is no fault of the configuration, and may pass.
     """
-    findings = _check(url, shards, currency, write=True)
+    findings = _check(url, shards, currency, zone, write=True)
     errors = [finding for finding in findings if finding.level == "error"]
     if is_away(errors):
         raise RedisUnavailable(errors[0].sentence)
@@ -106,7 +110,7 @@ def judge(schema: int, shards: int, wanted_shards: int) -> list[Finding]:
     return findings
 
 
-def _check(url: str, shards: int, currency: str, *, write: bool) -> list[Finding]:
+def _check(url: str, shards: int, currency: str, zone: str, *, write: bool) -> list[Finding]:
     findings = examine(url)
     if any(finding.level == "error" for finding in findings):
         return findings
@@ -116,7 +120,9 @@ def _check(url: str, shards: int, currency: str, *, write: bool) -> list[Finding
         with connect(address, decode=False, key=keys.META) as client:
             findings += _check_record(client, shards, write=write)
             if all(finding.level != "error" for finding in findings):
-                findings += _check_currency(client, address, shards, currency, write=write)
+                booked = partial(_has_booked, client, address, shards)
+                findings += _check_currency(client, booked, currency, write=write)
+                findings += _check_zone(client, booked, zone, write=write)
             return findings
     except redis.RedisError as fault:
         return [
@@ -176,14 +182,12 @@ def _indexed_since_ms(client: redis.Redis) -> int:
 
 
 def _check_currency(
-    client: redis.Redis, address: Address, shards: int, currency: str, *, write: bool
+    client: redis.Redis, booked: Callable[[], bool], currency: str, *, write: bool
 ) -> list[Finding]:
     """Whether prices may be in this currency; a start records it."""
     found = client.hget(keys.META, CURRENCY_FIELD)
     stored = found.decode() if isinstance(found, bytes) else found
-    before = numbers_in(client.hget(keys.META, keys.SHARDS_BEFORE_FIELD))
-    booked_in = len(ever(shards, before))
-    if stored is not None and stored != currency and _has_booked(address, booked_in):
+    if stored is not None and stored != currency and booked():
         return [_other_currency(stored, currency)]
     if write and stored != currency:
         client.hset(keys.META, CURRENCY_FIELD, currency)
@@ -198,12 +202,35 @@ def _other_currency(stored: str, wanted: str) -> Finding:
     return Finding("error", "currency_differs", sentence)
 
 
-def _has_booked(address: Address, shards: int) -> bool:
+def _check_zone(
+    client: redis.Redis, booked: Callable[[], bool], zone: str, *, write: bool
+) -> list[Finding]:
+    """Whether reports may count the days of this zone; a start records it. Before there was a
+    choice it was UTC."""
+    found = client.hget(keys.META, ZONE_FIELD)
+    stored = "UTC" if found is None else found.decode() if isinstance(found, bytes) else found
+    if stored != zone and booked():
+        return [_other_zone(stored, zone)]
+    if write and stored != zone:
+        client.hset(keys.META, ZONE_FIELD, zone)
+    return []
+
+
+def _other_zone(stored: str, wanted: str) -> Finding:
+    sentence = (
+        f"The totals in Redis are kept by the days of {stored}, but reports.zone is {wanted}: what "
+        f'is booked cannot change its day. Set reports.zone = "{stored}", or use an empty Redis.'
+    )
+    return Finding("error", "zone_differs", sentence)
+
+
+def _has_booked(client: redis.Redis, address: Address, shards: int) -> bool:
     """Whether any shard has a ledger: then there is money, or messages with prices under way."""
-    for shard in range(shards):
+    before = numbers_in(client.hget(keys.META, keys.SHARDS_BEFORE_FIELD))
+    for shard in ever(shards, before):
         ledger = keys.keys_of(shard).ledger
-        with connect(address, decode=False, key=ledger) as client:
-            if client.exists(ledger):
+        with connect(address, decode=False, key=ledger) as node:
+            if node.exists(ledger):
                 return True
     return False
 

@@ -18,6 +18,8 @@ Books and events stay in the shard in which they were written.
     {kN}c:<n>:<identity>:<c>   string  the claim of campaign c is over,  admission, cascade
                                        or back in the person's record
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
+    {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
+                                       down to
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -43,6 +45,8 @@ Books and events stay in the shard in which they were written.
                                        and reactions of 30 days          order = "best"
     {kN}delays:<d or q><n>     hash    4 d, half an hour: bin, country,  cascade, for a step with
                                        provider -> deliveries            wait = "auto"
+    {kN}invoices               hash    for ever: provider and days ->    `kaskad reconcile --accept`
+                                       booked of what is nothing of ours
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
@@ -59,6 +63,11 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
+                                       have its link
+    {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
+    {kaskad}month:<month>      string  for ever: a closed month's        `kaskad close`
+                                       report
     {kaskad}countries          set     for ever: app:country it sent to  ingress
     {kaskad}keys               hash    revoked: sha256 -> app, scopes    `kaskad key`
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
@@ -91,8 +100,12 @@ Books and events stay in the shard in which they were written.
                                        may reserve of a budget
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
+    {kaskad}rate:<provider>    string  its time is over: an operator's   operators
+                                       rate for a while
+    {kaskad}drain              string  ended: who has it drain           operators
     {kaskad}providers          zset    pruned: provider -> last had ms   every process
-    {kaskad}t:<token>          string  60 s: a pause was changed          every such change
+    {kaskad}t:<token>          string  60 s: a pause, a rate or a drain   every such change
+                                       was changed
     {kaskad}processes          zset    pruned: process -> last seen ms   every process
     {kaskad}stats:<process>    string  10 s: the process's figures       every process
     {limit:<provider>}         hash    a few seconds                     ratelimit
@@ -113,12 +126,14 @@ INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of 
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
 API_KEYS = "{kaskad}keys"
+CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
 KEY_USES = "{kaskad}key_uses"
 AUDIT = "{kaskad}audit"
 AUDIT_APPS = "{kaskad}audit_apps"
 LINES = "{kaskad}lines"
 PAUSED = "{kaskad}paused"
+DRAIN = "{kaskad}drain"
 REPLIES = "{kaskad}replies"
 PROCESSES = "{kaskad}processes"
 PROVIDERS = "{kaskad}providers"
@@ -130,6 +145,10 @@ CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
 BUDGETS = "{kaskad}budgets"
+
+
+def month_report(month: str) -> str:
+    return "{kaskad}month:" + month
 
 
 def campaigns_of(month: str) -> str:
@@ -147,6 +166,10 @@ def reply_token(provider: str, provider_id: str) -> str:
 def place(provider: str, name: str) -> str:
     """One of the sessions that a provider's account may have, or what is asked of them."""
     return "{kaskad}place:" + f"{provider}:{name}"
+
+
+def temporary_rate(provider: str) -> str:
+    return "{kaskad}rate:" + provider
 
 
 def alive(consumer: str) -> str:
@@ -167,6 +190,11 @@ def pace(campaign: str) -> str:
 
 def leased(budget: str) -> str:
     return "{kaskad}leased:" + budget
+
+
+def report_share(digest: str) -> str:
+    """By the hash of its link's secret."""
+    return "{kaskad}shared:" + digest
 
 
 def stats(process: str) -> str:
@@ -220,6 +248,9 @@ class Keys(msgspec.Struct, frozen=True):
     def idempotency(self, app: str, key: str) -> str:
         return f"{self.tag}i:{app}:{key}"
 
+    def conversion(self, app: str, id_: str) -> str:
+        return f"{self.tag}cv:{app}:{id_}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -255,6 +286,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def marks(self) -> str:
         return self.tag + "marks"
+
+    @property
+    def invoices(self) -> str:
+        return self.tag + "invoices"
 
     @property
     def verified(self) -> str:

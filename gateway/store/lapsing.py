@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gateway.core.campaigns import Campaign
-from gateway.core.timing import DAY_MS
+from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import keys, randomness
 from gateway.store.declarations import VERSION_FIELD, counts, read

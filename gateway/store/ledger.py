@@ -7,7 +7,9 @@ RedisUnavailable, and `LedgerFault` for a record this version cannot read.
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -18,10 +20,12 @@ from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint, EntryId
 from gateway.store.compression import unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
-from gateway.store.totals import LedgerFault, as_list, pairs, total_rows
+from gateway.store.totals import Aside, LedgerFault, as_list, at_once, pairs, total_rows
 from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 100  # each is one commit's bookings
+CLOCKS_DIFFER_MS = 3_600_000  # of processes that book, at most
+_LAST_OF_MS = 2**64 - 1
 
 Sums = dict[tuple[datetime.date, Group, str], int]
 
@@ -83,16 +87,65 @@ async def _read_entries(
     redis: RedisClient, keys: Keys, since: EntryId, until: EntryId
 ) -> AsyncIterator[tuple[EntryId, LedgerEntry]]:
     """From the first entry after `since` up to and with `until`, in the order of booking."""
+    async for page in pages_of_entries(redis, keys, since, until):
+        for booked in page:
+            yield booked
+
+
+async def pages_of_entries(
+    redis: RedisClient,
+    keys: Keys,
+    since: EntryId,
+    until: EntryId | None = None,
+    aside: Aside = at_once,
+) -> AsyncGenerator[list[tuple[EntryId, LedgerEntry]], None]:
+    """One shard's entries after `since` up to and with `until` (None: the last), in the order of
+    booking; they are decoded `aside`."""
     after = f"({since[0]}-{since[1]}"
-    last = f"{until[0]}-{until[1]}"
+    last = "+" if until is None else f"{until[0]}-{until[1]}"
     while True:
         (reply,) = await redis.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])
         page = as_list(reply)
-        for id_, fields in page:
-            yield _entry_id(id_), _entry(keys, id_, fields)
+        yield await aside(partial(_decoded, keys, page))
         if len(page) < ENTRIES_A_PAGE:
             return
         after = "(" + page[-1][0].decode()
+
+
+async def before_first_since(redis: RedisClient, keys: Keys, at_ms: int) -> EntryId | None:
+    """A place in one shard's ledger: what was booked at `at_ms` or later stands behind it. None:
+    nothing was.
+
+    Entries stand in the order of Redis' clock and name the moment by the clock of who booked, so
+    the place is found by halving, with room for clocks that differ by CLOCKS_DIFFER_MS.
+    """
+    sought_ms = at_ms - 2 * CLOCKS_DIFFER_MS
+    first_one = ("XRANGE", keys.ledger, "-", "+", "COUNT", 1)
+    last_one = ("XREVRANGE", keys.ledger, "+", "-", "COUNT", 1)
+    ends = await redis.call([first_one, last_one])
+    first, newest = (_decoded(keys, as_list(end)) for end in ends)
+    if not newest or newest[0][1].at_ms < sought_ms:
+        return None
+    low, high, place = first[0][0][0], newest[0][0][0], NOTHING_BOOKED
+    while low < high:
+        middle = (low + high) // 2
+        span = (f"{middle}-0", "+", "COUNT", 1)
+        (reply,) = await redis.call([("XRANGE", keys.ledger, *span)])
+        ((found, entry),) = _decoded(keys, as_list(reply))
+        if entry.at_ms < sought_ms:
+            low, place = found[0] + 1, found
+        else:
+            high = middle
+    return place
+
+
+def before(entry_ms: int, entry: int) -> EntryId:
+    """The place right before an entry."""
+    return (entry_ms, entry - 1) if entry else (entry_ms - 1, _LAST_OF_MS)
+
+
+def _decoded(keys: Keys, page: Sequence[Any]) -> list[tuple[EntryId, LedgerEntry]]:
+    return [(_entry_id(id_), _entry(keys, id_, fields)) for id_, fields in page]
 
 
 def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:

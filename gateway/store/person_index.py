@@ -72,6 +72,25 @@ async def find(
             end = "(" + page[-1][0].decode()
 
 
+async def oldest(
+    redis: RedisClient, shards: Iterable[int], from_ms: int
+) -> AsyncGenerator[list[str], None]:
+    """The messages that were accepted since a moment of Redis' clock, in pages, the oldest of each
+    shard first."""
+    for shard in shards:
+        start = str(max(from_ms, 0))
+        while True:
+            (page,) = await redis.call(
+                [("XRANGE", keys_of(shard).index, start, "+", "COUNT", ENTRIES_A_PAGE)]
+            )
+            assert isinstance(page, list)
+            if page:
+                yield [item.message for _, fields in page for item in _items(fields)]
+            if len(page) < ENTRIES_A_PAGE:
+                break
+            start = "(" + page[-1][0].decode()
+
+
 async def newest(
     redis: RedisClient, shards: Iterable[int], before: Place | None = None
 ) -> AsyncGenerator[tuple[Place, list[Indexed]], None]:

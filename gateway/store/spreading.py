@@ -3,9 +3,9 @@
 A person goes where the new number says, by each identity, and with it its claims and its messages,
 so that one transaction still changes them. The id of a message keeps the shard in which it was
 made: where that does not say any more where the message is, a record in its place does, for as long
-as anybody may ask. Opt-outs, idempotency keys, provider ids and unmatched receipts go by their own
-names; timers, queues of what is held and lane entries with their messages, the lanes in the order
-of their entries. What campaigns say goes to every shard.
+as anybody may ask. Opt-outs, idempotency keys, conversions, provider ids and unmatched receipts go
+by their own names; timers, queues of what is held and lane entries with their messages, the lanes
+in the order of their entries. What campaigns say goes to every shard.
 
 Ledger, totals, what campaigns, rates and delays count, events, the index and what is set aside stay
 in the shard they were written in (`gateway.store.former_shards`), so that sums, checkpoints and
@@ -42,7 +42,7 @@ _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
     *("ledger", "totals", "days", "events", "index", "quarantine", "counts"),
-    *("rates", "delays", "budget"),
+    *("rates", "delays", "budget", "invoices"),
 )
 
 
@@ -150,7 +150,7 @@ class Spread:
             length, _, rest = value.partition(":")
             if length.isdigit():
                 return shard_of_identity(rest[: int(length)], self._after)
-        elif key.kind in ("p", "e", "u", "su", "i", "x"):
+        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

@@ -13,10 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from gateway.core.days import DAY_MS
 from gateway.core.plan import KNOWN_NOTHING, Known
 from gateway.core.policy import Policy
 from gateway.core.rates import NO_RATES, NOTHING, THOUSAND, AppRates, Counted, Tally
-from gateway.core.timing import DAY_MS
 from gateway.core.waits import (
     DAYS,
     NOTHING_LEARNED,

@@ -37,7 +37,6 @@ from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus
 from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
-from gateway.core.timing import day_of
 from gateway.core.waits import Delay
 from gateway.redis.client import Command, RedisClient
 from gateway.store.budgets import BudgetWrites
@@ -114,7 +113,7 @@ class Writes:
         self._lines = lines
         self._queues = queues
         self._now_ms = now_ms
-        self._day = day_of(now_ms).isoformat()
+        self._day = policy.days.of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
         self._single: list[Command] = []
         self._deleted: list[str] = []

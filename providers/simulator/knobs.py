@@ -184,7 +184,7 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     late_share: Annotated[Share, _share("messages whose report comes late")] = 0.0
     late_ms: Annotated[Millis, _ms("From the outcome to a late report.")] = 5_000
 
-    # CallbacksOnly.
+    # Pushing.
     flush_ms: Annotated[Millis, _ms("How long reports gather before they are pushed.")] = 5
     push_reports_max: Annotated[
         Annotated[int, Meta(ge=1, le=2_000)],

@@ -214,6 +214,8 @@ def test_a_rolling_window_forgets_what_is_older_and_a_month_what_was_before_it()
     assert month.part_end_ms(now_ms) == now_ms + 1_000
     assert month.part_end_ms(now_ms) > month.since_ms(now_ms)
     assert month.part_end_ms(now_ms) <= month.since_ms(now_ms + 1_000)
+    there = replace(month, zone="Europe/Moscow")
+    assert there.since_ms(now_ms) == month.part_end_ms(now_ms) - 3 * HOUR, "the year began there"
     assert month.kept_since_ms(now_ms) < month.since_ms(now_ms) - 29 * DAY
 
 

@@ -11,14 +11,15 @@ import msgspec
 import pytest
 
 from gateway.core import phones, segments
-from gateway.core.timing import day_of
+from gateway.core.days import day_of
 from gateway.demo import campaign
 from gateway.demo.audience import Audience
 from gateway.demo.audit import against_answers, against_bill
 from gateway.demo.campaign import CLUB, SHOP, Traffic, expand, read_templates
 from gateway.demo.configuration import to_toml
 from gateway.demo.numbers import RANGES, Numbers
-from gateway.finance.report import Figures, Line, Query, Report
+from gateway.finance.question import Query
+from gateway.finance.report import Figures, Line, Report
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load

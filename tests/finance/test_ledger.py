@@ -29,7 +29,8 @@ from gateway.core.records.entries import (
 )
 from gateway.core.records.request import MessageRequest
 from gateway.finance import report as reports
-from gateway.finance.report import Query, Report, build
+from gateway.finance.question import Query
+from gateway.finance.report import Report, build
 from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.store import ledger, totals
@@ -78,10 +79,11 @@ async def book(
     posts: Sequence[Post],
     now_ms: int = NOON,
     campaigns: Campaigns | None = None,
+    policy: Policy = POLICY,
 ) -> None:
     """Books as every commit does."""
     kept = campaigns or Campaigns(10_000)
-    writes = Writes(keys_of(shard), POLICY, Retention(), kept, Lines(), Queues(), now_ms)
+    writes = Writes(keys_of(shard), policy, Retention(), kept, Lines(), Queues(), now_ms)
     for post in posts:
         writes.post(post)
     await writes.learn(redis)
@@ -268,6 +270,10 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
             "clicked": 0,
             "bot_clicks": 0,
             "cost_per_click": None,
+            "conversions": 0,
+            "assisted": 0,
+            "revenue": "0.0000",
+            "revenue_per_delivered": "0.000000",
         }
     ]
     assert verdict.agrees

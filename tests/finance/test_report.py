@@ -14,14 +14,8 @@ from msgspec.structs import asdict, replace
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import NO_STEP, Group
 from gateway.finance import report as module
-from gateway.finance.report import (
-    KEYS,
-    MESSAGE_MEASURES,
-    Query,
-    ReportFault,
-    build,
-    parse_query,
-)
+from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.report import MESSAGE_MEASURES, build
 from gateway.store.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)
@@ -94,6 +88,10 @@ def test_a_row_has_the_columns_of_the_contract_in_their_order() -> None:
         "clicked",
         "bot_clicks",
         "cost_per_click",
+        "conversions",
+        "assisted",
+        "revenue",
+        "revenue_per_delivered",
     )
     assert [tuple(row) for row in report.rows()] == [report.columns]
     assert tuple(report.total_row()) == report.columns[1:]
@@ -123,6 +121,10 @@ def test_amounts_are_decimal_strings_and_ratios_come_from_the_sums() -> None:
         "clicked": 1,
         "bot_clicks": 0,
         "cost_per_click": "0.090000",
+        "conversions": 0,
+        "assisted": 0,
+        "revenue": "0.0000",
+        "revenue_per_delivered": "0.000000",
     }
 
 

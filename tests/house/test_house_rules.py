@@ -57,7 +57,8 @@ CHANNELS_NAMED_IN = (
     "gateway/core/addresses.py",
     "gateway/core/records/schema2.py",
 )
-CHANNELS_NAMED_LINES = {"gateway/cli/app.py": 5}
+# The other one is what a messenger's previewer calls itself.
+CHANNELS_NAMED_LINES = {"gateway/cli/app.py": 5, "gateway/core/clickers.py": 1}
 
 UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.core import events
 from gateway.core.policy import RouteStep
-from gateway.ingress.api.message_view import StepView, timeline_of, view_of
+from gateway.core.views.message import StepView, timeline_of, view_of
 from providers.contract import Fault
 from tests.worlds.cascade_world import DAY, ID, MINUTE, World, policy, request
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from gateway import telemetry
 from gateway.dispatch.metrics import Metrics
-from gateway.store import api_keys, pauses, snapshots
+from gateway.store import api_keys, drains, keys, pauses, snapshots, temporary_rates
 from gateway.store.pauses import OPERATOR
 from gateway.version import VERSION
-from tests.worlds.ingress_world import ENV, OTP, T0, Answer, World, with_ingress
+from tests.worlds.ingress_world import ENV, OTP, SALE, T0, Answer, World, with_ingress
 
 PAUSE, RESUME = "/v1/ops/providers/sms/pause", "/v1/ops/providers/sms/resume"
+RATE, DRAIN = "/v1/ops/providers/sms/rate", "/v1/ops/drain"
 
 
 async def operate(world: World, method: str, path: str, body: Any = b"") -> Answer:
@@ -42,7 +45,7 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
     await world.app.servers.sample()
     world.clock.now_ms += 1_500
     view = (await operate(world, "GET", "/v1/ops")).json
-    assert set(view) == {"version", "providers", "lanes", "redis"}
+    assert set(view) == {"version", "providers", "lanes", "redis", "budgets"}
     assert view["version"] == VERSION
     assert view["providers"]["sms"] == {
         "channel": "sms",
@@ -67,7 +70,17 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/ops"), ("POST", PAUSE), ("POST", RESUME), ("GET", "/v1/ops/audit")],
+    [
+        ("GET", "/v1/ops"),
+        ("POST", PAUSE),
+        ("POST", RESUME),
+        ("PUT", RATE),
+        ("DELETE", RATE),
+        ("POST", DRAIN),
+        ("GET", DRAIN),
+        ("DELETE", DRAIN),
+        ("GET", "/v1/ops/audit"),
+    ],
 )
 @with_ingress()
 async def test_an_app_operates_nothing(world: World, method: str, path: str) -> None:
@@ -135,3 +148,131 @@ async def test_the_audit_is_read_page_by_page(world: World) -> None:
 async def test_a_page_that_cannot_be_is_a_400(world: World, query: str) -> None:
     answer = await operate(world, "GET", f"/v1/ops/audit?{query}")
     assert answer.status == 400
+
+
+async def deeds(world: World) -> list[tuple[str, str, str]]:
+    """What operators did, the newest first; who made their keys left out."""
+    told = (await operate(world, "GET", "/v1/ops/audit")).json["items"]
+    return [(d["action"], d["target"], d["detail"]) for d in told if d["by"] != "ann@here"]
+
+
+@pytest.mark.parametrize("asked", [{"rate": "50/s", "for": "10m"}, {"rate": 50, "for": 600}])
+@with_ingress()
+async def test_a_provider_has_another_rate_for_a_while(world: World, asked: dict[str, Any]) -> None:
+    answer = await operate(world, "PUT", RATE, asked)
+    assert answer.status == 200
+    rate = answer.json["temporary_rate"]
+    assert (rate["rate"], rate["by"].split()[0]) == (50, "night")
+    since, until = (datetime.fromisoformat(rate[key]) for key in ("since", "until"))
+    assert (until - since).total_seconds() == 600
+    providers = (await operate(world, "GET", "/v1/ops")).json["providers"]
+    assert providers["sms"]["temporary_rate"] == rate
+    assert "temporary_rate" not in providers["viber"]
+    (left,) = await world.redis.call([("PTTL", keys.temporary_rate("sms"))])
+    assert isinstance(left, int)
+    assert 0 < left <= 600_000, "it ends by itself"
+    ended = await operate(world, "DELETE", RATE)
+    assert ended.json == {"provider": "sms", "temporary_rate": None}
+    assert await temporary_rates.read(world.redis, ["sms"], {}) == {}
+    assert await deeds(world) == [
+        ("provider.rate.end", "sms", ""),
+        ("provider.rate", "sms", "50/s for 600 s"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "pointers"),
+    [
+        ("/v1/ops/providers/nobody/rate", {"rate": "1/s", "for": "1m"}, 404, []),
+        (RATE, {}, 422, ["/for", "/rate"]),
+        (RATE, {"rate": "fast", "for": "1m"}, 422, ["/rate"]),
+        (RATE, {"rate": 0, "for": "1m"}, 422, ["/rate"]),
+        (RATE, {"rate": "100001/s", "for": "1m"}, 422, ["/rate"]),
+        (RATE, {"rate": "1/s", "for": "8d"}, 422, ["/for"]),
+        (RATE, {"rate": "1/s", "for": 0}, 422, ["/for"]),
+        (RATE, {"rate": "1/m", "for": "soon"}, 422, ["/for", "/rate"]),
+        (RATE, {"rate": True, "for": "1m"}, 422, ["/rate"]),
+    ],
+)
+@with_ingress()
+async def test_a_rate_that_cannot_be_is_refused(
+    world: World, path: str, body: Any, status: int, pointers: list[str]
+) -> None:
+    answer = await operate(world, "PUT", path, body)
+    assert answer.status == status
+    assert sorted(each["pointer"] for each in answer.json.get("errors", [])) == pointers
+    assert await temporary_rates.read(world.redis, ["sms", "nobody"], {}) == {}
+
+
+@with_ingress()
+async def test_a_rate_of_an_earlier_name_holds_under_the_present_one(world: World) -> None:
+    await temporary_rates.begin(world.redis, "old", 7, 60_000, "ann", T0)
+    former = {"old": "sms"}
+    assert (await temporary_rates.read(world.redis, ["sms"], former))["sms"].rate_per_s == 7
+    await temporary_rates.end(world.redis, "sms", former, "ann", T0)
+    assert await temporary_rates.read(world.redis, ["sms"], former) == {}
+    await world.redis.call([("SET", keys.temporary_rate("sms"), b"of another version")])
+    assert await temporary_rates.read(world.redis, ["sms"], former) == {}
+
+
+@with_ingress()
+async def test_while_it_drains_new_messages_are_refused_and_the_rest_goes_on(world: World) -> None:
+    (id_,) = [(await world.send(OTP)).json["id"]]
+    open_stream = world.stream()
+    open_stream.feed(json.dumps(OTP | {"to": "+79160000001"}).encode() + b"\n")
+    assert (await open_stream.line())["outcome"] == "accepted"
+    begun = await operate(world, "POST", DRAIN, {"reason": "the store moves"})
+    assert begun.status == 200
+    assert (begun.json["draining"], begun.json["reason"]) == (True, "the store moves")
+    assert (begun.json["waiting"], begun.json["empty"]) == (2, False)
+    refused = await world.send(SALE)
+    assert (refused.status, refused.json["type"]) == (503, "/docs#draining")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await world.send([SALE])).status == 503
+    stream = world.stream()
+    stream.feed(json.dumps(SALE).encode(), more=False)
+    assert (await stream.answer()).status == 503
+    open_stream.feed(json.dumps(SALE).encode() + b"\n")
+    last = await open_stream.line()
+    assert (last["outcome"], last["error"]["status"]) == ("error", 503)
+    assert (await open_stream.answer()).status == 200
+    # A dry run sends nothing, reading goes on, and so do receipts.
+    dry = await world.call("POST", "/v1/messages?dry_run=true", SALE)
+    assert (dry.status, dry.json["outcome"]) == (200, "accepted")
+    assert (await world.call("GET", f"/v1/messages/{id_}")).status == 200
+    receipt = {"results": [{"messageId": "p-1", "status": {"groupId": 3}}]}
+    assert (await world.call("POST", "/v1/callbacks/viber?token=tok", receipt)).status == 200
+    shown = (await operate(world, "GET", "/v1/ops")).json["drain"]
+    assert (shown["draining"], shown["since"]) == (True, begun.json["since"])
+
+
+@with_ingress()
+async def test_a_drain_is_over_when_the_lanes_are_empty_and_everybody_knows(world: World) -> None:
+    first = (await operate(world, "POST", DRAIN)).json
+    assert (first["waiting"], first["empty"]) == (0, False), "others may not know of it yet"
+    world.clock.now_ms += drains.HOLDS_WITHIN_MS
+    again = (await operate(world, "POST", DRAIN, {"reason": "another"})).json
+    assert again == first | {"empty": True}, "it goes on as it began"
+    assert (await operate(world, "GET", DRAIN)).json == again
+    ended = (await operate(world, "DELETE", DRAIN)).json
+    assert ended == {
+        "draining": False,
+        "since": None,
+        "by": None,
+        "reason": None,
+        "waiting": 0,
+        "empty": False,
+    }
+    assert (await world.send(OTP)).status == 202
+    assert "drain" not in (await operate(world, "GET", "/v1/ops")).json
+    assert await deeds(world) == [("drain.end", "", ""), ("drain.begin", "", "")]
+
+
+@with_ingress()
+async def test_a_drain_that_another_version_wrote_is_one(world: World) -> None:
+    await world.redis.call([("SET", keys.DRAIN, b"of another version")])
+    await world.app.draining.look()
+    assert (await world.send(OTP)).status == 503
+    world.redis.away = True
+    await world.app.draining.try_to_look()
+    assert (await world.send(OTP)).json["type"] == "/docs#draining", "what is known stands"

@@ -10,7 +10,6 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from providers.contract import (
     About,
@@ -27,7 +26,7 @@ from providers.vonage.adapter import VonageSms, VonageViber
 from providers.vonage.settings import VonageSettings
 from providers.vonage.signature import VonageSignature
 from tests.worlds.provider_examples import CALLBACK_URL, config, submission, vonage_problem
-from tests.worlds.push_examples import google_key
+from tests.worlds.push_examples import google_key, google_key_pem
 from tests.worlds.raw_server import Peer, serving
 
 SMS, VIBER = VonageSms(config("vonage-sms")), VonageViber(config("vonage-viber"))
@@ -208,14 +207,14 @@ def test_a_key_file_is_looked_at(tmp_path: Path) -> None:
     file.write_text("no key")
     ((_, none),) = settings(tmp_path).file_faults()
     assert "RSA private key" in none
-    key = google_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = google_key_pem()
     file.write_bytes(key)
     assert list(settings(tmp_path).file_faults()) == []
     assert list(settings(tmp_path).faults()) == []
 
 
 async def test_every_request_carries_the_token(tmp_path: Path) -> None:
-    key = google_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = google_key_pem()
     (tmp_path / "private.key").write_bytes(key)
     heads: list[bytes] = []
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.finance.report import Query, Report, cost_report
+from gateway.finance.question import Query
+from gateway.finance.report import Report, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis import asyncio_driver
 from gateway.redis.asyncio_driver import run

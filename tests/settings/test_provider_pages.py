@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.settings import bootstrap
 from gateway.settings.file import load
 from providers.registry import KINDS
-from tests.worlds.push_examples import VAPID_KEY, google_key, service_account
+from tests.worlds.push_examples import VAPID_KEY, google_key_pem, service_account
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "providers"
 TABLE = (PAGES / "README.md").read_text()
@@ -28,7 +27,7 @@ def pages() -> list[Path]:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_a_pages_configuration_works(page: Path, tmp_path: Path) -> None:
     service_account(tmp_path, "https://oauth2.googleapis.com/token")
-    key = google_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = google_key_pem()
     (tmp_path / "vonage.key").write_bytes(key)
     blocks = _block.findall(page.read_text())
     assert blocks

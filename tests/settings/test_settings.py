@@ -551,6 +551,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "reach": tables.Reach,
     "optout": tables.OptOutSettings,
     "consent": tables.ConsentSettings,
+    "conversions": tables.Conversions,
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,

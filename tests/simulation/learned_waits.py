@@ -20,8 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.core.days import DAY_MS
 from gateway.core.policy import LearnedWait
-from gateway.core.timing import DAY_MS, usual_grace_ms
+from gateway.core.timing import usual_grace_ms
 from gateway.core.waits import (
     DAYS,
     NOTHING_LEARNED,

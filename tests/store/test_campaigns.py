@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import count
 
 from gateway.core.campaigns import HOLDOUT_PARTS
+from gateway.core.days import day_of
 from gateway.core.records.entries import OTHER_CAMPAIGNS
 from gateway.core.records.request import Saying
-from gateway.core.timing import day_of
-from gateway.finance.report import Cell, Query, cost_report
+from gateway.finance.question import Query
+from gateway.finance.report import Cell, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.store.keys import campaigns_of, keys_of
 from gateway.store.ledger import read_books

@@ -71,6 +71,30 @@ def test_the_currency_may_change_until_something_is_booked(redis_url: str) -> No
     assert record(redis_url)[b"currency"] == b"USD"
 
 
+def test_another_zone_over_what_was_booked_is_refused_with_what_to_set(redis_url: str) -> None:
+    installation.prepare(redis_url, 4, "EUR", zone="Europe/Moscow")
+    installation.prepare(redis_url, 4, "EUR", zone="Asia/Almaty")  # nothing is booked yet
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd(k.keys_of(3).ledger, {"d": b""})
+    sentence = r"by the days of Asia/Almaty, but reports\.zone is UTC.*zone = \"Asia/Almaty\""
+    with pytest.raises(StoreUnfitError, match=sentence):
+        installation.prepare(redis_url, 4, "EUR")
+    installation.prepare(redis_url, 4, "EUR", zone="Asia/Almaty")
+
+
+def test_what_was_booked_before_there_were_zones_counts_by_utc(redis_url: str) -> None:
+    installation.prepare(redis_url, 1, "EUR")
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd(k.keys_of(0).ledger, {"d": b""})
+    (finding,) = [
+        f
+        for f in installation.look(redis_url, 1, "EUR", zone="Europe/Moscow")
+        if f.level == "error"
+    ]
+    assert finding.code == "zone_differs"
+    assert b"zone" not in record(redis_url)
+
+
 def test_an_installation_of_before_takes_the_currency_it_is_started_with(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.hset(k.META, mapping={"schema": SCHEMA, "shards": 1})

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import waits
+from gateway.core.days import DAY_MS
 from gateway.core.policy import LearnedWait, Policy, RouteStep
 from gateway.core.rates import Counted
 from gateway.core.records.message import Message
-from gateway.core.timing import DAY_MS
 from gateway.redis.trio_driver import open_client
 from gateway.store import reads
 from gateway.store.apply import Item

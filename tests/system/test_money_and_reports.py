@@ -45,6 +45,10 @@ COLUMNS = [
     "clicked",
     "bot_clicks",
     "cost_per_click",
+    "conversions",
+    "assisted",
+    "revenue",
+    "revenue_per_delivered",
 ]
 REQUESTS = {"accepted", "duplicates", "suppressed", "undelivered_messages"}
 KEYS = ("day", "app", "campaign", "category", "channel", "provider", "country")

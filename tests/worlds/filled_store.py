@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
+from gateway.core.days import day_of
 from gateway.core.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records.entries import unmatched_codec
@@ -17,7 +18,6 @@ from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import Answer
 from gateway.core.records.user import StoredUser
-from gateway.core.timing import day_of
 from gateway.finance.verify import compare_books
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client

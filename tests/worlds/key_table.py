@@ -11,7 +11,7 @@ from gateway.store import keys
 COLUMNS = re.compile(r"\s{2,}")
 NAMES = re.compile(r"<[^>]+>")
 # How the column "lives until" begins where Redis itself ends the key.
-LAPSES = re.compile(r"[0-9]|the lease|a few seconds|nothing held|the same|the claim")
+LAPSES = re.compile(r"[0-9]|the lease|a few seconds|nothing held|the same|the claim|its end")
 ONCE_CLOSED = "retention, once it is closed"
 
 

@@ -50,7 +50,10 @@ def both_roles() -> tuple[Registries, Registries]:
     store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis, outcomes=outcomes)
     state = ServerState("r", used_bytes=1, limit_bytes=2, fragmentation=1.0, aof_bytes=1)
     servers = SimpleNamespace(servers=[Server(0, state, disk_free=1)])
-    ingress.watch(cast("Any", store), cast("Any", backlog), cast("Any", servers), int, int)
+    draining: Any = SimpleNamespace(drain=None)
+    ingress.watch(
+        cast("Any", store), cast("Any", backlog), cast("Any", servers), draining, int, int
+    )
     dispatch = DispatchMetrics(telemetry.new_registries())
     dispatch.registries.own.register(Outcomes())
     return ingress.registries, dispatch.registries

@@ -105,9 +105,12 @@ def google_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
+def google_key_pem() -> bytes:
+    return google_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def service_account(folder: Path, token_uri: str) -> Path:
     """Writes the file that Google's console gives."""
-    pem = google_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     file = folder / "service-account.json"
     file.write_text(
         json.dumps(
@@ -115,7 +118,7 @@ def service_account(folder: Path, token_uri: str) -> Path:
                 "type": "service_account",
                 "project_id": "shop-1",
                 "private_key_id": "key-1",
-                "private_key": pem.decode(),
+                "private_key": google_key_pem().decode(),
                 "client_email": "kaskad@shop-1.iam.gserviceaccount.com",
                 "token_uri": token_uri,
             }

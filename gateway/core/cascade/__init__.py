@@ -33,7 +33,7 @@ What holds whatever happens, in whatever order (tests/core/test_cascade_properti
   - no provider gets a step while another may have it that was not asked;
   - the app is billed at most once a leg, at its first delivery; an attempt's charge is booked once
     and only corrected by a receipt's price, and the corrections do not depend on the order of
-    receipts;
+    receipts; what an accepted invoice charges stays;
   - a claim and a slot are held exactly while the message is live or delivered, or one of its steps
     is still out.
 """

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from gateway.core import settlement, timing
 from gateway.core.cascade.failover import Failover
+from gateway.core.events import Converted
 from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
 from gateway.core.records.words import REACTION_NAMES, ReactionName
 from gateway.core.settlement import Work
+
+CONVERSIONS_MAX = 256  # of one message: each is remembered in its record
 
 _STATUS_OF: dict[ReactionName, tuple[int, int]] = {
     "seen": (StepStatus.SEEN, MessageStatus.SEEN),
@@ -84,6 +87,7 @@ class Change(Failover):
             step.seen_ms = moment
         elif kind == "clicked":
             if step.clicked_ms:
+                self._click_again(step, moment)
                 return
             step.clicked_ms = moment
         elif message.reaction >= rank:
@@ -103,6 +107,54 @@ class Change(Failover):
             shown = self.show(step, status)
         if not shown and message.reaction > before:
             self.tell_more(step)
+
+    def _click_again(self, step: Step, at_ms: int) -> None:
+        """The first and the last click are known, in whatever order they are told."""
+        known = step.clicked_ms, step.reclicked_ms
+        step.clicked_ms = min(at_ms, step.clicked_ms)
+        step.reclicked_ms = max(at_ms, *known) if step.clicked_ms < max(at_ms, *known) else 0
+        self.effects.changed |= known != (step.clicked_ms, step.reclicked_ms)
+
+    def take_conversion(self, converted: Converted) -> None:
+        """The person did what the message was for: booked once, and the cascade ends. A correction
+        ends nothing."""
+        message = self.message
+        if converted.mark in message.converted:
+            return
+        if len(message.converted) >= CONVERSIONS_MAX:
+            self.effects.refused = "conversions"
+            return
+        message.converted.append(converted.mark)
+        self.effects.changed = True
+        for index in converted.assisted:
+            if (work := self._carried(index)) is not None:
+                self.effects.posts.append(settlement.assisted(work))
+        if (work := self._carried(converted.step)) is not None:
+            self._convert(work, converted)
+        if not message.finished and converted.counts:
+            self._end_converted()
+
+    def _carried(self, index: int) -> Work | None:
+        """A step as the attempt had it that arrived, or may yet; None: it was never tried."""
+        step = self.step(index)
+        attempt = step.carrier if step is not None else None
+        return None if step is None or attempt is None else self.work(index, step, attempt)
+
+    def _convert(self, work: Work, converted: Converted) -> None:
+        step = work.step
+        post = settlement.converted(work, converted.value, counts=converted.counts)
+        self.effects.posts.append(post)
+        if converted.counts:
+            if not step.converted_ms:
+                self.note_conversion(step, converted.at_ms)
+            step.converted_ms = max(step.converted_ms, converted.at_ms)
+
+    def _end_converted(self) -> None:
+        """No further step starts. One that is out where nothing arrived yet goes on, and says how
+        the message ends."""
+        self.finish("converted")
+        if self.message.delivered_step >= 0 or not self.current_is_open():
+            self.run_out()
 
     def await_reaction(self) -> None:
         """Something arrived, and a further step may follow: not before everybody had the time to

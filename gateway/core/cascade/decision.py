@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from gateway.core import audience, holding, timing
+from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
 from gateway.core.effects import Effects, group_of, status_change_of
+from gateway.core.events import Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.rates import Tally, counts_as
+from gateway.core.rates import Tally, counts_as, counts_conversions
 from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
@@ -176,6 +177,16 @@ class Decision:
         if counts:
             self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
 
+    def note_conversion(self, step: Step, at_ms: int) -> None:
+        """The step had its first conversion. Whoever converts acted, though nothing was seen."""
+        policy = self.policy
+        if not counts_conversions(policy):
+            return
+        if self.persons:
+            reacted(self.persons[0], step.channel, "clicked", self._within(at_ms), counts=True)
+            self.effects.people_changed = True
+        self.effects.tallies.append(Tally(self.message.app, step.channel, "reactions"))
+
     def note_delay(self, work: Work) -> None:
         """The attempt arrived, and what it took until that was known is counted where somebody
         learns from it."""
@@ -261,6 +272,18 @@ class Decision:
     def _holding(self) -> Sequence[Person]:
         assert self.persons, "the person was not loaded: needs_people() is wrong"
         return self.persons
+
+    def take_invoice(self, invoiced: Invoiced) -> None:
+        """Charges what an accepted invoice asks for."""
+        step = self.step(invoiced.step)
+        if step is None or invoiced.attempt >= len(step.attempts):
+            return
+        attempt = step.attempts[invoiced.attempt]
+        work = self.work(invoiced.step, step, attempt)
+        booking = settlement.invoiced(work, invoiced.amount, invoiced.invoice)
+        if work.provider == invoiced.provider and booking is not None:
+            attempt.invoiced = True
+            self.book(attempt, booking)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""

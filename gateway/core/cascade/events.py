@@ -11,7 +11,6 @@ from typing import assert_never
 
 from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
-from gateway.core.addresses import Addresses
 from gateway.core.budgets import NO_FUNDS, Funds, settle
 from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
@@ -78,6 +77,8 @@ def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
             _not_known(change, event)
         case ev.Reacted():
             _reacted(change, event)
+        case ev.Converted():
+            change.take_conversion(event)
         case ev.ProviderGone():
             change.lose(event.provider)
         case ev.TimerDue():
@@ -88,6 +89,8 @@ def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
             _zone_known(change, event)
         case ev.Cancelled():
             _cancelled(change, event)
+        case ev.Invoiced():
+            change.take_invoice(event)
         case _:
             assert_never(event)
 
@@ -204,8 +207,9 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
     attempt.put_backs += 1
     attempt.series += put_back.refused
     if change.stopped(put_back.step):
-        arrived = "reacted" if change.message.reaction else "delivered"
-        change.skip(step, change.message.reason or arrived)
+        message = change.message
+        ended = "converted" if message.converted else "delivered"
+        change.skip(step, message.reason or ("reacted" if message.reaction else ended))
         change.close_step(put_back.step)
     else:
         change.enqueue(step)
@@ -381,20 +385,8 @@ def _zone_known(change: Change, known: ev.ZoneKnown) -> None:
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     if cancelled.erase:
-        _erase(change)
+        change.erase()
     elif change.message.finished:
         change.effects.refused = "final"
     else:
         change.end(MessageStatus.CANCELLED, cancelled.reason)
-
-
-def _erase(change: Change) -> None:
-    message = change.message
-    if message.user is None and message.addresses == Addresses():
-        return
-    if not message.finished:
-        change.end(MessageStatus.CANCELLED, "erased")
-    change.give_back()
-    message.addresses, message.person, message.user, message.metadata = Addresses(), "", None, None
-    change.forget_words()
-    change.effects.changed = True

@@ -6,6 +6,7 @@ from gateway.core import events as ev
 from gateway.core import timing
 from gateway.core.holding import held_of
 from gateway.core.policy import PLANNED_LATELY_MS, Policy
+from gateway.core.rates import counts_conversions
 from gateway.core.records.message import Message
 
 
@@ -25,7 +26,7 @@ def needs_people(
     match event:
         case ev.Accepted():
             return event.delivered
-        case ev.LostAnswer() | ev.NotKnown():
+        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced():
             return False
         case ev.Claimed():
             over = timing.is_over(message, message.step, now_ms)
@@ -47,7 +48,7 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     match event:
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
-        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack():
+        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced():
             return False
         case ev.Claimed():
             lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
@@ -63,6 +64,8 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return reacted or _arrival_is_noted(message, event.step, policy)
         case ev.Reacted():
             return policy.asks_reactions
+        case ev.Converted():
+            return counts_conversions(policy)
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:

@@ -7,6 +7,7 @@ claims and slots, and adds to the effects. `settlement` says what is booked; it 
 from __future__ import annotations
 
 from gateway.core import campaigns, settlement, timing
+from gateway.core.addresses import Addresses
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.holding import is_first
@@ -175,6 +176,8 @@ class Transitions(Decision):
         message.due_ms = 0
         if not message.finished:
             self.next_step()
+        elif message.status in (MessageStatus.QUEUED, MessageStatus.SENT):
+            self.run_out()  # a conversion ended it while the step was out
         else:
             self.release()
 
@@ -210,9 +213,9 @@ class Transitions(Decision):
                 return
             self.skip(step, "frequency_cap", full.cap.name)
             step.done_ms = self.now_ms
-        self._run_out()
+        self.run_out()
 
-    def _run_out(self) -> None:
+    def run_out(self) -> None:
         """No step is left that may start."""
         message = self.message
         if message.delivered_step >= 0:
@@ -222,7 +225,11 @@ class Transitions(Decision):
         if stopped := [code for code in codes if code in _STOPS]:
             self.end(MessageStatus.SUPPRESSED, stopped[-1])
             return
-        last = next(s for s in reversed(message.steps) if s.status != StepStatus.SKIPPED)
+        tried = [s for s in message.steps if s.status != StepStatus.SKIPPED]
+        if not tried:
+            self.end(MessageStatus.CANCELLED, "converted")
+            return
+        last = tried[-1]
         fault = last.latest_fault
         if last.status in (StepStatus.EXPIRED, StepStatus.UNKNOWN):
             self.end(MessageStatus.EXPIRED, fault.name if fault else "no_receipt")
@@ -267,6 +274,19 @@ class Transitions(Decision):
         """No further step can need what the message says."""
         message = self.message
         message.content, message.content_of, message.vars = b"", b"", None
+
+    def erase(self) -> None:
+        """Nobody is known of it any more; a message that was under way is cancelled."""
+        message = self.message
+        if message.user is None and message.addresses == Addresses():
+            return
+        if not message.finished:
+            self.end(MessageStatus.CANCELLED, "erased")
+        self.give_back()
+        message.addresses, message.person = Addresses(), ""
+        message.user, message.metadata = None, None
+        self.forget_words()
+        self.effects.changed = True
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""

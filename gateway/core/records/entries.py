@@ -54,7 +54,7 @@ class Total(Group, frozen=True, omit_defaults=True):
 
 class Post(msgspec.Struct, omit_defaults=True, gc=False):
     """One booking: `measures` are added to the group's totals. `note` keeps both prices where a
-    receipt had one."""
+    receipt had one. `invoice`: it makes our cost equal to that accepted invoice."""
 
     group: Group = field(name="g")
     measures: dict[str, int] = field(name="m")
@@ -62,6 +62,7 @@ class Post(msgspec.Struct, omit_defaults=True, gc=False):
     step: int = field(name="s", default=-1)
     note: dict[str, int] | None = field(name="n", default=None)
     metadata: dict[str, str] | None = field(name="k", default=None)  # of the first versions alone
+    invoice: str = field(name="v", default="")
 
 
 class LedgerEntry(msgspec.Struct, omit_defaults=True, gc=False):

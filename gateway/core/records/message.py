@@ -121,6 +121,8 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     hidden: bool = field(name="x", default=False)  # its person hides what was seen
     rate: int = field(name="m", default=0)  # by which it was put in order, of a million; 0: not
     doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
+    reclicked_ms: int = field(name="z", default=0)  # the last click, where it was not the first
+    converted_ms: int = field(name="p", default=0)  # the last conversion that it has
 
     @property
     def arrived(self) -> bool:
@@ -236,6 +238,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
     # What it has reserved and not used yet of each budget it was accepted in.
     reserved: dict[str, int] = field(name="W", default_factory=dict)
+    converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
 
     @property
     def closed(self) -> bool:

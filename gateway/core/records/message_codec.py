@@ -97,7 +97,8 @@ def _schema_of(message: Message) -> int:
     """What a process has to read that may change it."""
     if message.reserved or (message.held is not None and message.held.reason == "budget"):
         return RESERVING
-    return GUARDED if message.content_of or message.variant else SCHEMA
+    guarded = message.content_of or message.variant or message.converted
+    return GUARDED if guarded else SCHEMA
 
 
 def unpack_message(message_id: str, record: bytes) -> Message:

@@ -12,8 +12,9 @@ import msgspec
 
 from gateway.core.budgets import Budget, Then
 from gateway.core.money import format_amount
-from gateway.ingress.api.results import Amount, Time
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.core.views.message import Amount
+from gateway.core.views.words import Time, rfc3339
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.request import Request
 from gateway.store import budget_warnings, budgets
 from gateway.store.budget_warnings import Warned

@@ -11,9 +11,9 @@ from gateway.core.campaign_words import CampaignWords, ContentBody
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
 from gateway.core.money import format_amount
 from gateway.core.records.words import ImportanceName
+from gateway.core.views.message import Amount
+from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.budgets import BudgetView
-from gateway.ingress.api.results import Amount, Time
-from gateway.ingress.http.asgi import rfc3339
 from gateway.store.declarations import BILLED, COST
 from providers.contract import Category
 

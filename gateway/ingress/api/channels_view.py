@@ -12,8 +12,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.rates import MILLION, THOUSAND
 from gateway.core.reach import ChannelState
 from gateway.core.records.message import Message
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339
+from gateway.core.views.words import Time, rfc3339
 
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 

@@ -22,10 +22,10 @@ import msgspec
 from gateway.core.channels import ChannelName
 from gateway.core.records.entries import StatusChange
 from gateway.core.records.words import ReactionName
+from gateway.core.views.reply import view_of as reply_view
+from gateway.core.views.words import Status, Time, rfc3339
 from gateway.ingress.api.event_hub import EventHub, EventSubscription, Position, position_at
-from gateway.ingress.api.inbound import view_of as reply_view
-from gateway.ingress.api.results import Status, Time
-from gateway.ingress.http.asgi import ClientGone, rfc3339, to_json
+from gateway.ingress.http.asgi import ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request

@@ -8,8 +8,9 @@ from gateway.core.channels import ChannelName, Until
 from gateway.core.explain import Explanation, Gate, GateName, PlannedStep, Verdict
 from gateway.core.money import format_amount
 from gateway.core.records.request import Answer
-from gateway.ingress.api.results import UNSET, Amount, Result, Time, result_of
-from gateway.ingress.http.asgi import rfc3339
+from gateway.core.views.message import Amount
+from gateway.core.views.words import Time, rfc3339
+from gateway.ingress.api.results import UNSET, Result, result_of
 
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 

@@ -15,8 +15,8 @@ import msgspec
 
 from gateway import telemetry
 from gateway.core.fullness import Refused
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.core.views.words import Time, rfc3339
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import Server, ServerWatch
 from gateway.redis.client import RedisClient

@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway.core.channels import ChannelName
-from gateway.core.records.reply import KeptReply
+from gateway.core.views.reply import ReplyView, view_of
 from gateway.ingress.api.parameters import read_page
-from gateway.ingress.api.results import Time, newer_record
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.api.results import newer_record
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, unavailable
 from gateway.ingress.http.request import Request
 from gateway.store import replies
@@ -25,20 +24,6 @@ from gateway.store.taken_replies import NotNowError, take_replies
 from providers.contract import Channel, PersonReply
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch
-
-
-class ReplyView(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What a person wrote back. `message` is what it was sent last from there; null where nobody
-    knows, which only who manages is shown."""
-
-    id: str
-    at: Time
-    channel: ChannelName
-    provider: str
-    from_: str
-    to: str
-    text: str
-    message: str | None
 
 
 class RepliesPage(msgspec.Struct, frozen=True):
@@ -72,18 +57,3 @@ class InboundEndpoints:
             return await take_replies(self._store, provider, channel, said, self._now_ms)
         except NotNowError as error:
             raise (Refusal(newer_record()) if error.newer else unavailable()) from None
-
-
-def view_of(id_: str, reply: KeptReply) -> ReplyView:
-    """A reply as its app sees it."""
-    address = reply.identity[2:]
-    return ReplyView(
-        id=id_,
-        at=rfc3339(reply.at_ms),
-        channel=reply.channel,
-        provider=reply.provider,
-        from_="+" + address if reply.identity.startswith("p:") else address,
-        to=reply.to,
-        text=reply.text,
-        message=reply.message or None,
-    )

@@ -1,7 +1,8 @@
 """`POST /v1/messages` as a stream: each line is a message.
 
 A full lane stops the reading until it has room again, and ends the stream when it stays full for
-`request_timeout`; an app's rate that is spent stops it for as long.
+`request_timeout`; an app's rate that is spent stops it for as long. While the installation drains a
+stream ends.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class MessageStream(LineStream):
         self._quota = None if quota is None else StreamQuota(quota)
 
     async def take_line(self, line: bytes) -> None:
+        closed = self._queue.closed()
+        if closed is not None:
+            self.answer_at_once(closed, ends=True)
+            return
         key = f"{self._key}#{self.next_line}" if self._key is not None else None
         message = await self._queue.prepare(line, self._app, key)
         if isinstance(message, Problem):

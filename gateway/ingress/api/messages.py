@@ -17,11 +17,11 @@ from gateway.core.events import Cancelled
 from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.views.message import timeline_of, view_of
 from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.explain_view import dry_result, explain_view
 from gateway.ingress.api.message_stream import MessageStream
-from gateway.ingress.api.message_view import timeline_of, view_of
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
 from gateway.ingress.api.stream import Streams
@@ -60,6 +60,9 @@ class SendEndpoint:
         if request.query and is_dry_run(request.query):
             await self._dry_run(request, key)
             return
+        closed = self._queue.closed()
+        if closed is not None:
+            raise Refusal(closed)
         if kind == "application/x-ndjson":
             stream = MessageStream(request, self._queue, self._limits, key)
             await self._streams.answer(request, stream)

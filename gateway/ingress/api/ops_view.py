@@ -9,20 +9,50 @@ import msgspec
 
 from gateway import fleet, telemetry
 from gateway.core.policy import Policy
+from gateway.core.views.words import Time, rfc3339
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView
 from gateway.ingress.api.health import PauseView, RedisServer
 from gateway.redis.client import RedisClient
-from gateway.store import pauses, snapshots
+from gateway.store import drains, pauses, snapshots, temporary_rates
+from gateway.store.drains import Drain
 from gateway.store.lanes import LaneState
 from gateway.store.pauses import Pause
+from gateway.store.temporary_rates import TemporaryRate
 from gateway.version import VERSION
+
+
+class RateView(msgspec.Struct, frozen=True):
+    """An operator's rate for a while, in messages a second: since when, until when, and whose."""
+
+    rate: int
+    since: Time
+    until: Time
+    by: str
+
+    @classmethod
+    def of(cls, rate: TemporaryRate) -> RateView:
+        return cls(rate.rate_per_s, rfc3339(rate.since), rfc3339(rate.until), rate.by)
+
+
+class DrainView(msgspec.Struct, frozen=True):
+    """Whether new messages are refused everywhere: since when, by whom and why. `waiting` are the
+    messages in all lanes, those that are being sent included; `empty`: there are none, and none can
+    come by a new message."""
+
+    draining: bool
+    since: Time | None
+    by: str | None
+    reason: str | None
+    waiting: int
+    empty: bool
 
 
 class ProviderView(msgspec.Struct, frozen=True):
     """A provider, over all dispatchers. `rate` and `used` are messages a second, `in_flight` those
     whose outcome is not recorded yet, `errors` the sends of the last minute that were not accepted.
-    `limited_by` says what keeps more from being sent; null: nothing does."""
+    `limited_by` says what keeps more from being sent; null: nothing does.
+    `temporary_rate` is there while an operator's holds."""
 
     channel: str
     state: Literal["up", "paused", "retired"]
@@ -32,6 +62,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     used: float
     in_flight: int
     errors: int
+    temporary_rate: RateView | msgspec.UnsetType = msgspec.UNSET
 
 
 class LaneView(msgspec.Struct, frozen=True):
@@ -50,13 +81,14 @@ class RedisView(msgspec.Struct, frozen=True):
 
 
 class OpsView(msgspec.Struct, frozen=True):
-    """How everything is at this moment."""
+    """How everything is at this moment. `drain` is there while the installation drains."""
 
     version: str
     providers: dict[str, ProviderView]
     lanes: list[LaneView]
     redis: RedisView
     budgets: list[BudgetView]
+    drain: DrainView | msgspec.UnsetType = msgspec.UNSET
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -64,16 +96,23 @@ class Fleet(msgspec.Struct, frozen=True):
 
     figures: Mapping[str, ProviderFigures]
     paused: Mapping[str, Pause]
+    rates: Mapping[str, TemporaryRate]
+    drain: Drain | None
 
 
-async def read_fleet(redis: RedisClient, now_ms: int) -> Fleet:
-    """What dispatchers say, and what is paused. Raises RedisUnavailable."""
-    return await fleet_of(redis, await snapshots.gather(redis, now_ms, "dispatch-"))
+async def read_fleet(redis: RedisClient, policy: Policy, now_ms: int) -> Fleet:
+    """What dispatchers say, and what operators did. Raises RedisUnavailable."""
+    return await fleet_of(redis, policy, await snapshots.gather(redis, now_ms, "dispatch-"))
 
 
-async def fleet_of(redis: RedisClient, found: Iterable[bytes]) -> Fleet:
+async def fleet_of(redis: RedisClient, policy: Policy, found: Iterable[bytes]) -> Fleet:
     """The same, from snapshots that were read. Raises RedisUnavailable."""
-    return Fleet(fleet.by_provider(telemetry.figures(found)), await pauses.read(redis))
+    return Fleet(
+        fleet.by_provider(telemetry.figures(found)),
+        await pauses.read(redis),
+        await temporary_rates.read(redis, policy.providers, policy.former),
+        await drains.read(redis),
+    )
 
 
 def view_of(
@@ -82,6 +121,7 @@ def view_of(
     lanes: Mapping[tuple[str, str], LaneState],
     servers: Sequence[RedisServer],
     budgets: Sequence[BudgetView],
+    now_ms: int,
 ) -> OpsView:
     """All of it. Pure."""
     return OpsView(
@@ -90,11 +130,24 @@ def view_of(
         [LaneView(*lane, state.length, state.age_ms / 1000) for lane, state in lanes.items()],
         RedisView(list(servers)),
         list(budgets),
+        msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),
     )
 
 
+def drain_view(
+    drain: Drain | None, lanes: Mapping[tuple[str, str], LaneState], now_ms: int
+) -> DrainView:
+    """How far a drain is; None: there is none. Pure."""
+    waiting = sum(state.length for state in lanes.values())
+    if drain is None:
+        return DrainView(False, None, None, None, waiting, False)
+    since, empty = rfc3339(drain.since), not waiting
+    empty = empty and now_ms >= drain.since + drains.HOLDS_WITHIN_MS
+    return DrainView(True, since, drain.by, drain.reason, waiting, empty)
+
+
 def _provider(policy: Policy, shared: Fleet, name: str) -> ProviderView:
-    rule, pause = policy.providers[name], shared.paused.get(name)
+    rule, pause, rate = policy.providers[name], shared.paused.get(name), shared.rates.get(name)
     figures = shared.figures.get(name, ProviderFigures())
     return ProviderView(
         channel=rule.channel,
@@ -105,4 +158,5 @@ def _provider(policy: Policy, shared: Fleet, name: str) -> ProviderView:
         used=round(figures.used, 1),
         in_flight=figures.in_flight,
         errors=figures.failed,
+        temporary_rate=msgspec.UNSET if rate is None else RateView.of(rate),
     )

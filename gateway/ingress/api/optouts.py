@@ -16,10 +16,10 @@ import msgspec
 from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
 from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
+from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.parameters import read_parameters
-from gateway.ingress.api.results import Time
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import audit, opt_outs

@@ -21,26 +21,16 @@ import datetime
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
-from gateway.core.timing import day_of
 from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
-from gateway.finance.report import (
-    KEYS,
-    Query,
-    Report,
-    ReportFault,
-    Tally,
-    cost_report,
-    parse_query,
-)
+from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.report import Report, Tally, cost_report
+from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
-from gateway.ingress.http.auth import Principal
-from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.reports import (
@@ -55,15 +45,12 @@ from gateway.ingress.pages.reports import (
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
-PARAMETERS_MAX = 32
 SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
 BOMS = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
-
-Pairs = list[tuple[str, str]]
 
 
 class ReportEndpoints:
@@ -79,34 +66,44 @@ class ReportEndpoints:
     ) -> None:
         self._redis = redis
         self._shards = shards
-        self._currency, self._baseline = policy.currency, policy.baseline
+        self._currency, self._baseline, self._days = policy.currency, policy.baseline, policy.days
         self._providers = {*policy.providers, *policy.former}
         self._now_ms = now_ms
         self._aside = aside
 
     async def cost(self, request: Request) -> None:
         try:
-            await self._data(request, _pairs(request))
+            await self._data(request, pairs_of(request))
         except ReportFault as fault:
-            raise _refusal(fault) from None
+            raise refusal(fault) from None
 
     async def page(self, request: Request) -> None:
         try:
-            pairs = _pairs(request)
+            pairs = pairs_of(request)
             if any(name == "format" for name, _ in pairs):
                 await self._data(request, pairs)
                 return
         except ReportFault as fault:
-            raise _refusal(fault) from None
+            raise refusal(fault) from None
         # A form sends its empty fields too.
         await self._page(request, [pair for pair in pairs if pair[1]])
 
+    async def shared_page(self, query: Query, app: str | None, until: str) -> bytes:
+        """The page of one question without its form and links, for who may see that alone."""
+        query = _grouped(query)
+        reports, _ = await self._read(query, app)
+        today = self.today()
+        return await self._aside(
+            partial(report_page, query, reports, Suggestions(), today, shared_until=until)
+        )
+
     async def _data(self, request: Request, pairs: Pairs) -> None:
-        others, bom = _choice(pairs, "bom", BOMS)
-        others, chosen = _choice(others, "format", FORMATS)
-        query = parse_query(others, self._today())
-        pages = self._pages(query, _app_seen(request.principal, query))
-        report = await cost_report(pages, query, self._currency, self._baseline, self._aside)
+        others, bom = choice(pairs, "bom", BOMS)
+        others, chosen = choice(others, "format", FORMATS)
+        query = parse_query(others, self.today())
+        pages = self._pages(query, app_seen(request.principal, query))
+        zone = self._days.zone
+        report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
         self._check_providers(report)
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -119,12 +116,10 @@ class ReportEndpoints:
         await request.respond(200, mark + body, headers, _CSV)
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
-        today = self._today()
+        today = self.today()
         try:
-            query = parse_query(pairs, today)
-            if not query.group_by:
-                query = msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
-            app = _app_seen(request.principal, query)
+            query = _grouped(parse_query(pairs, today))
+            app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
             self._check_providers(reports.rows)
             made = partial(report_page, query, reports, suggestions, today)
@@ -136,7 +131,7 @@ class ReportEndpoints:
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
         rows, summary, channels = (
-            Tally(msgspec.structs.replace(query, group_by=keys), self._currency, self._baseline)
+            self._tally(msgspec.structs.replace(query, group_by=keys))
             for keys in (query.group_by, (), ("channel",))
         )
         apps: set[str] = set()
@@ -173,17 +168,17 @@ class ReportEndpoints:
                 detail = f"No provider {value[:40]!r} is configured, nor booked in these days."
                 raise ReportFault(key, detail, impossible=True)
 
-    def _today(self) -> datetime.date:
-        return day_of(self._now_ms())
+    def _tally(self, query: Query) -> Tally:
+        return Tally(query, self._currency, self._baseline, self._days.zone)
+
+    def today(self) -> datetime.date:
+        """The day that a question without days ends with."""
+        return self._days.of(self._now_ms())
 
 
-def _app_seen(principal: Principal, query: Query) -> str | None:
-    """The app whose money this key may see; None: every app's. Raises Refusal (403)."""
-    if "report-all" in principal.scopes:
-        return None
-    if any(key == "app" and value != principal.app for key, value in query.filters):
-        raise refuse("forbidden", "Another app's money needs the scope `report-all`.")
-    return principal.app
+def _grouped(query: Query) -> Query:
+    """As a page shows it: grouped by something."""
+    return query if query.group_by else msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
 
 
 def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
@@ -194,35 +189,8 @@ def _suggested(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name)[:SUGGESTIONS_MAX])
 
 
-def _pairs(request: Request) -> Pairs:
-    """The parameters in the address. Raises ReportFault."""
-    text = request.query.decode("ascii", "replace")
-    try:
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
-    except ValueError:
-        raise ReportFault(
-            "", f"The address has more than {PARAMETERS_MAX} parameters: leave some out."
-        ) from None
-
-
-def _choice(pairs: Pairs, wanted: str, values: Sequence[str]) -> tuple[Pairs, str]:
-    """The other parameters, and what is chosen of this one, else its first value. Raises
-    ReportFault."""
-    others = [pair for pair in pairs if pair[0] != wanted]
-    chosen = [value for name, value in pairs if name == wanted] or [values[0]]
-    if len(chosen) > 1 or chosen[0] not in values:
-        raise ReportFault(wanted, f"Give {wanted} once, as one of: {', '.join(values)}.")
-    return others, chosen[0]
-
-
-def _refusal(fault: ReportFault) -> Refusal:
-    pointer = f"/{fault.parameter}" if fault.parameter else ""
-    code = "query" if fault.impossible else "invalid"
-    return Refusal(invalid([RequestFault(pointer, fault.detail)], code=code))
-
-
 def _status(fault: ReportFault) -> int:
-    return _refusal(fault).problem.status
+    return refusal(fault).problem.status
 
 
 # --- what the OpenAPI document says of it ---
@@ -240,6 +208,8 @@ _COUNTS = (
     "seen",
     "clicked",
     "bot_clicks",
+    "conversions",
+    "assisted",
 )
 _AMOUNTS = (
     "cost",
@@ -249,6 +219,8 @@ _AMOUNTS = (
     "saved",
     "saved_pct",
     "cost_per_click",
+    "revenue",
+    "revenue_per_delivered",
 )
 _DATE: Doc = {"type": "string", "format": "date"}
 
@@ -290,21 +262,26 @@ _TOTAL = {
     "saved": "5.6920",
     "saved_pct": "72.6",
     "cost_per_click": "0.053700",
+    "conversions": 9,
+    "assisted": 2,
+    "revenue": "431.2000",
+    "revenue_per_delivered": "2.200000",
 }
 COST_REPORT = Payload(
     text="The report.",
     media={
         "application/json": {
             "type": "object",
-            "required": ["from", "to", "group_by", "rows", "total"],
+            "required": ["from", "to", "group_by", "zone", "rows", "total"],
             "properties": {
-                "from": {**_DATE, "description": "The first day, UTC."},
-                "to": {**_DATE, "description": "The last day, UTC."},
+                "from": {**_DATE, "description": "The first day."},
+                "to": {**_DATE, "description": "The last day."},
                 "group_by": {
                     "type": "array",
                     "items": {"enum": list(KEYS)},
                     "description": "What the rows are grouped by, in this order.",
                 },
+                "zone": {"type": "string", "description": "Whose days count."},
                 "rows": {"type": "array", "items": _ROW, "description": "One a group."},
                 "total": {**_ROW, "description": "All rows as one."},
             },
@@ -316,15 +293,22 @@ COST_REPORT = Payload(
             "from": "2026-11-01",
             "to": "2026-11-30",
             "group_by": ["campaign"],
+            "zone": "UTC",
             "rows": [{"campaign": "autumn-sale", **_TOTAL}],
             "total": _TOTAL,
         },
         "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
+_FROM = Parameter("from", "query", "First day, of `[reports] zone`.", _DATE)
+_TO = Parameter("to", "query", "Last day, which counts.", _DATE)
+_FILTERS = tuple(
+    Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS
+)
+DAYS_AND_FILTERS = (_FROM, _TO, *_FILTERS)
 COST_PARAMETERS = (
-    Parameter("from", "query", "First day, UTC.", _DATE),
-    Parameter("to", "query", "Last day, UTC.", _DATE),
+    _FROM,
+    _TO,
     Parameter(
         "group_by",
         "query",
@@ -338,5 +322,5 @@ COST_PARAMETERS = (
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
         {"enum": list(BOMS)},
     ),
-    *(Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS),
+    *_FILTERS,
 )

@@ -7,18 +7,18 @@ an array and a line of a stream.
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Literal, cast
+from typing import Literal, cast
 
 import msgspec
 import structlog
 
 from gateway.core.money import format_amount
 from gateway.core.records.codec import NewerRecordError
-from gateway.core.records.held import Held, HeldReason
 from gateway.core.records.message import Message
 from gateway.core.records.request import Answer
+from gateway.core.views.message import Amount
+from gateway.core.views.words import HeldView, Status, Time, held_view, rfc3339
 from gateway.ingress.batcher import QueueFull
-from gateway.ingress.http.asgi import rfc3339
 from gateway.ingress.http.problems import (
     Problem,
     Refusal,
@@ -34,33 +34,6 @@ UNSET = msgspec.UNSET
 _PASSING = ("/docs#backlog", "/docs#rate")  # problems of a 4xx that soon end by themselves
 
 _log = structlog.get_logger("ingress")
-
-Time = Annotated[
-    str,
-    msgspec.Meta(
-        description="RFC 3339, UTC, with milliseconds.",
-        extra_json_schema={"format": "date-time", "examples": ["2026-11-21T10:00:00.000Z"]},
-    ),
-]
-Amount = Annotated[
-    str,
-    msgspec.Meta(
-        description="A decimal amount, exact.",
-        extra_json_schema={"pattern": "^[0-9]+\\.[0-9]{4,6}$", "examples": ["0.0120"]},
-    ),
-]
-Status = Literal[
-    "queued",
-    "sent",
-    "delivered",
-    "seen",
-    "clicked",
-    "undelivered",
-    "suppressed",
-    "expired",
-    "cancelled",
-]
-
 
 WhySuppressed = Literal[
     "frequency_cap",
@@ -91,13 +64,6 @@ class BudgetHit(msgspec.Struct, frozen=True):
     name: str
     limit: Amount
     used: Amount
-
-
-class HeldView(msgspec.Struct, frozen=True):
-    """What its step waits for outside the lanes; `until` is null where that is not known."""
-
-    until: Time | None
-    reason: HeldReason
 
 
 class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -144,13 +110,6 @@ def result_of(answer: Answer | Exception) -> Result:
     if outcome == "failed":
         return failure(incident_of(answer.detail))
     return failure(invalid([RequestFault(answer.pointer, answer.detail)]))
-
-
-def held_view(held: Held | None) -> HeldView | None:
-    if held is None:
-        return None
-    until_ms = 0 if held.reason == "away" else held.until_ms  # then it is only looked at again
-    return HeldView(rfc3339(until_ms) if until_ms else None, held.reason)
 
 
 def failure(why: Problem) -> Result:

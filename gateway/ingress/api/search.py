@@ -16,8 +16,9 @@ import msgspec
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
+from gateway.core.views.message import MessageView, view_of
+from gateway.core.views.words import Status
 from gateway.ingress.api.decoder import read_object, require_json
-from gateway.ingress.api.message_view import MessageView, view_of
 from gateway.ingress.api.parameters import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -25,7 +26,6 @@ from gateway.ingress.api.parameters import (
     read_parameters,
 )
 from gateway.ingress.api.request_body import NAME_MAX
-from gateway.ingress.api.results import Status
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse

@@ -19,10 +19,11 @@ from gateway.core.channels import ChannelName
 from gateway.core.records.user import Consent, StoredUser
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.core.views.words import rfc3339
 from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import ReadKeys, read_keys
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE, Name
-from gateway.ingress.http.asgi import NOT_JSON, rfc3339
+from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from providers.contract import Category
 

@@ -18,16 +18,16 @@ from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
+from gateway.core.views.message import MessageView
+from gateway.core.views.message import view_of as message_view
+from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api import channels_view
 from gateway.ingress.api.channels_view import ChannelView
-from gateway.ingress.api.message_view import MessageView
-from gateway.ingress.api.message_view import view_of as message_view
 from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
-from gateway.ingress.api.results import Time
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.api.stored_users import StoredUserView, view_of
-from gateway.ingress.http.asgi import rfc3339, to_json
+from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.store import audit, opt_outs, persons

@@ -25,15 +25,18 @@ from gateway.ingress.admission_queue import AdmissionQueue
 from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
@@ -43,6 +46,7 @@ from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
+from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     PRIVATE,
@@ -105,9 +109,16 @@ class Ingress:
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
+        self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
         self.queue = AdmissionQueue(
-            store, self.backlog, self.servers, self.quotas, self.metrics, now_ms
+            store,
+            self.backlog,
+            self.servers,
+            self.draining,
+            self.quotas,
+            self.metrics,
+            now_ms,
         )
         self.hub = EventHub(store)
         self.keys = KeyWatch(self.authority)
@@ -139,6 +150,7 @@ class Ingress:
             store,
             self.backlog,
             self.servers,
+            self.draining,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
@@ -146,6 +158,7 @@ class Ingress:
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
+        reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         return Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
@@ -153,14 +166,19 @@ class Ingress:
             search=SearchEndpoints(store),
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
             inbound=self.inbound,
-            reports=ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside),
+            reports=reports,
             budgets=BudgetEndpoints(store, now_ms),
+            report_shares=ReportShareEndpoints(
+                store.redis, reports, settings.server.public_url, now_ms
+            ),
+            ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
             callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, now_ms),
+            ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
         )
@@ -274,6 +292,7 @@ async def open_ingress(
     first; a caller that cannot wait cancels.
     """
     app = Ingress(settings, store, now_ms, process, server)
+    await app.draining.try_to_look()
     await campaign_watch.look(store)  # a request may lack what its campaign says
     tasks = [
         asyncio.create_task(coroutine, name=name)
@@ -282,6 +301,7 @@ async def open_ingress(
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
             ("keys", app.keys.keep_looking()),
+            ("drain", app.draining.keep_looking()),
             ("campaigns", campaign_watch.keep_looking(store, now_ms)),
             ("metrics", app.keep_publishing()),
         )

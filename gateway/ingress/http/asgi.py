@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -39,9 +38,3 @@ to_json = msgspec.json.Encoder().encode
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
-
-
-def rfc3339(at_ms: int) -> str:
-    """Epoch milliseconds as "2026-11-21T10:00:00.123Z"."""
-    moment = datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"

@@ -16,6 +16,7 @@ import msgspec
 RETRY_AFTER_S = 2
 BACKLOG_RETRY_AFTER_S = 5
 MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
+DRAINING_RETRY_AFTER_S = 30  # operators are people
 FAULTS_MAX = 20  # of one request are told; beyond them their number
 
 
@@ -134,6 +135,11 @@ KINDS: dict[str, Kind] = {
         "Something went wrong on our side",
         "Send it again later with its `Idempotency-Key`. Name the `incident` when you ask.",
     ),
+    "draining": Kind(
+        503,
+        "Kaskad takes no new messages for now",
+        "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",
+    ),
     "memory": Kind(
         503,
         "The store is nearly full",
@@ -149,6 +155,7 @@ RETRY_AFTER = {
     "unavailable": RETRY_AFTER_S,
     "backlog": BACKLOG_RETRY_AFTER_S,
     "memory": MEMORY_RETRY_AFTER_S,
+    "draining": DRAINING_RETRY_AFTER_S,
 }
 
 

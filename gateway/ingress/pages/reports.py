@@ -14,7 +14,8 @@ import msgspec
 from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, CHANNELS, label_of
 from gateway.finance.formats import number, to_words
-from gateway.finance.report import KEYS, Figures, Query, Report, ReportFault
+from gateway.finance.question import KEYS, Query, ReportFault
+from gateway.finance.report import CONVERSION_COLUMNS, Figures, Report
 from gateway.ingress.pages.page import Page
 
 PATH = "/reports"
@@ -56,6 +57,10 @@ _COLUMNS = {
     "clicked": "Clicked",
     "bot_clicks": "Bot clicks",
     "cost_per_click": "Per click",
+    "conversions": "Conversions",
+    "assisted": "Assisted",
+    "revenue": "Revenue",
+    "revenue_per_delivered": "Revenue per delivered",
 }
 # Shown where somebody reacted.
 _OF_REACTIONS = frozenset(("seen", "clicked", "bot_clicks", "cost_per_click"))
@@ -83,6 +88,11 @@ MEANINGS = {
     "clicked": "Steps of which people followed a link.",
     "bot_clicks": "Clicks of scanners and previews, which are no reaction.",
     "cost_per_click": "Cost, of everything that was sent, over Clicked.",
+    "conversions": "What people did in the end, each put down to one step: that of the last click, "
+    "or without one the last that was delivered.",
+    "assisted": "Conversions that another channel has, and in which this one had its part.",
+    "revenue": "What Conversions were worth to the app, corrections taken off.",
+    "revenue_per_delivered": "Revenue over Delivered.",
 }
 
 
@@ -133,18 +143,23 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def report_page(
-    query: Query, reports: PageReports, suggestions: Suggestions, today: datetime.date
+    query: Query,
+    reports: PageReports,
+    suggestions: Suggestions,
+    today: datetime.date,
+    shared_until: str = "",
 ) -> bytes:
-    """The page of an answered question."""
-    form = _form(query, suggestions, today)
-    return _page.render(form=form, view=_view(query, reports), fault=None)
+    """The page of an answered question; `shared_until` that day it is all that its reader may see,
+    and leads nowhere."""
+    form, view = _form(query, suggestions, today), _view(query, reports)
+    return _page.render(form=form, view=view, fault=None, shared_until=shared_until)
 
 
 def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
     """The page of a question that cannot be answered: why, and the form as it was filled in."""
     form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Suggestions(), today)
     typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
-    return _page.render(form={**form, **typed}, view=None, fault=fault)
+    return _page.render(form={**form, **typed}, view=None, fault=fault, shared_until="")
 
 
 def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:
@@ -193,10 +208,15 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     rows, total = to_words(reports.rows)
     bars = _bars(reports.channels)
     summed = reports.summary.total
-    reactions = summed.seen or summed.clicked or summed.bot_clicks
+    hidden: frozenset[str] = frozenset()
+    if not (summed.seen or summed.clicked or summed.bot_clicks):
+        hidden |= _OF_REACTIONS
+    if not summed.converted:
+        hidden |= frozenset(CONVERSION_COLUMNS)
     labels = _COLUMNS | {BASELINE_COLUMN: f"{label_of(reports.rows.baseline)} only"}
     return {
         "currency": reports.rows.currency,
+        "zone": reports.rows.zone,
         "tiles": _tiles(reports.summary),
         "bars": bars,
         "bar_height": _BAR_HEIGHT,
@@ -207,7 +227,7 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
             *(
                 Column(name, label, True, MEANINGS.get(name, ""))
                 for name, label in labels.items()
-                if name in total and (reactions or name not in _OF_REACTIONS)
+                if name in total and name not in hidden
             ),
         ],
         "key_count": len(query.group_by),

@@ -7,14 +7,17 @@ from typing import NamedTuple
 from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
+from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
@@ -30,12 +33,15 @@ class Endpoints(NamedTuple):
     campaigns: CampaignEndpoints
     events: EventsEndpoint
     reactions: ReactionEndpoint
+    conversions: ConversionEndpoint
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
     budgets: BudgetEndpoints
+    report_shares: ReportShareEndpoints
+    ledger: LedgerEndpoint
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from gateway.core import channels
+from gateway.core.views.message import MessageView, TimelineView
+from gateway.core.views.reply import ReplyView
+from gateway.core.views.words import Status
 from gateway.ingress.api.events import EventData
 from gateway.ingress.api.explain_view import DryResult, ExplainView
-from gateway.ingress.api.inbound import ReplyView
-from gateway.ingress.api.message_view import MessageView, TimelineView
 from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.request_body import KEY_MAX
-from gateway.ingress.api.results import Result, Status
+from gateway.ingress.api.results import Result
 from gateway.ingress.api.search import ADDRESSES, WHO, MessagesPage, SearchRequest
 from gateway.ingress.http.documented import json_payload, one_or_many, page_parameters
 from gateway.ingress.http.fields import MESSAGE_ID

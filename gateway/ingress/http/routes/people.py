@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from gateway.core import channels
 from gateway.core.addresses import Recipient
+from gateway.ingress.api.conversions import CONVERSIONS_MAX, ConversionRequest, ConversionResult
+from gateway.ingress.api.conversions import EXAMPLE as CONVERSION_EXAMPLE
 from gateway.ingress.api.inbound import RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
 from gateway.ingress.api.parameters import LIMIT_MAX
@@ -21,6 +23,7 @@ from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
 _REACTIONS = Annotated[list[ReactionRequest], Meta(min_length=1, max_length=REACTIONS_MAX)]
+_CONVERSIONS = Annotated[list[ConversionRequest], Meta(min_length=1, max_length=CONVERSIONS_MAX)]
 _CHANNEL_NAME = next(iter(channels.CHANNELS))
 _SET = {"by": "shop", "at": "2026-11-21T10:00:00.000Z", "reason": "asked by phone"}
 _OPT_OUT = {
@@ -68,6 +71,31 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
             200: json_payload(
                 "What it came to; of an array each, in order, with `index`.",
                 (ReactionResult, list[ReactionResult]),
+            )
+        },
+        problems=[404, 422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/conversions",
+        name="takeConversions",
+        handler=lambda endpoints: endpoints.conversions.take,
+        scope="send",
+        tag="People",
+        summary="What people did in the end, such as orders",
+        text="One conversion or an array, answered once durable; each counts once under its `id`. "
+        "It is put down to the last human click within `[conversions] click_window`, else to the "
+        "last delivery within `delivery_window`; other channels of that person and campaign within "
+        "these windows assisted. A negative `value` corrects: it goes where the latest conversion "
+        "went, and counts as none. What of the campaign has not left is skipped, `converted`.",
+        body=Payload(
+            media={"application/json": (ConversionRequest, _CONVERSIONS)},
+            examples={"application/json": CONVERSION_EXAMPLE},
+        ),
+        answers={
+            200: json_payload(
+                "What it came to; of an array each, in order, with `index`.",
+                (ConversionResult, list[ConversionResult]),
             )
         },
         problems=[404, 422],

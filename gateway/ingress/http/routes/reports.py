@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from gateway.finance.lines import KINDS
 from gateway.ingress.api.budgets import BudgetList
-from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT
-from gateway.ingress.http.documented import json_payload
-from gateway.ingress.http.route import HttpRoute
+from gateway.ingress.api.ledger import LinesView
+from gateway.ingress.api.parameters import LIMIT_MAX
+from gateway.ingress.api.report_shares import EXAMPLE as SHARE_EXAMPLE
+from gateway.ingress.api.report_shares import PATH as SHARED_PAGE
+from gateway.ingress.api.report_shares import ShareRequest, ShareView
+from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_FILTERS
+from gateway.ingress.http.documented import json_payload, page_parameters
+from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 from gateway.ingress.pages.reports import PATH as REPORT_PAGE
 
@@ -35,6 +41,50 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         text="The budgets of the configuration, in its order. What is reserved for messages that "
         "are not final counts as used.",
         answers={200: json_payload("They.", BudgetList)},
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/ledger",
+        name="ledgerLines",
+        handler=lambda endpoints: endpoints.ledger.lines,
+        scope="report",
+        tag="Reports",
+        summary="The lines behind a report's amounts",
+        text="Under the same days and filters `cost`, `adjust` and `reverse` add up to the "
+        "report's `cost`, and `bill` to its `billed`. A page may be short or empty and still have "
+        "`next`: go on until that is null.",
+        parameters=(
+            *DAYS_AND_FILTERS,
+            Parameter(
+                "kind", "query", "Only this kind; several times: any of these.", {"enum": KINDS}
+            ),
+            *page_parameters(LIMIT_MAX),
+        ),
+        answers={200: json_payload("A page.", LinesView)},
+        problems=[400, 422],
+    ),
+    HttpRoute(
+        method="POST",
+        path="/v1/reports/shares",
+        name="shareReport",
+        handler=lambda endpoints: endpoints.report_shares.make,
+        scope="report",
+        tag="Reports",
+        summary="A read-only link to one report",
+        text="Who has the link needs no key and sees the page of this one report, as the key that "
+        "made it may see it, until `expires_at`. Days that are left out are fixed as of now. It "
+        "is told once.",
+        body=Payload(
+            media={"application/json": ShareRequest}, examples={"application/json": SHARE_EXAMPLE}
+        ),
+        answers={200: json_payload("The link.", ShareView)},
+        problems=[422],
+    ),
+    HttpRoute(
+        method="GET",
+        path=SHARED_PAGE + "/{secret}",
+        name="sharedReport",
+        handler=lambda endpoints: endpoints.report_shares.show,
     ),
     HttpRoute(
         method="GET",

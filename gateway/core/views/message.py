@@ -18,10 +18,16 @@ from gateway.core.records.words import (
     ReactionName,
 )
 from gateway.core.timeline import timeline
-from gateway.ingress.api.results import Amount, HeldView, Status, Time, held_view
-from gateway.ingress.http.asgi import rfc3339
+from gateway.core.views.words import HeldView, Status, Time, held_view, rfc3339
 from providers.contract import Category
 
+Amount = Annotated[
+    str,
+    msgspec.Meta(
+        description="A decimal amount, exact.",
+        extra_json_schema={"pattern": "^[0-9]+\\.[0-9]{4,6}$", "examples": ["0.0120"]},
+    ),
+]
 StepStatus = Literal[
     "queued",
     "sent",

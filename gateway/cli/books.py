@@ -1,0 +1,180 @@
+"""The words of the command line for the books: reports, the ledger's lines, invoices and months.
+
+As in `gateway.cli.app`, each command imports what it does when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import Config, Json
+
+report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
+ledger_app = typer.Typer(help="What was booked, line by line.")
+
+FirstDay = Annotated[
+    str | None, typer.Option("--from", metavar="DAY", help="First day, as 2026-11-01.")
+]
+LastDay = Annotated[
+    str | None, typer.Option("--to", metavar="DAY", help="Last day, which counts; else today.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Only this app, campaign, ...; may be repeated.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where to write it; else to stdout.", show_default=False),
+]
+
+
+@report_app.command("cost")
+def report_cost(
+    config: Config = None,
+    from_day: FirstDay = None,
+    to_day: LastDay = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B",
+            help="Of day, month, app, campaign, variant, category, route, step, channel, provider, "
+            "country.",
+            show_default=False,
+        ),
+    ] = "",
+    where: Where = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, json, csv or xlsx.")
+    ] = "table",
+    out: Out = None,
+    as_json: Json = False,
+) -> int:
+    """What was sent and delivered, what it cost, and what was saved.
+
+    Examples: `kaskad report cost --group-by channel`, `kaskad report cost --from 2026-11-01
+    --group-by day,campaign --format csv`, `kaskad report cost --where app=shop`
+    """
+    from gateway.cli.reports import CostQuestion, cost
+
+    question = CostQuestion(from_day, to_day, group_by, tuple(where or ()))
+    return cost(config, os.environ, question, "json" if as_json else form, out)
+
+
+@report_app.command("verify")
+def report_verify(
+    config: Config = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Begin with the first booking, always."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Add the ledger up again and compare it with the running totals; 1 when they differ.
+
+    Begins where the last comparison that agreed ended, whole days behind; what has changed there
+    since is noticed, and then all is compared.
+    """
+    from gateway.cli.reports import verify
+
+    return verify(config, os.environ, full=full, as_json=as_json)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    config: Config = None,
+    from_day: FirstDay = None,
+    to_day: LastDay = None,
+    where: Where = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="csv, ndjson, parquet or xlsx.")
+    ] = "csv",
+    out: Out = None,
+) -> int:
+    """The lines behind a report, one an amount; `cost`, `adjust` and `reverse` add up to its cost,
+    `bill` to what it says was billed.
+
+    Examples: `kaskad ledger export --from 2026-11-01 --to 2026-11-30 --out november.csv`, `kaskad
+    ledger export --where campaign=autumn --format xlsx --out autumn.xlsx`
+    """
+    from gateway.cli.ledger import export
+    from gateway.cli.reports import CostQuestion
+
+    question = CostQuestion(from_day, to_day, "", tuple(where or ()))
+    return export(config, os.environ, question, form, out)
+
+
+def reconcile(
+    provider: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="As in the configuration.", show_default=False),
+    ],
+    invoice: Annotated[Path, typer.Option(metavar="FILE", help="CSV or XLSX.", show_default=False)],
+    map_: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="MAP",
+            help="How it is written: a TOML file, or infobip, twilio, vonage, semicolons.",
+            show_default=False,
+        ),
+    ] = None,
+    from_day: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DAY", help="Its first day; else that of its lines."),
+    ] = None,
+    to_day: Annotated[
+        str | None, typer.Option("--to", metavar="DAY", help="Its last day, which counts.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table, json, csv or xlsx.")
+    ] = "table",
+    out: Out = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Book what makes our cost equal to the invoice; may be repeated."
+        ),
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Hold a provider's invoice against what was booked; 1 where they differ.
+
+    Every line has one class, the first that fits: on the invoice twice, unknown to us, missing on
+    the invoice, billed though not delivered, another network, other parts, another price, rounding,
+    matched.
+
+    Example: `kaskad reconcile --provider infobip --invoice november.csv --map infobip`
+    """
+    from gateway.cli.reconciling import Wish
+    from gateway.cli.reconciling import reconcile as run_reconcile
+
+    chosen = "json" if as_json else form
+    wish = Wish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
+    return run_reconcile(config, os.environ, wish)
+
+
+def close(
+    month: Annotated[str, typer.Argument(metavar="MONTH", help="Such as 2026-11.")],
+    out: Out = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Freeze a month: its report is written with a hash, and never changes.
+
+    Refused while it is not over or steps are open that could still bill, with which and until when.
+    A closed month's report is told again, byte for byte.
+
+    Example: `kaskad close 2026-11 --out 2026-11.json`
+    """
+    from gateway.cli.closing import close as run_close
+
+    return run_close(config, os.environ, month, out, as_json=as_json)

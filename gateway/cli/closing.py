@@ -1,0 +1,90 @@
+"""`kaskad close`: a month is frozen, or it is said why it cannot be.
+
+Ends with 1 when it cannot. The report of a closed month is written as it was kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.output import output
+from gateway.cli.person import who
+from gateway.cli.reach import redis_for_command
+from gateway.cli.tables import print_json
+from gateway.core.months import Month
+from gateway.finance.closing import Refusal, close_month, is_whole
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings import bootstrap
+from gateway.settings.file import load
+from gateway.store import audit
+from gateway.store.audit import Deed
+from gateway.store.store import Store
+
+
+def close(
+    config: Path | None,
+    environment: Mapping[str, str],
+    name: str,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Closes a month, and tells what it came to."""
+    month = Month.named(name)
+    if month is None:
+        raise UsageFault(f"{name!r} is no month: write it as 2026-11.")
+    settings = load(config, environment, secrets_required=False)
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    now_ms = time.time_ns() // 1_000_000
+
+    async def work(redis: RedisClient) -> bytes | Refusal:
+        store = Store(redis, policy, shards=settings.redis.shards)
+        told = await close_month(store, month, now_ms)
+        if not isinstance(told, Refusal):
+            await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
+        return told
+
+    with redis_for_command(settings) as url:
+        told = run(url, work)
+    if isinstance(told, Refusal):
+        _tell_refusal(told, as_json=as_json)
+        return FAILED
+    if out is not None or as_json:
+        with output(out, binary=False) as file:
+            file.write(told + b"\n")
+    if not as_json:
+        sys.stdout.write(_sentences(told))
+    if not is_whole(told):
+        sys.stderr.write(f"The report of {name} is not what it was: its hash does not fit.\n")
+        return FAILED
+    return DONE
+
+
+def _sentences(report: bytes) -> str:
+    shape = orjson.loads(report)
+    total = shape["total"]
+    return (
+        f"{shape['month']} ({shape['from']} to {shape['to']}, {shape['zone']}) is closed since "
+        f"{shape['closed_at']}.\n"
+        f"  cost {total['cost']}, billed {total['billed']} {total['currency']}, "
+        f"{total['delivered']:,} delivered\n"
+        f"  sha256 {shape['sha256']}\n"
+    )
+
+
+def _tell_refusal(refusal: Refusal, *, as_json: bool) -> None:
+    if as_json:
+        print_json(refusal)
+    lines = [f"{refusal.month} cannot be closed:", *refusal.reasons]
+    lines += [
+        f"  {step.message}, step {step.step}, {step.provider or 'not sent yet'}: by {step.done_by}"
+        for step in refusal.open
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")

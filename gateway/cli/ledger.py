@@ -1,0 +1,64 @@
+"""`kaskad ledger export`: the lines of the ledger as a file.
+
+What a line is stands in `gateway.finance.lines`. How many are written is told on stderr where
+somebody is looking. A question that cannot be answered is a ReportFault, a format without its
+library a MissingExtra: both are exit 2.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.output import output
+from gateway.cli.reach import redis_for_command
+from gateway.cli.reports import CostQuestion
+from gateway.finance.extras import archive_library
+from gateway.finance.line_files import FORMATS, TEXTS, LineFile, open_line_file
+from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.question import parse_query
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings.bootstrap import days_of
+from gateway.settings.file import Settings, load
+
+
+def export(
+    config: Path | None,
+    environment: Mapping[str, str],
+    question: CostQuestion,
+    form: str,
+    out: Path | None,
+) -> int:
+    """Writes the lines of a report's question."""
+    if form not in FORMATS:
+        raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
+    if form not in TEXTS:
+        archive_library("xlsxwriter" if form == "xlsx" else "pyarrow")
+    settings = load(config, environment, secrets_required=False)
+    today = days_of(settings).of(time.time_ns() // 1_000_000)
+    query = LinesQuery(parse_query(question.parameters(), today))
+    with output(out, binary=form not in TEXTS) as place:
+        file = open_line_file(form, place)
+        with redis_for_command(settings) as url:
+            run(url, lambda redis: _write(redis, settings, query, file))
+        file.close()
+    return DONE
+
+
+async def _write(redis: RedisClient, settings: Settings, query: LinesQuery, file: LineFile) -> None:
+    shards, currency = settings.redis.shards, settings.prices.currency
+    pages = pages_of_lines(redis, shards, query, currency, days=days_of(settings))
+    column = TextColumn("{task.completed:,} lines")
+    with Progress(column, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("")
+        async with aclosing(pages):
+            async for page in pages:
+                file.write([line for _, line in page.lines])
+                progress.advance(task, len(page.lines))

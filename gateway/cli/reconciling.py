@@ -1,0 +1,187 @@
+"""`kaskad reconcile`: a provider's invoice against what we booked.
+
+Ends with 1 when anything is to be claimed or explained. What cannot be read or asked is exit 2.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from gateway.cli.failures import DONE, FAILED, UsageFault
+from gateway.cli.output import output
+from gateway.cli.person import who
+from gateway.cli.reach import redis_for_command
+from gateway.core.policy import Policy
+from gateway.core.reconciliation import Item
+from gateway.finance import reconciled_formats as formats
+from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.extras import archive_library
+from gateway.finance.invoices import InvoiceMap, read_invoice
+from gateway.finance.reconcile import EDGE_MS, DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.reconciled_workbook import write_workbook
+from gateway.finance.sorted_lines import SortedLines
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from gateway.settings import bootstrap
+from gateway.settings.file import Settings, load
+from gateway.settings.invoice_map import load_map
+from gateway.store import audit
+from gateway.store.audit import Deed
+from gateway.store.sent_lines import sent_lines
+from gateway.store.store import Store
+
+FORMATS = ("table", "json", "csv", "xlsx")
+ITEMS_SHOWN = 20
+HASH_CHARS = 12  # by which an accepted invoice is named
+DAYS_DEFAULT = 30  # of an invoice that names no time
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """The options as they were written."""
+
+    provider: str
+    invoice: Path
+    map: str | None
+    from_day: str | None
+    to_day: str | None
+    form: str
+    out: Path | None
+    accept: bool = False
+
+
+def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -> int:
+    """Prints what an invoice and our lines come to."""
+    if wish.form not in FORMATS:
+        raise UsageFault(f"--format {wish.form!r} is none: use {', '.join(FORMATS)}.")
+    if wish.form == "xlsx":
+        archive_library("xlsxwriter")
+    settings = load(config, environment, secrets_required=False)
+    how = load_map(wish.map) if wish.map is not None else InvoiceMap()
+    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
+    question = _question(settings, policy, how, wish.provider)
+    first, last = _day("--from", wish.from_day), _day("--to", wish.to_day)
+    if first is not None and last is not None and first > last:
+        raise UsageFault("--from is after --to: turn them round.")
+    with SortedLines() as lines:
+        work = Reconciliation(question, lines)
+        named = work.take_theirs(read_invoice(wish.invoice, how), first, last)
+        days = named or _latest_days()
+
+        async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
+            retention = bootstrap.retention_of(settings)
+            store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
+            asked = days.range(question.zone)
+            span = asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
+            async with aclosing(sent_lines(store, question.provider, *span)) as batches:
+                async for batch in batches:
+                    work.take_ours(batch)
+            result = work.settle(days)
+            if not wish.accept:
+                return result, None
+            return result, await _accept(store, result, work.items(), wish.invoice)
+
+        with redis_for_command(settings) as url:
+            result, accepted = run(url, ask)
+        with output(wish.out, binary=wish.form == "xlsx") as file:
+            _write(result, work.items(), wish.form, accepted, file)
+    return DONE if result.agrees else FAILED
+
+
+async def _accept(
+    store: Store, result: Reconciled, items: Iterator[Item], file: Path
+) -> Acceptance:
+    """Books it, and notes who did."""
+    now_ms = time.time_ns() // 1_000_000
+    with file.open("rb") as octets:
+        invoice = hashlib.file_digest(octets, "sha256").hexdigest()[:HASH_CHARS]
+    accepted = await accept(store, result, items, invoice, now_ms)
+    target = f"{result.question.provider} {result.days.first} to {result.days.last}"
+    deed = Deed(now_ms, who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
+    await audit.note(store.redis, deed, of_app=False)
+    return accepted
+
+
+def _question(settings: Settings, policy: Policy, how: InvoiceMap, provider: str) -> Question:
+    name = policy.present(provider)
+    if name not in settings.providers:
+        known = ", ".join(settings.providers)
+        raise UsageFault(f"--provider {provider!r} is not configured: there are {known}.")
+    currency = settings.prices.currency
+    if how.currency not in ("", currency):
+        raise UsageFault(
+            f"The map says the invoice is in {how.currency}, and the ledger is in {currency}: "
+            "convert the invoice first, or correct currency in the map."
+        )
+    return Question(name, currency, how.zone, policy.provider(name).charged_on == "delivered")
+
+
+def _day(option: str, text: str | None) -> datetime.date | None:
+    if text is None:
+        return None
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise UsageFault(f"{option} {text!r} is no day: write it as 2026-11-30.") from None
+
+
+def _latest_days() -> DaySpan:
+    last = datetime.datetime.now(datetime.UTC).date()
+    return DaySpan(last - datetime.timedelta(days=DAYS_DEFAULT - 1), last)
+
+
+def _write(
+    result: Reconciled,
+    items: Iterator[Item],
+    form: str,
+    accepted: Acceptance | None,
+    file: BinaryIO,
+) -> None:
+    if form == "xlsx":
+        write_workbook(result, items, file)
+    elif form == "json":
+        file.writelines(formats.to_json(result, items, accepted))
+    elif form == "csv":
+        file.writelines(formats.to_csv(items))
+    else:
+        file.writelines(line.encode() for line in _table(result, items, accepted))
+
+
+def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | None) -> Iterator[str]:
+    """The classes, and the first items that differ."""
+    question, days = result.question, result.days
+    yield (
+        f"{question.provider}, {days.first} to {days.last} ({question.zone}), "
+        f"in {question.currency}\n\n"
+    )
+    rows = [(formats.WORDS[kind], formats.sums_row(sums)) for kind, sums in result.classes.items()]
+    rows.append(("Total", formats.sums_row(result.total)))
+    yield f"{'':24}{'LINES':>10}{'OURS':>18}{'THEIRS':>18}{'DIFFERENCE':>18}\n"
+    for word, row in rows:
+        yield (
+            f"{word:24}{row['lines']:>10,}{row['ours']:>18}{row['theirs']:>18}"
+            f"{row['difference']:>18}\n"
+        )
+    for note in formats.notes(result, accepted):
+        yield f"\n{note}\n"
+    for number, item in enumerate(items):
+        if number == ITEMS_SHOWN:
+            yield "  and more: --format csv writes all.\n"
+            return
+        yield ("" if number else "\n") + _line(item)
+
+
+def _line(item: Item) -> str:
+    row = formats.item_row(item)
+    place = "" if row["line"] is None else f"line {row['line']}, "
+    return (
+        f"  {item.kind}: {place}{row['id'] or row['to']}: ours {row['ours']}, "
+        f"theirs {row['theirs']}\n"
+    )

@@ -1,0 +1,49 @@
+"""A reconciled invoice is accepted: our cost of its lines becomes what it asks for, to the unit.
+
+It may be repeated, and goes on where it was interrupted. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import msgspec
+
+from gateway.core.reconciliation import PICOS_A_MICRO, Item, in_micros
+from gateway.finance.reconcile import Reconciled
+from gateway.store.invoices import accept_lines, accept_rest
+from gateway.store.store import Store
+
+LINES_A_BATCH = 256
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """What was booked now: on how many lines of ours, and by how much our cost changed in all."""
+
+    lines: int
+    amount: int
+
+
+async def accept(
+    store: Store, result: Reconciled, items: Iterable[Item], invoice: str, now_ms: int
+) -> Acceptance:
+    """Books an invoice, which `invoice` names; `items` are all its lines that differ."""
+    provider = result.question.provider
+    rest = in_micros(result.total.theirs) - result.classes["matched"].ours // PICOS_A_MICRO
+    lines = amount = 0
+    of_ours = (item for item in items if item.ours is not None)
+    while batch := list(islice(of_ours, LINES_A_BATCH)):
+        rest -= sum(item.accepted for item in batch)
+        told = await accept_lines(store, batch, invoice, provider, now_ms)
+        rest += sum(_change(item) for item in told.gone)
+        lines += len(told.changed)
+        amount += sum(_change(item) for item in told.changed)
+    days = f"{result.days.first} {result.days.last}"
+    amount += await accept_rest(store, provider, days, invoice, rest, now_ms)
+    return Acceptance(lines, amount)
+
+
+def _change(item: Item) -> int:
+    assert item.ours is not None
+    return item.accepted - item.ours.cost

@@ -1,0 +1,272 @@
+"""The lines behind a report: what the ledger booked in money, one line an amount.
+
+A booking may carry several amounts, and each is a line: what the provider charges (`cost`, or
+`reverse` where it takes the whole charge back, `adjust` where an accepted invoice changes it) and
+what the app is billed (`bill`). The sum of
+`cost`, `adjust` and `reverse` is the report's cost, that of `bill` what it says was billed, to the
+last unit, under the same days and filters.
+
+Lines come shard by shard, the oldest first in each. A place says where to go on: what is booked
+meanwhile comes behind every place that was told, so pages neither shift nor repeat.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+from msgspec.structs import asdict, replace
+
+from gateway.core.days import UTC_DAYS, Days
+from gateway.core.money import format_amount
+from gateway.core.months import NONE_CLOSED, ClosedMonths
+from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
+from gateway.core.views.words import rfc3339
+from gateway.finance.question import Query, Selection
+from gateway.redis.client import RedisClient
+from gateway.store.checkpoints import EntryId
+from gateway.store.former_shards import shards_ever
+from gateway.store.keys import keys_of
+from gateway.store.ledger import (
+    CLOCKS_DIFFER_MS,
+    before,
+    before_first_since,
+    pages_of_entries,
+)
+from gateway.store.months import closed_months
+from gateway.store.totals import Aside, at_once
+
+Kind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
+KINDS: tuple[str, ...] = get_args(Kind)
+_AMOUNTS = ("cost", "billed")  # the measures that are lines
+_EVERY_AMOUNT = 2**31  # behind all amounts of an entry
+_DAY = datetime.timedelta(days=1)
+_BOOKED_FIRST = frozenset(("sent", "delivered", "double_delivered"))  # with a charge, not after it
+
+
+class LedgerLine(msgspec.Struct, frozen=True):
+    """One amount, in 1e-6 units. `list_amount` is what the price list makes of a charge, 0 of its
+    later corrections; `parts` are those the amount is for. `reason`: why the amount is not the
+    list's, or there at all, where that is not plain."""
+
+    id: str
+    at_ms: int
+    kind: Kind
+    message: str | None
+    step: int | None
+    app: str
+    campaign: str | None
+    category: str
+    route: str | None
+    channel: str | None
+    provider: str | None
+    country: str | None
+    parts: int | None
+    amount: int
+    list_amount: int | None
+    currency: str
+    reason: str | None
+
+
+class LineView(msgspec.Struct, frozen=True):
+    """One amount that was booked, as CONTRACT.md section 7 has it: decimal strings, RFC 3339."""
+
+    id: str
+    at: str
+    kind: Kind
+    message: str | None
+    step: int | None
+    app: str
+    campaign: str | None
+    category: str
+    route: str | None
+    channel: str | None
+    provider: str | None
+    country: str | None
+    parts: int | None
+    amount: str
+    list_amount: str | None
+    currency: str
+    reason: str | None
+
+    @classmethod
+    def of(cls, line: LedgerLine) -> LineView:
+        noted = line.list_amount
+        texts = {
+            "at": rfc3339(line.at_ms),
+            "amount": format_amount(line.amount),
+            "list_amount": None if noted is None else format_amount(noted),
+        }
+        return msgspec.convert(asdict(line) | texts, cls)
+
+
+COLUMNS = LineView.__struct_fields__
+
+
+class Place(NamedTuple):
+    """Where a line stands: its shard, its entry there, and the how-manieth amount of that it is."""
+
+    shard: int
+    entry_ms: int
+    entry: int
+    amount: int
+
+    @property
+    def read_from(self) -> EntryId:
+        """Behind which entry the lines after it stand."""
+        if self.amount == _EVERY_AMOUNT:
+            return self.entry_ms, self.entry
+        return before(self.entry_ms, self.entry)
+
+
+class LinesPage(NamedTuple):
+    """What one reading found, with the place of each line; `looked_at` is how many bookings it read
+    for that, and `last` where it ended."""
+
+    lines: list[tuple[Place, LedgerLine]]
+    looked_at: int
+    last: Place
+
+
+class LinesQuery(msgspec.Struct, frozen=True):
+    """Which lines: those of a report's days and filters, of these kinds (none: of every kind)."""
+
+    report: Query
+    kinds: frozenset[str] = frozenset()
+
+
+async def pages_of_lines(
+    redis: RedisClient,
+    shards: int,
+    query: LinesQuery,
+    currency: str,
+    after: Place | None = None,
+    days: Days = UTC_DAYS,
+    aside: Aside = at_once,
+) -> AsyncGenerator[LinesPage, None]:
+    """The lines behind a place (None: from the first), of all shards there ever were; a page may
+    have none. `currency` is that of an entry that names none. Raises RedisUnavailable and
+    LedgerFault."""
+    begins_ms = days.begins_ms(query.report.from_day)
+    over_ms = days.begins_ms(query.report.to_day + _DAY) + 2 * CLOCKS_DIFFER_MS
+    selection = Selection(query.report)
+    closed = await closed_months(redis, days)
+    for shard in await shards_ever(redis, shards):
+        if after is not None and shard < after.shard:
+            continue
+        since, known = None, None
+        if after is not None and shard == after.shard:
+            since, known = after.read_from, after
+        else:
+            since = await before_first_since(redis, keys_of(shard), begins_ms)
+        if since is None:
+            continue
+        entries = pages_of_entries(redis, keys_of(shard), since, aside=aside)
+        async with aclosing(entries):
+            async for booked in entries:
+                if not booked:
+                    break
+                reader = _Reader(shard, query.kinds, selection, currency, days, closed)
+                yield await aside(partial(reader.page, booked, known))
+                if any(entry.at_ms >= over_ms for _, entry in booked):
+                    break
+
+
+class _Reader(msgspec.Struct, frozen=True):
+    """What turns a shard's entries into lines."""
+
+    shard: int
+    kinds: frozenset[str]
+    selection: Selection
+    currency: str
+    days: Days
+    closed: ClosedMonths
+
+    def page(self, booked: Sequence[tuple[EntryId, LedgerEntry]], after: Place | None) -> LinesPage:
+        lines = [
+            (place, line)
+            for id_, entry in booked
+            for place, line in self._lines(id_, entry)
+            if after is None or place > after
+        ]
+        posts = sum(len(entry.posts) for _, entry in booked)
+        return LinesPage(lines, posts, Place(self.shard, *booked[-1][0], _EVERY_AMOUNT))
+
+    def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[Place, LedgerLine]]:
+        takes = partial(self.selection.takes, self.days.of(entry.at_ms))
+        for place, line in lines_of(self.shard, id_, entry, self.currency, takes, self.closed):
+            if not self.kinds or line.kind in self.kinds:
+                yield place, line
+
+
+def lines_of(
+    shard: int,
+    id_: EntryId,
+    entry: LedgerEntry,
+    currency: str,
+    takes: Callable[[Group], bool] = lambda _: True,
+    closed: ClosedMonths = NONE_CLOSED,
+) -> Iterator[tuple[Place, LedgerLine]]:
+    """The amounts of one entry, of the groups that `takes` says; `currency` where it names none."""
+    for number, post in enumerate(entry.posts):
+        for which, measure in enumerate(_AMOUNTS):
+            amount = post.measures.get(measure)
+            if amount is None or not takes(post.group):
+                continue
+            kind = _kind(post, measure, amount)
+            place = Place(shard, *id_, number * len(_AMOUNTS) + which)
+            line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
+            line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
+            late = closed.late(line.message, line.at_ms)
+            yield place, line if late is None else replace(line, reason=late)
+
+
+def _kind(post: Post, measure: str, amount: int) -> Kind:
+    if measure == "billed":
+        return "bill"
+    if post.invoice:
+        return "adjust"
+    taken_back = amount < 0 and post.note is not None and post.note.get("charged") == 0
+    return "reverse" if taken_back else "cost"
+
+
+def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: str) -> LedgerLine:
+    group, note = post.group, post.note or {}
+    step = post.step if group.step == NO_STEP else group.step
+    at_first = not _BOOKED_FIRST.isdisjoint(post.measures)
+    list_amount = None if kind == "bill" else note.get("list") if at_first else 0
+    return LedgerLine(
+        id=id_,
+        at_ms=at_ms,
+        kind=kind,
+        message=post.message or None,
+        step=None if step == NO_STEP else step,
+        app=group.app,
+        campaign=group.campaign or None,
+        category=group.category,
+        route=group.route or None,
+        channel=group.channel or None,
+        provider=group.provider or None,
+        country=group.country or None,
+        parts=post.measures.get("parts", note.get("parts")) if at_first else None,
+        amount=amount,
+        list_amount=list_amount,
+        currency=currency,
+        reason=_reason(post, kind, amount, list_amount),
+    )
+
+
+def _reason(post: Post, kind: Kind, amount: int, list_amount: int | None) -> str | None:
+    if kind == "bill":
+        return None
+    if kind == "adjust":
+        return f"invoice:{post.invoice}"
+    if kind == "reverse":
+        return "not_charged"
+    if "double_delivered" in post.measures:
+        return "double_delivered"
+    return "receipt_price" if list_amount not in (None, amount) else None

@@ -1,0 +1,216 @@
+"""A provider's invoice held against our lines, at any length: the steps of it, over sorted lines.
+
+First by id, which also says how the two clocks differ; then what is left by number and time; last
+the numbers of which a spreadsheet left only the first digits. What comes out is a `Reconciled`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import msgspec
+
+from gateway.core.days import Days
+from gateway.core.reconciliation import (
+    AGREED,
+    CLASSES,
+    ROUNDED,
+    Class,
+    Item,
+    Ours,
+    Pair,
+    Range,
+    Shift,
+    Sums,
+    Theirs,
+    classify,
+    is_rounded,
+    match_ids,
+    match_numbers,
+    rounded,
+)
+from gateway.finance.sorted_lines import Shelf, SortedLines
+
+EDGE_MS = 2 * 86_400_000  # of our lines, beyond both ends: another zone, another day
+
+_DAY = datetime.timedelta(days=1)
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Whose invoice, in which currency, and in which zone its times are written."""
+
+    provider: str
+    currency: str
+    zone: str
+    charged_on_delivery: bool
+
+
+class DaySpan(msgspec.Struct, frozen=True):
+    """Both count."""
+
+    first: datetime.date
+    last: datetime.date
+
+    def range(self, zone: str, shift_ms: int = 0) -> Range:
+        """As moments, where that zone's clock is so much ahead of what it should be."""
+        days = Days(zone)
+        return Range(
+            days.begins_ms(self.first) - shift_ms, days.begins_ms(self.last + _DAY) - shift_ms
+        )
+
+
+class Reconciled(msgspec.Struct):
+    """`classes` has every class, in order. `shift_ms`: how much later their clock is than the zone
+    of the map says. `carried`: lines of ours at an edge of the days, which may stand on the invoice
+    before or after. `outside`: lines of theirs that are not of these days."""
+
+    question: Question
+    days: DaySpan
+    classes: dict[Class, Sums]
+    shift_ms: int
+    carried: Sums
+    outside: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is to be claimed or explained."""
+        return all(kind in AGREED or not sums.lines for kind, sums in self.classes.items())
+
+    @property
+    def total(self) -> Sums:
+        found = self.classes.values()
+        return Sums(
+            sum(each.lines for each in found),
+            sum(each.ours for each in found),
+            sum(each.theirs for each in found),
+        )
+
+
+class Reconciliation:
+    """Takes the lines of both sides, theirs first, and then tells what they come to."""
+
+    def __init__(self, question: Question, lines: SortedLines) -> None:
+        self._question = question
+        self._lines = lines
+        self._days = Days(question.zone)
+        self._earliest_ms = self._latest_ms = 0
+        self._outside = 0
+        self._digits = 0  # of the numbers that were rounded
+        self._shift = Shift()
+        self._classes: dict[Class, Sums] = {kind: Sums() for kind in CLASSES}
+        self._carried = Sums()
+
+    def take_theirs(
+        self, theirs: Iterable[Theirs], first: datetime.date | None, last: datetime.date | None
+    ) -> DaySpan | None:
+        """The lines of an invoice, without those before the first day and after the last, where
+        these are given. Returns the days that are named by them or by the lines; None where neither
+        does."""
+        from_ms = self._days.begins_ms(first) if first else None
+        to_ms = self._days.begins_ms(last + _DAY) if last else None
+        for line in theirs:
+            at_ms = line.at_ms
+            if at_ms is not None:
+                before = from_ms is not None and at_ms < from_ms
+                if before or (to_ms is not None and at_ms >= to_ms):
+                    self._outside += 1
+                    continue
+                self._earliest_ms = min(at_ms, self._earliest_ms or at_ms)
+                self._latest_ms = max(at_ms, self._latest_ms)
+            if line.to is not None and is_rounded(line.to):
+                self._digits = max(self._digits, line.to.index(ROUNDED))
+            if line.id is not None:
+                self._lines.put(Shelf.THEIRS, line.id, line.line, line)
+            else:
+                self._leave_theirs(line)
+        first = first or self._day(self._earliest_ms)
+        last = last or self._day(self._latest_ms)
+        return DaySpan(first, last) if first is not None and last is not None else None
+
+    def _day(self, at_ms: int) -> datetime.date | None:
+        return self._days.of(at_ms) if at_ms else None
+
+    def take_ours(self, ours: Iterable[Ours]) -> None:
+        """Some lines of ours: all of the days, and those of EDGE_MS on both sides."""
+        for line in ours:
+            self._lines.put(Shelf.OURS, line.id, line.at_ms, line)
+
+    def settle(self, days: DaySpan) -> Reconciled:
+        """What the lines that were taken come to."""
+        self._note(self._pairs_by_id(), None)
+        if not self._shift.is_known:
+            ours = self._lines.read(Shelf.OUR_REST, Ours)
+            self._shift.note_numbers(ours, self._lines.read(Shelf.THEIR_REST, Theirs))
+        self._note(self._pairs_by_number(), days.range(self._question.zone, self._shift.ms))
+        return Reconciled(
+            self._question, days, self._classes, self._shift.ms, self._carried, self._outside
+        )
+
+    def items(self) -> Iterator[Item]:
+        """Every line that is not matched to the last digit, by class and then by line."""
+        return self._lines.read(Shelf.ITEMS, Item)
+
+    def _note(self, pairs: Iterable[Pair], asked: Range | None) -> None:
+        for pair in pairs:
+            if pair.theirs is None:
+                assert asked is not None
+                assert pair.ours is not None
+                if not self._is_missing(pair.ours, asked):
+                    continue
+            item = classify(pair, charged_on_delivery=self._question.charged_on_delivery)
+            self._classes[item.kind].add(item)
+            if item.kind != "matched":
+                line = item.theirs.line if item.theirs is not None else 0
+                self._lines.put(Shelf.ITEMS, str(CLASSES.index(item.kind)), line, item)
+
+    def _is_missing(self, ours: Ours, asked: Range) -> bool:
+        """Whether a line of ours should stand on the invoice, which has none for it."""
+        if not ours.cost:
+            return False
+        if asked.holds(ours):
+            return True
+        if asked.touches(ours):
+            self._carried.add(Item("missing_on_invoice", ours, None))
+        return False
+
+    # --- the three ways in which lines match ------------------------------------------------------
+
+    def _pairs_by_id(self) -> Iterator[Pair]:
+        ours = self._lines.read(Shelf.OURS, Ours)
+        for pair in match_ids(ours, self._lines.read(Shelf.THEIRS, Theirs)):
+            if pair.theirs is None:
+                assert pair.ours is not None
+                self._lines.put(Shelf.OUR_REST, pair.ours.to, pair.ours.at_ms, pair.ours)
+            elif pair.ours is not None:
+                self._shift.note(pair.ours, pair.theirs)
+                yield pair
+            elif pair.again:
+                yield pair
+            else:
+                self._leave_theirs(pair.theirs)
+
+    def _leave_theirs(self, line: Theirs) -> None:
+        last = line.to is not None and is_rounded(line.to)
+        shelf = Shelf.THEIR_LAST if last else Shelf.THEIR_REST
+        self._lines.put(shelf, line.to or "", line.at_ms or 0, line)
+
+    def _pairs_by_number(self) -> Iterator[Pair]:
+        ours = self._lines.read(Shelf.OUR_REST, Ours)
+        theirs = self._lines.read(Shelf.THEIR_REST, Theirs)
+        if not self._digits:
+            yield from match_numbers(ours, theirs, self._shift.ms)
+            return
+        key = partial(rounded, digits=self._digits)
+        for pair in match_numbers(ours, theirs, self._shift.ms):
+            if pair.theirs is None:
+                assert pair.ours is not None
+                self._lines.put(Shelf.OUR_LAST, key(pair.ours.to), pair.ours.at_ms, pair.ours)
+            else:
+                yield pair
+        for line in self._lines.read(Shelf.THEIR_LAST, Theirs):
+            self._lines.put(Shelf.THEIR_ROUNDED, key(line.to or ""), line.at_ms or 0, line)
+        ours = self._lines.read(Shelf.OUR_LAST, Ours)
+        theirs = self._lines.read(Shelf.THEIR_ROUNDED, Theirs)
+        yield from match_numbers(ours, theirs, self._shift.ms, key)

@@ -1,0 +1,205 @@
+"""`POST /v1/conversions`: what people did in the end, put down to the message that made them.
+
+Each counts once under its id, whether it comes late or again, and is put down to the last human
+click within `[conversions] click_window`, else to the last delivery within `delivery_window`; a
+negative value corrects. Every item has an answer of its own, in order, once it is durable.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+
+from gateway.core import money
+from gateway.core.addresses import person_id
+from gateway.core.channels import ChannelName
+from gateway.core.conversions import By
+from gateway.core.records.conversion import Conversion
+from gateway.core.records.message import Message
+from gateway.ingress.api.array_items import array_items, is_array
+from gateway.ingress.api.decoder import read_item, require_json
+from gateway.ingress.api.requests import moment_ms
+from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.http.asgi import to_json
+from gateway.ingress.http.fields import MESSAGE_ID
+from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid
+from gateway.ingress.http.request import Request
+from gateway.store import conversions, reads
+from gateway.store.conversions import Asked, Booked
+from gateway.store.store import Store
+
+CONVERSIONS_MAX = 1_000
+EXAMPLE = {
+    "id": "order-1071",
+    "message": MESSAGE_ID,
+    "value": "49.90",
+    "currency": "EUR",
+    "at": "2026-11-21T10:00:00Z",
+}
+_SHOWN = msgspec.json.encode(EXAMPLE).decode()
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person did in the end, such as an order."""
+
+    id: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=128, description="Yours: it counts once.")
+    ]
+    message: Annotated[str, msgspec.Meta(description="The message's id.")] | None = None
+    user: Annotated[_Name, msgspec.Meta(description="Who it was, instead of a message.")] | None = (
+        None
+    )
+    campaign: (
+        Annotated[_Name, msgspec.Meta(description="With user: of this campaign alone.")] | None
+    ) = None
+    value: Annotated[
+        Decimal,
+        msgspec.Meta(description="A decimal string, such as 49.90; less than 0 corrects."),
+    ] = Decimal(0)
+    currency: (
+        Annotated[str, msgspec.Meta(description="Of value: the installation's, or left out.")]
+        | None
+    ) = None
+    at: (
+        Annotated[
+            datetime.datetime,
+            msgspec.Meta(tz=True, description="When: RFC 3339; else now."),
+        ]
+        | None
+    ) = None
+
+
+class Attributed(msgspec.Struct, frozen=True):
+    """The step that has a conversion, and by what."""
+
+    message: str
+    step: int
+    channel: ChannelName
+    campaign: str | None
+    by: By
+
+
+class ConversionResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What one conversion came to; `index` in an array's answer.
+
+    accepted: it counts. duplicate: its id counted already, and this is what it was put down to.
+    rejected: `error` says why it cannot. error: we could not take it now, and it can be sent
+    again.
+    """
+
+    index: int | msgspec.UnsetType = msgspec.UNSET
+    outcome: Literal["accepted", "duplicate", "rejected", "error"]
+    attributed: Attributed | msgspec.UnsetType | None = msgspec.UNSET
+    assisted: tuple[ChannelName, ...] | msgspec.UnsetType = msgspec.UNSET
+    error: Problem | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConversionEndpoint:
+    """Takes conversions. `now_ms` is the edge's clock."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int], body_bytes_max: int) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._body_bytes_max = body_bytes_max
+
+    async def take(self, request: Request) -> None:
+        require_json(request)
+        body = await request.body(self._body_bytes_max)
+        app = request.principal.app
+        if not is_array(body):
+            (result,) = await self._decide(app, [body])
+            if isinstance(result.error, Problem):
+                raise Refusal(result.error)
+            await request.respond(200, to_json(result))
+            return
+        results = await self._decide(app, array_items(body, CONVERSIONS_MAX, "conversion"))
+        for index, result in enumerate(results):
+            result.index = index
+        await request.respond(200, to_json(results))
+
+    async def _decide(
+        self, app: str, raws: Sequence[bytes | msgspec.Raw]
+    ) -> list[ConversionResult]:
+        """What each came to, in order."""
+        items = [read_item(ConversionRequest, bytes(raw), _SHOWN) for raw in raws]
+        ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
+        messages = await reads.messages_anywhere(self._store, dict.fromkeys(ids))
+        found = [self._asked(app, item, messages) for item in items]
+        asked = [each for each in found if isinstance(each, Asked)]
+        booked = iter(await conversions.book(self._store, app, asked, self._now_ms()))
+        return [
+            _result(next(booked)) if isinstance(each, Asked) else _failed(each) for each in found
+        ]
+
+    def _asked(
+        self,
+        app: str,
+        item: ConversionRequest | Problem,
+        messages: dict[str, Message | Exception],
+    ) -> Asked | Problem:
+        if isinstance(item, Problem):
+            return item
+        policy, now_ms = self._store.policy, self._now_ms()
+        faults = list(_faults(item, policy.currency))
+        if faults:
+            return invalid(faults)
+        at_ms = min(moment_ms(item.at) or now_ms, now_ms)
+        value = money.signed(item.value)
+        if item.message is None:
+            user = f"u:{person_id(item.user, policy.numbering_of(app))}"
+            return Asked(item.id, at_ms, value, user=user, campaign=item.campaign)
+        message = messages.get(item.message)
+        if isinstance(message, Exception):
+            return refusal_of(message).problem
+        if message is None or message.app != app:
+            return no_message()
+        return Asked(item.id, at_ms, value, message)
+
+
+def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:
+    faults = []
+    if (item.message is None) == (item.user is None):
+        faults.append(RequestFault("", "Name a message or a user: one of the two."))
+    if item.campaign is not None and item.user is None:
+        faults.append(RequestFault("/campaign", "A campaign is named with a user alone."))
+    if item.currency not in (None, currency):
+        faults.append(RequestFault("/currency", f"Values are in {currency} here."))
+    try:
+        money.signed(item.value)
+    except money.AmountError as error:
+        faults.append(RequestFault("/value", f"{error}"))
+    return faults
+
+
+def _result(booked: Booked) -> ConversionResult:
+    for failed in booked.failed:
+        if failed.effects.refused is not None:
+            detail = "This message has as many conversions as one may have."
+            return _failed(invalid([RequestFault("/message", detail)]))
+        why = message_after(failed, "A conversion cannot be applied: it was set aside.")
+        if isinstance(why, Problem):
+            return _failed(why)
+    conversion = booked.conversion
+    return ConversionResult(
+        outcome="duplicate" if booked.again else "accepted",
+        attributed=_attributed(conversion),
+        assisted=conversion.assisted,
+    )
+
+
+def _attributed(conversion: Conversion) -> Attributed | None:
+    target = conversion.had_by
+    if target is None or conversion.by is None:
+        return None
+    return Attributed(
+        target.message, target.step, conversion.channel, conversion.campaign, conversion.by
+    )
+
+
+def _failed(why: Problem) -> ConversionResult:
+    return ConversionResult(outcome=outcome_of(why), error=why)

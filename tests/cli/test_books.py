@@ -1,0 +1,92 @@
+"""Reports and ledger lines as files, by the commands that write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import python_calamine
+
+from gateway.cli import app
+from gateway.cli.app import run as run_command
+from gateway.redis.asyncio_driver import run
+from tests.cli.test_cli import place as place  # the fixture
+from tests.finance.test_ledger import NOON, book, money
+
+DAY = ["--from", "2026-11-21", "--to", "2026-11-21"]
+
+
+@pytest.fixture
+def booked(place: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Redis with two deliveries, beside the configuration."""
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    posts = [money(delivered=1, sent=1, cost=5_000, billed=9_000)] * 2
+    run(redis_url, lambda redis: book(redis, 0, posts, NOON))
+    return place
+
+
+def test_the_lines_are_exported_to_a_file(booked: Path) -> None:
+    out = booked / "lines.csv"
+    assert run_command(["ledger", "export", *DAY, "--out", str(out)]) == 0
+    lines = list(csv.DictReader(io.StringIO(out.read_text(), newline="")))
+    assert [(line["kind"], line["amount"]) for line in lines] == [
+        ("cost", "0.0050"),
+        ("bill", "0.0090"),
+    ] * 2
+    assert not list(booked.glob("*.unfinished"))
+
+
+def test_the_lines_go_to_stdout_and_can_be_filtered(
+    booked: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    words = ["ledger", "export", *DAY, "--format", "ndjson", "--where"]
+    assert run_command([*words, "campaign=winter"]) == 0
+    assert capfdbinary.readouterr().out == b""
+    assert run_command([*words, "campaign=autumn"]) == 0
+    assert len(capfdbinary.readouterr().out.splitlines()) == 4
+
+
+def test_a_report_is_a_workbook_with_numbers(booked: Path) -> None:
+    out = booked / "cost.xlsx"
+    words = ["report", "cost", *DAY, "--group-by", "day,campaign", "--format", "xlsx"]
+    assert run_command([*words, "--out", str(out)]) == 0
+    book_ = python_calamine.CalamineWorkbook.from_path(out)
+    header, row = book_.get_sheet_by_name("Cost").to_python()
+    cells = dict(zip(header, row, strict=True))
+    assert str(cells["day"]) == "2026-11-21"
+    assert (cells["campaign"], cells["delivered"], cells["cost"]) == ("autumn", 2, 0.01)
+    header, total = book_.get_sheet_by_name("Total").to_python()
+    assert dict(zip(header, total, strict=True))["billed"] == 0.018
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "cost", "--format", "xlsx"], ["ledger", "export", "--format", "xlsx"]]
+)
+def test_without_its_library_a_format_is_exit_2_naming_the_extra(
+    booked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    assert app.run([*words, "--out", str(booked / "x.xlsx")]) == 2
+    assert "kaskad[archive]" in capsys.readouterr().err
+    assert not list(booked.glob("x.xlsx*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["ledger", "export", "--format", "xml"], "use csv, ndjson, parquet, xlsx"),
+        (["ledger", "export", "--where", "channel=pigeon"], "There can be no channel"),
+        (["report", "cost", "--out", "x"], "A table goes to the terminal"),
+    ],
+)
+def test_what_cannot_be_written_is_exit_2(
+    booked: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    assert app.run(words) == 2
+    assert sentence in capsys.readouterr().err.replace("\n", " ")

@@ -1,0 +1,202 @@
+"""`kaskad reconcile` over messages in a real Redis."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from python_calamine import CalamineWorkbook
+
+from gateway.cli import app
+from gateway.core.reconciliation import CLASSES, Ours
+from gateway.redis import asyncio_driver
+from gateway.redis.client import RedisClient
+from gateway.settings.bootstrap import load_prices, policy_of
+from gateway.settings.file import load
+from tests.worlds.booked import PROVIDER, invoice, lines_of, send
+
+COUNT = 8
+PRICE = "0.0088"  # of the shipped price list
+Written = Callable[..., list[str]]
+
+
+@pytest.fixture
+def ours(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> list[Ours]:
+    """What one provider was handed: the last was not delivered."""
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    settings = load(None, os.environ, secrets_required=False)
+    policy = policy_of(settings, load_prices(settings))
+
+    async def work(redis: RedisClient) -> list[Ours]:
+        return await lines_of(await send(redis, policy, COUNT, undelivered=1))
+
+    found: list[Ours] = asyncio_driver.run(redis_url, work)
+    assert [line.cost for line in found] == [8_800] * (COUNT - 1) + [0]
+    return found
+
+
+def words(folder: Path, text: str, *more: str) -> list[str]:
+    file = folder / "invoice.csv"
+    file.write_text(text)
+    return ["reconcile", "--provider", PROVIDER, "--invoice", str(file), *more]
+
+
+def test_an_invoice_that_agrees_ends_with_0(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(words(tmp_path, invoice(ours), "--format", "json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["provider"], told["from"], told["to"]) == (PROVIDER, "2026-11-21", "2026-11-21")
+    assert list(told["classes"]) == list(CLASSES)
+    assert told["classes"]["matched"] == {
+        "lines": COUNT - 1,
+        "ours": "0.0616",
+        "theirs": "0.0616",
+        "difference": "0.0000",
+    }
+    assert told["items"] == []
+
+
+def test_what_differs_is_sorted_into_classes_and_ends_with_1(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes: dict[int, dict[str, Any]] = {
+        1: {"price": "0.0108"},
+        2: {"price": "0.00880001"},
+        3: {"parts": 2},
+        7: {"price": PRICE},  # which was not delivered
+    }
+    lines = invoice(ours, changes).splitlines()
+    del lines[5]  # line 4 of ours
+    lines += [lines[1], f"stranger,+79990000000,2026-11-21T12:01:00Z,1,{PRICE},,"]
+    assert app.run(words(tmp_path, "\n".join(lines), "--json")) == 1
+    told = json.loads(capsys.readouterr().out)
+    counts = {kind: sums["lines"] for kind, sums in told["classes"].items() if sums["lines"]}
+    assert counts == {
+        "duplicate_line": 1,
+        "unknown_to_us": 1,
+        "missing_on_invoice": 1,
+        "not_delivered_billed": 1,
+        "parts": 1,
+        "price": 1,
+        "rounding": 1,
+        "matched": 3,
+    }
+    assert told["classes"]["rounding"]["difference"] == "0.00000001"
+    items = {item["class"]: item for item in told["items"]}
+    assert [item["class"] for item in told["items"]] == [kind for kind in CLASSES if kind in items]
+    assert items["price"] == {
+        "class": "price",
+        "line": 3,
+        "id": ours[1].id,
+        "message": ours[1].message,
+        "step": 0,
+        "to": ours[1].to,
+        "at": "2026-11-21T12:01:00.000Z",
+        "our_parts": 1,
+        "their_parts": 1,
+        "our_network": None,
+        "their_network": None,
+        "ours": "0.0088",
+        "theirs": "0.0108",
+        "difference": "0.0020",
+    }
+    assert items["missing_on_invoice"]["message"] == ours[4].message
+    assert items["not_delivered_billed"]["ours"] == "0.0000"
+
+
+def test_a_table_shows_the_classes_and_a_csv_every_line_that_differs(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {n: {"price": "0.02"} for n in range(COUNT)})
+    assert app.run(words(tmp_path, text)) == 1
+    table = capsys.readouterr().out
+    assert "infobip-viber, 2026-11-21 to 2026-11-21 (UTC), in EUR" in table
+    assert "Another price" in table
+    assert f"price: line 2, {ours[0].id}: ours 0.0088, theirs 0.0200" in table
+    out = tmp_path / "claim.csv"
+    assert app.run(words(tmp_path, text, "--format", "csv", "--out", str(out))) == 1
+    assert capsys.readouterr().out == ""
+    header, *rows = out.read_text().splitlines()
+    assert header.startswith("class,line,id,message,step,to,at,our_parts")
+    assert len(rows) == COUNT
+
+
+def test_days_narrow_the_invoice(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = ("--from", "2026-11-22", "--to", "2026-11-30", "--json")
+    assert app.run(words(tmp_path, invoice(ours), *later)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["from"], told["to"], told["outside"]) == ("2026-11-22", "2026-11-30", COUNT - 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--provider", "infobop"], "--provider 'infobop' is not configured: there are infobip-v"),
+        (["--format", "xml"], "use table, json, csv, xlsx"),
+        (["--from", "yesterday"], "write it as 2026-11-30"),
+        (["--from", "2026-12-01", "--to", "2026-11-01"], "--from is after --to"),
+        (["--invoice", "/nowhere.csv"], "/nowhere.csv cannot be read: No such file"),
+        (["--map", "infobop"], "Shipped maps are"),
+    ],
+)
+def test_what_cannot_be_asked_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], sentence: str
+) -> None:
+    assert app.run(words(tmp_path, invoice([]), *more)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_an_invoice_in_another_currency_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = tmp_path / "map.toml"
+    how.write_text('currency = "USD"')
+    assert app.run(words(tmp_path, invoice([]), "--map", str(how))) == 2
+    assert "is in USD, and the ledger is in EUR" in capsys.readouterr().err
+
+
+def test_an_accepted_invoice_is_what_we_booked_from_then_on(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {n: {"price": "0.02"} for n in range(COUNT - 1)})
+    assert app.run(words(tmp_path, text, "--accept", "--json")) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["accepted"] == {"lines": COUNT - 1, "booked": told["total"]["difference"]}
+    assert app.run(words(tmp_path, text, "--accept")) == 0
+    assert "Accepted: 0 lines of ours were adjusted" in capsys.readouterr().out
+    assert app.run(["report", "verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+def test_the_provider_is_sent_a_spreadsheet_with_numbers_in_it(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = invoice(ours, {0: {"price": "0.02"}})
+    out = tmp_path / "claim.xlsx"
+    assert app.run(words(tmp_path, text, "--format", "xlsx", "--out", str(out))) == 1
+    book = CalamineWorkbook.from_path(out)
+    assert book.sheet_names == ["Classes", "Lines"]
+    day = datetime.date(2026, 11, 21)
+    classes = book.get_sheet_by_name("Classes").to_python()
+    assert [PROVIDER, day, day, "price", 1, 0.0088, 0.02, 0.0112, "EUR"] in classes
+    header, line = book.get_sheet_by_name("Lines").to_python()
+    told = dict(zip(header, line, strict=True))
+    assert (told["class"], told["line"], told["to"]) == ("price", 2, ours[0].to)
+    assert told["at"] == datetime.datetime(2026, 11, 21, 12)  # noqa: DTZ001 - it has no zones
+
+
+def test_a_spreadsheet_without_its_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    assert app.run(words(tmp_path, invoice([]), "--format", "xlsx")) == 2
+    assert "kaskad[archive]" in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""An accepted invoice: our cost is what it asks for, once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import pytest
+
+from gateway.core.events import Reported
+from gateway.core.reconciliation import Item, Theirs, in_micros
+from gateway.finance import acceptance
+from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
+from gateway.finance.question import Query
+from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.sorted_lines import SortedLines
+from gateway.finance.verify import compare_books
+from gateway.redis import asyncio_driver
+from gateway.redis.client import RedisClient
+from gateway.store import apply, invoices
+from gateway.store.ledger import read_books
+from gateway.store.store import Store
+from gateway.store.totals import pages_of_totals
+from providers.contract import Receipt
+from tests.worlds.booked import NOON, lines_of, send
+from tests.worlds.cascade_world import policy
+from tests.worlds.planted import KINDS, Planter
+
+PROVIDER = "viber"
+DAY = datetime.date(2026, 11, 21)
+DAYS = DaySpan(DAY, DAY)
+LATER = NOON + 40 * 86_400_000
+COUNT = 24
+RULES = policy(charged_on="delivered")
+PLANTED = [kind for kind in KINDS if kind != "network"]  # of which a receipt has to tell
+
+
+def run(url: str, work: Callable[[RedisClient], Awaitable[Any]]) -> Any:
+    return asyncio_driver.run(url, work)
+
+
+async def settle(
+    store: Store, theirs: Sequence[Theirs], invoice: str = "one", *, accepts: bool = True
+) -> tuple[Reconciled, Acceptance | None]:
+    """Reconciles with what is booked by now, and accepts it."""
+    question = Question(PROVIDER, "EUR", "UTC", charged_on_delivery=True)
+    with SortedLines() as lines:
+        work = Reconciliation(question, lines)
+        work.take_theirs(theirs, DAY, DAY)
+        work.take_ours(await lines_of(store, PROVIDER))
+        result = work.settle(DAYS)
+        if not accepts:
+            return result, None
+        return result, await accept(store, result, work.items(), invoice, LATER)
+
+
+async def books(store: Store) -> tuple[int, int]:
+    """Our cost by the totals, and by what was booked for invoices; the ledger must agree."""
+    verdict = await compare_books(read_books(store.redis, store.shards))
+    assert verdict.agrees, verdict.differences
+    first, last = DAY, DAY + datetime.timedelta(days=90)
+    total = adjusted = 0
+    async for page in pages_of_totals(store.redis, store.shards, first, last):
+        total += sum(row.amount for row in page if row.measure == "cost")
+    lines = [line async for line in _lines(store, first, last)]
+    assert total == sum(line.amount for line in lines if line.kind != "bill")
+    for line in lines:
+        if line.kind == "adjust":
+            adjusted += line.amount
+            assert line.reason in ("invoice:one", "invoice:two")
+            assert line.message is None or line.app == "shop"
+    return total, adjusted
+
+
+async def _lines(
+    store: Store, first: datetime.date, last: datetime.date
+) -> AsyncIterator[LedgerLine]:
+    query = LinesQuery(Query(first, last))
+    async for page in pages_of_lines(store.redis, store.shards, query, "EUR"):
+        for _, line in page.lines:
+            yield line
+
+
+def asked(theirs: Sequence[Theirs]) -> int:
+    return in_micros(sum(line.amount for line in theirs))
+
+
+async def planted(redis: RedisClient, seed: int) -> tuple[Store, list[Theirs]]:
+    store = await send(redis, RULES, COUNT, undelivered=6, provider=PROVIDER)
+    planter = Planter(Random(seed), 0.6, kinds=PLANTED)
+    return store, list(planter.lines(await lines_of(store, PROVIDER)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_our_cost_becomes_what_is_asked_for_to_the_unit_and_once(redis_url: str, seed: int) -> None:
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, seed)
+        before, _ = await books(store)
+        result, accepted = await settle(store, theirs)
+        assert not result.agrees
+        assert accepted is not None
+        assert await books(store) == (asked(theirs), asked(theirs) - before)
+        assert accepted.amount == asked(theirs) - before
+        again, repeated = await settle(store, theirs)
+        assert repeated == Acceptance(0, 0)
+        assert await books(store) == (asked(theirs), asked(theirs) - before)
+        left = {kind for kind, sums in again.classes.items() if sums.lines}
+        assert left <= {"matched", "rounding", "parts", "duplicate_line", "unknown_to_us"}
+
+    run(redis_url, work)
+
+
+class Killed(Exception):
+    """The process died there."""
+
+
+@pytest.mark.parametrize("batches", range(4))
+def test_what_was_interrupted_is_gone_on_with(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    done = 0
+
+    async def dying(*given: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done > batches:
+            raise Killed
+        return await invoices.accept_lines(*given)
+
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(acceptance, "LINES_A_BATCH", 1)
+            patch.setattr(acceptance, "accept_lines", dying)
+            with pytest.raises(Killed):
+                await settle(store, theirs)
+        assert (await books(store))[0] != asked(theirs)
+        await settle(store, theirs)
+        assert (await books(store))[0] == asked(theirs)
+
+    run(redis_url, work)
+
+
+def test_an_invoice_that_was_put_right_takes_the_place_of_the_one_before(redis_url: str) -> None:
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, 2)
+        await settle(store, theirs, "one")
+        right = [line for line in theirs if line.id and not line.id.startswith("x")]
+        assert asked(right) < asked(theirs)
+        await settle(store, right, "two")
+        assert (await books(store))[0] == asked(right)
+
+    run(redis_url, work)
+
+
+def test_no_later_receipt_changes_what_was_accepted(redis_url: str) -> None:
+    async def work(redis: RedisClient) -> None:
+        store = await send(redis, RULES, 2, undelivered=1, provider=PROVIDER)
+        delivered, not_delivered = await lines_of(store, PROVIDER)
+        theirs = [
+            Theirs(2, 7_000_000_000, delivered.id),
+            Theirs(3, 6_000_000_000, not_delivered.id),
+        ]
+        await settle(store, theirs)
+        for line in (delivered, not_delivered):
+            receipt = Receipt("delivered", ref=line.id, cost=Decimal("0.009"), currency="EUR")
+            await store.apply([apply.Item(line.message, Reported(0, receipt, PROVIDER))], LATER)
+        assert (await books(store))[0] == 13_000
+
+    run(redis_url, work)
+
+
+def test_a_line_whose_message_is_gone_is_booked_all_the_same(redis_url: str) -> None:
+    async def work(redis: RedisClient) -> None:
+        store = await send(redis, RULES, 2, provider=PROVIDER)
+        ours = await lines_of(store, PROVIDER)
+        theirs = [Theirs(2 + n, 7_000_000_000, line.id) for n, line in enumerate(ours)]
+        question = Question(PROVIDER, "EUR", "UTC", charged_on_delivery=True)
+        with SortedLines() as lines:
+            settled = Reconciliation(question, lines)
+            settled.take_theirs(theirs, DAY, DAY)
+            settled.take_ours(ours)
+            result = settled.settle(DAYS)
+            await redis.call([("DEL", f"{{k0}}m:{ours[0].message}")])
+            accepted = await accept(store, result, settled.items(), "one", LATER)
+        assert accepted == Acceptance(1, 14_000 - sum(line.cost for line in ours))
+        assert (await books(store))[0] == 14_000
+
+    run(redis_url, work)
+
+
+@pytest.mark.parametrize(
+    ("picos", "micros"),
+    [(1_500_000, 2), (2_500_000, 2), (2_500_001, 3), (-1_500_000, -2), (-2_400_000, -2), (0, 0)],
+)
+def test_an_amount_is_rounded_once_to_the_even(picos: int, micros: int) -> None:
+    assert in_micros(picos) == micros
+    assert Item("price", None, Theirs(2, picos)).accepted == micros

@@ -1,0 +1,228 @@
+"""Invoices as providers and spreadsheets write them, read to the last digit."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xlsxwriter
+
+from gateway.core.reconciliation import PICOS, Theirs
+from gateway.finance.extras import MissingExtra
+from gateway.finance.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice
+from gateway.settings.invoice_map import load_map, shipped_maps
+
+NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
+HEADER = "id,to,at,parts,price,network,status\n"
+PLAIN = Theirs(2, 80_000_000_000, "a1", "79161234567", NOON, 2, "25001")
+
+
+def picos(text: str) -> int:
+    return int(Decimal(text) * PICOS)
+
+
+def read(path: Path, text: str | bytes, how: InvoiceMap | None = None) -> list[Theirs]:
+    file = path / "invoice.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return list(read_invoice(file, how or InvoiceMap()))
+
+
+def test_a_plain_file_needs_no_map(tmp_path: Path) -> None:
+    row = "a1,+7 916 123-45-67,2026-11-21T12:00:00Z,2,0.04,25001,DELIVERED\n"
+    assert read(tmp_path, HEADER + row) == [PLAIN]
+    assert read(tmp_path, "\ufeff" + HEADER.upper() + row + "\n,,,,,,\n") == [PLAIN]
+
+
+def test_what_an_excel_of_another_country_saved_is_read_by_a_map(tmp_path: Path) -> None:
+    how = InvoiceMap(
+        encoding="cp1251",
+        delimiter=";",
+        decimal=",",
+        thousands=".",
+        zone="Europe/Moscow",
+        time_format="%d.%m.%Y %H:%M:%S",
+        price_is="line",
+        columns=Columns(to="Номер", at="Дата", price="Сумма", network="Оператор"),
+    )
+    text = (
+        "id;Номер;Дата;parts;Сумма;Оператор\r\n"
+        "a1;79161234567;21.11.2026 15:00:00;2;1.234,00000001;МТС\r\n"
+        "a2;79161234567;21.11.2026 15:00:00;1;1\u00a0234,5;250-01\r\n"
+    )
+    first, second = read(tmp_path, text.encode("cp1251"), how)
+    assert first == Theirs(2, picos("1234.00000001"), "a1", "79161234567", NOON, 2)
+    assert (second.amount, second.network) == (picos("1234.5"), "25001")
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        ("7.9161234567E+10", "79161234567"),
+        ("7,91612E+10", "791612e10"),
+        ("7.9E+10", "79e10"),
+        ("'+79161234567", "79161234567"),
+        ("Ann@Example.com", "ann@example.com"),
+        ("anonymous", None),
+    ],
+)
+def test_numbers_are_what_a_spreadsheet_left_of_them(
+    tmp_path: Path, written: str, number: str | None
+) -> None:
+    (line,) = read(tmp_path, f'id,to,price\na1,"{written}",0.04\n')
+    assert line.to == number
+
+
+def test_an_id_that_was_rounded_is_none_and_one_that_only_looks_like_it_is_kept(
+    tmp_path: Path,
+) -> None:
+    rows = "1.23457E+18,79161234567,1\n12e5,79161234567,1\n"
+    assert [line.id for line in read(tmp_path, "id,to,price\n" + rows)] == [None, "12e5"]
+
+
+@pytest.mark.parametrize(
+    ("how", "cells", "amount", "each"),
+    [
+        ({}, "3,0.04", "0.12", False),
+        ({}, ",0.04", "0.04", True),
+        ({"price_is": "line"}, "3,0.04", "0.04", False),
+        ({"charges": "negative"}, "1,-0.0075", "0.0075", False),
+        ({}, "2,-0.04", "-0.08", False),
+        ({}, "1,0.000000000001", "0.000000000001", False),
+        ({"thousands": "'"}, "1,1'000.5", "1000.5", False),
+    ],
+)
+def test_what_is_asked_for_is_exact(
+    tmp_path: Path, how: dict[str, Any], cells: str, amount: str, each: bool
+) -> None:
+    (line,) = read(tmp_path, f"id,parts,price\na1,{cells}\n", InvoiceMap(**how))
+    assert (line.amount, line.each) == (picos(amount), each)
+
+
+@pytest.mark.parametrize(
+    ("status", "failed"),
+    [("DELIVERED_TO_HANDSET", False), ("UNDELIVERABLE_NOT_DELIVERED", True), ("failed", True)],
+)
+def test_a_status_may_say_that_nothing_arrived(tmp_path: Path, status: str, failed: bool) -> None:
+    (line,) = read(tmp_path, f"id,price,status\na1,1,{status}\n")
+    assert line.failed is failed
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,to\na,1\n", "has no column 'price': say in the map which one is `columns.price`"),
+        ("price\n1\n", "has no column 'id'"),
+        ("", "Its header is: empty."),
+        ("id,price\na,1\nb,dear\n", "line 3, price: 'dear' is no number"),
+        ("id,price\na,\n", "line 2, price is empty."),
+        ("id,to,price\n,,1\n", "line 2, names neither id nor number."),
+        ("id,price,parts\na,1,1.5\n", "parts: '1.5' is no number of parts"),
+        ("id,price,at\na,1,noon\n", "at: 'noon' cannot be read."),
+        ("id,price\na,0.0000000000001\n", "has more than 12 decimals"),
+        ("id,price\na,10000000\n", "is beyond 9000000"),
+        ("id,price\na,NaN\n", "is no number"),
+        ("id,price\na,\ufffd\n".encode("cp1251", "replace") + b"\xff\n", "is not utf-8 text"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_the_file_not_used(
+    tmp_path: Path, text: str | bytes, sentence: str
+) -> None:
+    with pytest.raises(InvoiceFault) as told:
+        read(tmp_path, text)
+    assert sentence in str(told.value)
+
+
+def test_every_line_at_fault_is_told_up_to_a_bound(tmp_path: Path) -> None:
+    with pytest.raises(InvoiceFault) as told:
+        read(tmp_path, "id,price\n" + "a,?\n" * 50)
+    assert len(str(told.value).splitlines()) == 20
+
+
+# --- XLSX -----------------------------------------------------------------------------------------
+
+
+def sheet(path: Path, rows: list[list[Any]]) -> Path:
+    file = path / "invoice.xlsx"
+    with xlsxwriter.Workbook(file) as book:
+        moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        page = book.add_worksheet()
+        for at, row in enumerate(rows):
+            for column, cell in enumerate(row):
+                if isinstance(cell, datetime.datetime):
+                    page.write_datetime(at, column, cell, moment)
+                else:
+                    page.write(at, column, cell)
+    return file
+
+
+def test_a_spreadsheets_numbers_are_what_it_shows(tmp_path: Path) -> None:
+    noon = datetime.datetime(2026, 11, 21, 12)  # noqa: DTZ001 - spreadsheets know no zones
+    rows: list[list[Any]] = [
+        ["id", "to", "at", "parts", "price", "network"],
+        ["a1", 79161234567, noon, 2, 0.04, 25001],
+        [123456789012345, "79161234567", 46347.5, 3.0, 0.1 + 0.2, "25001"],
+        [1.2345678901234567e19, 79161234567, "2026-11-21 12:00:00", 1, "0.04", 25001],
+        ["", "", "", "", "", ""],
+    ]
+    first, second, third = read_invoice(sheet(tmp_path, rows), InvoiceMap())
+    assert first == PLAIN
+    assert second == Theirs(3, picos("0.9"), "123456789012345", "79161234567", NOON, 3, "25001")
+    assert (third.id, third.at_ms) == (None, NOON)
+
+
+def test_an_xlsx_without_its_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = sheet(tmp_path, [["id", "price"], ["a", 1]])
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(MissingExtra, match=r"kaskad\[archive\]"):
+        list(read_invoice(file, InvoiceMap()))
+
+
+def test_a_zip_that_is_no_spreadsheet_is_said(tmp_path: Path) -> None:
+    file = sheet(tmp_path, [["id", "price"]])
+    file.write_bytes(file.read_bytes().replace(b"workbook", b"wurkbook"))
+    with pytest.raises(InvoiceFault, match="cannot be read as XLSX"):
+        list(read_invoice(file, InvoiceMap()))
+
+
+# --- shipped maps, on lines as these providers export them ----------------------------------------
+
+EXPORTS = {
+    "infobip": (
+        "messageId,from,to,sentAt,doneAt,smsCount,mccMnc,pricePerMessage,currency,status\n"
+        "a1,Shop,79161234567,2026-11-21T12:00:00.000+0000,,2,25001,0.04,EUR,DELIVERED_TO_HANDSET\n"
+    ),
+    "twilio": (
+        "From,To,Body,Status,SentDate,ApiVersion,NumSegments,ErrorCode,AccountSid,Sid,Direction,"
+        "Price,PriceUnit\n"
+        "+15005550006,+79161234567,Hi,delivered,2026-11-21T12:00:00Z,2010-04-01,2,0,AC1,a1,"
+        "outbound-api,-0.08,USD\n"
+    ),
+    "vonage": (
+        "account_id,message_id,client_ref,direction,from,to,network,date_received,total_price,"
+        "currency,status\n"
+        "abc,a1,,outbound,Shop,79161234567,25001,2026-11-21T12:00:00+0000,0.08,EUR,delivered\n"
+    ),
+    "semicolons": (
+        "id;to;at;parts;price;network;status\n"
+        "a1;79161234567;21.11.2026 15:00:00;2;0,04;25001;доставлено\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTS))
+def test_a_shipped_map_reads_what_its_provider_exports(tmp_path: Path, name: str) -> None:
+    how = load_map(name)
+    (line,) = read(tmp_path, EXPORTS[name].encode(how.encoding), how)
+    assert line.amount == PLAIN.amount
+    assert (line.id, line.to, line.at_ms) == (PLAIN.id, PLAIN.to, PLAIN.at_ms)
+    assert line.parts in (None, PLAIN.parts)
+
+
+def test_every_shipped_map_is_tried() -> None:
+    assert shipped_maps().keys() == EXPORTS.keys()

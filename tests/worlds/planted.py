@@ -1,0 +1,119 @@
+"""Invoices with faults planted in them, by a seed: made from our lines, each fault is remembered.
+
+Every line has a number of its own, so a fault is known by its class and number. Moments are away
+from the edges of the days, and two lines to one number only where one repeats the other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random
+
+from msgspec.structs import replace
+
+from gateway.core.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Class, Ours, Theirs
+
+DAY_MS = 86_400_000
+PRICES = (40_000, 41_500, 12_345)  # of a part
+NETWORKS = ("25001", "25002", "25099", "40101")
+KINDS: tuple[Class, ...] = (
+    "duplicate_line",
+    "unknown_to_us",
+    "missing_on_invoice",
+    "not_delivered_billed",
+    "network",
+    "parts",
+    "price",
+    "rounding",
+)
+
+Faults = Counter[tuple[Class, str]]
+
+
+def book(random: Random, count: int, from_ms: int, days: int = 30) -> Iterator[Ours]:
+    """Lines of ours: of what was not delivered nothing is charged."""
+    for number in range(count):
+        parts = random.choice((1, 1, 1, 2, 3))
+        delivered = random.random() < 0.9
+        at_ms = from_ms + DAY_MS // 4 + random.randrange(days * DAY_MS - DAY_MS // 2)
+        yield Ours(
+            message=f"{number:020d}",
+            step=random.choice((0, 1)),
+            id=f"{random.getrandbits(64):016x}-{number}",
+            to=str(79_000_000_000 + number),
+            at_ms=at_ms,
+            until_ms=at_ms + random.randrange(90_000),
+            parts=parts,
+            cost=random.choice(PRICES) * parts if delivered else 0,
+            delivered=delivered,
+            network=random.choice(NETWORKS),
+        )
+
+
+class Planter:
+    """Makes an invoice. About `share` of its lines differ; `faults` says how, once it was read."""
+
+    def __init__(
+        self,
+        random: Random,
+        share: float,
+        *,
+        shift_ms: int = 0,
+        kinds: Sequence[Class] = KINDS,
+    ) -> None:
+        self.faults: Faults = Counter()
+        self._random = random
+        self._share = share
+        self._kinds = kinds
+        self._shift_ms = shift_ms
+        self._line = 1  # the header
+
+    def lines(self, ours: Iterable[Ours]) -> Iterator[Theirs]:
+        """The invoice for these lines of ours."""
+        for mine in ours:
+            kind = self._random.choice(self._kinds) if self._random.random() < self._share else None
+            for theirs in self._planted(mine, kind):
+                self._line += 1
+                yield replace(theirs, line=self._line)
+
+    def _planted(self, mine: Ours, kind: Class | None) -> list[Theirs]:
+        plain = Theirs(
+            line=0,
+            amount=mine.cost * PICOS_A_MICRO,
+            id=mine.id,
+            to=mine.to,
+            at_ms=mine.at_ms + self._shift_ms,
+            parts=mine.parts,
+            network=mine.network,
+        )
+        if kind is None or (kind == "not_delivered_billed") is mine.delivered:
+            return [plain] if mine.delivered or self._random.random() < 0.5 else []
+        if not mine.delivered and kind not in ("not_delivered_billed", "unknown_to_us"):
+            return [plain]
+        self.faults[kind, mine.to] += 1
+        if kind == "missing_on_invoice":
+            return []
+        if kind == "duplicate_line":
+            return [plain, plain]
+        if kind == "unknown_to_us":
+            del self.faults[kind, mine.to]
+            stranger = replace(plain, id=f"x{plain.id}", to=f"8{mine.to}", amount=PICOS_A_MICRO)
+            self.faults[kind, f"8{mine.to}"] += 1
+            return [plain, stranger]
+        return [self._changed(plain, mine, kind)]
+
+    def _changed(self, plain: Theirs, mine: Ours, kind: Class) -> Theirs:
+        draw = self._random
+        part = draw.choice(PRICES) * PICOS_A_MICRO
+        if kind == "not_delivered_billed":
+            return replace(plain, amount=part * mine.parts)
+        if kind == "network":
+            others = [network for network in NETWORKS if network != mine.network]
+            return replace(plain, network=draw.choice(others))
+        if kind == "parts":
+            return replace(plain, parts=mine.parts + 1, amount=part * (mine.parts + 1))
+        least, most = (ROUNDING_MAX + 1, part) if kind == "price" else (1, ROUNDING_MAX)
+        return replace(
+            plain, amount=plain.amount + draw.choice((-1, 1)) * draw.randint(least, most)
+        )
