@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from itertools import count
 from typing import Any
@@ -122,6 +123,49 @@ def test_eight_that_race_accept_what_there_is_and_no_more(redis_url: str) -> Non
                 nursery.start_soon(race, index)
         assert len(told) == len(set(told)) == 100
         assert await stands(store, budget) == Reading(100 * ONE, 0)
+
+    in_store(redis_url, work, shards=3)
+
+
+def until_refused(url: str, people: int) -> int:
+    """In a process of its own: how many messages were accepted before one was refused."""
+
+    async def work() -> int:
+        async with open_client(url) as redis:
+            one = Store(redis, replace(policy(), budgets=(SHARED,)), shards=3)
+            done = 0
+            for number in count(people):
+                to = f"7916{number:07d}"
+                wanted = [request(id=one.new_message_id(to, T0), to=to)]
+                if not accepted(await one.admit(wanted, T0)):
+                    return done
+                done += 1
+        raise AssertionError
+
+    return trio.run(work)
+
+
+SHARED = replace(SPRING, limit=60 * ONE)
+
+
+def test_eight_processes_accept_what_there_is_and_no_more(redis_url: str) -> None:
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        told = pool.starmap(until_refused, [(redis_url, n * 1_000_000) for n in range(8)])
+    assert sum(told) == 60
+
+    async def work(store: Store) -> None:
+        assert await stands(store, SHARED) == Reading(SHARED.limit, 0)
+
+    in_store(redis_url, work, shards=3)
+
+
+def test_what_former_shards_hold_counts_after_a_copy_with_fewer(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        await ask(process(store, SPRING), 10)
+        await store.redis.call([("HSET", keys.META, keys.SHARDS_BEFORE_FIELD, "3")])
+        fewer = process(store, SPRING, shards=1)
+        assert await stands(fewer) == Reading(10 * ONE, 0)
+        assert not accepted(await ask(fewer, 1))
 
     in_store(redis_url, work, shards=3)
 
