@@ -28,7 +28,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     """`wake_up_link` is for waits that block, with two sessions a provider and shard; `clock` gives
     epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
     metrics where /metrics finds them, or is None; `changes` brings the configuration each time that
-    it was changed, or is None."""
+    it was changed, or is None; `webhook_hosts` may be reached by webhooks whatever they are."""
 
     store: Store
     wake_up_link: RedisClient
@@ -40,6 +40,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     stopping: trio.Event
     publish: Callable[[], Awaitable[None]] | None = None
     changes: trio.MemoryReceiveChannel[Configuration] | None = None
+    webhook_hosts: frozenset[str] = frozenset()
 
     @property
     def redis(self) -> RedisClient:

@@ -38,6 +38,7 @@ from gateway.dispatch.metrics import Metrics
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.rates import Rates
 from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.webhooks import desk
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.redis.client import LIMITS_DEFAULT, Limits
 from gateway.redis.script import Script
@@ -122,6 +123,7 @@ async def _run(
             stopping=trio.Event(),
             publish=publish,
             changes=changes,
+            webhook_hosts=frozenset(settings.webhooks.allow_hosts),
         )
         registries.own.register(deps.store.outcomes)
         async with trio.open_nursery() as nursery:
@@ -247,6 +249,7 @@ def _start_background(
     nursery.start_soon(lines.run, deps, working)
     nursery.start_soon(measuring.run, deps, working)
     nursery.start_soon(feeder.look, deps)
+    nursery.start_soon(desk.run, deps)
     held = {worker.name: worker.capacity.hold_places for worker in working}
     for name, provider in deps.providers.items():
         nursery.start_soon(receipts.run, deps, provider, held.get(name))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gateway.core.records.webhook import WebhookTry
 from gateway.store.transaction import CommitCounts
 from gateway.telemetry import Registries
 
@@ -78,6 +79,16 @@ class Metrics:
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
+        self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
+        self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
+        self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
+        self.webhook_seconds = Histogram(
+            _PREFIX + "webhook_seconds",
+            "How long a webhook's receiver took to answer",
+            buckets=REQUEST_SECONDS,
+            registry=registries.own,
+        )
+        self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
         )
@@ -92,6 +103,11 @@ class Metrics:
         }
         sent = sum(counts.values()) - counts.get("split", 0.0)  # those are sent again, one by one
         return sent, sent - counts.get("accepted", 0.0)
+
+    def webhook_tried(self, tried: WebhookTry) -> None:
+        status = f"{tried.status // 100}xx" if tried.status else "no_answer"
+        self.webhook_tries.labels("told" if tried.succeeded else status).inc()
+        self.webhook_seconds.observe(tried.latency_ms / 1000)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Takes over what the store counted since the last call."""

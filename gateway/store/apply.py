@@ -249,7 +249,7 @@ class Application:
         effects = cascade.advance(message, event, persons, self._policy, self._now_ms, funds)
         self._writes.effects(message, effects)
         if effects.reserved:
-            self._writes.reserve(effects.reserved, self._funds)
+            self._writes.budgets.reserve(effects.reserved, self._funds)
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:

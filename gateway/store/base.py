@@ -28,10 +28,12 @@ from gateway.store.declarations import Declarations
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.lines import Lines
+from gateway.store.links import Links
 from gateway.store.outcomes import Outcomes
 from gateway.store.queues import Queues
 from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
+from gateway.store.webhooks import KnownWebhooks
 from gateway.store.writes import Retention, Writes
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
@@ -72,6 +74,7 @@ class StoreBase:
         self.restored_ms = restored_ms
         self.redis = redis
         self.declarations = Declarations()
+        self.webhooks = KnownWebhooks()
         self.contents = Contents()
         self.policy = policy
         self.shards = shards
@@ -79,6 +82,7 @@ class StoreBase:
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.lines = Lines()
         self.queues = Queues()
+        self.links = Links()
         self.tallies = Tallies()
         self.budgets = Budgets()
         self.counts = CommitCounts()
@@ -101,7 +105,9 @@ class StoreBase:
             await self.look_at_campaigns()
 
     async def look_at_campaigns(self) -> None:
-        """Reads what is declared of campaigns, where it changed. Raises RedisUnavailable."""
+        """Reads what is declared of campaigns, and which webhooks there are, where it changed.
+        Raises RedisUnavailable."""
+        await self.webhooks.look(self.redis)
         if await self.declarations.look(self.redis):
             self.policy = self._policy
 
@@ -129,6 +135,7 @@ class StoreBase:
             self.campaigns,
             self.lines,
             self.queues,
+            self.webhooks.now,
             now_ms,
         )
 

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.budgets import Budget
+from gateway.core.money import format_amount
+from gateway.core.webhooks import BUDGET
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, randomness
+from gateway.store import keys, outbox, randomness
 from gateway.store.budgets import Reading
 from gateway.store.transaction import CommitCounts, commit, values_in
 
@@ -35,6 +37,16 @@ class Crossing(NamedTuple):
     budget: Budget
     percent: int
     spent: int
+
+    def said(self) -> dict[str, str | int]:
+        """What webhooks are told."""
+        return {
+            "name": self.budget.name,
+            "percent": self.percent,
+            "limit": format_amount(self.budget.limit),
+            "used": format_amount(self.spent),
+            "window": self.budget.window,
+        }
 
 
 async def read(redis: RedisClient, names: Iterable[str]) -> dict[str, Warned]:
@@ -70,8 +82,11 @@ async def _change(redis: RedisClient, budget: Budget, spent: int, now_ms: int) -
             return [], []
         least = before.percent if before is not None else 0
         crossed = [p for p in budget.warn if least < p <= after.percent]
-        write: Command = ("HSET", keys.BUDGETS, budget.name, msgspec.json.encode(after))
-        return [write], [Crossing(budget, percent, spent) for percent in crossed]
+        writes: list[Command] = [("HSET", keys.BUDGETS, budget.name, msgspec.json.encode(after))]
+        told = [Crossing(budget, percent, spent) for percent in crossed]
+        for crossing in told:
+            writes += await outbox.about(redis, BUDGET, now_ms, crossing.said())
+        return writes, told
 
     return await commit(redis, token, attempt, CommitCounts())
 

@@ -32,12 +32,12 @@ from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 # otherwise), the two records that `begin` and `finish` write, and how far shards followed a
 # campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:|feeder$)"
-    rb"|\{kaskad\}(?!t:|alive:|stats:|place:|processes$|meta$|copying$|cancelling$|asked$)"
+    rb"\{k\d+\}(?!t:|feeder$)|\{hook_\w+\}"
+    rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
-_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held|so):.*)", re.DOTALL).match
+_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held|so|clicks):.*)", re.DOTALL).match
 _NAMES = {
     "m": "messages",
     "p": "people by phone",
@@ -48,11 +48,17 @@ _NAMES = {
     "c": "claims",
     "i": "idempotency keys",
     "cv": "conversions",
+    "un": "unsubscribe codes",
     "o": "opt-outs",
     "oo": "who opted out and when",
     "index": "index entries",
     "x": "provider ids",
     "said": "what campaigns say",
+    "l": "ranges of links",
+    "li": "messages with links",
+    "lc": "clicks of messages",
+    "link": "links of their own",
+    "clicks": "clicks of such links",
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",
@@ -67,6 +73,9 @@ _NAMES = {
     "audit_apps": "deeds of apps",
     "paused": "pauses",
     "quarantine": "set aside",
+    "outbox": "events for webhooks",
+    "queue": "events that wait for webhooks",
+    "attempts": "tries of webhooks",
 }
 
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.core.campaign_words import hash_of
 from gateway.core.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import audit, keys, randomness
+from gateway.store import audit, keys, outbox, randomness
 from gateway.store.audit import Deed
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
@@ -118,6 +118,10 @@ async def change(
             commands.append(("HSET", keys.CAMPAIGN_WORDS, name, said))
         else:
             commands.append(("HDEL", keys.CAMPAIGN_WORDS, name))
+        if before is None or before.state != after.state:
+            said_of = {"name": name, "state": after.state, "updated_by": after.updated_by}
+            event = f"campaign.{after.state}"
+            commands += await outbox.about(redis, event, after.updated_ms, said_of)
         if after.recipients_max is not None:
             accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)

@@ -20,6 +20,7 @@ Books and events stay in the shard in which they were written.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
                                        down to
+    {kN}un:<code>              string  400 d: who unsubscribes by it     dispatch
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -35,6 +36,18 @@ Books and events stay in the shard in which they were written.
                                        window -> used; epoch -> reserved
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
+    {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
+                                       place -> where a message's links
+                                       lead; "" -> those of all
+    {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
+                                       packed ids of its messages
+    {kN}lc:<range>             hash    30 d and `links.ttl` after the    ingress
+                                       last of them: link, hour, device,
+                                       visitor -> clicks
+    {kN}link:<code>            string  for ever: a link that was made    link calls
+                                       for itself
+    {kN}clicks:<code>          hash    for ever: the same of such a      ingress
+                                       link
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -51,6 +64,8 @@ Books and events stay in the shard in which they were written.
     {kN}events:<app>           stream  newest events_max changes         every status change
     {kN}changed                hash    for ever: app -> changes so far   every status change
     {kN}marks                  hash    for ever: app -> places in events  dispatch
+    {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
+                                       to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
@@ -73,6 +88,17 @@ Books and events stay in the shard in which they were written.
     {kaskad}key_uses           zset    revoked: sha256 -> last used ms   ingress
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
+    {kaskad}outbox             stream  as {kN}outbox: what is no message's every such change
+    {kaskad}webhooks           hash    deleted: app, name -> webhook      webhook calls
+    {kaskad}senders            zset    pruned: dispatcher -> last seen ms dispatch
+    {kaskad}sends:<what>       string  5 s: who sends to a webhook        dispatch
+    {hook_<id>}queue           zset    told, or tries are over: event ->  dispatch
+                                       when it is tried
+    {hook_<id>}tries           hash    the same: event's id -> tries      dispatch
+    {hook_<id>}attempts        stream  3 d: what tries came to            dispatch
+    {hook_<id>}state           hash    30 d after the last change: since  dispatch
+                                       when it fails, what was lost, how
+                                       far it is recovered
     {kaskad}replies            stream  7 d: what people wrote back       ingress
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
@@ -91,6 +117,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}asked              hash    its queue is dropped: shard,      dispatch
                                        queue -> the change of its
                                        campaign it was asked after
+    {kaskad}links              hash    for ever: key of codes; shard ->  admission, link calls
+                                       ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}budgets            hash    its budget is gone, and nothing       dispatch
@@ -145,6 +173,10 @@ CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
 BUDGETS = "{kaskad}budgets"
+LINKS = "{kaskad}links"
+OUTBOX = "{kaskad}outbox"
+WEBHOOKS = "{kaskad}webhooks"
+SENDERS = "{kaskad}senders"
 
 
 def month_report(month: str) -> str:
@@ -166,6 +198,16 @@ def reply_token(provider: str, provider_id: str) -> str:
 def place(provider: str, name: str) -> str:
     """One of the sessions that a provider's account may have, or what is asked of them."""
     return "{kaskad}place:" + f"{provider}:{name}"
+
+
+def sends(what: str) -> str:
+    """Which dispatcher tells a webhook, or moves what stands in an outbox."""
+    return "{kaskad}sends:" + what
+
+
+def webhook(webhook_id: str, what: str) -> str:
+    """One of the four keys of a webhook: queue, tries, attempts or state."""
+    return "{hook_" + webhook_id + "}" + what
 
 
 def temporary_rate(provider: str) -> str:
@@ -251,6 +293,9 @@ class Keys(msgspec.Struct, frozen=True):
     def conversion(self, app: str, id_: str) -> str:
         return f"{self.tag}cv:{app}:{id_}"
 
+    def unsubscriber(self, code: str) -> str:
+        return f"{self.tag}un:{code}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -276,8 +321,27 @@ class Keys(msgspec.Struct, frozen=True):
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
 
+    def link_range(self, number: int) -> str:
+        return f"{self.tag}l:{number}"
+
+    def link_ids(self, number: int) -> str:
+        return f"{self.tag}li:{number}"
+
+    def link_clicks(self, number: int) -> str:
+        return f"{self.tag}lc:{number}"
+
+    def own_clicks(self, code: str) -> str:
+        return self.tag + "clicks:" + code
+
+    def own_link(self, code: str) -> str:
+        return self.tag + "link:" + code
+
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
+
+    @property
+    def outbox(self) -> str:
+        return self.tag + "outbox"
 
     @property
     def changed(self) -> str:

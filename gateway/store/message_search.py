@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
@@ -26,17 +27,31 @@ RECORDS_MAX = 2_000  # of which it reads the records
 RECORDS_A_BATCH = 100
 
 
-class Sought(msgspec.Struct, frozen=True):
-    """All of it holds for what is found. `identities`: everybody a message must name."""
+class Wanted(Protocol):
+    """What a search looks for: of which identities and campaign a message must be to be read at
+    all, and whether its record then fits."""
 
-    app: str
+    @property
+    def identities(self) -> tuple[str, ...]: ...
+
+    @property
+    def campaign(self) -> str | None: ...
+
+    def fits(self, message: Message) -> bool: ...
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """All of it holds for what is found. `app` None: of every app. `identities`: everybody a
+    message must name."""
+
+    app: str | None
     identities: tuple[str, ...] = ()
     campaign: str | None = None
     status: str | None = None
 
     def fits(self, message: Message) -> bool:
         return (
-            message.app == self.app
+            self.app in (None, message.app)
             and self.campaign in (None, message.campaign)
             and self.status in (None, MESSAGE_NAMES[message.status])
             and set(self.identities).issubset(message.identities)
@@ -50,7 +65,7 @@ class Page(msgspec.Struct, frozen=True):
     next: Place | None
 
 
-async def search(store: Store, sought: Sought, limit: int, before: Place | None = None) -> Page:
+async def search(store: Store, sought: Wanted, limit: int, before: Place | None = None) -> Page:
     """At most `limit` messages, before a place."""
     found: list[tuple[Place, Message]] = []
     waiting: dict[str, Place] = {}
@@ -80,7 +95,7 @@ async def search(store: Store, sought: Sought, limit: int, before: Place | None 
 
 
 async def _fitting(
-    store: Store, sought: Sought, places: Mapping[str, Place]
+    store: Store, sought: Wanted, places: Mapping[str, Place]
 ) -> list[tuple[Place, Message]]:
     """Those of the messages that are what is sought, in their order."""
     messages = await reads.readable_messages(store, places)

@@ -14,8 +14,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from gateway.backoff import delay_by_age_ms
+from gateway.core.webhooks import PAUSED
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import audit, keys, randomness
+from gateway.store import audit, keys, outbox, randomness
 from gateway.store.audit import Deed
 from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
@@ -149,11 +150,25 @@ async def change(
         if after == before:
             return [], Changed(before, before)
         write: Command = ("HDEL", keys.PAUSED, provider)
+        told: list[Command] = []
         if after is not None:
             write = ("HSET", keys.PAUSED, provider, msgspec.json.encode(after))
-        return [write, *noted], Changed(before, after)
+            if before is None:
+                told = await outbox.about(redis, PAUSED, after.since, _said_of(provider, after))
+        return [write, *noted, *told], Changed(before, after)
 
     return await commit(redis, token, attempt, CommitCounts())
+
+
+def _said_of(provider: str, pause: Pause) -> dict[str, str]:
+    """What webhooks are told of a pause that begins."""
+    return {
+        "provider": provider,
+        "kind": pause.kind,
+        "code": pause.code,
+        "detail": pause.detail,
+        "by": pause.by,
+    }
 
 
 async def hold(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:

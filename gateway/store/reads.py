@@ -140,11 +140,13 @@ async def events_after(
     return found
 
 
-async def events_from(redis: RedisClient, app: str, shard: int, entry: str) -> list[EventEntry]:
-    """The entries of one shard from `entry` on, itself included where it still exists; at most
-    EVENT_ENTRIES_MAX."""
+async def events_from(
+    redis: RedisClient, app: str, shard: int, entry: str, most: int = EVENT_ENTRIES_MAX
+) -> list[EventEntry]:
+    """The entries of one shard from `entry` on, itself included where it still exists and has no
+    bracket before it; at most so many."""
     key = keys_of(shard).events(app)
-    (reply,) = await redis.call([("XRANGE", key, entry, "+", "COUNT", EVENT_ENTRIES_MAX)])
+    (reply,) = await redis.call([("XRANGE", key, entry, "+", "COUNT", most)])
     return await _entries(redis, key, reply)
 
 

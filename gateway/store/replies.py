@@ -20,8 +20,10 @@ from gateway.core.records.entries import StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.person import unpack_person
 from gateway.core.records.reply import KeptReply, reply_codec
+from gateway.core.records.webhook import WebhookEvent
+from gateway.core.webhooks import REPLY
 from gateway.redis.client import Command, RedisClient
-from gateway.store import person_index, reads
+from gateway.store import keys, outbox, person_index, reads
 from gateway.store.compression import pack, unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import REPLIES, keys_of, reply_token
@@ -92,10 +94,15 @@ async def note_taken(store: Store, provider: str, replies: Iterable[PersonReply]
 
 
 async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Message]) -> None:
-    """Tells the apps of replies to their messages, through their events."""
+    """Tells the apps of replies to their messages, through their events and webhooks; of what
+    answers no message all webhooks that want replies."""
     commands: list[Command] = []
     for id_, reply in kept:
         message = messages.get(reply.message)
+        box = keys_of(store.shard_of_message(message.id)).outbox if message else keys.OUTBOX
+        if store.webhooks.now.wants(reply.app, REPLY):
+            event = WebhookEvent(f"evt_{id_}", REPLY, reply.at_ms, reply.app, reply=id_)
+            commands += outbox.commands(box, [event])
         if message is None:
             continue
         status = MESSAGE_NAMES[message.status]
@@ -109,8 +116,8 @@ async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Messag
             reply.at_ms,
             reply=id_,
         )
-        keys = keys_of(store.shard_of_message(message.id))
-        commands += event_commands(keys, reply.app, [change], store.retention)
+        of_shard = keys_of(store.shard_of_message(message.id))
+        commands += event_commands(of_shard, reply.app, [change], store.retention)
     if commands:
         await store.redis.call(commands)
 

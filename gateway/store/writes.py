@@ -8,14 +8,14 @@ the rules already did.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import audience, reach
-from gateway.core.budgets import Funds
-from gateway.core.effects import Effects
+from gateway.core.effects import Effects, Fallback, status_change_of
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
 from gateway.core.rates import Tally
@@ -37,8 +37,11 @@ from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus
 from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person
 from gateway.core.records.request import MessageRequest, RememberedAnswer, remembered_codec
+from gateway.core.records.webhook import WebhookEvent
 from gateway.core.waits import Delay
+from gateway.core.webhooks import FALLBACK, Webhooks
 from gateway.redis.client import Command, RedisClient
+from gateway.store import outbox
 from gateway.store.budgets import BudgetWrites
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
@@ -104,6 +107,7 @@ class Writes:
         campaigns: Campaigns,
         lines: Lines,
         queues: Queues,
+        webhooks: Webhooks,
         now_ms: int,
     ) -> None:
         self._keys = keys
@@ -112,6 +116,7 @@ class Writes:
         self._campaigns = campaigns
         self._lines = lines
         self._queues = queues
+        self._webhooks = webhooks
         self._now_ms = now_ms
         self._day = policy.days.of(now_ms).isoformat()
         self._live: dict[str, bytes] = {}  # written by one MSET
@@ -125,10 +130,11 @@ class Writes:
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
         self._posts: list[Post] = []
-        self._budgets = BudgetWrites(keys, policy.budgets, now_ms)
+        self.budgets = BudgetWrites(keys, policy.budgets, now_ms)
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
+        self._events: list[WebhookEvent] = []
 
     def message(self, message: Message, before: Before) -> None:
         key = self._keys.message(message.id)
@@ -152,10 +158,6 @@ class Writes:
             counts[state] += 1
             counts[before.state or ACCEPTED] += -1 if before.state else 1
 
-    def reserve(self, reserved: Mapping[str, int], funds: Funds) -> None:
-        """A message reserves so much of each budget, of what was leased."""
-        self._budgets.reserve(reserved, funds)
-
     def count_request(self, request: MessageRequest, what: str) -> None:
         """One that became no message, where its campaign is declared."""
         if self._policy.declared.of(request.campaign) is not None:
@@ -171,15 +173,15 @@ class Writes:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
         if effects.moves:
-            self._budgets.move(effects.moves)
+            self.budgets.move(effects.moves)
         if message.counted and effects.posts:
             self._count_money(message, effects.posts)
         self._tallies.extend(effects.tallies)
         self._delays.extend(effects.delays)
-        for change in effects.status_changes:
-            self.status_change(change)
+        if effects.status_changes or effects.fallback is not None:
+            self.status_changes(message, effects.status_changes, effects.fallback)
         for notice in effects.notices:
-            self.status_change(notice)
+            self._changes[notice.app].append(notice)
 
     def _count_money(self, message: Message, posts: Iterable[Post]) -> None:
         """What is booked counts for its declared campaign."""
@@ -199,8 +201,33 @@ class Writes:
     def post(self, post: Post) -> None:
         self._posts.append(post)
 
-    def status_change(self, change: StatusChange) -> None:
-        self._changes[change.app].append(change)
+    def status_changes(
+        self, message: Message, changes: Sequence[StatusChange], fallback: Fallback | None = None
+    ) -> None:
+        """Tells the message's app, through its events and its webhooks. To be called before
+        `message`, because it counts what webhooks may be told."""
+        if message.app in self._webhooks.apps:
+            changes = self._told_to_webhooks(message, changes, fallback)
+        self._changes[message.app].extend(changes)
+
+    def _told_to_webhooks(
+        self, message: Message, changes: Sequence[StatusChange], fallback: Fallback | None
+    ) -> list[StatusChange]:
+        """The changes, with their sequence, and the fallback where a webhook wants it."""
+        told = []
+        if fallback is not None:
+            change = status_change_of(message, message.step, self._now_ms)
+            told.append((replace(change, fallback=True), FALLBACK))
+        told += [(change, "message." + change.status) for change in changes]
+        numbered = []
+        for change, event in told:
+            message.sequence += 1
+            wanted = self._webhooks.wants(message.app, event)
+            if wanted or not change.fallback:
+                numbered.append(replace(change, sequence=message.sequence))
+            if wanted:
+                self._events.append(event_of(numbered[-1]))
+        return numbered
 
     def person(
         self, identity: str, person: Person, before: bytes | None, apart: Mapping[str, DedupeClaim]
@@ -278,7 +305,7 @@ class Writes:
         for campaign, counts in self._counts.items():
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
-        out.extend(self._budgets.commands())
+        out.extend(self.budgets.commands())
         out.extend(self._ledger_commands())
         if self._tallies:
             out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
@@ -286,6 +313,8 @@ class Writes:
             out.extend(delay_commands(self._keys, self._delays, self._now_ms))
         for app, changes in self._changes.items():
             out.extend(event_commands(self._keys, app, changes, self._retention))
+        if self._events:
+            out.extend(outbox.commands(self._keys.outbox, self._events))
         return out
 
     def _ledger_commands(self) -> Iterable[Command]:
@@ -298,6 +327,18 @@ class Writes:
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
         for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
+
+
+def event_of(change: StatusChange) -> WebhookEvent:
+    """What webhooks are told of a change: by reference, and always under one id."""
+    return WebhookEvent(
+        f"{change.id}_{change.sequence or change.status}",
+        FALLBACK if change.fallback else "message." + change.status,
+        change.at_ms,
+        change.app,
+        change.id,
+        change.sequence,
+    )
 
 
 def event_commands(

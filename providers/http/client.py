@@ -85,7 +85,7 @@ class ProviderClient:
         try:
             answer = await self._transport.exchange(payload)
         except httpx2.TransportError as error:
-            raise _stage(error) from error
+            raise stage(error) from error
         return Reply(answer.status, _by_name(answer.headers), answer.body)
 
     async def ask(self, request: Request) -> Reply:
@@ -98,7 +98,7 @@ class ProviderClient:
                 content=request.body or None,
             )
         except httpx2.TransportError as error:
-            raise _stage(error) from error
+            raise stage(error) from error
         return Reply(answer.status_code, _by_name(answer.headers.raw), answer.content)
 
     def _serialised(self, request: Request) -> bytes:
@@ -191,7 +191,8 @@ class HttpProvider:
         await self._client.aclose()
 
 
-def _stage(error: httpx2.TransportError) -> NotSent | Unknown:
+def stage(error: httpx2.TransportError) -> NotSent | Unknown:
+    """How far a request of our transport got, by what it failed with."""
     not_sent = _NOT_SENT_CODES.get(type(error))
     if not_sent is not None:
         return NotSent(not_sent, str(error))

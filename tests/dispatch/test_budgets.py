@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.core import events as ev
 from gateway.core.budgets import Budget
+from gateway.core.records.webhook import Webhook, outbox_codec
+from gateway.core.webhooks import BUDGET
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.budgets import BudgetWatch
-from gateway.store import budget_warnings, keys
+from gateway.store import budget_warnings, keys, webhooks
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
+from gateway.store.compression import unpack
+from gateway.store.totals import as_list
 from tests.worlds.cascade_world import DAY
 from tests.worlds.dispatch_world import under_trio, world
 
@@ -50,6 +57,24 @@ async def test_each_crossing_is_told_once_by_one_of_them(redis_url: str) -> None
         assert await look(one) == []
         await w.admit(11)
         assert await look(other) == [80, 100]
+
+
+@under_trio
+async def test_webhooks_that_want_it_are_told(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        w.store.policy = replace(w.store.policy, budgets=(CAP,))
+        wanted = Webhook("h1", "https://ops.example/", (BUDGET,), ())
+        deed = Deed(w.clock(), "a test", "webhook.put")
+        await webhooks.change(w.redis, "ops", "money", lambda _before, _count: wanted, deed)
+        await w.admit(20)
+        await BudgetWatch(w.deps()).look()
+        (entries,) = await w.redis.call([("XRANGE", keys.OUTBOX, "-", "+")])
+        ((_, (_, entry)),) = as_list(entries)
+        (event,) = outbox_codec.decode(unpack(entry)).events
+        assert (event.type, json.loads(event.data)) == (
+            "budget.warning",
+            {"name": "cap", "percent": 50, "limit": "1.8000", "used": "0.9000", "window": "30d"},
+        )
 
 
 @under_trio

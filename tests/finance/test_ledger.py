@@ -28,6 +28,7 @@ from gateway.core.records.entries import (
     total_codec,
 )
 from gateway.core.records.request import MessageRequest
+from gateway.core.webhooks import Webhooks
 from gateway.finance import report as reports
 from gateway.finance.question import Query
 from gateway.finance.report import Report, build
@@ -83,7 +84,9 @@ async def book(
 ) -> None:
     """Books as every commit does."""
     kept = campaigns or Campaigns(10_000)
-    writes = Writes(keys_of(shard), policy, Retention(), kept, Lines(), Queues(), now_ms)
+    writes = Writes(
+        keys_of(shard), policy, Retention(), kept, Lines(), Queues(), Webhooks(), now_ms
+    )
     for post in posts:
         writes.post(post)
     await writes.learn(redis)

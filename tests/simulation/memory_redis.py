@@ -252,6 +252,9 @@ class MemoryRedis(StreamCommands):
         self.touch(key)
         return len(made) - before
 
+    def do_zcard(self, key: bytes) -> Value:
+        return len(self.value(key) or {})
+
     def do_zrem(self, key: bytes, *members: bytes) -> Value:
         return self.do_hdel(key, *members)
 

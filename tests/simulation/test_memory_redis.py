@@ -49,6 +49,7 @@ SIMPLE = st.one_of(
     command("ZADD", "zset", NUMBERS, MEMBERS),
     command("ZADD", "zset", st.sampled_from(["NX", "XX"]), NUMBERS, MEMBERS),
     command("ZREM", "zset", MEMBERS),
+    command("ZCARD", "zset"),
     command("ZRANGEBYSCORE", "zset", "-inf", NUMBERS, "LIMIT", 0, 2),
     command("ZREVRANGEBYSCORE", "zset", "+inf", NUMBERS, "LIMIT", 0, 2),
     command("ZREMRANGEBYRANK", "zset", 0, st.sampled_from([-1, -2, -3, -9])),

@@ -78,7 +78,8 @@ class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     """What an app is told of a message. `noted`: the message has metadata, which is told too and
     stands with the message alone, so that it goes where a person is erased. Entries from before
     hold it themselves. `reply`: no status changed, the person wrote back; the reply has this
-    id."""
+    id. `fallback`: nor did it here, a step followed another, which webhooks alone are told.
+    `sequence` is the change's place among the message's; 0: its app had no webhook."""
 
     app: str = field(name="a")
     id: str = field(name="i")
@@ -92,6 +93,8 @@ class StatusChange(msgspec.Struct, omit_defaults=True, gc=False):
     final: bool = field(name="f", default=False)
     reaction: ReactionName | None = field(name="p", default=None)
     reply: str = field(name="y", default="")
+    fallback: bool = field(name="b", default=False)
+    sequence: int = field(name="q", default=0)
 
 
 class StatusChanges(msgspec.Struct, gc=False):

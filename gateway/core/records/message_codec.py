@@ -97,7 +97,7 @@ def _schema_of(message: Message) -> int:
     """What a process has to read that may change it."""
     if message.reserved or (message.held is not None and message.held.reason == "budget"):
         return RESERVING
-    guarded = message.content_of or message.variant or message.converted
+    guarded = message.content_of or message.variant or message.converted or message.links
     return GUARDED if guarded else SCHEMA
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import structlog
 
-from gateway.core.money import format_amount
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import budget_warnings, budgets
 
@@ -33,13 +32,7 @@ class BudgetWatch:
         standing = {budget: found[budget.name] for budget in configured}
         if standing:
             for told in await budget_warnings.look(store.redis, standing, now_ms):
-                _log.warning(
-                    "budget_warning",
-                    budget=told.budget.name,
-                    percent=told.percent,
-                    limit=format_amount(told.budget.limit),
-                    used=format_amount(told.spent),
-                )
+                _log.warning("budget_warning", **told.said())
         warned = await budget_warnings.read(store.redis, found)
         metrics = self._deps.metrics
         for name in self._shown - found.keys():

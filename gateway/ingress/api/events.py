@@ -203,6 +203,8 @@ class _EventStream:
             if position <= self._positions[entry.shard]:
                 continue
             self._positions[entry.shard] = position
+            if change.fallback:  # it is told to webhooks alone
+                continue
             id_ = ",".join(f"{p.entry}.{p.nth}" for p in self._positions)
             if change.reply:
                 reply = entry.replies.get(change.reply)

@@ -10,12 +10,15 @@ from __future__ import annotations
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.callbacks import CALLBACKS
 from gateway.ingress.http.routes.campaigns import CAMPAIGNS
+from gateway.ingress.http.routes.console import CONSOLE
 from gateway.ingress.http.routes.endpoints import Endpoints
+from gateway.ingress.http.routes.links import LINKS
 from gateway.ingress.http.routes.messages import MESSAGES
 from gateway.ingress.http.routes.operators import OPERATORS
 from gateway.ingress.http.routes.people import PEOPLE
 from gateway.ingress.http.routes.reports import REPORTS
 from gateway.ingress.http.routes.state import STATE
+from gateway.ingress.http.routes.webhooks import WEBHOOKS
 
 __all__ = ["ROUTES", "Endpoints"]
 
@@ -24,7 +27,10 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *CAMPAIGNS,
     *PEOPLE,
     *REPORTS,
+    *WEBHOOKS,
     *CALLBACKS,
     *OPERATORS,
+    *CONSOLE,
     *STATE,
+    *LINKS,
 )

@@ -1,0 +1,125 @@
+"""Shares webhooks and outboxes among the dispatchers that are there, and works on ours.
+
+Each dispatcher says every second that it is there, and all reckon alike who has what: each thing
+goes to the one whose draw for it is highest, so a dispatcher that comes or goes moves its share and
+nothing else. What one has it keeps by a lease, so two never send to the same receiver for longer
+than a lease. While an installation has no webhooks nothing is read but what all processes read.
+"""
+
+from __future__ import annotations
+
+import ssl
+import zlib
+from collections.abc import Callable, Sequence
+
+import trio
+
+from gateway.core.records.webhook import Webhook
+from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.webhooks.posting import Posting
+from gateway.dispatch.webhooks.sender import Sender
+from gateway.store import leases, outbox, sharing
+from gateway.store.former_shards import shards_ever
+
+TURN_S = 1.0
+DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
+MOVE_S = 0.2  # between two looks at outboxes that hold nothing
+
+OpenPosting = Callable[[str], Posting]
+
+
+def opens(deps: DispatchDeps) -> OpenPosting:
+    """Opens the connections to an address."""
+    context: list[ssl.SSLContext] = []  # one for all: to make it costs 50 ms of CPU and more
+
+    def open_posting(url: str) -> Posting:
+        if not context and url.startswith("https:"):
+            context.append(ssl.create_default_context())
+        return Posting(url, deps.webhook_hosts, context[0] if context else None)
+
+    return open_posting
+
+
+async def run(deps: DispatchDeps, open_posting: OpenPosting | None = None) -> None:
+    """Works until cancelled."""
+    async with trio.open_nursery() as nursery:
+        desk = Desk(deps, open_posting or opens(deps), nursery)
+        nursery.start_soon(desk.keep_moving)
+        await deps.redis_retry("webhooks").for_ever(desk.turn)
+
+
+def chosen(name: str, peers: Sequence[str]) -> str:
+    """Who of several has what is called so. Pure."""
+    return max(peers, key=lambda peer: (zlib.crc32(f"{peer} {name}".encode()), peer))
+
+
+class Desk:
+    def __init__(
+        self, deps: DispatchDeps, open_posting: OpenPosting, nursery: trio.Nursery
+    ) -> None:
+        self._deps = deps
+        self._open_posting = open_posting
+        self._nursery = nursery
+        self._outboxes: set[str] = set()  # those that are ours to move
+        self._senders: dict[str, Sender] = {}  # by webhook id
+
+    async def turn(self) -> float:
+        """Takes what is ours now and leaves the rest. Raises RedisUnavailable."""
+        deps, every = self._deps, self._deps.store.webhooks.now.every
+        enabled = {w.id: (app, name, w) for (app, name), w in every.items() if w.enabled}
+        if not every:
+            self._outboxes = set()
+            self._keep({})
+            return TURN_S
+        peers = await sharing.announce(deps.redis, deps.consumer, deps.clock())
+        boxes = outbox.names(await shards_ever(deps.redis, deps.store.shards))
+        ours = {
+            name
+            for name in (*boxes, *enabled)
+            if chosen(name, peers) == deps.consumer and await self._hold(name)
+        }
+        self._outboxes = ours.intersection(boxes)
+        self._keep({id_: enabled[id_] for id_ in ours.intersection(enabled)})
+        now_ms = deps.clock()
+        dead = sum(sender.failed_ms(now_ms) >= DEAD_MS for sender in self._senders.values())
+        deps.metrics.webhooks.set(len(self._senders))
+        deps.metrics.webhooks_dead.set(dead)
+        return TURN_S
+
+    async def _hold(self, name: str) -> bool:
+        return await leases.hold(
+            self._deps.redis, sharing.lease(name), self._deps.consumer, sharing.LEASE_MS
+        )
+
+    def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:
+        """Has exactly these told."""
+        for id_, sender in list(self._senders.items()):
+            if id_ not in ours or ours[id_][2].url != sender.webhook.url:
+                sender.scope.cancel()
+                del self._senders[id_]
+            else:
+                sender.webhook = ours[id_][2]
+        for id_, (app, name, webhook) in ours.items():
+            if id_ not in self._senders:
+                posting = self._open_posting(webhook.url)
+                sender = Sender(self._deps, app, name, webhook, posting)
+                self._senders[id_] = sender
+                self._nursery.start_soon(sender.run)
+
+    async def keep_moving(self) -> None:
+        """Moves what stands in our outboxes into the queues, until cancelled."""
+        retry = self._deps.redis_retry("outbox")
+        await retry.for_ever(self._move)
+
+    async def _move(self) -> float:
+        if not self._outboxes:
+            return TURN_S
+        more = False
+        for name in list(self._outboxes):
+            redis, known = self._deps.redis, self._deps.store.webhooks.now
+            moved, given = await outbox.move(redis, name, known)
+            more |= moved >= outbox.ENTRIES_MAX
+            for id_ in given:
+                if id_ in self._senders:
+                    self._senders[id_].wake()
+        return 0.0 if more else MOVE_S

@@ -1,0 +1,253 @@
+"""Tells one webhook what waits for it: fetch, call, note, each at its own pace.
+
+Bodies are made when events are fetched, so what waits beyond a hundred of them costs no memory
+here. Calls are made side by side, and what they came to is written down together as it comes: what
+was told when this process died, and was not noted yet, is told again. Cancelled, it notes what it
+knows. While Redis is unavailable, it is tried again.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from typing import NamedTuple
+
+import structlog
+import trio
+from msgspec.structs import replace
+
+from gateway.core.records.webhook import Webhook, WebhookTry
+from gateway.core.webhooks import FAILING_MS, LOST, next_delay_ms
+from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
+from gateway.dispatch.webhooks.bodies import bodies
+from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer, Posting
+from gateway.dispatch.webhooks.recovering import Recovering
+from gateway.dispatch.webhooks.resting import Resting
+from gateway.store import outbox, webhook_queues, webhooks
+from gateway.store.outbox import LostEvents
+from gateway.store.webhook_queues import Due, Told
+
+FETCH = 100  # events in hand
+LOOK_S = 0.5
+UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
+SEEN_S = 2.0  # how often it is looked at how it is
+FAREWELL_S = 1.0
+GONE, BUSY = 410, 429
+BUSY_MS = 60_000  # what was too much is not told again sooner
+
+_log = structlog.get_logger("dispatch")
+
+
+class Ended(NamedTuple):
+    due: Due
+    tried: WebhookTry
+    answer: Answer
+
+
+class Sender:
+    """One webhook's, while it is this dispatcher's to tell. `webhook` may be replaced by what its
+    app made of it."""
+
+    def __init__(
+        self, deps: DispatchDeps, app: str, name: str, webhook: Webhook, posting: Posting
+    ) -> None:
+        self.webhook = webhook
+        self.scope = trio.CancelScope()
+        self._deps = deps
+        self._app = app
+        self._name = name
+        self._posting = posting
+        self._retry = deps.redis_retry("webhooks")
+        self._resting = Resting()
+        self._recovering = Recovering(deps, app, webhook.id)
+        self._in_hand: set[str] = set()
+        self._ready: deque[tuple[Due, bytes]] = deque()
+        self._open = 0
+        self._ended: list[Ended] = []
+        self._lost: LostEvents | None = None
+        self._failing_ms: int | None = None  # since when, as it stands in Redis
+        self._news = trio.Event()  # something is to be fetched, called or noted
+        self._fetch_at = self._look_at = 0.0
+
+    def wake(self) -> None:
+        """Something was put into its queue."""
+        self._fetch_at = 0.0
+        self._news.set()
+
+    def failed_ms(self, now_ms: int) -> int:
+        """For how long no try succeeded."""
+        return 0 if self._failing_ms is None else now_ms - self._failing_ms
+
+    async def run(self) -> None:
+        """Until its scope is cancelled."""
+        with self.scope:
+            try:
+                async with trio.open_nursery() as calls:
+                    while True:
+                        self._news = trio.Event()
+                        await self._retry.until_done(self._note)
+                        await self._retry.until_done(self._fetch)
+                        self._call(calls)
+                        if self._ended:
+                            continue
+                        with trio.move_on_at(self._next_at()):
+                            await self._news.wait()
+            finally:
+                self._posting.close()
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
+                    try:
+                        await self._note()
+                    except RETRYABLE as error:
+                        _log.warning("webhook tries are not noted", reason=str(error))
+
+    def _next_at(self) -> float:
+        """When there is something to do, whatever comes."""
+        if self._resting.until > trio.current_time():
+            return self._resting.until
+        return self._fetch_at if self._has_room else math.inf
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._in_hand) <= FETCH // 2
+
+    def _call(self, calls: trio.Nursery) -> None:
+        now = trio.current_time()
+        if self._resting.until > now:  # what waits here would be old by then
+            self._in_hand.difference_update(due.event.id for due, _ in self._ready)
+            self._ready.clear()
+        most = self._resting.allowed(now, CONNECTIONS)
+        while self._ready and self._open < most:
+            due, body = self._ready.popleft()
+            self._open += 1
+            calls.start_soon(self._tell, due, body)
+
+    async def _tell(self, due: Due, body: bytes) -> None:
+        began, at_ms = trio.current_time(), self._deps.clock()
+        answer = await self._posting.call(self.webhook, due.event.id, at_ms, body)
+        now = trio.current_time()
+        latency_ms = round((now - began) * 1000)
+        event = due.event
+        tried = WebhookTry(
+            event.id,
+            event.type,
+            at_ms,
+            due.tries + 1,
+            latency_ms,
+            answer.status,
+            answer.text,
+            answer.error,
+        )
+        if tried.succeeded:
+            self._resting.succeeded()
+        else:
+            self._resting.failed(began, now, answer.status, answer.wish_ms / 1000)
+        self._open -= 1
+        self._ended.append(Ended(due, tried, answer))
+        self._deps.metrics.webhook_tried(tried)
+        self._news.set()
+
+    # --- Redis ---
+
+    async def _fetch(self) -> None:
+        """Takes what is due in hand, where there is room. Raises RedisUnavailable."""
+        now, now_ms = trio.current_time(), self._deps.clock()
+        if now >= self._look_at:
+            await self._look(now_ms)
+            self._look_at = now + SEEN_S
+        if now < self._fetch_at or not self._has_room or self._resting.until > now:
+            return
+        self._fetch_at = now + LOOK_S
+        await self._recovering.go_on(self.webhook.events)
+        redis, id_ = self._deps.redis, self.webhook.id
+        found = await webhook_queues.due(redis, id_, now_ms, FETCH)
+        fresh = [each for each in found if each.event.id not in self._in_hand]
+        if not fresh:
+            return
+        if any(each.event.type == LOST for each in fresh):
+            (state,) = await webhook_queues.states(redis, [id_])
+            self._lost = state.lost
+        made = await bodies(self._deps.store, [each.event for each in fresh], self._lost)
+        unread = [each for each in fresh if each.event.id in made.unread]
+        if unread:
+            await webhook_queues.put_off(redis, id_, unread, now_ms + UNREAD_MS)
+        for each in fresh:
+            body = made.ready.get(each.event.id)
+            if body is not None:
+                self._in_hand.add(each.event.id)
+                self._ready.append((each, body))
+        forgotten = [each for each in fresh if each.event.id in made.forgotten]
+        if forgotten:
+            await webhook_queues.note(redis, id_, Told((), forgotten, ()), None)
+        if len(found) >= FETCH:
+            self._fetch_at = now
+
+    async def _look(self, now_ms: int) -> None:
+        """How it is, and what is kept of it too long. Raises RedisUnavailable."""
+        (state,) = await webhook_queues.states(self._deps.redis, [self.webhook.id])
+        self._failing_ms = state.failing_ms
+        await webhook_queues.cut_tries(self._deps.redis, self.webhook.id, now_ms)
+        self._recovering.take(state)
+
+    async def _note(self) -> None:
+        """Writes down what calls came to. Raises RedisUnavailable."""
+        ended = list(self._ended)
+        if not ended:
+            return
+        told, failing_ms = self._told(ended)
+        await webhook_queues.note(self._deps.redis, self.webhook.id, told, failing_ms)
+        del self._ended[: len(ended)]
+        self._in_hand.difference_update(each.due.event.id for each in ended)
+        if failing_ms is not None:
+            self._failing_ms = failing_ms or None
+        await self._tell_of_lost(told)
+        await self._disable_if_dead(ended)
+
+    def _told(self, ended: list[Ended]) -> tuple[Told, int | None]:
+        """What is to be written down, and since when none succeeded: None as it was, 0 one did."""
+        done, later, tries = list[Due](), list[tuple[Due, int]](), list[WebhookTry]()
+        for due, tried, answer in ended:
+            wish_ms = max(answer.wish_ms, BUSY_MS if tried.status == BUSY else 0)
+            delay_ms = next_delay_ms(due.tries + 1, random.randrange(100), wish_ms)
+            if delay_ms is None or tried.succeeded:
+                done.append(due)
+                tries.append(tried)
+            else:
+                next_ms = tried.at_ms + tried.latency_ms + delay_ms
+                later.append((due, next_ms))
+                tries.append(replace(tried, next_ms=next_ms))
+        failing_ms = None
+        if any(tried.succeeded for tried in tries):
+            failing_ms = 0 if self._failing_ms is not None else None
+        elif self._failing_ms is None:
+            failing_ms = min(tried.at_ms for tried in tries)
+        return Told(tries, done, later), failing_ms
+
+    async def _tell_of_lost(self, told: Told) -> None:
+        """What was lost is told once; what is lost meanwhile by an event of its own."""
+        if self._lost is None or not any(each.event.type == LOST for each in told.done):
+            return
+        redis, id_ = self._deps.redis, self.webhook.id
+        await outbox.lost_is_told(redis, id_, self._lost)
+        self._lost = None
+
+    async def _disable_if_dead(self, ended: list[Ended]) -> None:
+        gone = any(each.tried.status == GONE for each in ended)
+        since_ms = self._failing_ms
+        failing = since_ms is not None and self._deps.clock() - since_ms >= FAILING_MS
+        if not (gone or failing):
+            return
+        why = "gone" if gone else "failing"
+        now_ms = self._deps.clock()
+        redis = self._deps.redis
+        if await webhooks.disable(redis, self._app, self._name, self.webhook.id, why, now_ms):
+            self._deps.metrics.webhooks_disabled.labels(why).inc()
+            _log.error(
+                "webhook disabled",
+                app=self._app,
+                webhook=self._name,
+                why=why,
+                advice="repair the receiver, enable the webhook, and recover what it missed",
+            )
+        await self._deps.store.webhooks.look(redis)

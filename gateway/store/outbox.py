@@ -1,0 +1,183 @@
+"""What webhooks are to be told, from the transactions that bring it to the queue of each webhook.
+
+An outbox is a stream in each shard, and one of the installation: an entry is what one commit has
+to tell, written by it. A dispatcher moves entries: first the events stand in the queues, then the
+entry goes, so a death in between moves them again, to where they stand already. An event is its own
+member of a queue, which is ordered by when it is tried.
+
+A queue holds WAITING_MAX events. Where more wait, the oldest leave it, and one event tells from
+when to when they were; they can be recovered. An entry that cannot be read is set aside. Raises
+RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.webhook import (
+    WebhookEvent,
+    WebhookEvents,
+    event_codec,
+    outbox_codec,
+)
+from gateway.core.webhooks import LOST, Webhooks
+from gateway.redis.client import Command, RedisClient
+from gateway.store import keys, quarantine, randomness
+from gateway.store.compression import pack, unpack
+from gateway.store.keys import keys_of, shard_in
+from gateway.store.webhooks import KnownWebhooks
+
+WAITING_MAX = 10_000
+MAKE_ROOM = 1_000  # how many leave at once, so that it is not done for each
+ENTRIES_MAX = 100  # of an outbox in one read
+KEEP_MS = 30 * 86_400_000  # a queue that nobody adds to or takes from
+LOST_FIELD = "lost"
+_FIELD = b"d"
+
+
+class LostEvents(msgspec.Struct, frozen=True):
+    """Events that left a queue untold: how many, and from when to when they were. `id` and `at_ms`
+    are those of the event that tells it."""
+
+    id: str
+    at_ms: int
+    count: int
+    from_ms: int
+    to_ms: int
+
+
+def commands(key: str, events: Sequence[WebhookEvent]) -> list[Command]:
+    """What puts events into an outbox, to go along with what they tell of."""
+    if not events:
+        return []
+    entry = pack(outbox_codec.encode(WebhookEvents(list(events))))
+    return [("XADD", key, "*", _FIELD, entry)]
+
+
+async def about(redis: RedisClient, type_: str, at_ms: int, data: object) -> list[Command]:
+    """What tells every app of something that is no message's: empty where none wants it. It is
+    seldom, so whether one does is asked. Raises RedisUnavailable."""
+    known = KnownWebhooks()
+    await known.look(redis)
+    if not known.now.wants("", type_):
+        return []
+    said = msgspec.json.encode(data)
+    return commands(keys.OUTBOX, [WebhookEvent(new_id(), type_, at_ms, data=said)])
+
+
+def new_id() -> str:
+    """The id of an event that is no change of a message."""
+    return "evt_" + randomness.token()
+
+
+def names(shards: Iterable[int]) -> list[str]:
+    """Every outbox."""
+    return [*(keys_of(shard).outbox for shard in shards), keys.OUTBOX]
+
+
+async def move(redis: RedisClient, outbox: str, webhooks: Webhooks) -> tuple[int, set[str]]:
+    """Moves what stands first in an outbox: how many entries, and the webhooks that were given
+    something, by id."""
+    (found,) = await redis.call([("XRANGE", outbox, "-", "+", "COUNT", ENTRIES_MAX)])
+    assert isinstance(found, list)
+    if not found:
+        return 0, set()
+    given: defaultdict[str, list[WebhookEvent]] = defaultdict(list)
+    moved = []
+    for entry, fields in found:
+        try:
+            events = outbox_codec.decode(unpack(fields[1])).events
+        except NewerRecordError:
+            continue
+        except Exception as error:
+            what = {f"{outbox} {entry.decode()}": b" ".join(fields)}
+            shard = 0 if outbox == keys.OUTBOX else shard_in(outbox)
+            at_ms = int(entry.partition(b"-")[0])
+            await quarantine.set_aside(redis, shard, what, error, at_ms)
+            events = []
+        moved.append(entry)
+        for event in events:
+            for (app, _), webhook in webhooks.every.items():
+                if webhook.enabled and event.app in ("", app) and event.type in webhook.events:
+                    given[webhook.id].append(event)
+    await give(redis, given.items())
+    if moved:
+        await redis.call([("XDEL", outbox, *moved)])
+    return len(moved), set(given)
+
+
+async def give(redis: RedisClient, given: Iterable[tuple[str, Sequence[WebhookEvent]]]) -> None:
+    """Puts events into webhooks' queues, where they do not stand there already."""
+    wanted: list[Command] = []
+    ids = []
+    for id_, events in given:
+        key = keys.webhook(id_, "queue")
+        members = [part for e in events for part in (e.at_ms, event_codec.encode(e))]
+        wanted += [("ZADD", key, "NX", *members), ("PEXPIRE", key, KEEP_MS), ("ZCARD", key)]
+        ids.append(id_)
+    if not wanted:
+        return
+    replies = await redis.call(wanted)
+    for id_, count in zip(ids, replies[2::3], strict=True):
+        if count > WAITING_MAX:
+            await _lose(redis, id_, count - WAITING_MAX + MAKE_ROOM)
+
+
+async def _lose(redis: RedisClient, id_: str, count: int) -> None:
+    """The oldest leave the queue, and an event tells of them."""
+    queue, state = keys.webhook(id_, "queue"), keys.webhook(id_, "state")
+    members, said = await redis.call(
+        [("ZRANGEBYSCORE", queue, "-inf", "+inf"), ("HGET", state, LOST_FIELD)]
+    )
+    waiting = [(event_codec.decode(member), member) for member in members]
+    waiting = [each for each in waiting if each[0].type != LOST]
+    waiting.sort(key=lambda each: each[0].at_ms)
+    oldest = waiting[:count]
+    first, last = oldest[0][0].at_ms, oldest[-1][0].at_ms
+    before = lost_of(said) or LostEvents(new_id(), first, 0, first, last)
+    lost = replace(
+        before,
+        count=before.count + len(oldest),
+        from_ms=min(before.from_ms, first),
+        to_ms=max(before.to_ms, last),
+    )
+    told = WebhookEvent(lost.id, LOST, lost.at_ms)
+    await redis.call(
+        [
+            ("MULTI",),
+            ("ZREM", queue, *(member for _, member in oldest)),
+            ("HDEL", keys.webhook(id_, "tries"), *(event.id for event, _ in oldest)),
+            ("HSET", state, LOST_FIELD, msgspec.json.encode(lost)),
+            ("PEXPIRE", state, KEEP_MS),
+            ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
+            ("EXEC",),
+        ]
+    )
+
+
+async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
+    """What was lost is told; what was lost since is told by an event of its own."""
+    queue, state = keys.webhook(id_, "queue"), keys.webhook(id_, "state")
+    (said,) = await redis.call([("HGET", state, LOST_FIELD)])
+    now = lost_of(said)
+    if now is None or now.count == lost.count:
+        await redis.call([("HDEL", state, LOST_FIELD)])
+        return
+    rest = replace(now, id=new_id(), count=now.count - lost.count, from_ms=lost.to_ms)
+    told = WebhookEvent(rest.id, LOST, rest.at_ms)
+    await redis.call(
+        [
+            ("HSET", state, LOST_FIELD, msgspec.json.encode(rest)),
+            ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
+        ]
+    )
+
+
+def lost_of(said: object) -> LostEvents | None:
+    """What a webhook's state says of it."""
+    return msgspec.json.decode(said, type=LostEvents) if isinstance(said, bytes) else None

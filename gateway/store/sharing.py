@@ -1,0 +1,30 @@
+"""Which dispatchers are there to tell webhooks, and the leases on what each has.
+
+Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from gateway.redis.client import RedisClient
+from gateway.store import keys
+from gateway.store.totals import as_list
+
+LEASE_MS = 5_000
+THERE_MS = 3_500  # since it said so last; less than a lease, so that what it has is free soon after
+
+
+def lease(name: str) -> str:
+    return keys.sends(name)
+
+
+async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:
+    """A dispatcher is there: all that are, itself among them."""
+    gone_ms = now_ms - THERE_MS
+    *_, found = await redis.call(
+        [
+            ("ZADD", keys.SENDERS, now_ms, consumer),
+            ("ZREMRANGEBYSCORE", keys.SENDERS, "-inf", gone_ms),
+            ("ZRANGEBYSCORE", keys.SENDERS, "-inf", "+inf"),
+        ]
+    )
+    return [name.decode() for name in as_list(found)]

@@ -1,0 +1,310 @@
+"""Webhooks in virtual time: what is told, to whom, when again, and what survives which fault."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import trio
+
+from gateway.core.events import Accepted, Claimed, Reported
+from gateway.core.ids import moment_of
+from gateway.core.views.words import rfc3339
+from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
+from gateway.dispatch.webhooks import desk, recovering, sender
+from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer
+from gateway.store import outbox, webhook_queues
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.webhook_queues import Recovery
+from providers.contract import Receipt
+from tests.simulation.webhook_world import OK, Call, WebhookWorld
+
+ALL = ("message.queued", "message.sent", "message.delivered", "message.seen")
+
+
+@pytest.fixture
+def world() -> WebhookWorld:
+    return WebhookWorld()
+
+
+@pytest.fixture
+def slow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that days pass in moments."""
+    monkeypatch.setattr(sender, "LOOK_S", 60.0)
+    monkeypatch.setattr(sender, "SEEN_S", 3_600.0)
+    monkeypatch.setattr(desk, "TURN_S", 1_800.0)
+    monkeypatch.setattr(desk, "MOVE_S", 1_800.0)
+    monkeypatch.setattr("gateway.store.sharing.LEASE_MS", 3_600_000)
+    monkeypatch.setattr("gateway.store.sharing.THERE_MS", 3_600_000)
+
+
+async def live(world: WebhookWorld, ids: list[str]) -> None:
+    """Each message is sent and delivered."""
+    for step in (Claimed(0), Accepted(0), Reported(0, Receipt("delivered", ref=""), "viber")):
+        await world.store.apply([Item(id_, step) for id_ in ids], world.clock())
+
+
+def failing(status: int = 500, wish_ms: int = 0) -> Answer:
+    return Answer(status, "no", wish_ms=wish_ms)
+
+
+def test_a_message_is_told_from_end_to_end_in_order_of_its_sequence(world: WebhookWorld) -> None:
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", *ALL)
+        ids = await world.admit(20)
+        await live(world, ids)
+        await trio.sleep(5)
+        told = collections.defaultdict(list)
+        for call in world.receivers.calls:
+            told[call.body["data"]["id"]].append((call.body["data"]["sequence"], call.body["type"]))
+        every = [(1, "message.queued"), (2, "message.sent"), (3, "message.delivered")]
+        assert {id_: sorted(events) for id_, events in told.items()} == dict.fromkeys(ids, every)
+        assert len({call.id for call in world.receivers.calls}) == 60
+        last = max(world.receivers.calls, key=lambda call: call.body["data"]["sequence"])
+        assert last.body["data"]["status"] == "delivered"
+        assert last.body["data"]["final"] is True
+        (state,) = await webhook_queues.states(world.store.redis, ["hook"])
+        assert state.waiting == 0
+
+    world.tell(work)
+
+
+def test_without_a_webhook_that_wants_it_nothing_is_written(world: WebhookWorld) -> None:
+    async def work(_: trio.Nursery) -> None:
+        (unwatched,) = await world.admit(1)
+        await world.declare("hook", "message.seen")
+        ids = await world.admit(5)
+        await live(world, [unwatched, *ids])
+        (entries,) = await world.store.redis.call([("XLEN", keys_of(0).outbox)])
+        assert entries == 0
+        await trio.sleep(5)
+        assert world.receivers.calls == []
+
+    world.tell(work)
+
+
+def test_an_event_is_tried_by_the_schedule_and_then_no_more(
+    world: WebhookWorld, slow_looks: None
+) -> None:
+    async def fails(_: Call) -> Answer:
+        return failing()
+
+    world.receivers.answer = fails
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(1)
+        await trio.sleep(sum(DELAYS_MS) / 1000 * 1.2)
+        at = [call.at for call in world.receivers.calls]
+        assert len(at) == len(DELAYS_MS) + 1
+        for earlier, later, delay_ms in zip(at[:-1], at[1:], DELAYS_MS, strict=True):
+            assert 0.9 * delay_ms / 1000 <= later - earlier <= 1.1 * delay_ms / 1000 + 61
+        assert len({call.id for call in world.receivers.calls}) == 1
+        (state,) = await webhook_queues.states(world.store.redis, ["hook"])
+        assert state.waiting == 0
+        page = await webhook_queues.read_tries(world.store.redis, "hook", 100)
+        assert [each.number for each in page.tries] == [10, 9, 8, 7]  # those of 3 days
+        assert (page.tries[0].next_ms, page.tries[0].status, page.tries[0].answer) == (0, 500, "no")
+
+    world.tell(work)
+
+
+def test_a_receiver_that_hangs_delays_no_other_and_has_few_calls_open(world: WebhookWorld) -> None:
+    async def hangs(call: Call) -> Answer:
+        if "hung" in call.url:
+            await trio.sleep(15)
+            return Answer(error="answer_timeout")
+        return OK
+
+    world.receivers.answer = hangs
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hung", "message.queued")
+        await world.declare("well", "message.queued")
+        for _round in range(60):
+            await world.admit(10)
+            await trio.sleep(1)
+        await trio.sleep(2)
+        assert len(world.receivers.told("https://well.example/")) == 600
+        assert len(world.receivers.told("https://hung.example/")) <= 2 * CONNECTIONS
+        assert world.receivers.most_open <= 2 * CONNECTIONS
+
+    world.tell(work)
+
+
+def test_what_failed_for_hours_arrives_once_the_receiver_is_well(
+    world: WebhookWorld, slow_looks: None
+) -> None:
+    well_at = 6 * 3_600.0
+
+    async def answer(_: Call) -> Answer:
+        return OK if trio.current_time() >= well_at else failing()
+
+    world.receivers.answer = answer
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        ids = await world.admit(50)
+        await trio.sleep(40 * 3_600)
+        arrived = {call.body["data"]["id"] for call in world.receivers.calls if call.at >= well_at}
+        assert arrived == set(ids)
+
+    world.tell(work)
+
+
+def test_a_receiver_that_says_wait_is_left_alone(world: WebhookWorld) -> None:
+    async def busy(_: Call) -> Answer:
+        return failing(429, wish_ms=120_000) if trio.current_time() < 100 else OK
+
+    world.receivers.answer = busy
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(1)
+        await trio.sleep(20)
+        await world.admit(3)
+        await trio.sleep(300)
+        first, *later = [call.at for call in world.receivers.calls]
+        assert min(later) >= first + 120
+        assert len(later) == 4
+
+    world.tell(work)
+
+
+def test_410_disables_it_and_what_waits_is_told_once_it_is_enabled(world: WebhookWorld) -> None:
+    gone = True
+
+    async def answer(_: Call) -> Answer:
+        return failing(410) if gone else OK
+
+    world.receivers.answer = answer
+
+    async def work(_: trio.Nursery) -> None:
+        nonlocal gone
+        await world.declare("hook", "message.queued")
+        (id_,) = await world.admit(1)
+        await trio.sleep(3)
+        stands = world.store.webhooks.now.every["shop", "hook"]
+        assert (stands.enabled, stands.why) == (False, "gone")
+        await world.admit(5)
+        await trio.sleep(60)
+        assert len(world.receivers.calls) == 1
+        gone = False
+        await world.declare("hook", "message.queued")
+        await trio.sleep(30)
+        assert [call.body["data"]["id"] for call in world.receivers.calls] == [id_, id_]
+
+    world.tell(work)
+
+
+def test_five_days_without_a_success_disable_it(world: WebhookWorld, slow_looks: None) -> None:
+    async def fails(_: Call) -> Answer:
+        return failing(503)
+
+    world.receivers.answer = fails
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        for _times in range(FAILING_MS // HOUR // 12):
+            await world.admit(1)
+            await trio.sleep(12 * 3_600)
+            assert world.store.webhooks.now.every["shop", "hook"].enabled
+        await world.admit(1)
+        await trio.sleep(12 * 3_600)
+        stands = world.store.webhooks.now.every["shop", "hook"]
+        assert (stands.enabled, stands.why) == (False, "failing")
+
+    world.tell(work)
+
+
+def test_of_too_many_the_oldest_are_told_by_range_and_can_be_recovered(
+    world: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "WAITING_MAX", 100)
+    monkeypatch.setattr(outbox, "MAKE_ROOM", 10)
+    monkeypatch.setattr(recovering, "ENTRIES_MAX", 3)
+    dead = True
+
+    async def answer(_: Call) -> Answer:
+        return failing() if dead else OK
+
+    world.receivers.answer = answer
+
+    async def work(_: trio.Nursery) -> None:
+        nonlocal dead
+        await world.declare("hook", "message.queued")
+        began_ms = world.clock()
+        ids: list[str] = []
+        for _round in range(25):
+            ids += await world.admit(10)
+            await trio.sleep(1)
+        (state,) = await webhook_queues.states(world.store.redis, ["hook"])
+        assert state.waiting <= 101
+        dead, told_from = False, len(world.receivers.calls)
+        await trio.sleep(400)
+        later = world.receivers.calls[told_from:]
+        (lost,) = [call for call in later if call.body["type"] == LOST]
+        arrived = {call.body["data"]["id"] for call in later if call is not lost}
+        missing = set(ids) - arrived
+        assert 0 < len(missing) <= lost.body["data"]["count"] < len(ids)
+        for id_ in missing:
+            at = rfc3339(moment_of(id_) or 0)
+            assert lost.body["data"]["from"] <= at <= lost.body["data"]["to"]
+        await webhook_queues.recover(world.store.redis, "hook", Recovery(began_ms, world.clock()))
+        await trio.sleep(60)
+        after = {call.body["data"].get("id") for call in world.receivers.calls[told_from:]}
+        assert after >= set(ids)
+        ids_of = collections.defaultdict(set)
+        for call in world.receivers.calls:
+            ids_of[call.body["data"].get("id")].add(call.id)
+        assert all(len(ids_of[id_]) == 1 for id_ in ids)
+
+    world.tell(work)
+
+
+def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:
+    async def slow(_: Call) -> Answer:
+        await trio.sleep(0.3)
+        return OK
+
+    world.receivers.answer = slow
+
+    async def work(nursery: trio.Nursery) -> None:
+        await world.declare("hook", *ALL)
+        ids: list[str] = []
+        for round_ in range(12):
+            scope = trio.CancelScope()
+
+            async def killed(scope: trio.CancelScope = scope, name: str = f"k{round_}") -> None:
+                with scope:
+                    await world.desk(name)
+
+            nursery.start_soon(killed)
+            more = await world.admit(15)
+            await live(world, more)
+            ids += more
+            await trio.sleep(3.7)
+            scope.cancel()
+        nursery.start_soon(world.desk, "last")
+        await trio.sleep(60)
+        told = collections.defaultdict(set)
+        for call in world.receivers.calls:
+            told[call.body["data"]["id"]].add(call.body["data"]["sequence"])
+        assert told == {id_: {1, 2, 3} for id_ in ids}
+
+    world.tell(work, desks=0)
+
+
+def test_dispatchers_share_webhooks_and_never_tell_twice(world: WebhookWorld) -> None:
+    async def work(_: trio.Nursery) -> None:
+        for number in range(12):
+            await world.declare(f"hook{number}", "message.queued")
+        await trio.sleep(10)
+        ids = await world.admit(30)
+        await trio.sleep(20)
+        for number in range(12):
+            told = world.receivers.told(f"https://hook{number}.example/")
+            assert sorted(call.body["data"]["id"] for call in told) == sorted(ids)
+
+    world.tell(work, desks=3)
