@@ -239,6 +239,8 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
     converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
 
+    trace: str = field(name="Y", default="")  # the context of its acceptance, if it is traced
+
     @property
     def closed(self) -> bool:
         """Finished, and no step of it can still be heard of within its time."""
