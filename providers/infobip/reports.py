@@ -17,6 +17,7 @@ import msgspec
 from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
+from providers.http.replies import network_code
 from providers.infobip.reasons import about, is_unreachable
 from providers.infobip.replies import read_reply
 from providers.infobip.times import YEARS, at_ms
@@ -131,6 +132,7 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         to=_digits(report.to),
         about=about(report.status, report.error) if failed else "person",
         unreachable=failed and is_unreachable(report.status, report.error),
+        network=network_code(report.mcc_mnc),
     )
 
 

@@ -121,6 +121,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     seen_at: str | None = None
     message_count: int | None = None
     price: Price | None = None
+    mcc_mnc: str | int | None = None
     to: msgspec.Raw = msgspec.Raw()
 
 

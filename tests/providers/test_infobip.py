@@ -313,6 +313,7 @@ def test_a_delivery_report_is_read_whole() -> None:
         cost=Decimal("0.02"),
         currency="EUR",
         to="79000000001",
+        network="25001",
     )
 
 

@@ -49,6 +49,8 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # Of several attempts of a step: the how-manieth to arrive; 0: it did not.
     arrival: int = field(name="y", default=0)
     invoiced: bool = field(name="z", default=False)  # the charge is what an accepted invoice says
+    # The list price of one unit to us in the network that a receipt named; None: by the prefix.
+    network_cost: int | None = field(name="o", default=None)
 
     @property
     def tries(self) -> int:

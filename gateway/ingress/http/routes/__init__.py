@@ -12,6 +12,7 @@ from gateway.ingress.http.routes.callbacks import CALLBACKS
 from gateway.ingress.http.routes.campaigns import CAMPAIGNS
 from gateway.ingress.http.routes.console import CONSOLE
 from gateway.ingress.http.routes.endpoints import Endpoints
+from gateway.ingress.http.routes.links import LINKS
 from gateway.ingress.http.routes.messages import MESSAGES
 from gateway.ingress.http.routes.operators import OPERATORS
 from gateway.ingress.http.routes.people import PEOPLE
@@ -31,4 +32,5 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *OPERATORS,
     *CONSOLE,
     *STATE,
+    *LINKS,
 )
