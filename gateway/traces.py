@@ -91,6 +91,19 @@ class Traces:
         now_ns = self.clock()
         self._start("receipt", carried, attributes, now_ns, "CONSUMER").end(now_ns)
 
+    def told(
+        self, carried: str, app: str, taken: bool, status: int | None, latency_ms: int
+    ) -> None:
+        """A webhook of an app was called about a message."""
+        now_ns = self.clock()
+        began_ns = now_ns - latency_ms * 1_000_000
+        span = self._start("webhook", carried, {"kaskad.app": app}, began_ns, "CLIENT")
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
+        if not taken:
+            span.set_status(self._trace.StatusCode.ERROR)
+        span.end(now_ns)
+
     def _start(
         self,
         name: str,

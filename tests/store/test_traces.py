@@ -105,6 +105,16 @@ async def test_each_try_at_a_provider_is_a_span(redis_url: str) -> None:
         assert dict(span.attributes or {}) == {"kaskad.provider": "viber", "kaskad.batch": 1}
 
 
+def test_a_call_of_a_webhook_is_a_span_that_says_whether_it_was_taken() -> None:
+    collector = Collector()
+    collector.traces.told(GIVEN, "shop", False, 500, 20)
+    span = collector.spans["webhook"]
+    assert parent_of(span) == 0x00F067AA0BA902B7
+    assert dict(span.attributes or {})["http.response.status_code"] == 500
+    assert not span.status.is_ok
+    assert (span.end_time or 0) - (span.start_time or 0) == 20_000_000
+
+
 def test_without_an_endpoint_there_is_none() -> None:
     with open_traces("", 0.5, "ingress") as traces:
         assert traces is None

@@ -277,15 +277,14 @@ class Ingress:
     ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
         """Its row, of those that are served where it came in, or of all where it is our own; and
         the parameters in its path. Raises Refusal."""
-        router, path = self._router, request.raw_path
-        if self._admin_router is not None:
-            if ACTS_AS in scope:
-                router = self._every_router
-            elif request.port == self._admin_port:
-                return self._admin_router.find(request.method, path)
+        path = request.raw_path
+        if ACTS_AS in scope:
+            return self._every_router.find(request.method, path)
+        if self._admin_router is not None and request.port == self._admin_port:
+            return self._admin_router.find(request.method, path)
         if self._link_paths is not None:
             path = self._link_paths.path_of(request.header(b"host"), path)
-        return router.find(request.method, path)
+        return self._router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
