@@ -231,6 +231,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         content=_kept(request),
         not_before_ms=request.not_before_ms,
         tz=request.tz,
+        trace=request.trace,
         held=way.held,
         counted=policy.declared.of(request.campaign) is not None,
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.words import importance_named
@@ -19,6 +20,7 @@ from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.core.texts import name_of
 from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
+from gateway.extras import MissingExtra
 from gateway.settings.tables import Document, Route, StepSettings
 from providers.settings import address_faults
 
@@ -55,6 +57,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_prices(document),
         *_reports(document),
         *_lanes(document),
+        *_traces(document),
         *_archive(document),
     ]
 
@@ -139,6 +142,14 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                     f"apps[{i}].countries",
                     f'holds {country!r}: write countries in two letters, such as "KZ".',
                 )
+
+
+def _traces(document: Document) -> Iterator[KeyFault]:
+    if document.traces.endpoint:
+        try:
+            traces.require()
+        except MissingExtra as missing:
+            yield KeyFault("traces.endpoint", f"cannot be used. {missing}")
 
 
 def _server(document: Document) -> Iterator[KeyFault]:

@@ -312,6 +312,11 @@ class Log(Table, frozen=True, kw_only=True):
     messages: bool = False
 
 
+class TraceSettings(Table, frozen=True, kw_only=True):
+    endpoint: Annotated[str, msgspec.Meta(pattern="^(https?://.+)?$")] = ""
+    sample: Share = 0.01
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -338,6 +343,7 @@ class Document(Table, frozen=True, kw_only=True):
     webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()
+    traces: TraceSettings = TraceSettings()
 
     def channel(self, name: str) -> Channel:
         """The channel a provider serves, which its kind decides."""

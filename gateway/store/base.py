@@ -35,6 +35,7 @@ from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.webhooks import KnownWebhooks
 from gateway.store.writes import Retention, Writes
+from gateway.traces import Traces
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
@@ -73,6 +74,7 @@ class StoreBase:
         self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
+        self.traces: Traces | None = None  # of this process, where it traces
         self.declarations = Declarations()
         self.webhooks = KnownWebhooks()
         self.contents = Contents()

@@ -13,7 +13,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from gateway.core.events import Released
+from gateway.core.events import Released, Reported
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.store import message_log, recipients
 from gateway.store.acceptance import Acceptance
@@ -21,6 +21,7 @@ from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import Once, StoreBase
 from gateway.store.dry_run import DryAnswer, dry_run
 from gateway.store.keys import Keys, keys_of
+from gateway.traces import Traces
 
 
 class Store(StoreBase):
@@ -59,6 +60,8 @@ class Store(StoreBase):
         if moved:
             there = [replace(a.item, shard=a.moved) for a in moved]
             applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
+        if self.traces is not None:
+            _trace(self.traces, applied)
         for done in applied:
             effects = done.effects
             told = effects.status_changes or effects.fallback or effects.reaction
@@ -107,3 +110,11 @@ class Store(StoreBase):
             applied += await self.in_pieces(keys, members, now_ms, try_of, give_up)
         await self.lines.learn(self.redis, now_ms)
         return applied
+
+
+def _trace(traces: Traces, applied: Iterable[Applied]) -> None:
+    """Tells of the receipts among what was applied to messages that are traced."""
+    for done in applied:
+        event, message = done.item.event, done.message
+        if message is not None and message.trace and isinstance(event, Reported):
+            traces.received(message.trace, event.provider, event.receipt.status)

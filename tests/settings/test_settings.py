@@ -560,6 +560,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "webhooks": tables.WebhookSettings,
     "lanes": tables.Lanes,
     "log": tables.Log,
+    "traces": tables.TraceSettings,
 }
 
 
@@ -588,7 +589,7 @@ def written(field: msgspec.structs.FieldInfo) -> str:
             return f'`"{written.text}"`'
         case Rate() as rate:
             return f'`"{rate}/s"`'
-        case bool() | int() as number:
+        case bool() | int() | float() as number:
             return f"`{str(number).lower()}`"
         case tuple() as items:
             return (

@@ -243,6 +243,8 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
     converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
 
+    trace: str = field(name="Y", default="")  # the context of its acceptance, if it is traced
+
     @property
     def closed(self) -> bool:
         """Finished, and no step of it can still be heard of within its time."""

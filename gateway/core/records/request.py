@@ -54,6 +54,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     not_before_ms: int = 0  # 0: at once
     tz: str | None = None
     metadata: dict[str, str] | None = None
+    trace: str = ""  # the context of its acceptance, where it is traced
     idempotency_key: str | None = None
     body_hash: bytes = b""
     sayings: tuple[Saying, ...] = ()  # of which one is drawn; none: its own words
