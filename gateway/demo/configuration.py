@@ -97,7 +97,7 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
     document.setdefault("prices", {})["file"] = PRICES
-    scopes = {SHOP: ["send", "read", "report-all", "manage"], CLUB: ["send", "read"]}
+    scopes = {SHOP: ["send", "read", "report-all", "manage", "operate"], CLUB: ["send", "read"]}
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]

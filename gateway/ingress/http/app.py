@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -51,9 +51,13 @@ from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
 from gateway.ingress.clicks import ClickRecorder
+from gateway.ingress.console.calls import Caller
+from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
+    ACTS_AS,
     PRIVATE,
     TEXT,
     AsgiReceive,
@@ -63,9 +67,9 @@ from gateway.ingress.http.asgi import (
 )
 from gateway.ingress.http.auth import (
     LOGIN_CHALLENGE,
-    LOGIN_HINT,
     Authority,
     LoginNeeded,
+    Principal,
     lacking,
 )
 from gateway.ingress.http.key_watch import KeyWatch
@@ -87,6 +91,7 @@ from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
 from gateway.settings.file import Settings
+from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
@@ -149,10 +154,13 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
+        self.users = UserEndpoints(store, now_ms)
+        self.console = self._console(limits)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
+        self._every_router = self._router
         self._admin_port = limits.admin_port
         if self._admin_port:
             self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
@@ -167,6 +175,12 @@ class Ingress:
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
+
+    def _console(self, limits: Server) -> ConsoleEndpoints:
+        caller = Caller(self)
+        parts = (self.backlog, self.servers, self.users)
+        views = Views(self._store, *parts, caller, self._now_ms)
+        return ConsoleEndpoints(views, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
@@ -183,7 +197,7 @@ class Ingress:
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
-            users=UserEndpoints(store, now_ms),
+            users=self.users,
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=reports,
@@ -195,6 +209,7 @@ class Ingress:
             report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
+            console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
@@ -214,14 +229,12 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            route, request.parameters = self._find(request)
+            route, request.parameters = self._find(scope, request)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
-                login = route.login
-                identify = self.authority.identify_login if login else self.authority.identify
-                request.principal = await identify(request.header(b"authorization"))
+                request.principal = await self._identify(scope, request, route)
                 if route.scope not in request.principal.scopes:
-                    raise LoginNeeded if login else lacking(request.principal, route.scope)
+                    raise lacking(request.principal, route.scope)
             if request.query:
                 refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
@@ -242,19 +255,37 @@ class Ingress:
         if name not in WATCHED:
             self._requests.tell(request, name, outcome, seconds)
 
-    def _find(self, request: Request) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
-        """Its row, and the parameters in its path. Raises Refusal."""
-        path = request.raw_path
-        if self._admin_router is not None and request.port == self._admin_port:
-            return self._admin_router.find(request.method, path)
+    async def _identify(
+        self, scope: AsgiScope, request: Request, route: HttpRoute[Endpoints]
+    ) -> Principal:
+        """Whose request it is. Raises Refusal, LoginNeeded and RedisUnavailable."""
+        assert route.scope is not None
+        if (acting := scope.get(ACTS_AS)) is not None:
+            return cast("Principal", acting)
+        authorization = request.header(b"authorization")
+        if route.login:
+            return await self.authority.identify_login(authorization, route.scope)
+        return await self.authority.identify(authorization)
+
+    def _find(
+        self, scope: AsgiScope, request: Request
+    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
+        """Its row, of those that are served where it came in, or of all where it is our own; and
+        the parameters in its path. Raises Refusal."""
+        router, path = self._router, request.raw_path
+        if self._admin_router is not None:
+            if ACTS_AS in scope:
+                router = self._every_router
+            elif request.port == self._admin_port:
+                return self._admin_router.find(request.method, path)
         if self._link_paths is not None:
             path = self._link_paths.path_of(request.header(b"host"), path)
-        return self._router.find(request.method, path)
+        return router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
         if isinstance(error, LoginNeeded):
-            await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            await request.respond(401, error.hint, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
             return Outcome("unauthorized", 401)
         refusal = refusal_of(error)
         if request.status:
@@ -299,6 +330,7 @@ class Ingress:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
         self.streams.stop()
         self.hub.close()
+        self.console.close()
 
     def _batchers(self) -> tuple[Batcher[Any, Any], ...]:
         """What gathers for the store."""

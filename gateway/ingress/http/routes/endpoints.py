@@ -26,6 +26,7 @@ from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.console.endpoints import ConsoleEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -50,6 +51,7 @@ class Endpoints(NamedTuple):
     report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
+    console: ConsoleEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
     following: FollowEndpoint
