@@ -24,6 +24,7 @@ from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
 from gateway.core.rates import MILLION, expected_cost
+from gateway.core.records.content import Content
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -138,6 +139,9 @@ def explain(
     if stopped is None and isinstance(way, Plan):
         gates = _with_pause(gates, way.held) + _timing(request, way.held, policy, now_ms)
     steps = [_planned(step, way.route, policy) for step in way.steps]
+    if request.tracked:
+        content = _content(request, variant)
+        steps = [_with_links(step, content) for step in steps]
     return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
 
@@ -325,6 +329,21 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         verdict="pass" if fault is None else "skip",
         detail="; ".join(told) or None,
     )
+
+
+def _content(request: MessageRequest, variant: str) -> Content:
+    """What it says in the variant that was drawn."""
+    said = next((each for each in request.sayings if each.variant == variant), None)
+    return request.content if said is None else said.content(request.content)
+
+
+def _with_links(step: PlannedStep, content: Content) -> PlannedStep:
+    """The step, and whether its links make the text longer by a part."""
+    plain = CHANNELS[step.channel].count(content.text_for(step.channel))
+    if step.parts is None or step.parts <= plain:
+        return step
+    longer = f"{step.parts} parts with its links, {plain} without"
+    return replace(step, detail=f"{step.detail}; {longer}" if step.detail else longer)
 
 
 def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[PlannedStep]:
