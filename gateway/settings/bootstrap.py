@@ -89,10 +89,10 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         consent=frozenset(settings.consent.require),
         send_windows={n: send_window_of(table) for n, table in settings.send_windows.items()},
         reach=_reach_rule(settings),
-        links=_link_rules(settings),
         conversions=ConversionRule(
             int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
         ),
+        links=_link_rules(settings),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },
@@ -202,6 +202,7 @@ def retention_of(settings: Settings) -> Retention:
         unmatched_ms=int(settings.retention.parked_receipts_ms),
         events_max=settings.retention.events_max,
         campaigns_max=settings.reports.campaigns_max,
+        archives=bool(settings.archive.url),
     )
 
 

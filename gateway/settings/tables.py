@@ -212,17 +212,17 @@ class Reach(Table, frozen=True, kw_only=True):
     prior: dict[str, Share] | None = None  # of each channel that is left out, its own
 
 
+class Conversions(Table, frozen=True, kw_only=True):
+    click_window_ms: Milliseconds = Duration.parse("7d")
+    delivery_window_ms: Milliseconds = Duration.parse("24h")
+
+
 class LinkSettings(Table, frozen=True, kw_only=True):
     default: LinksWord = "off"
     base_url: str = ""  # after loading never empty, and without a slash at its end
     ttl_ms: Annotated[Duration, AtLeast(60_000)] = Duration.parse("90d")
     hosts: tuple[Text, ...] = ()
     utm: dict[str, Text] = msgspec.field(default_factory=dict)
-
-
-class Conversions(Table, frozen=True, kw_only=True):
-    click_window_ms: Milliseconds = Duration.parse("7d")
-    delivery_window_ms: Milliseconds = Duration.parse("24h")
 
 
 class Prices(Table, frozen=True, kw_only=True):
@@ -243,6 +243,15 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
 class Reports(Table, frozen=True, kw_only=True):
     campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     zone: Text = "UTC"  # whose days and months count
+
+
+class ArchiveSettings(Table, frozen=True, kw_only=True):
+    """`url` empty: there is none; a folder is absolute after loading."""
+
+    url: str = ""
+    every_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("1h")
+    keep_ms: Milliseconds = Duration.parse("48h")
+    hash_key_env: Text = "KASKAD_ARCHIVE_KEY"
 
 
 class WebhookSettings(Table, frozen=True, kw_only=True):
@@ -277,11 +286,12 @@ class Document(Table, frozen=True, kw_only=True):
     optout: OptOutSettings = OptOutSettings()
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
-    links: LinkSettings = LinkSettings()
     conversions: Conversions = Conversions()
+    links: LinkSettings = LinkSettings()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
+    archive: ArchiveSettings = ArchiveSettings()
     webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()

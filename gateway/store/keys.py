@@ -48,7 +48,10 @@ Books and events stay in the shard in which they were written.
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
-    {kN}ledger                 stream  for ever (append-only)            every commit that books
+    {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
+                                       the archive                       archive
+    {kN}ledger                 stream  for ever, or until it is          every commit that books
+                                       archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}rates:<period>         hash    360 d: channel, app -> exposures  cascade, for a route with
@@ -75,6 +78,9 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}archiver           string  15 s: who archives                `kaskad archive`
+    {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
+                                       and how its last run went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -145,6 +151,8 @@ META = "{kaskad}meta"
 INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
+ARCHIVE = "{kaskad}archive"
+ARCHIVER = "{kaskad}archiver"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
@@ -375,6 +383,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def index(self) -> str:
         return self.tag + "index"
+
+    @property
+    def closed(self) -> str:
+        return self.tag + "closed"
 
     @property
     def ledger(self) -> str:

@@ -177,6 +177,34 @@ async def unmatched(store: Store, most: int) -> Waiting:
     return Waiting(total, found[:most])
 
 
+async def waited_for(store: Store, shard: int) -> dict[str, list[bytes]]:
+    """The messages that the unmatched receipts of one shard speak of, as far as they say, each with
+    those receipts as they are kept."""
+    key, cursor = keys_of(shard).unmatched_receipts, b"0"
+    found: dict[str, list[bytes]] = {}
+    while True:
+        (reply,) = await store.redis.call([("ZSCAN", key, cursor, "COUNT", SWEEP_COUNT)])
+        assert isinstance(reply, list)
+        cursor, pairs = reply
+        for member in pairs[::2]:
+            try:
+                unmatched = unmatched_codec.decode(member)
+            except (NewerRecordError, UnreadableRecordError):
+                continue
+            items = (await _match(store, unmatched.provider, [unmatched.receipt])).items
+            for item in items:
+                found.setdefault(item.message_id, []).append(member)
+        if cursor == b"0":
+            return found
+
+
+async def try_again(store: Store, shard: int, members: Sequence[bytes], now_ms: int) -> None:
+    """Unmatched receipts are due now, and tried."""
+    due = [part for member in members for part in (now_ms, member)]
+    await store.redis.call([("ZADD", keys_of(shard).unmatched_receipts, "XX", *due)])
+    await sweep_unmatched(store, shard, now_ms)
+
+
 class _Matched(NamedTuple):
     """`items` are to be applied; `unmatched` are known to nobody; `noted` say what one part of a
     message came to, which changes nothing yet."""

@@ -48,6 +48,7 @@ from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -66,13 +67,7 @@ from gateway.ingress.http.asgi import (
     AsgiSend,
     ClientGone,
 )
-from gateway.ingress.http.auth import (
-    LOGIN_CHALLENGE,
-    Authority,
-    LoginNeeded,
-    Principal,
-    lacking,
-)
+from gateway.ingress.http.auth import LOGIN_CHALLENGE, Authority, LoginNeeded, Principal, lacking
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.link_paths import LinkPaths
 from gateway.ingress.http.request import Request
@@ -118,6 +113,8 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        url = settings.archive.url
+        self.archived = ArchiveReader(url) if url else None
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
@@ -177,10 +174,12 @@ class Ingress:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
-        ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
+        ledger = LedgerEndpoint(
+            store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
+        )
         return Endpoints(
             sends=self.sends,
-            messages=MessageEndpoints(store, now_ms),
+            messages=MessageEndpoints(store, self.archived, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
@@ -255,17 +254,6 @@ class Ingress:
         if name not in WATCHED:
             self._requests.tell(request, name, outcome, seconds)
 
-    def _find(
-        self, scope: AsgiScope, request: Request
-    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
-        """Its row, and the parameters in its path. Raises Refusal."""
-        path, router = request.raw_path, self._router
-        if self._admin_router is not None:
-            router = self._router_of(scope, request, self._admin_router)
-        if router is self._router and self._link_paths is not None:
-            path = self._link_paths.path_of(request.header(b"host"), path)
-        return router.find(request.method, path)
-
     async def _identify(
         self, scope: AsgiScope, request: Request, route: HttpRoute[Endpoints]
     ) -> Principal:
@@ -278,13 +266,20 @@ class Ingress:
             return await self.authority.identify_login(authorization, route.scope)
         return await self.authority.identify(authorization)
 
-    def _router_of(
-        self, scope: AsgiScope, request: Request, admin: Router[Endpoints]
-    ) -> Router[Endpoints]:
-        """The rows that are served where the request came in; all of them to our own."""
-        if ACTS_AS in scope:
-            return self._every_router
-        return admin if request.port == self._admin_port else self._router
+    def _find(
+        self, scope: AsgiScope, request: Request
+    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
+        """Its row, of those that are served where it came in, or of all where it is our own; and
+        the parameters in its path. Raises Refusal."""
+        router, path = self._router, request.raw_path
+        if self._admin_router is not None:
+            if ACTS_AS in scope:
+                router = self._every_router
+            elif request.port == self._admin_port:
+                return self._admin_router.find(request.method, path)
+        if self._link_paths is not None:
+            path = self._link_paths.path_of(request.header(b"host"), path)
+        return router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
@@ -381,6 +376,8 @@ async def open_ingress(
         await app.drained()
     finally:
         app.aside.close()
+        if app.archived is not None:
+            await app.archived.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
