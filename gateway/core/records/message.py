@@ -238,8 +238,8 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     content_of: bytes = field(name="C", default=b"")  # the version of that which it says, if any
     vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
-    converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
     links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
+    converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
 
     @property
     def closed(self) -> bool:

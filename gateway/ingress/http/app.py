@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -67,13 +67,24 @@ from gateway.ingress.http.asgi import (
     AsgiSend,
     ClientGone,
 )
-from gateway.ingress.http.auth import LOGIN_CHALLENGE, Authority, LoginNeeded, Principal, lacking
+from gateway.ingress.http.auth import (
+    LOGIN_CHALLENGE,
+    Authority,
+    LoginNeeded,
+    Principal,
+    lacking,
+)
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.link_paths import LinkPaths
+from gateway.ingress.http.listeners import Listeners
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
-from gateway.ingress.http.route import DocumentedSettings, HttpRoute, Router, refuse_unknown_query
+from gateway.ingress.http.route import (
+    DocumentedSettings,
+    HttpRoute,
+    refuse_unknown_query,
+)
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -152,7 +163,7 @@ class Ingress:
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
-        self._know_routes(limits.admin_port)
+        self._listeners = Listeners(limits.admin_port)
         self._know_link_paths(settings)
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
@@ -207,17 +218,9 @@ class Ingress:
             opening=OpenEndpoint(store, self.clicks, now_ms),
         )
 
-    def _know_routes(self, admin_port: int) -> None:
-        self._router, self._admin_router = Router(ROUTES), None
-        self._every_router = self._router
-        self._admin_port = admin_port
-        if admin_port:
-            self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
-            self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
-
     def _know_link_paths(self, settings: Settings) -> None:
         paths = LinkPaths(self._store.policy.links, settings.server.public_url)
-        self._link_paths = None if paths.usual else paths
+        self._listeners.links = None if paths.usual else paths
 
     # --- requests ---
 
@@ -228,7 +231,7 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            route, request.parameters = self._find(scope, request)
+            route, request.parameters = self._listeners.find(scope, request)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
                 request.principal = await self._identify(scope, request, route)
@@ -265,21 +268,6 @@ class Ingress:
         if route.login:
             return await self.authority.identify_login(authorization, route.scope)
         return await self.authority.identify(authorization)
-
-    def _find(
-        self, scope: AsgiScope, request: Request
-    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
-        """Its row, of those that are served where it came in, or of all where it is our own; and
-        the parameters in its path. Raises Refusal."""
-        router, path = self._router, request.raw_path
-        if self._admin_router is not None:
-            if ACTS_AS in scope:
-                router = self._every_router
-            elif request.port == self._admin_port:
-                return self._admin_router.find(request.method, path)
-        if self._link_paths is not None:
-            path = self._link_paths.path_of(request.header(b"host"), path)
-        return router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
