@@ -280,3 +280,8 @@ async def test_a_dry_run_counts_parts_with_links(world: World) -> None:
         (step,) = told.json["explain"]["plan"]
         parts[links_] = step["parts"]
     assert parts == {"track": 1, "off": 2}
+    message |= {"text": "Sale! http://a.example " + "b" * 135, "links": "track"}
+    told = await world.call("POST", "/v1/messages?dry_run=true", message)
+    (step,) = told.json["explain"]["plan"]
+    assert step["parts"] == 2
+    assert step["detail"] == "2 parts with its links, 1 without"

@@ -59,7 +59,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim, `series` its reference's, `user` whose the message is, as stored users are called."""
+    claim, `series` its reference's, `user` whose the message is, as stored users are called;
+    `trace` is the message's."""
 
     entry: Entry
     index: int
@@ -68,6 +69,7 @@ class ClaimedStep(msgspec.Struct, frozen=True):
     series: int
     submission: Submission
     user: str | None = None
+    trace: str = ""
 
     def became(self, event: Event) -> Item:
         """The item that records its outcome: of this claim alone."""
@@ -150,7 +152,9 @@ async def claim(
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             user, series = message.named_user, message.step.series
-            step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
+            step = ClaimedStep(
+                entry, message.current, now_ms, since, series, submission, user, message.trace
+            )
             result.claimed.append(step)
     if unsubscribe is not None:
         await unsubscribing.keep(store, unsubscribe.used)

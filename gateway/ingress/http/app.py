@@ -22,6 +22,7 @@ from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
@@ -202,6 +203,7 @@ class Ingress:
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=reports,
+            budgets=BudgetEndpoints(store, now_ms),
             report_shares=ReportShareEndpoints(
                 store.redis, reports, settings.server.public_url, now_ms
             ),
@@ -352,7 +354,7 @@ async def open_ingress(
             ("clicks", app.clicks.keep_recording()),
             ("keys", app.keys.keep_looking()),
             ("drain", app.draining.keep_looking()),
-            ("campaigns", campaign_watch.keep_looking(store)),
+            ("campaigns", campaign_watch.keep_looking(store, now_ms)),
             ("metrics", app.keep_publishing()),
         )
     ]

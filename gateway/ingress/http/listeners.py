@@ -29,12 +29,11 @@ class Listeners:
         self, scope: Mapping[str, Any], request: Request
     ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
         """A request's row, and the parameters in its path. Raises Refusal (404, 405)."""
-        router, path = self._public, request.raw_path
-        if self._admin_port:
-            if ACTS_AS in scope:
-                router = self._every
-            elif request.port == self._admin_port:
-                return self._admin.find(request.method, path)
+        path = request.raw_path
+        if ACTS_AS in scope:
+            return self._every.find(request.method, path)
+        if self._admin_port and request.port == self._admin_port:
+            return self._admin.find(request.method, path)
         if self.links is not None:
             path = self.links.path_of(request.header(b"host"), path)
-        return router.find(request.method, path)
+        return self._public.find(request.method, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
@@ -46,6 +47,7 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    budgets: BudgetEndpoints
     report_shares: ReportShareEndpoints
     webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
