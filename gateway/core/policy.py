@@ -22,6 +22,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
 from gateway.core.send_windows import SendWindow
 from gateway.core.stop_words import SHIPPED
+from gateway.core.urls import LinkRules
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -180,6 +181,7 @@ class Policy(msgspec.Struct, frozen=True):
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
     conversions: ConversionRule = ConversionRule()
+    links: LinkRules = LinkRules()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted

@@ -98,7 +98,10 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     document["redis"] = {"data_dir": "redis"}
     document["webhooks"] = {"allow_hosts": [HOST]}
     document.setdefault("prices", {})["file"] = PRICES
-    scopes = {SHOP: ["send", "read", "report-all", "manage"], CLUB: ["send", "read", "manage"]}
+    scopes = {
+        SHOP: ["send", "read", "report-all", "manage", "operate"],
+        CLUB: ["send", "read", "manage"],
+    }
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]

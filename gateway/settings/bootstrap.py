@@ -30,6 +30,7 @@ from gateway.core.rates import MILLION
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
+from gateway.core.urls import LinkRules, host_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
@@ -91,6 +92,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         conversions=ConversionRule(
             int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
         ),
+        links=_link_rules(settings),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },
@@ -124,6 +126,17 @@ def _reach_rule(settings: Settings) -> ReachRule:
         hidden_seen=reach.hidden_seen,
         metric=reach.metric,
         prior={**usual.prior, **prior},
+    )
+
+
+def _link_rules(settings: Settings) -> LinkRules:
+    links = settings.links
+    return LinkRules(
+        base_url=links.base_url,
+        track=links.default == "track",
+        ttl_ms=int(links.ttl_ms),
+        hosts=frozenset(host_of(host) or host for host in links.hosts),
+        utm=links.utm,
     )
 
 
@@ -189,6 +202,7 @@ def retention_of(settings: Settings) -> Retention:
         unmatched_ms=int(settings.retention.parked_receipts_ms),
         events_max=settings.retention.events_max,
         campaigns_max=settings.reports.campaigns_max,
+        archives=bool(settings.archive.url),
     )
 
 

@@ -20,6 +20,7 @@ Books and events stay in the shard in which they were written.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
                                        down to
+    {kN}un:<code>              string  400 d: who unsubscribes by it     dispatch
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -32,10 +33,25 @@ Books and events stay in the shard in which they were written.
                                        messages, money
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
+    {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
+                                       place -> where a message's links
+                                       lead; "" -> those of all
+    {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
+                                       packed ids of its messages
+    {kN}lc:<range>             hash    30 d and `links.ttl` after the    ingress
+                                       last of them: link, hour, device,
+                                       visitor -> clicks
+    {kN}link:<code>            string  for ever: a link that was made    link calls
+                                       for itself
+    {kN}clicks:<code>          hash    for ever: the same of such a      ingress
+                                       link
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
-    {kN}ledger                 stream  for ever (append-only)            every commit that books
+    {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
+                                       the archive                       archive
+    {kN}ledger                 stream  for ever, or until it is          every commit that books
+                                       archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}rates:<period>         hash    360 d: channel, app -> exposures  cascade, for a route with
@@ -62,6 +78,9 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}archiver           string  15 s: who archives                `kaskad archive`
+    {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
+                                       and how its last run went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -101,6 +120,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}asked              hash    its queue is dropped: shard,      dispatch
                                        queue -> the change of its
                                        campaign it was asked after
+    {kaskad}links              hash    for ever: key of codes; shard ->  admission, link calls
+                                       ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
@@ -130,6 +151,8 @@ META = "{kaskad}meta"
 INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
+ARCHIVE = "{kaskad}archive"
+ARCHIVER = "{kaskad}archiver"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
@@ -149,6 +172,7 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+LINKS = "{kaskad}links"
 OUTBOX = "{kaskad}outbox"
 WEBHOOKS = "{kaskad}webhooks"
 SENDERS = "{kaskad}senders"
@@ -264,6 +288,9 @@ class Keys(msgspec.Struct, frozen=True):
     def conversion(self, app: str, id_: str) -> str:
         return f"{self.tag}cv:{app}:{id_}"
 
+    def unsubscriber(self, code: str) -> str:
+        return f"{self.tag}un:{code}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -288,6 +315,21 @@ class Keys(msgspec.Struct, frozen=True):
     def version(self, id_: bytes) -> str:
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
+
+    def link_range(self, number: int) -> str:
+        return f"{self.tag}l:{number}"
+
+    def link_ids(self, number: int) -> str:
+        return f"{self.tag}li:{number}"
+
+    def link_clicks(self, number: int) -> str:
+        return f"{self.tag}lc:{number}"
+
+    def own_clicks(self, code: str) -> str:
+        return self.tag + "clicks:" + code
+
+    def own_link(self, code: str) -> str:
+        return self.tag + "link:" + code
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token
@@ -341,6 +383,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def index(self) -> str:
         return self.tag + "index"
+
+    @property
+    def closed(self) -> str:
+        return self.tag + "closed"
 
     @property
     def ledger(self) -> str:
