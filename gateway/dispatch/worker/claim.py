@@ -19,6 +19,7 @@ from gateway.core.campaign_words import Version
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
+from gateway.core.opens import with_picture
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
@@ -218,6 +219,7 @@ def submission_of(
     said, kind = content.of(step.channel), CHANNELS[step.channel].address
     if message.links is not None and links is not None:
         said = links.written(said, message.links, message.current)
+        said = with_picture(said, message, links.rules.root, links.key)
     fields: dict[str, Any] = {"sender": sender, "text": ""}
     if unsubscribe is not None and message.category == "marketing":
         said, fields["unsubscribe_url"] = unsubscribe.written(message, said)
