@@ -92,17 +92,17 @@ async def change(
     return stands
 
 
-async def disable(redis: RedisClient, app: str, name: str, id_: str, why: str, now_ms: int) -> bool:
-    """We disable a webhook, unless its app changed or made it anew meanwhile; whether we did.
-    Raises RedisUnavailable."""
+async def disable(
+    redis: RedisClient, app: str, name: str, webhook: Webhook, why: str, now_ms: int
+) -> bool:
+    """We disable a webhook, unless its app changed it meanwhile; whether we did. Raises
+    RedisUnavailable."""
     done = False
 
     def decide(before: Webhook | None, _count: int) -> Webhook | None:
         nonlocal done
-        done = before is not None and before.id == id_ and before.enabled
-        if before is None or not done:
-            return before
-        return replace(before, enabled=False, why=why, disabled_ms=now_ms)
+        done = before == webhook and webhook.enabled
+        return replace(webhook, enabled=False, why=why, disabled_ms=now_ms) if done else before
 
     deed = Deed(now_ms, "kaskad", "webhook.disable", f"{app} {name}", why)
     await change(redis, app, name, decide, deed)

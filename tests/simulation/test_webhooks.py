@@ -39,6 +39,13 @@ def slow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.store.sharing.THERE_MS", 3_600_000)
 
 
+@pytest.fixture
+def slowest_looks(slow_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a retry need not come within the hour."""
+    monkeypatch.setattr(sender, "LOOK_S", 1_800.0)
+    monkeypatch.setattr(sender, "SEEN_S", 36_000.0)
+
+
 async def live(world: WebhookWorld, ids: list[str]) -> None:
     """Each message is sent and delivered."""
     for step in (Claimed(0), Accepted(0), Reported(0, Receipt("delivered", ref=""), "viber")):
@@ -146,7 +153,7 @@ def test_what_failed_for_hours_arrives_once_the_receiver_is_well(
     async def work(_: trio.Nursery) -> None:
         await world.declare("hook", "message.queued")
         ids = await world.admit(50)
-        await trio.sleep(40 * 3_600)
+        await trio.sleep(24 * 3_600)
         arrived = {call.body["data"]["id"] for call in world.receivers.calls if call.at >= well_at}
         assert arrived == set(ids)
 
@@ -198,7 +205,7 @@ def test_410_disables_it_and_what_waits_is_told_once_it_is_enabled(world: Webhoo
     world.tell(work)
 
 
-def test_five_days_without_a_success_disable_it(world: WebhookWorld, slow_looks: None) -> None:
+def test_five_days_without_a_success_disable_it(world: WebhookWorld, slowest_looks: None) -> None:
     async def fails(_: Call) -> Answer:
         return failing(503)
 
@@ -308,3 +315,42 @@ def test_dispatchers_share_webhooks_and_never_tell_twice(world: WebhookWorld) ->
             assert sorted(call.body["data"]["id"] for call in told) == sorted(ids)
 
     world.tell(work, desks=3)
+
+
+def test_one_that_cannot_be_told_at_all_costs_no_other_anything(world: WebhookWorld) -> None:
+    async def answer(call: Call) -> Answer:
+        if "bad" in call.url:
+            raise ValueError("nobody foresaw this")
+        return OK
+
+    world.receivers.answer = answer
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("bad", "message.queued")
+        await world.declare("well", "message.queued")
+        ids = await world.admit(3)
+        await trio.sleep(100)
+        told = [call.body["data"]["id"] for call in world.receivers.told("https://well.example/")]
+        assert sorted(told) == sorted(ids)
+        assert len(world.receivers.told("https://bad.example/")) > 3
+
+    world.tell(work)
+
+
+def test_who_enables_it_again_has_five_days_anew(world: WebhookWorld, slowest_looks: None) -> None:
+    async def fails(_: Call) -> Answer:
+        return failing(503)
+
+    world.receivers.answer = fails
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(1)
+        await trio.sleep(3_600)
+        await trio.sleep(FAILING_MS / 1000)
+        await world.declare("hook", "message.queued", updated_ms=world.clock())
+        await world.admit(1)
+        await trio.sleep(7_200)
+        assert world.store.webhooks.now.every["shop", "hook"].enabled
+
+    world.tell(work)

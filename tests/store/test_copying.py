@@ -14,12 +14,26 @@ import trio
 from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
 from gateway.core.opt_outs import Origin
+from gateway.core.records.webhook import Secret, Webhook, WebhookEvent
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, cancelling, copying, installation, keys, opt_outs, pauses
+from gateway.store import (
+    api_keys,
+    cancelling,
+    copying,
+    installation,
+    keys,
+    opt_outs,
+    outbox,
+    pauses,
+    sharing,
+    webhook_queues,
+    webhooks,
+)
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.copying import Unchanged
 from gateway.store.installation import StoreUnfitError
 from gateway.store.sides import CopyFault, Side, call
@@ -210,3 +224,31 @@ def test_the_shards_of_a_copy_look_again_for_what_is_to_be_cancelled(
     assert trio.run(partial(cancelling_of, redis_url, SHARDS, first=True)) == SHARDS - 1
     whole_copy(redis_url, target_url)
     assert trio.run(partial(cancelling_of, target_url, SHARDS, first=False)) == SHARDS
+
+
+def test_webhooks_go_along_with_their_secrets_and_with_what_waits(
+    redis_url: str, target_url: str
+) -> None:
+    event = WebhookEvent("evt_1", "webhook.test", T0, data=b"{}")
+    made = Webhook("w1", "https://a.example", ("message.sent",), (Secret("whsec_AAAA"),))
+
+    async def declare() -> None:
+        async with open_client(redis_url) as client:
+            deed = Deed(T0, "test", "webhook.put")
+            await webhooks.change(client, "shop", "hook", lambda _before, _count: made, deed)
+            await outbox.give(client, [("w1", [event])])
+            await client.call(outbox.commands(keys.keys_of(1).outbox, [event]))
+            await sharing.announce(client, "d1", T0)
+
+    async def found() -> tuple[object, int, int]:
+        async with open_client(target_url) as client:
+            known = webhooks.KnownWebhooks()
+            await known.look(client)
+            (state,) = await webhook_queues.states(client, ["w1"])
+            moved, _ = await outbox.move(client, keys.keys_of(1).outbox, known.now)
+            return known.now.every["shop", "hook"], state.waiting, moved
+
+    trio.run(declare)
+    whole_copy(redis_url, target_url)
+    assert trio.run(found) == (made, 1, 1)
+    assert keys.SENDERS.encode() not in everything(target_url)

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import ssl
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import Posting
-from gateway.dispatch.webhooks.sender import Sender
+from gateway.dispatch.webhooks.sender import OpenPosting, Sender
 from gateway.store import leases, outbox, sharing
 from gateway.store.former_shards import shards_ever
 
@@ -25,7 +26,9 @@ TURN_S = 1.0
 DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
 MOVE_S = 0.2  # between two looks at outboxes that hold nothing
 
-OpenPosting = Callable[[str], Posting]
+RESTART_S = 30.0  # until what failed begins anew
+
+_log = structlog.get_logger("dispatch")
 
 
 def opens(deps: DispatchDeps) -> OpenPosting:
@@ -101,10 +104,19 @@ class Desk:
                 sender.webhook = ours[id_][2]
         for id_, (app, name, webhook) in ours.items():
             if id_ not in self._senders:
-                posting = self._open_posting(webhook.url)
-                sender = Sender(self._deps, app, name, webhook, posting)
+                sender = Sender(self._deps, app, name, webhook, self._open_posting)
                 self._senders[id_] = sender
-                self._nursery.start_soon(sender.run)
+                self._nursery.start_soon(self._run, sender)
+
+    async def _run(self, sender: Sender) -> None:
+        """One that fails for a reason nobody foresaw costs nobody else anything: it begins anew."""
+        try:
+            await sender.run()
+        except Exception:
+            _log.exception("what tells a webhook failed", webhook=sender.webhook.id)
+            await trio.sleep(RESTART_S)
+            if self._senders.get(sender.webhook.id) is sender:
+                del self._senders[sender.webhook.id]
 
     async def keep_moving(self) -> None:
         """Moves what stands in our outboxes into the queues, until cancelled."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -40,6 +41,9 @@ BUSY_MS = 60_000  # what was too much is not told again sooner
 _log = structlog.get_logger("dispatch")
 
 
+OpenPosting = Callable[[str], Posting]
+
+
 class Ended(NamedTuple):
     due: Due
     tried: WebhookTry
@@ -51,14 +55,19 @@ class Sender:
     app made of it."""
 
     def __init__(
-        self, deps: DispatchDeps, app: str, name: str, webhook: Webhook, posting: Posting
+        self,
+        deps: DispatchDeps,
+        app: str,
+        name: str,
+        webhook: Webhook,
+        open_posting: OpenPosting,
     ) -> None:
         self.webhook = webhook
         self.scope = trio.CancelScope()
         self._deps = deps
         self._app = app
         self._name = name
-        self._posting = posting
+        self._open_posting = open_posting
         self._retry = deps.redis_retry("webhooks")
         self._resting = Resting()
         self._recovering = Recovering(deps, app, webhook.id)
@@ -83,19 +92,20 @@ class Sender:
     async def run(self) -> None:
         """Until its scope is cancelled."""
         with self.scope:
+            posting = self._open_posting(self.webhook.url)
             try:
                 async with trio.open_nursery() as calls:
                     while True:
                         self._news = trio.Event()
                         await self._retry.until_done(self._note)
                         await self._retry.until_done(self._fetch)
-                        self._call(calls)
+                        self._call(calls, posting)
                         if self._ended:
                             continue
                         with trio.move_on_at(self._next_at()):
                             await self._news.wait()
             finally:
-                self._posting.close()
+                posting.close()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
                     try:
                         await self._note()
@@ -112,7 +122,7 @@ class Sender:
     def _has_room(self) -> bool:
         return len(self._in_hand) <= FETCH // 2
 
-    def _call(self, calls: trio.Nursery) -> None:
+    def _call(self, calls: trio.Nursery, posting: Posting) -> None:
         now = trio.current_time()
         if self._resting.until > now:  # what waits here would be old by then
             self._in_hand.difference_update(due.event.id for due, _, _ in self._ready)
@@ -120,11 +130,11 @@ class Sender:
         most = self._resting.allowed(now, CONNECTIONS)
         while self._ready and self._open < most:
             self._open += 1
-            calls.start_soon(self._tell, *self._ready.popleft())
+            calls.start_soon(self._tell, posting, *self._ready.popleft())
 
-    async def _tell(self, due: Due, body: bytes, trace: str) -> None:
+    async def _tell(self, posting: Posting, due: Due, body: bytes, trace: str) -> None:
         began, at_ms = trio.current_time(), self._deps.clock()
-        answer = await self._posting.call(self.webhook, due.event.id, at_ms, body)
+        answer = await posting.call(self.webhook, due.event.id, at_ms, body)
         now = trio.current_time()
         latency_ms = round((now - began) * 1000)
         event = due.event
@@ -235,14 +245,17 @@ class Sender:
 
     async def _disable_if_dead(self, ended: list[Ended]) -> None:
         gone = any(each.tried.status == GONE for each in ended)
-        since_ms = self._failing_ms
-        failing = since_ms is not None and self._deps.clock() - since_ms >= FAILING_MS
+        failing = False
+        if self._failing_ms is not None:
+            # Who enabled it again, or gave it another address, has as long anew.
+            since_ms = max(self._failing_ms, self.webhook.updated_ms)
+            failing = self._deps.clock() - since_ms >= FAILING_MS
         if not (gone or failing):
             return
         why = "gone" if gone else "failing"
         now_ms = self._deps.clock()
         redis = self._deps.redis
-        if await webhooks.disable(redis, self._app, self._name, self.webhook.id, why, now_ms):
+        if await webhooks.disable(redis, self._app, self._name, self.webhook, why, now_ms):
             self._deps.metrics.webhooks_disabled.labels(why).inc()
             _log.error(
                 "webhook disabled",
