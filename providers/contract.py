@@ -169,7 +169,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     part times its parts), exact; `part_cost` is the price of one part from a provider that does not
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
-    `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`.
+    `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`. `network` is
+    the phone's, as its MCC and MNC (five or six digits).
     """
 
     status: ReceiptStatus
@@ -184,6 +185,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     to: str | None = None
     about: About = "person"
     unreachable: bool = False
+    network: str | None = None
 
 
 class PersonReply(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -74,5 +74,6 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
         parts=step.parts,
         cost=attempt.charged or 0,
         delivered=arrived,
+        network=attempt.network,
         attempt=number,
     )

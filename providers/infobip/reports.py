@@ -48,6 +48,7 @@ _GOOD_RESULTS = msgspec.json.Decoder(GoodResults)
 _REPORT = msgspec.json.Decoder(Report)
 _REPORT_CORE = msgspec.json.Decoder(ReportCore)
 _REF = re.compile(r"[A-Za-z0-9.-]{1,64}")
+_MCC_MNC = re.compile(rb'"?([0-9]{5,6})"?')
 _NUMBER = re.compile(rb'"?\+?([0-9]{5,15})"?')
 
 
@@ -129,9 +130,16 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
         to=_digits(report.to),
+        network=_network(report.mcc_mnc),
         about=about(report.status, report.error) if failed else "person",
         unreachable=failed and is_unreachable(report.status, report.error),
     )
+
+
+def _network(mcc_mnc: msgspec.Raw) -> str | None:
+    """The network a report names; None for anything else, which harms nothing."""
+    found = _MCC_MNC.fullmatch(mcc_mnc)
+    return None if found is None else found[1].decode()
 
 
 def _digits(to: msgspec.Raw) -> str | None:

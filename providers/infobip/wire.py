@@ -122,6 +122,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     message_count: int | None = None
     price: Price | None = None
     to: msgspec.Raw = msgspec.Raw()
+    mcc_mnc: msgspec.Raw = msgspec.Raw()
 
 
 class ReportCore(msgspec.Struct, frozen=True, rename="camel"):

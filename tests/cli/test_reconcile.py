@@ -70,6 +70,7 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         1: {"price": "0.0108"},
         2: {"price": "0.00880001"},
         3: {"parts": 2},
+        6: {"network": "25002"},
         7: {"price": PRICE},  # which was not delivered
     }
     lines = invoice(ours, changes).splitlines()
@@ -83,10 +84,11 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         "unknown_to_us": 1,
         "missing_on_invoice": 1,
         "not_delivered_billed": 1,
+        "network": 1,
         "parts": 1,
         "price": 1,
         "rounding": 1,
-        "matched": 3,
+        "matched": 2,
     }
     assert told["classes"]["rounding"]["difference"] == "0.00000001"
     items = {item["class"]: item for item in told["items"]}
@@ -101,7 +103,7 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         "at": "2026-11-21T12:01:00.000Z",
         "our_parts": 1,
         "their_parts": 1,
-        "our_network": None,
+        "our_network": "25001",
         "their_network": None,
         "ours": "0.0088",
         "theirs": "0.0108",

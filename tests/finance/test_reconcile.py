@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.core.reconciliation import PICOS_A_MICRO, Ours, Theirs, rounded
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
+from tests.finance import long_invoice
 from tests.worlds.planted import Faults, Planter, book
 
 FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
@@ -142,3 +143,8 @@ def test_without_days_the_lines_say_them() -> None:
     assert days == DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 3))
     with SortedLines() as lines:
         assert Reconciliation(QUESTION, lines).take_theirs([Theirs(2, 1, "a")], None, None) is None
+
+
+def test_a_long_invoice_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert long_invoice.main(["--lines", "500"]) == 0
+    assert "lines/s" in capsys.readouterr().out

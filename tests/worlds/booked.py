@@ -22,6 +22,7 @@ from tests.worlds.cascade_world import request
 NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 ROUTE = "viber-only"
 PROVIDER = "infobip-viber"
+NETWORK = "25001"
 HEADER = ("id", "to", "at", "parts", "price", "network", "status")
 
 
@@ -48,7 +49,9 @@ async def send(
         await store.apply([Item(answer.id, Claimed(0))], now_ms)
         await store.apply([Item(answer.id, Accepted(0, sent_ms=now_ms))], now_ms)
         if number < count - undelivered:
-            receipt = Receipt("delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000)
+            receipt = Receipt(
+                "delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000, network=NETWORK
+            )
             event = Reported(0, receipt, provider)
             await store.apply([Item(answer.id, event)], now_ms + 2_000)
     return store

@@ -48,6 +48,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     doubt: bool = field(name="d", default=False)  # an answer was lost, and nobody has said more
     # Of several attempts of a step: the how-manieth to arrive; 0: it did not.
     arrival: int = field(name="y", default=0)
+    network: str | None = field(name="o", default=None)  # of the phone, as a receipt named it
     invoiced: bool = field(name="z", default=False)  # the charge is what an accepted invoice says
 
     @property
