@@ -170,7 +170,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
     `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`. `network` is
-    the phone's, as its MCC and MNC (five or six digits).
+    the one that carried it, its country and network codes (MCC and MNC) as one row of digits.
     """
 
     status: ReceiptStatus

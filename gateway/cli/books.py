@@ -1,4 +1,5 @@
-"""The words of the command line for the books: reports, the ledger's lines, invoices and months.
+"""The words of the command line for the books: reports, the ledger's lines, prices, invoices and
+months.
 
 As in `gateway.cli.app`, each command imports what it does when it is called.
 """
@@ -15,6 +16,7 @@ from gateway.cli.options import Config, Json
 
 report_app = typer.Typer(help="What was sent, what it cost, and whether the books agree.")
 ledger_app = typer.Typer(help="What was booked, line by line.")
+prices_app = typer.Typer(help="The price list: what is doubtful in it, and lists of providers.")
 
 FirstDay = Annotated[
     str | None, typer.Option("--from", metavar="DAY", help="First day, as 2026-11-01.")
@@ -109,6 +111,55 @@ def ledger_export(
 
     question = CostQuestion(from_day, to_day, "", tuple(where or ()))
     return export(config, os.environ, question, form, out)
+
+
+@prices_app.command("check")
+def prices_check(config: Config = None, as_json: Json = False) -> int:
+    """Gaps, rows that say nothing and sells below cost in the configured price list; 1 where there
+    are some.
+
+    A list that cannot be used is exit code 2, as with `kaskad check`.
+    """
+    from gateway.cli.prices import check
+
+    return check(config, os.environ, as_json=as_json)
+
+
+@prices_app.command("import")
+def prices_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The list as CSV.")],
+    shape: Annotated[
+        str,
+        typer.Option("--from", metavar="WHOSE", help="infobip or twilio.", show_default=False),
+    ],
+    provider: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="As in the configuration.", show_default=False),
+    ],
+    markup: Annotated[
+        str, typer.Option(metavar="PERCENT", help="What apps pay on top of the cost.")
+    ] = "0",
+    valid_from: Annotated[
+        str | None, typer.Option(metavar="DAY", help="From when it counts; else today.")
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="FACTOR", help="What one unit of the list's currency is in ours."),
+    ] = None,
+    out: Out = None,
+    config: Config = None,
+) -> int:
+    """Turn a provider's published price list into rows of a price file.
+
+    Nothing is put into place: look at what it wrote, add it to the configured list, and run
+    `kaskad prices check`.
+
+    Example: `kaskad prices import list.csv --from infobip --provider main --markup 20`
+    """
+    from gateway.cli.prices import ImportWish, import_prices
+
+    wish = ImportWish(file, shape, provider, markup, valid_from, rate)
+    return import_prices(config, os.environ, wish, out)
 
 
 def reconcile(

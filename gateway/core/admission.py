@@ -22,20 +22,23 @@ from gateway.core.plan import KNOWN_NOTHING, Known, OptedOut, Plan, Rejection, p
 from gateway.core.policy import Policy
 from gateway.core.records.content import NO_WORDS, content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
+from gateway.core.records.links import StepLinks
 from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
+from gateway.core.tracking import links_of
 from ratelimit.caps import Full
 
 
 class Admitted(msgspec.Struct, gc=False):
-    """`lane` is where it waits; None: it is held."""
+    """`lane` is where it waits; None: it is held. `links` are those that it is to have, by step."""
 
     message: Message
     lane: tuple[str, str] | None
     post: Post
     status_change: StatusChange
     way: Plan
+    links: Sequence[StepLinks] = ()
 
 
 class Duplicate(msgspec.Struct):
@@ -111,6 +114,7 @@ def admit(
         post=Post(group_of(message), {"accepted": 1}),
         status_change=status_change_of(message, None, now_ms),
         way=way,
+        links=links_of(request.content, way.steps, policy.links) if request.tracked else (),
     )
 
 

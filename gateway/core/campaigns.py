@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gateway.core.records.words import ImportanceName
+from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 
@@ -34,7 +34,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     importance: ImportanceName | None = None
     route: str | None = None
     ttl_ms: int | None = None
-    links: Literal["track", "off"] | None = None
+    links: LinksWord | None = None
     start_ms: int = 0
     end_ms: int = 0
     pace: str | None = None  # as given

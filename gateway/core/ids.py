@@ -39,6 +39,7 @@ def read_ref(ref: str) -> Ref | None:
 
 
 ID_LENGTH = 20
+PACKED_BYTES = 13
 SHARDS_MAX = 1024
 LOTS = 1 << 20
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -78,6 +79,20 @@ def moment_of(message_id: str) -> int | None:
     for value in letters:
         moment = moment << 5 | (value or 0)
     return moment
+
+
+def packed_id(message_id: str) -> bytes:
+    """An id of ours in PACKED_BYTES."""
+    number = 0
+    for letter in message_id:
+        number = number << 5 | _VALUE[letter]
+    return number.to_bytes(PACKED_BYTES)
+
+
+def unpacked_id(packed: bytes) -> str:
+    """The id that `packed_id` packed."""
+    number = int.from_bytes(packed)
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(ID_LENGTH)))
 
 
 def shard_of_id(message_id: str) -> int | None:

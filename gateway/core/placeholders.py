@@ -1,9 +1,10 @@
 """Texts with `{{name}}` in them, and what stands there for one person. Pure.
 
 A name has 1 to 64 letters, digits, `_`, `-` and `.`; spaces beside it do not matter. Any other
-brace stands for itself. What is filled in is escaped for where it stands: in a URL, also one within
-a text, percent-encoded; in HTML as text; where there is one line without line breaks. A name of
-which nothing is known raises KeyError.
+brace stands for itself, and so does `{{unsubscribe}}`, which is filled in when a message is sent
+(`gateway.core.unsubscribing`). What is filled in is escaped for where it stands: in a URL, also one
+within a text, percent-encoded; in HTML as text; where there is one line without line breaks. A name
+of which nothing is known raises KeyError.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import msgspec
 NAME_MAX = 64
 URL_LOOK_BACK = 1000  # how far before a place the URL in which it stands may begin
 
-_place = re.compile(r"\{\{ *([\w.-]{1,%d}) *\}\}" % NAME_MAX)  # noqa: UP031  # braces
+_name = r"\{\{ *(?!unsubscribe *\}\})([\w.-]{1,%d}) *\}\}" % NAME_MAX  # noqa: UP031  # braces
+_place = re.compile(_name)
 _in_url = re.compile(r"https?://[^\s<>\"']*\Z", re.IGNORECASE).search
 _breaks = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+").sub
 

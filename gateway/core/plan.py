@@ -35,6 +35,7 @@ from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.shares import first_of
 from gateway.core.timing import usual_grace_ms
+from gateway.core.tracking import text_to_price, until_of
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full
@@ -276,7 +277,7 @@ def _step(
         sell=sells[first],
         wait_ms=timed.wait_ms,
         grace_ms=timed.grace_ms,
-        until=asked.until,
+        until=until_of(asked, request, policy.links),
         chosen=0 if len(candidates) == 1 else -1,
     )
     if (rule := timed.learned) is not None:
@@ -295,7 +296,7 @@ def _step(
         step.status = StepStatus.SKIPPED
         step.fault = Fault("no_content", " or ".join(lacking), True)
     elif row.parts is not None:
-        step.parts = row.parts(request.content.text_for(row.name))
+        step.parts = row.parts(text_to_price(request, row.name, policy.links))
     return step
 
 
@@ -383,5 +384,5 @@ def _baseline_cost(
         if provider.channel == row.name:
             price = policy.quote(name, request.addresses.prefix_digits, request.category, day)
             if price is not None:
-                return price.cost * row.count(request.content.text_for(row.name))
+                return price.cost * row.count(text_to_price(request, row.name, policy.links))
     return steps[first].candidate.cost * steps[first].parts

@@ -22,6 +22,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
 from gateway.core.send_windows import SendWindow
 from gateway.core.stop_words import SHIPPED
+from gateway.core.urls import LinkRules
 from providers.contract import Category
 from ratelimit.caps import Cap
 
@@ -51,6 +52,10 @@ PLANNED_LATELY_MS = 600_000
 AWAY_LOOK_MIN_MS, AWAY_LOOK_MAX_MS = 60_000, 600_000
 # Of the last step of a route, whose provider is away: as long as it waits already.
 PASSED_OVER_MIN_MS, PASSED_OVER_MAX_MS = 1_000, 10_000
+
+
+def nowhere(provider: str, network: str, category: str, day: datetime.date) -> Price | None:
+    """A list that prices no network apart."""
 
 
 class AppRule(msgspec.Struct, frozen=True):
@@ -168,6 +173,7 @@ class Policy(msgspec.Struct, frozen=True):
     quote: Quote  # (provider, digits, category, day): the list price of one unit
     baseline: str = BASELINE_DEFAULT  # the channel that reports compare with
     days: Days = UTC_DAYS  # on which bookings count
+    quote_network: Quote = nowhere  # (provider, network, category, day): the list price there
     former: dict[str, str] = {}  # an earlier name of a provider: its present one
     apps: dict[str, AppRule] = {}
     own_users: bool = False  # each app numbers its users for itself
@@ -175,6 +181,7 @@ class Policy(msgspec.Struct, frozen=True):
     consent: frozenset[Category] = frozenset()  # what needs a recorded opt-in
     reach: ReachRule = ReachRule()
     conversions: ConversionRule = ConversionRule()
+    links: LinkRules = LinkRules()
     best: dict[str, OrderBy] = {}  # routes that are put in order for each person, and by what
     resolved: dict[str, tuple[ResolvedStep, ...]] = {}
     learning: frozenset[str] = frozenset()  # providers whose delays are counted

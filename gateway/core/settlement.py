@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_COLUMN, CHANNELS
+from gateway.core.days import day_of
 from gateway.core.effects import COUNTS, NOT_COMPARED, IgnoredPrice, WhyIgnored, group_of
 from gateway.core.money import AmountError, from_decimal
 from gateway.core.policy import Policy
@@ -70,8 +71,12 @@ class Work(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def list_price(self) -> int:
-        """What the provider charges for all parts, by the price list."""
-        return self.step.candidates[self.attempt.candidate].cost * self.step.parts
+        """What the provider charges for all parts, by the price list: in the network that took it
+        where that is known and priced, else by the phone's prefix."""
+        cost = self.attempt.network_cost
+        if cost is None:
+            cost = self.step.candidates[self.attempt.candidate].cost
+        return cost * self.step.parts
 
     @property
     def arrival(self) -> int:
@@ -149,6 +154,8 @@ def corrected(work: Work, named: Named) -> Booking | None:
     # What the charge is, or would be if it had not been taken back.
     standing = attempt.charged if attempt.waived is None else attempt.waived
     priced = attempt.priced
+    if attempt.network_cost is not None and not priced:
+        standing = work.list_price
     if named.price is not None and not (priced and named.price <= standing):
         standing, priced = named.price, True
     waived = None
@@ -178,6 +185,20 @@ def uninvoiced(provider: str, channel: str, amount: int, invoice: str) -> Post:
     group = Group(channel=channel, provider=provider)
     measures = {"cost": amount, NOT_COMPARED: amount}
     return Post(group, measures, message=NO_MESSAGE, invoice=invoice)
+
+
+def learn_network(work: Work, receipt: Receipt) -> bool:
+    """Keeps what the list says of the network that a receipt names, as of the day of acceptance; of
+    several the dearest. True where that is news."""
+    if receipt.network is None:
+        return False
+    message, known = work.message, work.attempt.network_cost
+    day = day_of(message.created_ms)
+    price = work.policy.quote_network(work.provider, receipt.network, message.category, day)
+    if price is None or (known is not None and price.cost <= known):
+        return False
+    work.attempt.network_cost = price.cost
+    return True
 
 
 def price_in(work: Work, receipt: Receipt) -> Named:

@@ -74,6 +74,7 @@ class Metrics:
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
+        self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
         self.webhook_seconds = Histogram(
             _PREFIX + "webhook_seconds",

@@ -16,6 +16,7 @@ import orjson
 from gateway.finance.report import Cell, Report
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 NO_CAMPAIGN = "(none)"  # in CSV, where an empty cell would read as a mistake
 NOTHING = "–"  # what people see for a null
@@ -54,9 +55,9 @@ def to_csv(report: Report) -> bytes:
     return text.getvalue().encode()
 
 
-def csv_name(report: Report) -> str:
+def file_name(report: Report, form: str) -> str:
     """What a browser calls the downloaded file."""
-    return f"cost-{report.query.from_day}-to-{report.query.to_day}.csv"
+    return f"cost-{report.query.from_day}-to-{report.query.to_day}.{form}"
 
 
 def to_words(report: Report) -> tuple[list[dict[str, str]], dict[str, str]]:

@@ -1,10 +1,9 @@
 """The lines behind a report: what the ledger booked in money, one line an amount.
 
 A booking may carry several amounts, and each is a line: what the provider charges (`cost`, or
-`reverse` where it takes the whole charge back, `adjust` where an accepted invoice changes it) and
-what the app is billed (`bill`). The sum of
-`cost`, `adjust` and `reverse` is the report's cost, that of `bill` what it says was billed, to the
-last unit, under the same days and filters.
+`reverse` where it takes the whole charge back, or `adjust` by an accepted invoice) and what the app
+is billed (`bill`). The sum of `cost`, `adjust` and `reverse` is the report's cost, that of `bill`
+what it says was billed, to the last unit, under the same days and filters.
 
 Lines come shard by shard, the oldest first in each. A place says where to go on: what is booked
 meanwhile comes behind every place that was told, so pages neither shift nor repeat.

@@ -133,6 +133,7 @@ class AdmissionQueue:
             idempotency_key=key,
             body_hash=body_hash(found.request) if key is not None else b"",
             sayings=found.sayings,
+            tracked=found.tracked,
         )
 
     def crowded(self, request: MessageRequest) -> Problem | None:

@@ -23,12 +23,14 @@ from gateway.core.policy import (
     Quote,
     ReachRule,
     RouteStep,
+    nowhere,
 )
 from gateway.core.prices import PriceBook
 from gateway.core.rates import MILLION
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
+from gateway.core.urls import LinkRules, host_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
@@ -78,6 +80,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
+        quote_network=prices.quote_network if isinstance(prices, PriceBook) else nowhere,
         baseline=settings.prices.baseline,
         days=days_of(settings),
         apps={app.name: _app_rule(app) for app in settings.apps},
@@ -89,6 +92,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         conversions=ConversionRule(
             int(settings.conversions.click_window_ms), int(settings.conversions.delivery_window_ms)
         ),
+        links=_link_rules(settings),
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },
@@ -122,6 +126,17 @@ def _reach_rule(settings: Settings) -> ReachRule:
         hidden_seen=reach.hidden_seen,
         metric=reach.metric,
         prior={**usual.prior, **prior},
+    )
+
+
+def _link_rules(settings: Settings) -> LinkRules:
+    links = settings.links
+    return LinkRules(
+        base_url=links.base_url,
+        track=links.default == "track",
+        ttl_ms=int(links.ttl_ms),
+        hosts=frozenset(host_of(host) or host for host in links.hosts),
+        utm=links.utm,
     )
 
 

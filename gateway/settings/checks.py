@@ -16,6 +16,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
+from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document, Route, StepSettings
 from providers.settings import address_faults
@@ -27,6 +28,9 @@ HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 # Names stand in URLs, Redis keys, metrics and report columns.
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
+
+_not_in_host = re.compile(r"[\s/:@?#]").search
+_in_braces = re.compile(r"\{([^{}]*)\}").findall
 
 
 def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
@@ -44,6 +48,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_routes(document, table),
         *_categories(document, table),
         *_reach(document),
+        *_links(document),
         *_send_windows(document),
         *_prices(document),
         *_reports(document),
@@ -176,6 +181,21 @@ def _reach(document: Document) -> Iterator[KeyFault]:
     for name in document.reach.prior or ():
         if name not in CHANNELS:
             yield KeyFault(f"reach.prior.{name}", f"is no channel, {_none_such(CHANNELS)}")
+
+
+def _links(document: Document) -> Iterator[KeyFault]:
+    links = document.links
+    if links.base_url:
+        for key, reason in address_faults("links.base_url", links.base_url):
+            yield KeyFault(key, reason)
+    for host in links.hosts:
+        if host_of(host) is None or _not_in_host(host) is not None:
+            yield KeyFault("links.hosts", f"holds {host!r}: name hosts, such as shop.example.")
+    for key, value in links.utm.items():
+        strange = [name for name in _in_braces(value) if name not in UTM_NAMES]
+        if strange:
+            known = ", ".join(f"{{{name}}}" for name in UTM_NAMES)
+            yield KeyFault(f"links.utm.{key}", f"holds {{{strange[0]}}}: there are {known}.")
 
 
 def _prices(document: Document) -> Iterator[KeyFault]:

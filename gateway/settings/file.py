@@ -185,6 +185,8 @@ def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -
     public_url = server.public_url.rstrip("/") or f"http://{host}:{server.port}"
     tables = {name: getattr(document, name) for name in Document.__struct_fields__}
     tables["server"] = replace(server, public_url=public_url)
+    base_url = document.links.base_url.rstrip("/") or f"{public_url}/l"
+    tables["links"] = replace(document.links, base_url=base_url)
     tables["redis"] = replace(redis, url=redis_url, data_dir=data_base / redis.data_dir)
     tables["prices"] = replace(prices, file=path.parent / prices.file)
     tables["providers"] = {n: each.below(path.parent) for n, each in document.providers.items()}

@@ -21,11 +21,13 @@ from gateway.errors import ConfigurationError
 from providers.contract import Category
 
 COLUMNS = ("provider", "prefix", "category", "cost", "sell", "currency", "valid_from")
+NETWORK = "mccmnc"  # a further column that may be there
 PREFIX_DIGITS_MAX = 15
 PRICE_ROWS_MAX = 200_000
 
 _CATEGORIES: tuple[str, ...] = get_args(Category)
 _prefix = re.compile(rf"[0-9]{{0,{PREFIX_DIGITS_MAX}}}").fullmatch
+_network = re.compile(r"[0-9]{5,6}").fullmatch
 _day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
@@ -85,7 +87,7 @@ def parse_prices(text: str, currency: str, source: str = "prices.csv") -> PriceB
 def _rows(header: list[str], lines: Any, currency: str, faults: list[PriceFault]) -> list[PriceRow]:
     """All rows after the header, without those whose faults were appended."""
     rows: list[PriceRow] = []
-    first_seen: dict[tuple[str, str, str, date], int] = {}
+    first_seen: dict[tuple[str, str, str, str, date], int] = {}
     for cells in lines:
         if not cells:
             continue
@@ -93,11 +95,15 @@ def _rows(header: list[str], lines: Any, currency: str, faults: list[PriceFault]
         if len(rows) == PRICE_ROWS_MAX:
             faults.append(PriceFault(line, "", f"is beyond the {PRICE_ROWS_MAX} rows of a list."))
             break
-        row = _row(dict(zip(header, cells, strict=False)), len(cells), currency, line, faults)
+        if len(cells) != len(header):
+            reason = f"has {len(cells)} cells instead of {len(header)}."
+            faults.append(PriceFault(line, "", reason))
+            continue
+        row = _row(dict(zip(header, cells, strict=True)), currency, line, faults)
         if row is None:
             continue
         earlier = first_seen.setdefault(
-            (row.provider, row.prefix, row.category, row.valid_from), line
+            (row.provider, row.prefix, row.mccmnc, row.category, row.valid_from), line
         )
         if earlier != line:
             faults.append(PriceFault(line, "", f"prices the same as line {earlier}: keep one."))
@@ -106,11 +112,11 @@ def _rows(header: list[str], lines: Any, currency: str, faults: list[PriceFault]
 
 
 def _header_faults(header: list[str]) -> list[PriceFault]:
-    expected = ",".join(COLUMNS)
+    expected = f"{','.join(COLUMNS)} and, where networks are priced, {NETWORK}"
     faults = [
         PriceFault(1, name, f"is no column of a price file: the header is {expected}.")
         for name in header
-        if name not in COLUMNS
+        if name not in (*COLUMNS, NETWORK)
     ]
     faults += [
         PriceFault(1, name, f"is missing: the header is {expected}.")
@@ -119,19 +125,16 @@ def _header_faults(header: list[str]) -> list[PriceFault]:
     ]
     faults += [
         PriceFault(1, name, "is there twice: keep one.")
-        for name in COLUMNS
+        for name in (*COLUMNS, NETWORK)
         if header.count(name) > 1
     ]
     return faults
 
 
 def _row(
-    cells: Mapping[str, str], width: int, currency: str, line: int, faults: list[PriceFault]
+    cells: Mapping[str, str], currency: str, line: int, faults: list[PriceFault]
 ) -> PriceRow | None:
     """One row, or None with its faults appended."""
-    if width != len(COLUMNS):
-        faults.append(PriceFault(line, "", f"has {width} cells instead of {len(COLUMNS)}."))
-        return None
     found: list[PriceFault] = []
 
     def fault(column: str, reason: str) -> None:
@@ -149,6 +152,11 @@ def _row(
         fault("provider", "names no provider.")
     if _prefix(cells["prefix"]) is None:
         fault("prefix", f"is not up to {PREFIX_DIGITS_MAX} digits (no plus), or empty for all.")
+    network = cells.get(NETWORK, "")
+    if network and _network(network) is None:
+        fault(NETWORK, "is no network: write its MCC and MNC, 5 or 6 digits, such as 25001.")
+    if network and cells["prefix"]:
+        fault(NETWORK, "and a prefix exclude each other: leave the prefix empty.")
     if cells["category"] not in ("", *_CATEGORIES):
         fault("category", f"is none of {', '.join(_CATEGORIES)}, or empty for all.")
     if cells["currency"] != currency:
@@ -156,10 +164,12 @@ def _row(
     valid_from = _date(cells["valid_from"])
     if valid_from is None:
         fault("valid_from", "is not a date such as 2026-01-31.")
-    faults += sorted(found, key=lambda f: COLUMNS.index(f.column))
+    faults += sorted(found, key=lambda f: (*COLUMNS, NETWORK).index(f.column))
     if found or valid_from is None:
         return None
-    return PriceRow(cells["provider"], cells["prefix"], cells["category"], price, valid_from)
+    return PriceRow(
+        cells["provider"], cells["prefix"], cells["category"], price, valid_from, network, line
+    )
 
 
 def _date(text: str) -> date | None:

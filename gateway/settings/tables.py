@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
 from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
-from gateway.core.records.words import ImportanceName
+from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
@@ -217,6 +217,14 @@ class Conversions(Table, frozen=True, kw_only=True):
     delivery_window_ms: Milliseconds = Duration.parse("24h")
 
 
+class LinkSettings(Table, frozen=True, kw_only=True):
+    default: LinksWord = "off"
+    base_url: str = ""  # after loading never empty, and without a slash at its end
+    ttl_ms: Annotated[Duration, AtLeast(60_000)] = Duration.parse("90d")
+    hosts: tuple[Text, ...] = ()
+    utm: dict[str, Text] = msgspec.field(default_factory=dict)
+
+
 class Prices(Table, frozen=True, kw_only=True):
     file: Path = Path("prices.csv")  # after loading absolute
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "EUR"
@@ -270,6 +278,7 @@ class Document(Table, frozen=True, kw_only=True):
     consent: ConsentSettings = ConsentSettings()
     reach: Reach = Reach()
     conversions: Conversions = Conversions()
+    links: LinkSettings = LinkSettings()
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()

@@ -37,6 +37,7 @@ from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.contents import ShardVersions
 from gateway.store.keys import Keys, shard_of
+from gateway.store.links import ShardLinks
 from gateway.store.people import (
     People,
     addresses_in,
@@ -49,7 +50,6 @@ from gateway.store.people import (
 from gateway.store.silence import look_for_reactions
 from gateway.store.transaction import values_in
 from gateway.store.writes import NEW
-from ratelimit.caps import Full
 
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
@@ -100,6 +100,7 @@ class Admission:
         self._token = token
         self._writes = store.writes(keys, now_ms)
         self._versions = ShardVersions(keys, (ask.request for ask in asks))
+        self._links = ShardLinks(store.links, keys, store.policy.links.ttl_ms, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home
         self._asked: set[str] = set()  # addresses whose opt-outs are known
@@ -110,13 +111,15 @@ class Admission:
         self._made: set[str] = set()  # ids of opened keys whose message exists already
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Answer | Undecided]]:
+        if tracked := sum(ask.request.tracked for ask in self._asks):
+            await self._links.prepare(self._redis, tracked)
         answers = await self._decided(session)
         self._people.write(self._writes)
         for ask, answer in zip(self._asks, answers, strict=True):
             if ask.request.idempotency_key is not None and isinstance(answer, Answer):
                 self._remember(ask, answer)
         await self._writes.learn(self._redis)
-        return [*self._versions.writes(), *self._writes.commands()], answers
+        return [*self._versions.writes(), *self._links.writes(), *self._writes.commands()], answers
 
     async def _decided(self, session: Session) -> list[Answer | Undecided]:
         """Reads what the requests need, and decides them."""
@@ -307,6 +310,8 @@ class Admission:
             case admission.Admitted():
                 message = decision.message
                 self._versions.need(message)
+                if ask.request.tracked:
+                    self._links.take(message, decision.links)
                 if people and _is_more(ask, people[0].aliases):
                     message.person = ask.home
                 self._writes.status_changes(message, [decision.status_change])
@@ -389,10 +394,5 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    cap = cap_hit(decision.full) if decision.full is not None else None
+    cap = CapHit.of(decision.full) if decision.full is not None else None
     return Answer("suppressed", reason=decision.reason, cap=cap)
-
-
-def cap_hit(full: Full) -> CapHit:
-    cap = full.cap
-    return CapHit(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)

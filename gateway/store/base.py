@@ -26,6 +26,7 @@ from gateway.store.declarations import Declarations
 from gateway.store.ignored_prices import IgnoredPrices
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.lines import Lines
+from gateway.store.links import Links
 from gateway.store.outcomes import Outcomes
 from gateway.store.queues import Queues
 from gateway.store.tallies import Tallies
@@ -72,6 +73,7 @@ class StoreBase:
         self.campaigns = Campaigns(self.retention.campaigns_max)
         self.lines = Lines()
         self.queues = Queues()
+        self.links = Links()
         self.tallies = Tallies()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()

@@ -20,6 +20,7 @@ Books and events stay in the shard in which they were written.
     {kN}i:<app>:<key>          string  24 h (idempotency)                admission
     {kN}cv:<app>:<id>          string  90 d: what a conversion is put    conversion calls
                                        down to
+    {kN}un:<code>              string  400 d: who unsubscribes by it     dispatch
     {kN}o                      hash    for ever: address -> scopes       opt-out calls
     {kN}om                     string  for ever: the key of those that   erasing
                                        are hashed
@@ -32,6 +33,13 @@ Books and events stay in the shard in which they were written.
                                        messages, money
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
+    {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
+                                       place -> where a message's links
+                                       lead; "" -> those of all
+    {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
+                                       packed ids of its messages
+    {kN}link:<code>            string  for ever: a link that was made    link calls
+                                       for itself
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
@@ -101,6 +109,8 @@ Books and events stay in the shard in which they were written.
     {kaskad}asked              hash    its queue is dropped: shard,      dispatch
                                        queue -> the change of its
                                        campaign it was asked after
+    {kaskad}links              hash    for ever: key of codes; shard ->  admission, link calls
+                                       ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
@@ -149,6 +159,7 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+LINKS = "{kaskad}links"
 OUTBOX = "{kaskad}outbox"
 WEBHOOKS = "{kaskad}webhooks"
 SENDERS = "{kaskad}senders"
@@ -264,6 +275,9 @@ class Keys(msgspec.Struct, frozen=True):
     def conversion(self, app: str, id_: str) -> str:
         return f"{self.tag}cv:{app}:{id_}"
 
+    def unsubscriber(self, code: str) -> str:
+        return f"{self.tag}un:{code}"
+
     def lane(self, provider: str, category: str, line: int = 0) -> str:
         """One line of a lane, which is one stream."""
         name = f"{self.tag}lane:{provider}:{category}"
@@ -288,6 +302,15 @@ class Keys(msgspec.Struct, frozen=True):
     def version(self, id_: bytes) -> str:
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
+
+    def link_range(self, number: int) -> str:
+        return f"{self.tag}l:{number}"
+
+    def link_ids(self, number: int) -> str:
+        return f"{self.tag}li:{number}"
+
+    def own_link(self, code: str) -> str:
+        return self.tag + "link:" + code
 
     def token(self, token: str) -> str:
         return self.tag + "t:" + token

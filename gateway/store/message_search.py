@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 
@@ -24,6 +25,19 @@ from gateway.store.store import Store
 INDEXED_MAX = 100_000
 RECORDS_MAX = 2_000  # of which it reads the records
 RECORDS_A_BATCH = 100
+
+
+class Wanted(Protocol):
+    """What a search looks for: of which identities and campaign a message must be to be read at
+    all, and whether its record then fits."""
+
+    @property
+    def identities(self) -> tuple[str, ...]: ...
+
+    @property
+    def campaign(self) -> str | None: ...
+
+    def fits(self, message: Message) -> bool: ...
 
 
 class Sought(msgspec.Struct, frozen=True):
@@ -50,7 +64,7 @@ class Page(msgspec.Struct, frozen=True):
     next: Place | None
 
 
-async def search(store: Store, sought: Sought, limit: int, before: Place | None = None) -> Page:
+async def search(store: Store, sought: Wanted, limit: int, before: Place | None = None) -> Page:
     """At most `limit` messages, before a place."""
     found: list[tuple[Place, Message]] = []
     waiting: dict[str, Place] = {}
@@ -80,7 +94,7 @@ async def search(store: Store, sought: Sought, limit: int, before: Place | None 
 
 
 async def _fitting(
-    store: Store, sought: Sought, places: Mapping[str, Place]
+    store: Store, sought: Wanted, places: Mapping[str, Place]
 ) -> list[tuple[Place, Message]]:
     """Those of the messages that are what is sought, in their order."""
     messages = await reads.readable_messages(store, places)

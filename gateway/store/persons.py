@@ -40,6 +40,7 @@ from gateway.store import (
     reads,
     replies,
     unindexed,
+    unsubscribing,
     users,
 )
 from gateway.store.apply import Item
@@ -191,6 +192,7 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     if app is None:
         addresses = addresses_in(found.identities)
         await opt_outs.make_nameless(store.redis, store.shards, addresses)
+        await unsubscribing.forget(store, addresses)
     if alone:
         await _drop_receipts(store, found.identities)
         await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))

@@ -7,10 +7,10 @@ as anybody may ask. Opt-outs, idempotency keys, conversions, provider ids and un
 by their own names; timers, queues of what is held and lane entries with their messages, the lanes
 in the order of their entries. What campaigns say goes to every shard.
 
-Ledger, totals, what campaigns, rates and delays count, events, the index and what is set aside stay
-in the shard they were written in (`gateway.store.former_shards`), so that sums, checkpoints and
-places in a stream stay what they were. How many changes an event stream told is counted anew; the
-streams of shards that are no more end with the messages' retention.
+Ledger, totals, what campaigns, rates and delays count, links of messages, events, the index and
+what is set aside stay in the shard they were written in (`gateway.store.former_shards`), so that
+sums, checkpoints and places in a stream stay what they were. How many changes an event stream told
+is counted anew; the streams of shards that are no more end with the messages' retention.
 
 What cannot be read stays where its name says. Synchronous; raises CopyFault for a key that is none
 of ours.
@@ -42,8 +42,9 @@ _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
     *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
-    *("rates", "delays", "invoices"),
+    *("rates", "delays", "invoices", "l"),
 )
+_STRINGS_STAYING = ("verified", "li")
 
 
 class _Name(NamedTuple):
@@ -104,7 +105,7 @@ class Spread:
 
     def _string(self, found: Value) -> Iterator[Value]:
         key = _read(found.key)
-        if key.shard is None or key.kind == "verified":
+        if key.shard is None or key.kind in _STRINGS_STAYING:
             yield found
         elif key.kind == "om":
             # It holds for every address, wherever that is now.
@@ -150,7 +151,7 @@ class Spread:
             length, _, rest = value.partition(":")
             if length.isdigit():
                 return shard_of_identity(rest[: int(length)], self._after)
-        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv"):
+        elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "un", "link"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
 

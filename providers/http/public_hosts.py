@@ -27,20 +27,22 @@ async def open_public_stream(host: str, port: int) -> trio.SocketStream:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet."""
+    """Whether an IP address is of the public internet, and leads nowhere else."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # An IPv4 address in disguise is judged as what it leads to.
-        ip = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
-        if ip in _NAT64:
-            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        ip = ip.ipv4_mapped or ip  # an IPv4 address written as IPv6
     return ip.is_global and not ip.is_multicast and not any(ip in each for each in _INSIDE)
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# What the standard library takes for global all the same: IPv4-compatible and IPv4-translated
-# addresses, NAT64 of a network's own, site-local addresses, and segment routing.
+# What is refused though a version of the standard library takes it for global: addresses that stand
+# for an IPv4 address (compatible, translated, 6to4, Teredo, NAT64) or lead to one, and networks of
+# a special use, by the registries of IANA (2026-11).
 _INSIDE = [
     ipaddress.ip_network(each)
-    for each in ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "5f00::/16")
+    for each in (
+        *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"),
+        *("240.0.0.0/4", "::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48"),
+        *("100::/64", "2001::/32", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16"),
+        *("fc00::/7", "fe80::/10", "fec0::/10"),
+    )
 ]

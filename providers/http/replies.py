@@ -21,6 +21,7 @@ from providers.http.adapter import Reply
 RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
 DETAIL_CHARS_MAX = 300
 
+_network = re.compile("[0-9]{5,6}").fullmatch
 _REQUEST_REFUSED = frozenset({400, 413, 422})
 _LONG_DIGITS = re.compile(r"\d{7,}")
 
@@ -64,6 +65,11 @@ def _fault(status: int, code: str, detail: str, retry_after: int | None) -> Send
             code, f"{detail} Check the provider's API key, its scopes and IP rules."
         )
     return AccountFault(code, f"{detail} Check base_url: nothing there takes this request.")
+
+
+def network_code(code: str | int | None) -> str | None:
+    """A network's MCC and MNC in digits; None for anything else."""
+    return str(code) if _network(str(code)) else None
 
 
 def parts_of(count: str | int | None) -> int | None:

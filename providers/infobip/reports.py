@@ -17,6 +17,7 @@ import msgspec
 from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
+from providers.http.replies import network_code
 from providers.infobip.reasons import about, is_unreachable
 from providers.infobip.replies import read_reply
 from providers.infobip.times import YEARS, at_ms
@@ -48,7 +49,6 @@ _GOOD_RESULTS = msgspec.json.Decoder(GoodResults)
 _REPORT = msgspec.json.Decoder(Report)
 _REPORT_CORE = msgspec.json.Decoder(ReportCore)
 _REF = re.compile(r"[A-Za-z0-9.-]{1,64}")
-_MCC_MNC = re.compile(rb'"?([0-9]{5,6})"?')
 _NUMBER = re.compile(rb'"?\+?([0-9]{5,15})"?')
 
 
@@ -130,16 +130,10 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
         fault=_fault(report.error) or _refusal(report.status, status),
         part_cost=part_cost,
         to=_digits(report.to),
-        network=_network(report.mcc_mnc),
         about=about(report.status, report.error) if failed else "person",
         unreachable=failed and is_unreachable(report.status, report.error),
+        network=network_code(report.mcc_mnc),
     )
-
-
-def _network(mcc_mnc: msgspec.Raw) -> str | None:
-    """The network a report names; None for anything else, which harms nothing."""
-    found = _MCC_MNC.fullmatch(mcc_mnc)
-    return None if found is None else found[1].decode()
 
 
 def _digits(to: msgspec.Raw) -> str | None:

@@ -121,8 +121,8 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     seen_at: str | None = None
     message_count: int | None = None
     price: Price | None = None
+    mcc_mnc: str | int | None = None
     to: msgspec.Raw = msgspec.Raw()
-    mcc_mnc: msgspec.Raw = msgspec.Raw()
 
 
 class ReportCore(msgspec.Struct, frozen=True, rename="camel"):

@@ -47,7 +47,8 @@ class Tag(msgspec.Struct, frozen=True):
 def load_prices(file: Path, channels: Mapping[str, Channel]) -> tuple[Price, ...]:
     """Reads Kaskad's price file; `channels` says which channel each provider name of it is.
 
-    Lines of other providers are left out. Raises ValueError naming the file and the line.
+    Lines of other providers, and those of single networks, are left out. Raises ValueError naming
+    the file and the line.
     """
     with file.open(newline="", encoding="utf-8") as lines:
         reader = csv.DictReader(lines)
@@ -57,7 +58,7 @@ def load_prices(file: Path, channels: Mapping[str, Channel]) -> tuple[Price, ...
         found: list[Price] = []
         for row in reader:
             channel = channels.get((row["provider"] or "").strip())
-            if channel is None:
+            if channel is None or row.get("mccmnc"):
                 continue
             shape = {
                 "channel": channel,

@@ -35,7 +35,7 @@ from providers.http.adapter import (
     Request,
     only,
 )
-from providers.http.replies import Explanation, parts_of, raise_unless_ok
+from providers.http.replies import Explanation, network_code, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -80,6 +80,10 @@ class Usage(msgspec.Struct, frozen=True):
     currency: str | None = None
 
 
+class Destination(msgspec.Struct, frozen=True):
+    network_code: str | int | None = None
+
+
 class Count(msgspec.Struct, frozen=True):
     count_total: str | int | None = None
 
@@ -90,6 +94,7 @@ class Event(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     status: str | None = None
     timestamp: str | None = None
     to: str | None = None
+    destination: Destination | None = None
     from_: str | None = None
     text: str | None = None
     error: Problem | None = None
@@ -214,6 +219,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         cost=price,
         currency=usage.currency if usage is not None and price is not None else None,
         to=event.to,
+        network=network_code(event.destination.network_code) if event.destination else None,
     )
     if said not in ("rejected", "undelivered"):
         return receipt

@@ -91,7 +91,8 @@ def test_the_chart_draws_each_channel_to_scale_and_says_it_in_words(page: Chromi
     assert "Viber 0.005200 EUR; SMS 0.041000 EUR" in page.evaluate(
         "document.getElementById('chart-desc').textContent"
     )
-    assert len(page.texts("details tbody tr")) == 4
+    by_channel = "[aria-label='Cost per delivered by channel'] tbody tr"
+    assert len(page.texts(by_channel)) == 4
 
 
 def test_the_browser_names_everything_for_those_who_cannot_see_it(page: Chromium) -> None:
@@ -102,8 +103,9 @@ def test_the_browser_names_everything_for_those_who_cannot_see_it(page: Chromium
         if not node["ignored"]
     }
     charts = [name or "" for role, name in named if role in ("image", "img", "graphics-document")]
-    assert len(charts) == 1
-    assert charts[0].startswith("Cost per delivered message, by channel Viber 0.005200 EUR; SMS")
+    by_channel, over_time = sorted(charts, key=lambda name: name == "Cost by day")
+    assert by_channel.startswith("Cost per delivered message, by channel Viber 0.005200 EUR; SMS")
+    assert over_time == "Cost by day"
     assert ("button", "Show") in named
     assert ("heading", "Cost report") in named
     assert any(role == "group" and name == "Group by" for role, name in named)
@@ -190,7 +192,7 @@ def test_no_column_is_cut_on_a_screen_of_a_desk(page: Chromium, width: int) -> N
     page.evaluate(LARGE)
     assert page.evaluate(
         "Array.from(document.querySelectorAll('.scroll'), e => e.scrollWidth - e.clientWidth)"
-    ) == [0, 0]
+    ) == [0, 0, 0]
 
 
 def test_each_column_says_what_it_means_where_it_stands(page: Chromium) -> None:
@@ -307,3 +309,67 @@ def test_the_browsers_content_policy_is_in_force(browser: Chromium, site: Site) 
     browser.evaluate("document.head.insertAdjacentHTML('beforeend', '<style>p{color:red}</style>')")
     assert len(browser.complaints) == 2
     assert all("Content Security Policy" in text for text in browser.complaints)
+
+
+def test_the_chart_over_time_draws_each_day_to_scale_and_says_it_in_a_table(
+    page: Chromium,
+) -> None:
+    cells = page.evaluate(
+        "Array.from(document.querySelectorAll('#time-table tbody tr'),"
+        " r => Array.from(r.cells, c => c.textContent))"
+    )
+    days = {day: cost for day, _, cost in cells}
+    assert len(days) == 30
+    costs = {"2026-11-19": 70 * VIBER + 40 * SMS, "2026-11-12": 25 * VIBER + 10 * SMS}
+    assert {day: Decimal(days[day]) for day in costs} == costs
+    heights = page.evaluate(
+        "Object.fromEntries(Array.from(document.querySelectorAll('#time .moment'),"
+        " m => [m.textContent.slice(0, 10), m.getBoundingClientRect().height]))"
+    )
+    assert heights["2026-11-19"] == 120
+    share = costs["2026-11-12"] / costs["2026-11-19"]
+    assert abs(heights["2026-11-12"] / 120 - float(share)) < 0.01
+    assert heights["2026-11-13"] == 0
+
+
+def test_an_amount_leads_to_its_lines_and_a_line_to_its_message(page: Chromium, site: Site) -> None:
+    page.open(site.with_key + "/reports?campaign=autumn-sale&group_by=channel")
+    with page.loading():
+        page.click("#rows tbody tr:nth-child(2) a[href*='kind=bill']")
+    amounts = page.evaluate(
+        "Array.from(document.querySelectorAll('.details tbody tr'), r => r.cells[10].innerText)"
+    )
+    assert amounts == ["0.0090"] * 70
+    with page.loading():
+        page.click(".details a")
+    assert page.text("h1").startswith("Message ")
+    happened = page.evaluate(
+        "Array.from(document.querySelectorAll('.details')[0].tBodies[0].rows,"
+        " r => r.cells[1].innerText)"
+    )
+    assert happened[0] == "accepted"
+    assert "delivered" in happened
+
+
+def test_a_count_leads_to_its_messages(page: Chromium, site: Site) -> None:
+    page.open(site.with_key + "/reports?campaign=autumn-sale&group_by=provider")
+    with page.loading():
+        page.click("#rows tbody tr:nth-child(1) a[href*='count=delivered']")
+    assert len(page.texts(".details tbody tr")) == 40
+    assert "campaign autumn-sale" in page.text("header p")
+
+
+def test_the_time_before_is_what_the_tiles_compare_with(page: Chromium, site: Site) -> None:
+    page.open(site.with_key + "/reports?from=2026-11-19&to=2026-11-21")
+    assert page.texts(".change") == []  # nothing was sent in the three days before
+    page.open(site.with_key + "/reports?from=2026-11-13&to=2026-11-21")
+    told = page.texts(".change")
+    sent = sum(c[3] + c[4] for c in CAMPAIGNS if c[5] < 9)
+    before = sum(c[3] + c[4] for c in CAMPAIGNS if c[5] == 9)
+    change = f"{Decimal(100 * (sent - before)) / before:.1f}"
+    assert told[0] == f"+{change}% against 2026-11-04 to 2026-11-12"
+
+
+def test_each_ratio_says_its_formula(page: Chromium) -> None:
+    page.click("#columns summary")
+    assert "cost / delivered" in page.texts("#columns code")

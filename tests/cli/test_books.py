@@ -90,3 +90,27 @@ def test_what_cannot_be_written_is_exit_2(
 ) -> None:
     assert app.run(words) == 2
     assert sentence in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_shipped_price_list_is_not_doubted(place: Path) -> None:
+    assert app.run(["prices", "check", "--json"]) == 0
+
+
+def test_a_loss_is_told_and_is_exit_1(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (place / "prices.csv").open("a") as file:
+        file.write("infobip-sms,999,,0.5000,0.1000,EUR,2026-01-01\n")
+    assert app.run(["prices", "check"]) == 1
+    assert "sells for 0.1000 what costs 0.5000" in capsys.readouterr().out
+
+
+def test_a_published_list_becomes_a_price_file(place: Path) -> None:
+    (place / "list.csv").write_text("Country Code,MCC,MNC,Price,Currency\n49,262,01,0.1,EUR\n")
+    out = place / "imported.csv"
+    words = ["prices", "import", str(place / "list.csv"), "--from", "infobip"]
+    words += ["--provider", "infobip-sms", "--markup", "20", "--valid-from", "2026-12-01"]
+    assert app.run([*words, "--out", str(out)]) == 0
+    assert out.read_text().splitlines() == [
+        "provider,prefix,category,cost,sell,currency,valid_from,mccmnc",
+        "infobip-sms,,,0.100000,0.120000,EUR,2026-12-01,26201",
+    ]
+    assert app.run(["prices", "import", "x", "--from", "ours", "--provider", "infobip-sms"]) == 2

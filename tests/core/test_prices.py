@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core.money import format_amount
 from gateway.core.prices import Price, PriceBook, PriceRow
@@ -128,4 +129,5 @@ def test_a_written_list_reads_back_the_same(all_rows: list[PriceRow]) -> None:
             for r in all_rows
         ]
     )
-    assert parse_prices(text, "EUR").rows == tuple(all_rows)
+    numbered = [replace(row, line=line) for line, row in enumerate(all_rows, 2)]
+    assert parse_prices(text, "EUR").rows == tuple(numbered)

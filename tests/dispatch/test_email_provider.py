@@ -16,9 +16,11 @@ from gateway.core.channels import EmailContent
 from gateway.core.reach import is_unreachable
 from gateway.core.records.content import content_with
 from gateway.core.records.person import unpack_person
+from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import parse
+from gateway.store import unsubscribing
 from gateway.store.keys import keys_of
 from gateway.store.receipts import take_receipts
 from providers.contract import Receipt
@@ -55,7 +57,7 @@ async def mailing(
     async with open_client(url) as redis:
         world = DispatchWorld(redis, url, rules, 1)
         provider = bootstrap.connect_provider(settings, "mail")
-        (id_,) = await world.admit(addresses=ANNA, content=SAID, **changes)
+        (id_,) = await world.admit(**({"addresses": ANNA, "content": SAID} | changes))
         async with dispatching(world, providers={"mail": provider}):
             yield world, id_
         await provider.aclose()
@@ -121,5 +123,27 @@ def test_a_greylisted_mail_goes_again_under_the_same_id_and_a_lost_one_does_not(
             async with mailing(redis_url, server, campaign="winter") as (world, id_):
                 await world.until([id_], "unknown")
             assert len(server.mails) == 1
+
+    trio.run(deliver)
+
+
+def test_marketing_can_be_unsubscribed_from_with_one_click(redis_url: str) -> None:
+    own_domain = '[links]\nbase_url = "https://k.shop.example"'
+    said = content_with("Стоп: {{unsubscribe}}", {"email": EmailContent(subject="Скидки")})
+
+    async def deliver() -> None:
+        async with (
+            mail_server() as server,
+            mailing(redis_url, server, own_domain, content=said) as (world, id_),
+        ):
+            await world.until([id_], "delivered")
+            read = email.message_from_bytes(server.mails[0], policy=default)
+            url = read["List-Unsubscribe"].strip("<>")
+            assert read["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+            assert read.get_content().strip() == f"Стоп: {url}"
+            root, _, code = url.rpartition("/")
+            assert root == "https://k.shop.example/u"
+            who = await unsubscribing.find(world.store, code)
+            assert who == Unsubscriber("email", f"{ANNA.email}")
 
     trio.run(deliver)

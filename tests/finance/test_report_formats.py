@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gateway.finance.formats import csv_name, number, to_csv, to_json, to_words
+from gateway.finance.formats import file_name, number, to_csv, to_json, to_words
 from gateway.finance.question import KEYS
 from gateway.finance.report import Report, build
 from gateway.finance.table import render_table
@@ -80,7 +80,7 @@ def test_any_name_survives_csv_but_for_the_apostrophe(name: str) -> None:
 
 
 def test_the_file_is_named_after_its_days() -> None:
-    assert csv_name(report()) == "cost-2026-11-21-to-2026-11-21.csv"
+    assert file_name(report(), "csv") == "cost-2026-11-21-to-2026-11-21.csv"
 
 
 # --- for people -----------------------------------------------------------------------------------

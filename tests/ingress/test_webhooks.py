@@ -203,3 +203,20 @@ async def test_one_that_cannot_be_read_is_not_there(world: World) -> None:
     )
     assert (await world.call("GET", PATH)).status == 404
     assert set(EVENTS) > {"message.delivered", "message.fallback", "inbound.received"}
+
+
+@with_ingress(changed=MANAGED)
+async def test_operators_see_every_apps_webhooks(world: World) -> None:
+    await put(world)
+    await world.call("POST", PATH + "/test")
+    seen = (await world.call("GET", "/v1/ops", key="finance-key")).json["webhooks"]
+    assert seen == [
+        {
+            "app": "shop",
+            "name": "orders",
+            "enabled": True,
+            "disabled": None,
+            "waiting": 1,
+            "failing_since": None,
+        }
+    ]

@@ -317,15 +317,6 @@ def test_a_delivery_report_is_read_whole() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("told", "network"), [("25099", "25099"), (250001, "250001"), ("", None), ({}, None), (7, None)]
-)
-def test_a_report_names_the_network_or_nothing_is_known_of_it(told: object, network: str) -> None:
-    body = infobip_wrap([infobip_report_item("m-1.1", "delivered") | {"mccMnc": told}])
-    (found,) = SMS.receipts(body, "application/json").receipts
-    assert found.network == network
-
-
 def test_a_seen_report_is_read_whole() -> None:
     body = infobip_wrap([infobip_report_item("m-1.1", "seen") | {"to": "+79000000002"}])
     assert VIBER.receipts(body, "application/json").receipts == [

@@ -242,6 +242,9 @@ async def test_a_subscription_that_is_none_is_gone(tmp_path: Path) -> None:
         *("::1", "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::a00:1"),
         *("2002:a00:1::", "224.0.0.1", "ff0e::1", "::7f00:1", "::ffff:0:127.0.0.1"),
         *("64:ff9b:1::a00:1", "fec0::1", "5f00::1"),
+        *("172.16.0.1", "192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1"),
+        *("203.0.113.1", "240.0.0.1", "255.255.255.255", "::", "100::1", "2001:db8::1", "3fff::1"),
+        *("64:ff9b::808:808", "2002:808:808::", "2001:0:808:808::", "::ffff:10.0.0.1"),
     ],
 )
 def test_addresses_inside_are_not_public(address: str) -> None:
@@ -283,6 +286,25 @@ async def test_a_name_that_leads_inside_is_not_connected_to(tmp_path: Path) -> N
         with pytest.raises(NotSent):
             await provider.deliver([to_devices(WEB_PUSH, devices=(device,))])
         await provider.aclose()
+
+
+async def test_a_name_that_changes_after_it_was_judged_gains_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connected = []
+
+    async def connect(address: str, _port: int) -> trio.SocketStream:
+        connected.append(address)
+        trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1"))
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr(trio, "open_tcp_stream", connect)
+    trio.socket.set_custom_hostname_resolver(Resolver("10.0.0.1", "8.8.8.8"))
+    with pytest.raises(OSError, match="nobody is there"):
+        await open_public_stream("rebound.example", 443)
+    with pytest.raises(OSError, match="no public address"):
+        await open_public_stream("rebound.example", 443)
+    assert connected == ["8.8.8.8"]
 
 
 async def test_each_service_has_its_own_connections(tmp_path: Path) -> None:

@@ -548,6 +548,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "caps": tables.CapSettings,
     "dedupe": tables.Dedupe,
     "reach": tables.Reach,
+    "links": tables.LinkSettings,
     "optout": tables.OptOutSettings,
     "consent": tables.ConsentSettings,
     "conversions": tables.Conversions,

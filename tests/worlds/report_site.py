@@ -45,10 +45,11 @@ POLICY = Policy(
     currency="EUR",
     quote=lambda provider, digits, category, day: PRICES.get(provider),
 )
-# app, campaign, messages, how many of them Viber delivers, how many then SMS delivers, days ago
+# app, campaign, messages, how many of them Viber delivers, how many then SMS delivers, days ago;
+# in the order in which they were sent
 CAMPAIGNS = (
-    ("shop", "autumn-sale", 120, 70, 40, 2),
     ("shop", "Осенняя распродажа", 40, 25, 10, 9),
+    ("shop", "autumn-sale", 120, 70, 40, 2),
     ("bank", "=limit-offer", 30, 12, 18, 0),
     ("bank", None, 25, 20, 4, 0),
 )

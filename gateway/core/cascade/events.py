@@ -271,6 +271,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
+    change.effects.changed |= settlement.learn_network(work, receipt)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
     if receipt.status in ("delivered", "seen"):

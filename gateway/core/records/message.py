@@ -16,6 +16,7 @@ from gateway.core.addresses import Addresses, person_id
 from gateway.core.channels import Until
 from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.held import Held
+from gateway.core.records.links import Tracked
 from gateway.core.records.words import Importance
 from providers.contract import Category, Fault
 
@@ -238,6 +239,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
     converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
+    links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
 
     @property
     def closed(self) -> bool:

@@ -88,7 +88,7 @@ message_codec = Codec(Message, "message", _message_of_2, GUARDED)
 def pack_message(message: Message) -> bytes:
     """The record as it is kept under its id, which it does not repeat."""
     id_, message.id = message.id, ""
-    guarded = message.content_of or message.variant or message.converted
+    guarded = message.content_of or message.variant or message.converted or message.links
     packed = (message_codec.encode_guarded if guarded else message_codec.encode)(message)
     message.id = id_
     return packed

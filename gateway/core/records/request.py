@@ -17,6 +17,7 @@ from gateway.core.records.content import Content
 from gateway.core.records.held import Held
 from gateway.core.records.words import Importance
 from providers.contract import Category
+from ratelimit.caps import Full
 
 Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
@@ -61,6 +62,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     lacks_consent: OptOuts = NONE  # where the person has not said yes
     no_room: bool = False  # its campaign has as many recipients as it may have
     over_quota: str = ""  # not empty: nothing may be accepted of the app now, and why
+    tracked: bool = False  # its URLs become links
 
     @property
     def home(self) -> str:
@@ -85,6 +87,11 @@ class CapHit(msgspec.Struct, frozen=True):
     window: str = field(name="w")
     count: int = field(name="c")
     retry_at_ms: int = field(name="r")
+
+    @classmethod
+    def of(cls, full: Full) -> CapHit:
+        cap = full.cap
+        return cls(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)
 
 
 class Answer(msgspec.Struct, omit_defaults=True, gc=False):

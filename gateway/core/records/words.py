@@ -14,6 +14,9 @@ ImportanceName = Literal["low", "normal", "high"]
 IMPORTANCE_NAMES: tuple[ImportanceName, ...] = ("low", "normal", "high")
 
 
+LinksWord = Literal["track", "off"]  # whether URLs of a message become links
+
+
 class Importance(enum.IntEnum):
     """How much a message is worth."""
 

@@ -22,6 +22,7 @@ from gateway.store import leases, outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0
+DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
 MOVE_S = 0.2  # between two looks at outboxes that hold nothing
 
 OpenPosting = Callable[[str], Posting]
@@ -79,7 +80,10 @@ class Desk:
         }
         self._outboxes = ours.intersection(boxes)
         self._keep({id_: enabled[id_] for id_ in ours.intersection(enabled)})
-        self._deps.metrics.webhooks.set(len(self._senders))
+        now_ms = deps.clock()
+        dead = sum(sender.failed_ms(now_ms) >= DEAD_MS for sender in self._senders.values())
+        deps.metrics.webhooks.set(len(self._senders))
+        deps.metrics.webhooks_dead.set(dead)
         return TURN_S
 
     async def _hold(self, name: str) -> bool:

@@ -76,6 +76,10 @@ class Sender:
         self._fetch_at = 0.0
         self._news.set()
 
+    def failed_ms(self, now_ms: int) -> int:
+        """For how long no try succeeded."""
+        return 0 if self._failing_ms is None else now_ms - self._failing_ms
+
     async def run(self) -> None:
         """Until its scope is cancelled."""
         with self.scope:

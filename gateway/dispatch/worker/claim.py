@@ -23,9 +23,11 @@ from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.timing import patience_ms
+from gateway.core.tracking import LinkWriter
+from gateway.core.unsubscribing import UnsubscribeWriter
 from gateway.failpoints import failpoint
-from gateway.store import reads
-from gateway.store.apply import Item, LaneEntry, is_sent_by_another
+from gateway.store import reads, unsubscribing
+from gateway.store.apply import Applied, Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
 
@@ -125,6 +127,8 @@ async def claim(
     )
     named = {each.message.content_of for each in found if each.message is not None} - {b""}
     versions: Mapping[bytes, Version] = {}
+    links: LinkWriter | None = None
+    unsubscribe = await _unsubscribe_writer(store, found)
     if named:
         versions = await store.contents.read_versions(store.redis, entries[0].shard, named)
     for applied in found:
@@ -137,7 +141,9 @@ async def claim(
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
             continue
-        submission = _submission(message, versions, sender, now_ms)
+        if message.links is not None and links is None:
+            links = LinkWriter(store.policy.links, await store.links.key(store.redis))
+        submission = _submission(message, versions, sender, now_ms, links, unsubscribe)
         if isinstance(submission, Fault):
             refusal = Refused(message.current, submission)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
@@ -145,17 +151,34 @@ async def claim(
             user, series = message.named_user, message.step.series
             step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
             result.claimed.append(step)
+    if unsubscribe is not None:
+        await unsubscribing.keep(store, unsubscribe.used)
     failpoint("claimed")
     return result
 
 
+async def _unsubscribe_writer(store: Store, found: Iterable[Applied]) -> UnsubscribeWriter | None:
+    """Where one of the messages is marketing, and there is an address to unsubscribe at."""
+    rules = store.policy.links
+    if not rules.base_url or not any(
+        each.message is not None and each.message.category == "marketing" for each in found
+    ):
+        return None
+    return UnsubscribeWriter(rules.root, await store.links.key(store.redis))
+
+
 def _submission(
-    message: Message, versions: Mapping[bytes, Version], sender: str, now_ms: int
+    message: Message,
+    versions: Mapping[bytes, Version],
+    sender: str,
+    now_ms: int,
+    links: LinkWriter | None,
+    unsubscribe: UnsubscribeWriter | None,
 ) -> Submission | Fault:
     """What the provider of the current step is asked to send, or why it cannot be said."""
     try:
         content = content_said(message, versions)
-        return submission_of(message, content, sender, now_ms)
+        return submission_of(message, content, sender, now_ms, links, unsubscribe)
     except NoContentError:
         return NO_CONTENT
     except Exception:
@@ -181,11 +204,23 @@ def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content
     return version.said(own, message.vars or {}, message.step.channel)
 
 
-def submission_of(message: Message, content: Content, sender: str, now_ms: int) -> Submission:
-    """What the provider of the current step is asked to send; `sender` is the configured one."""
+def submission_of(
+    message: Message,
+    content: Content,
+    sender: str,
+    now_ms: int,
+    links: LinkWriter | None = None,
+    unsubscribe: UnsubscribeWriter | None = None,
+) -> Submission:
+    """What the provider of the current step is asked to send; `sender` is the configured one,
+    `links` writes its links, if it has any, and `unsubscribe` where marketing is stopped."""
     step = message.step
     said, kind = content.of(step.channel), CHANNELS[step.channel].address
+    if message.links is not None and links is not None:
+        said = links.written(said, message.links, message.current)
     fields: dict[str, Any] = {"sender": sender, "text": ""}
+    if unsubscribe is not None and message.category == "marketing":
+        said, fields["unsubscribe_url"] = unsubscribe.written(message, said)
     for name in _SAID[step.channel]:
         value = getattr(said, name)
         if value is not None:

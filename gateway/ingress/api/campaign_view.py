@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.core.campaign_words import CampaignWords, ContentBody
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
 from gateway.core.money import format_amount
-from gateway.core.records.words import ImportanceName
+from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.views.message import Amount
 from gateway.core.views.words import Time, rfc3339
 from gateway.store.declarations import BILLED, COST
@@ -56,7 +56,7 @@ class CampaignView(msgspec.Struct, frozen=True):
     importance: ImportanceName | None
     route: str | None
     ttl: int | None
-    links: Literal["track", "off"] | None
+    links: LinksWord | None
     start_at: Time | None
     end_at: Time | None
     pace: str | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +24,7 @@ from gateway.core.campaign_words import (
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
-from gateway.core.records.words import ImportanceName
+from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
@@ -81,9 +81,7 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    links: Annotated[Literal["track", "off"], msgspec.Meta(description="track or off.")] | None = (
-        None
-    )
+    links: Annotated[LinksWord, msgspec.Meta(description="track or off.")] | None = None
     start_at: Moment | None = None
     end_at: Moment | None = None
     pace: Annotated[str, msgspec.Meta(description=PACE_RULE)] | None = None

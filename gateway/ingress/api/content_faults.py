@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from gateway.core import addresses
 from gateway.core.addresses import NAMED_MAILBOX_RULE
-from gateway.core.channels import HTML_BYTES_MAX, URL_RULE, ChannelContent
+from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, URL_RULE, ChannelContent
+from gateway.core.records.content import Content
 from gateway.core.texts import has_control, is_blank
+from gateway.core.urls import LinkRules, refusal_of, urls_of
 from gateway.ingress.http.problems import RequestFault
 
 CONTROL = "Control characters cannot stand here: leave them out."
@@ -56,6 +58,28 @@ def override_faults(channel: str, said: ChannelContent, *, alone: bool) -> Itera
         yield RequestFault(
             f"/{channel}/button", f"A button needs a text: give {channel}.text or text."
         )
+
+
+def link_faults(content: Content, rules: LinkRules) -> Iterator[RequestFault]:
+    """What is wrong with where its links would lead, by the place of each URL."""
+    yield from _faults_of_urls("/text", ChannelContent(text=content.text or None), rules)
+    for channel in content.overrides:
+        if channel not in CHANNELS:
+            continue
+        said = content.of(channel)
+        for name in ("text", "html", "url", "button"):
+            value = getattr(said, name, None)
+            if value is not None and not (name == "text" and value == content.text):
+                place = f"/{channel}/button/url" if name == "button" else f"/{channel}/{name}"
+                alone = CHANNELS[channel].content(**{name: value})
+                yield from _faults_of_urls(place, alone, rules)
+
+
+def _faults_of_urls(place: str, said: ChannelContent, rules: LinkRules) -> Iterator[RequestFault]:
+    for url in urls_of(said):
+        reason = None if rules.is_ours(url) else refusal_of(url, rules)
+        if reason is not None:
+            yield RequestFault(place, reason)
 
 
 def _word_faults(channel: str, said: ChannelContent) -> Iterator[RequestFault]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import PRIVATE, to_json
+from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.request import Request
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside
@@ -40,6 +42,14 @@ class LinesView(msgspec.Struct, frozen=True):
 
     items: list[LineView]
     next: str | None
+
+
+class Asked(NamedTuple):
+    """A page of lines: which, how many, and behind which place."""
+
+    query: LinesQuery
+    limit: int
+    after: Place | None
 
 
 class LedgerEndpoint:
@@ -62,36 +72,42 @@ class LedgerEndpoint:
 
     async def lines(self, request: Request) -> None:
         try:
-            asked, limit, cursor = _page_asked(pairs_of(request))
-            others, kinds = take_out(asked, "kind", KINDS)
-            query = parse_query(others, self._days.of(self._now_ms()))
-            if query.group_by:
-                raise ReportFault("group_by", "Lines are not grouped.", impossible=True)
+            asked = self.read(pairs_of(request), request.principal)
         except ReportFault as fault:
             raise refusal(fault) from None
-        app = app_seen(request.principal, query)
+        await request.respond(200, to_json(await self.page(asked)), PRIVATE)
+
+    def read(self, pairs: Pairs, principal: Principal) -> Asked:
+        """What the parameters ask for, of what the key may see. Raises ReportFault and Refusal."""
+        others, limit, after = _page_asked(pairs)
+        others, kinds = take_out(others, "kind", KINDS)
+        query = parse_query(others, self._days.of(self._now_ms()))
+        if query.group_by:
+            raise ReportFault("group_by", "Lines are not grouped.", impossible=True)
+        app = app_seen(principal, query)
         if app is not None:
             query = msgspec.structs.replace(query, filters=(*query.filters, ("app", app)))
-        with self._looks.one():
-            found = await self._page(LinesQuery(query, frozenset(kinds)), limit, cursor)
-        await request.respond(200, to_json(found), PRIVATE)
+        return Asked(LinesQuery(query, frozenset(kinds)), limit, after)
 
-    async def _page(self, query: LinesQuery, limit: int, after: Place | None) -> LinesView:
+    async def page(self, asked: Asked) -> LinesView:
+        """One page. Raises Refusal, RedisUnavailable and LedgerFault."""
+        query, limit, after = asked
         found: list[LineView] = []
         looked_at = 0
         pages = pages_of_lines(
             self._redis, self._shards, query, self._currency, after, self._days, self._aside
         )
-        async with aclosing(pages):
-            async for page in pages:
-                looked_at += page.looked_at
-                for place, line in page.lines:
-                    if len(found) == limit:
-                        return LinesView(found, _cursor(after))
-                    found.append(LineView.of(line))
-                    after = place
-                if looked_at >= BOOKINGS_MAX:
-                    return LinesView(found, _cursor(page.last))
+        with self._looks.one():
+            async with aclosing(pages):
+                async for page in pages:
+                    looked_at += page.looked_at
+                    for place, line in page.lines:
+                        if len(found) == limit:
+                            return LinesView(found, _cursor(after))
+                        found.append(LineView.of(line))
+                        after = place
+                    if looked_at >= BOOKINGS_MAX:
+                        return LinesView(found, _cursor(page.last))
         return LinesView(found, None)
 
 

@@ -13,11 +13,12 @@ from gateway.core.views.words import Time, rfc3339
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.health import PauseView, RedisServer
 from gateway.redis.client import RedisClient
-from gateway.store import drains, pauses, snapshots, temporary_rates
+from gateway.store import drains, pauses, snapshots, temporary_rates, webhook_queues
 from gateway.store.drains import Drain
 from gateway.store.lanes import LaneState
 from gateway.store.pauses import Pause
 from gateway.store.temporary_rates import TemporaryRate
+from gateway.store.webhooks import KnownWebhooks
 from gateway.version import VERSION
 
 
@@ -79,6 +80,18 @@ class RedisView(msgspec.Struct, frozen=True):
     servers: list[RedisServer]
 
 
+class WebhookState(msgspec.Struct, frozen=True):
+    """An app's webhook: how many events wait, and since when no try succeeded. `disabled` says why
+    we disabled it."""
+
+    app: str
+    name: str
+    enabled: bool
+    disabled: str | None
+    waiting: int
+    failing_since: Time | None
+
+
 class OpsView(msgspec.Struct, frozen=True):
     """How everything is at this moment. `drain` is there while the installation drains."""
 
@@ -86,6 +99,7 @@ class OpsView(msgspec.Struct, frozen=True):
     providers: dict[str, ProviderView]
     lanes: list[LaneView]
     redis: RedisView
+    webhooks: list[WebhookState]
     drain: DrainView | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -96,6 +110,7 @@ class Fleet(msgspec.Struct, frozen=True):
     paused: Mapping[str, Pause]
     rates: Mapping[str, TemporaryRate]
     drain: Drain | None
+    webhooks: Sequence[WebhookState]
 
 
 async def read_fleet(redis: RedisClient, policy: Policy, now_ms: int) -> Fleet:
@@ -110,7 +125,26 @@ async def fleet_of(redis: RedisClient, policy: Policy, found: Iterable[bytes]) -
         await pauses.read(redis),
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
+        await _webhooks(redis),
     )
+
+
+async def _webhooks(redis: RedisClient) -> list[WebhookState]:
+    known = KnownWebhooks()
+    await known.look(redis)
+    every = sorted(known.now.every.items())
+    states = await webhook_queues.states(redis, [webhook.id for _, webhook in every])
+    return [
+        WebhookState(
+            app,
+            name,
+            webhook.enabled,
+            webhook.why or None,
+            state.waiting,
+            rfc3339(state.failing_ms) if state.failing_ms else None,
+        )
+        for ((app, name), webhook), state in zip(every, states, strict=True)
+    ]
 
 
 def view_of(
@@ -126,6 +160,7 @@ def view_of(
         {name: _provider(policy, shared, name) for name in sorted(policy.providers)},
         [LaneView(*lane, state.length, state.age_ms / 1000) for lane, state in lanes.items()],
         RedisView(list(servers)),
+        list(shared.webhooks),
         msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),
     )
 

@@ -42,7 +42,6 @@ ENDED = b"This link has ended, or there never was one. Ask whoever gave it to yo
 _HEADERS = (
     *PRIVATE,
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
     (b"x-robots-tag", b"noindex"),
 )
 _SHOWN = msgspec.json.encode(EXAMPLE).decode()

@@ -2,7 +2,8 @@
 
 The scope `report` shows the key's own app, `report-all` every app. The page takes the key as a
 password of HTTP Basic, because a browser knows no bearer keys; with `format=csv` or `json` it gives
-the page's data, because a browser offers its key to no other address unasked. A key in the address
+the page's data, and with `xlsx` a workbook, because a browser offers its key to no other address
+unasked. A key in the address
 is never read: addresses end up in logs and histories.
 
 A report of many rows takes seconds to make, and a worker goes on taking messages meanwhile: all
@@ -26,13 +27,17 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
-from gateway.finance.formats import CSV_TYPE, csv_name, to_csv, to_json
+from gateway.finance.extras import MissingExtra
+from gateway.finance.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
 from gateway.finance.report import Report, Tally, cost_report
+from gateway.finance.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
+from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
+from gateway.ingress.pages.report_charts import time_key
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
@@ -41,16 +46,19 @@ from gateway.ingress.pages.reports import (
     Suggestions,
     fault_page,
     report_page,
+    time_before,
 )
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
 SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
+PAGE_FORMATS = (*FORMATS, "xlsx")
 BOMS = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
+_XLSX = (b"content-type", XLSX_TYPE.encode())
 
 
 class ReportEndpoints:
@@ -73,7 +81,7 @@ class ReportEndpoints:
 
     async def cost(self, request: Request) -> None:
         try:
-            await self._data(request, pairs_of(request))
+            await self._data(request, pairs_of(request), FORMATS)
         except ReportFault as fault:
             raise refusal(fault) from None
 
@@ -81,7 +89,7 @@ class ReportEndpoints:
         try:
             pairs = pairs_of(request)
             if any(name == "format" for name, _ in pairs):
-                await self._data(request, pairs)
+                await self._data(request, pairs, PAGE_FORMATS)
                 return
         except ReportFault as fault:
             raise refusal(fault) from None
@@ -97,9 +105,9 @@ class ReportEndpoints:
             partial(report_page, query, reports, Suggestions(), today, shared_until=until)
         )
 
-    async def _data(self, request: Request, pairs: Pairs) -> None:
+    async def _data(self, request: Request, pairs: Pairs, forms: Sequence[str]) -> None:
         others, bom = choice(pairs, "bom", BOMS)
-        others, chosen = choice(others, "format", FORMATS)
+        others, chosen = choice(others, "format", forms)
         query = parse_query(others, self.today())
         pages = self._pages(query, app_seen(request.principal, query))
         zone = self._days.zone
@@ -109,11 +117,21 @@ class ReportEndpoints:
             body = await self._aside(partial(to_json, report))
             await request.respond(200, body, PRIVATE, JSON)
             return
-        name = f'attachment; filename="{csv_name(report)}"'.encode()
+        name = f'attachment; filename="{file_name(report, chosen)}"'.encode()
         headers = (*PRIVATE, (b"content-disposition", name))
+        if chosen == "xlsx":
+            await request.respond(200, await self._workbook(report), headers, _XLSX)
+            return
         mark = codecs.BOM_UTF8 if bom == "1" else b""
         body = await self._aside(partial(to_csv, report))
         await request.respond(200, mark + body, headers, _CSV)
+
+    async def _workbook(self, report: Report) -> bytes:
+        """Raises Refusal where none can be made here."""
+        try:
+            return await self._aside(partial(workbook_of, report))
+        except (MissingExtra, WorkbookFailed) as fault:
+            raise refuse("unavailable", str(fault)) from None
 
     async def _page(self, request: Request, pairs: Pairs) -> None:
         today = self.today()
@@ -130,24 +148,28 @@ class ReportEndpoints:
 
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
         """Everything on the page, from one reading of the totals."""
-        rows, summary, channels = (
+        earlier = time_before(query)
+        whole = msgspec.structs.replace(earlier, to_day=query.to_day)
+        tallies = [
             self._tally(msgspec.structs.replace(query, group_by=keys))
-            for keys in (query.group_by, (), ("channel",))
-        )
+            for keys in (query.group_by, (), ("channel",), (time_key(query),))
+        ]
+        tallies.append(self._tally(msgspec.structs.replace(earlier, group_by=())))
         apps: set[str] = set()
         campaigns: set[str] = set()
 
         def add(totals: list[TotalRow]) -> None:
-            for tally in (rows, summary, channels):
+            for tally in tallies:
                 tally.add(totals)
-            apps.update(row.group.app for row in totals)
-            campaigns.update(row.group.campaign for row in totals)
+            shown = [row.group for row in totals if row.day >= query.from_day]
+            apps.update(group.app for group in shown)
+            campaigns.update(group.campaign for group in shown)
 
         def finish() -> tuple[PageReports, Suggestions]:
-            reports = PageReports(rows.report(), summary.report(), channels.report())
+            reports = PageReports(*(tally.report() for tally in tallies))
             return reports, Suggestions(_suggested(apps), _suggested(campaigns))
 
-        async with aclosing(self._pages(query, app)) as pages:
+        async with aclosing(self._pages(whole, app)) as pages:
             async for totals in pages:
                 await self._aside(partial(add, totals))
         return await self._aside(finish)

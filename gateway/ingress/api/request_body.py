@@ -12,7 +12,7 @@ import msgspec
 from gateway.core.addresses import PHONE_RULE, Recipient
 from gateway.core.channels import NO_CONTROL, TEXT_MAX, with_channels
 from gateway.core.policy import TTL_MAX_MS
-from gateway.core.records.words import ImportanceName
+from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import ZONE_CHARS_MAX
 from providers.contract import Category
 
@@ -110,6 +110,17 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     importance: Annotated[ImportanceName, msgspec.Meta(description=WORTH)] | None = None
+    links: (
+        Annotated[
+            LinksWord,
+            msgspec.Meta(
+                description="track: each URL that people can follow becomes a short link that "
+                "counts who does; never for otp. Default: the campaign's, else "
+                "`links.default` of the configuration."
+            ),
+        ]
+        | None
+    ) = None
     ttl: (
         Annotated[
             int,

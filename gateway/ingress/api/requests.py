@@ -10,7 +10,7 @@ second time, key by key, and the caller learns of all its faults at once.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -30,7 +30,13 @@ from gateway.core.send_windows import zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import read_destination, sender_faults
-from gateway.ingress.api.content_faults import CONTROL, control, override_faults, text_fault
+from gateway.ingress.api.content_faults import (
+    CONTROL,
+    control,
+    link_faults,
+    override_faults,
+    text_fault,
+)
 from gateway.ingress.api.decoder import ReadKeys, read_keys
 from gateway.ingress.api.request_body import (
     KEY_MAX,
@@ -55,7 +61,8 @@ _TEXT_KEYS = _SAID_KEYS | {"category", "route", "importance"}
 
 class ValidRequest(msgspec.Struct, frozen=True):
     """A request that passed, where it goes, its category, and its own words. `filled` has what its
-    campaign says where the request does not, and `sayings` what is said in each variant of that."""
+    campaign says where the request does not, and `sayings` what is said in each variant of that.
+    `tracked`: its URLs become links."""
 
     request: RequestBody
     filled: RequestBody
@@ -63,6 +70,7 @@ class ValidRequest(msgspec.Struct, frozen=True):
     category: Category
     content: Content
     sayings: tuple[Saying, ...] = ()
+    tracked: bool = False
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -186,9 +194,33 @@ def _understood(
                 unread |= {"vars"}
     destination, more = _meaning(filled, policy, app, unread, contents)
     faults += more
+    tracked = _is_tracked(filled, policy)
+    if tracked and not faults:
+        faults += _link_faults(request, contents or [own], policy)
     if faults or destination is None or filled.category is None:
         return Faulty(faults, found.total + len(faults) - len(found.faults))
-    return ValidRequest(request, filled, destination, filled.category, own, sayings)
+    return ValidRequest(request, filled, destination, filled.category, own, sayings, tracked)
+
+
+def _is_tracked(request: RequestBody, policy: Policy) -> bool:
+    """Never of a code: whoever waits for one must see where it is from."""
+    if request.links is None and not policy.links.track:  # as almost always
+        return False
+    return request.links != "off" and request.category != "otp"
+
+
+def _link_faults(
+    request: RequestBody, contents: Iterable[Content], policy: Policy
+) -> list[RequestFault]:
+    """What is wrong with URLs of the message's own words, and with those of its campaign."""
+    faults: dict[RequestFault, None] = {}
+    for fault in (each for content in contents for each in link_faults(content, policy.links)):
+        key = fault.pointer.split("/")[1]
+        if getattr(request, key) is None:
+            place = fault.pointer[1:].replace("/", ".")
+            fault = RequestFault("/campaign", f"The campaign's {place}: {fault.detail}")
+        faults[fault] = None
+    return list(faults)
 
 
 def _filled(request: RequestBody, campaign: Campaign, policy: Policy) -> RequestBody:
@@ -200,6 +232,7 @@ def _filled(request: RequestBody, campaign: Campaign, policy: Policy) -> Request
         category=request.category or campaign.category,
         importance=request.importance or campaign.importance,
         route=request.route or (campaign.route if campaign.route in policy.routes else None),
+        links=request.links or campaign.links,
         ttl=request.ttl or (ttl_ms // 1000 if ttl_ms is not None else None),
     )
 

@@ -35,12 +35,14 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
 from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.stream import Streams
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.aside import OneThread
@@ -159,6 +161,7 @@ class Ingress:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
+        ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
         return Endpoints(
             sends=self.sends,
             messages=MessageEndpoints(store, now_ms),
@@ -167,6 +170,7 @@ class Ingress:
             events=self.events,
             reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
             users=UserEndpoints(store, now_ms),
             stored_users=self.stored_users,
@@ -176,7 +180,8 @@ class Ingress:
                 store.redis, reports, settings.server.public_url, now_ms
             ),
             webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
-            ledger=LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside),
+            ledger=ledger,
+            report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),

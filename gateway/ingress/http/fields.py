@@ -172,6 +172,8 @@ FIELDS: Mapping[str, Field] = {
     "AttemptView.type": Field("The type of the event.", "message.delivered"),
     "DisabledView.reason": Field("Why: `gone` or `failing`.", "failing"),
     "TestSent.id": Field("The event's id.", "evt_3f2b8c1d9e0a4b5c"),
+    "WebhookState.disabled": Field("Why we disabled it; null: we did not.", None),
+    "OpsView.webhooks": Field("Every app's webhooks."),
     "WebhookRequest.url": Field("Where it is told.", "https://shop.example/hooks"),
     "WebhookSet.url": Field("Where it is told.", "https://shop.example/hooks"),
     "WebhookView.disabled": Field("Why we disabled it; null: we did not.", None),

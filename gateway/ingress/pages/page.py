@@ -24,9 +24,10 @@ def _with_code(text: str) -> Markup:
 
 
 class Page:
-    """`templates/NAME.html` with `templates/NAME.css`. `allowed` is added to the policy."""
+    """`templates/NAME.html` with `templates/NAME.css`, or that of another page. `allowed` is added
+    to the policy."""
 
-    def __init__(self, name: str, allowed: str = "") -> None:
+    def __init__(self, name: str, allowed: str = "", *, style: str = "") -> None:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FOLDER),
             autoescape=True,
@@ -35,7 +36,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["with_code"] = _with_code
-        css = (_FOLDER / f"{name}.css").read_text()
+        css = (_FOLDER / f"{style or name}.css").read_text()
         # The style sheet is ours and its hash is in the policy: escaped it would be another one.
         self._css = Markup(css)  # noqa: S704
         self._template = environment.get_template(f"{name}.html")

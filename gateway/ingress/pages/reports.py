@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import urlencode
 
 import msgspec
 
 from gateway.core import money
-from gateway.core.channels import BASELINE_COLUMN, CHANNELS, label_of
+from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.finance.formats import number, to_words
 from gateway.finance.question import KEYS, Query, ReportFault
-from gateway.finance.report import CONVERSION_COLUMNS, Figures, Report
+from gateway.finance.report import CONVERSION_COLUMNS, Report
 from gateway.ingress.pages.page import Page
+from gateway.ingress.pages.report_charts import (
+    BAR_HEIGHT,
+    TIME_HEIGHT,
+    amount,
+    bars_height,
+    channel_bars,
+    time_bars,
+    time_key,
+)
+from gateway.ingress.pages.report_links import REPORT_PAGE as PATH
+from gateway.ingress.pages.report_links import href, links_of
 
-PATH = "/reports"
 ROWS_SHOWN_MAX = 500
 GROUP_BY_DEFAULT = "campaign"
 DAYS = (("Today", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90))
 
-_BAR_PITCH = 50  # pixels from one bar to the next
-_BAR_HEIGHT = 14
-_TEXT_Y = 16
-_BAR_Y = 24
 _OWN_FIELDS = ("app", "campaign")  # the filters that the form has a field for
 _FORM_FIELDS = {
     "from": "from_day",
@@ -96,6 +101,15 @@ MEANINGS = {
 }
 
 
+# How those that follow from others are computed, in the columns' names.
+FORMULAS = {
+    "cost_per_delivered": "cost / delivered",
+    "saved": f"{BASELINE_COLUMN} - cost of the messages compared",
+    "saved_pct": f"100 * saved / {BASELINE_COLUMN}",
+    "cost_per_click": "cost / clicked",
+}
+
+
 class Suggestions(msgspec.Struct, frozen=True):
     """What the form suggests."""
 
@@ -104,13 +118,14 @@ class Suggestions(msgspec.Struct, frozen=True):
 
 
 class PageReports(msgspec.Struct, frozen=True):
-    """What one page is made of: the report asked for, the same in one row, and the same by
-    channel.
-    """
+    """What one page is made of: the report asked for, the same in one row, by channel and by day or
+    month, and the same of the time before in one row."""
 
     rows: Report
     summary: Report
     channels: Report
+    over_time: Report
+    before: Report
 
 
 class Tile(msgspec.Struct, frozen=True):
@@ -120,19 +135,7 @@ class Tile(msgspec.Struct, frozen=True):
     unit: str
     note: str
     bad: bool = False
-
-
-class Bar(msgspec.Struct, frozen=True):
-    """`width` is a share of the chart's; `y` and `text_y` are pixels from its top."""
-
-    label: str
-    kind: str
-    value: str
-    delivered: str
-    cost: str
-    width: str
-    y: int
-    text_y: int
+    change: str = ""  # against the time before
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -140,6 +143,7 @@ class Column(msgspec.Struct, frozen=True):
     label: str
     number: bool
     meaning: str = ""
+    formula: str = ""
 
 
 def report_page(
@@ -178,7 +182,7 @@ def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mappi
         "known_keys": KEYS,
         "group_by": query.group_by,
         "others": others,
-        "without_others": _href(PATH, msgspec.structs.replace(query, filters=own)),
+        "without_others": href(PATH, msgspec.structs.replace(query, filters=own)),
         "filters": query.filters,
         "presets": [_preset(query, *preset) for preset in _presets(today)],
     }
@@ -197,16 +201,14 @@ def _preset(
     query: Query, label: str, from_day: datetime.date, to_day: datetime.date
 ) -> Mapping[str, object]:
     moved = msgspec.structs.replace(query, from_day=from_day, to_day=to_day)
-    return {"label": label, "href": _href(PATH, moved), "current": moved == query}
-
-
-def _href(path: str, query: Query, **more: str) -> str:
-    return f"{path}?{urlencode([*query.parameters(), *more.items()], safe=',')}"
+    return {"label": label, "href": href(PATH, moved), "current": moved == query}
 
 
 def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     rows, total = to_words(reports.rows)
-    bars = _bars(reports.channels)
+    totals = reports.rows.total_row()
+    bars = channel_bars(reports.channels)
+    moments = time_bars(reports.over_time)
     summed = reports.summary.total
     hidden: frozenset[str] = frozenset()
     if not (summed.seen or summed.clicked or summed.bot_clicks):
@@ -217,15 +219,19 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
     return {
         "currency": reports.rows.currency,
         "zone": reports.rows.zone,
-        "tiles": _tiles(reports.summary),
+        "tiles": _tiles(reports.summary, reports.before),
+        "before": reports.before,
+        "moments": moments,
+        "time_height": TIME_HEIGHT,
+        "time_key": time_key(query),
         "bars": bars,
-        "bar_height": _BAR_HEIGHT,
-        "chart_height": len(bars) * _BAR_PITCH - (_BAR_PITCH - _BAR_Y - _BAR_HEIGHT) + 1,
+        "bar_height": BAR_HEIGHT,
+        "chart_height": bars_height(bars),
         "chart_text": "; ".join(f"{b.label} {b.value} {reports.rows.currency}" for b in bars) + ".",
         "columns": [
             *(Column(key, key.capitalize(), False) for key in query.group_by),
             *(
-                Column(name, label, True, MEANINGS.get(name, ""))
+                Column(name, label, True, MEANINGS.get(name, ""), FORMULAS.get(name, ""))
                 for name, label in labels.items()
                 if name in total and name not in hidden
             ),
@@ -235,14 +241,17 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "rows_hidden": number(max(len(rows) - ROWS_SHOWN_MAX, 0))
         if len(rows) > ROWS_SHOWN_MAX
         else "",
+        "links": [links_of(query, row) for row in reports.rows.rows()[:ROWS_SHOWN_MAX]],
         "total": total,
-        "csv_href": _href(PATH, query, format="csv"),
-        "json_href": _href(PATH, query, format="json"),
+        "total_links": links_of(msgspec.structs.replace(query, group_by=()), totals),
+        "xlsx_href": href(PATH, query, ("format", "xlsx")),
+        "csv_href": href(PATH, query, ("format", "csv")),
+        "json_href": href(PATH, query, ("format", "json")),
     }
 
 
-def _tiles(summary: Report) -> Sequence[Tile]:
-    total, currency = summary.total, summary.currency
+def _tiles(summary: Report, earlier: Report) -> Sequence[Tile]:
+    total, currency, before = summary.total, summary.currency, earlier.total
     if summary.query.counts_messages:
         share = money.ratio(100 * total.delivered, total.accepted, 1)
         of = f"of {number(total.accepted)} accepted" + (f", {share}%" if share else "")
@@ -264,75 +273,50 @@ def _tiles(summary: Report) -> Sequence[Tile]:
             f"besides {number(total.double_delivered)} messages delivered twice",
         )
     return (
-        Tile("delivered", "Delivered", number(total.delivered), "", of),
+        Tile(
+            "delivered",
+            "Delivered",
+            number(total.delivered),
+            "",
+            of,
+            change=_change(total.delivered, before.delivered),
+        ),
         Tile(
             "cost-per-delivered",
             "Cost per delivered",
             number(total.cost_per_delivered),
             currency,
-            f"cost {_amount(total.cost)}, billed {_amount(total.billed)}",
+            f"cost {amount(total.cost)}, billed {amount(total.billed)}",
+            change=_change(total.cost * before.delivered, before.cost * total.delivered),
         ),
         Tile(
             "saved",
             f"Saved against {label_of(summary.baseline)} only",
             number(total.saved_pct) + ("%" if total.saved_pct else ""),
             "",
-            f"{_amount(total.saved)} of {_amount(total.baseline_cost)} {currency}",
+            f"{amount(total.saved)} of {amount(total.baseline_cost)} {currency}",
             bad=total.saved < 0,
         ),
         lost,
     )
 
 
-def _amount(micros: int) -> str:
-    return number(money.format_amount(micros))
+def _change(now: int, before: int) -> str:
+    """By how much it differs from the time before, where there was something then and now."""
+    per_cent = money.ratio(100 * (now - before), before, 1) if now and before else None
+    if per_cent is None:
+        return ""
+    return per_cent if per_cent.startswith("-") else f"+{per_cent}"
 
 
-def _bars(channels: Report) -> Sequence[Bar]:
-    """A bar a channel, one for all of them, and one for what the same messages had cost on the
-    baseline's."""
-    total = channels.total
-    if not total.delivered:
-        return ()
-    figures = [
-        (
-            label_of(name),
-            _colour(name),
-            line.figures,
-        )
-        for line in channels.lines
-        if line.figures.delivered and (name := str(line.keys[0] or ""))
-    ]
-    figures.sort(key=lambda bar: bar[2].cost * 1_000 // bar[2].delivered)
-    without = Figures(delivered=total.delivered, cost=total.baseline_cost)
-    figures += [
-        ("Together", "all", total),
-        (f"Had all been {label_of(channels.baseline)}", "without", without),
-    ]
-    # Micros over a thousand messages: fine enough to draw.
-    costs = [max(f.cost, 0) * 1_000 // f.delivered for _, _, f in figures]
-    longest = max(*costs, 1)
-    return [
-        Bar(
-            label=label,
-            kind=kind,
-            value=number(figure.cost_per_delivered),
-            delivered=number(figure.delivered),
-            cost=_amount(figure.cost),
-            width=_percent(cost, longest),
-            y=place * _BAR_PITCH + _BAR_Y,
-            text_y=place * _BAR_PITCH + _TEXT_Y,
-        )
-        for place, ((label, kind, figure), cost) in enumerate(zip(figures, costs, strict=True))
-    ]
-
-
-def _colour(channel: str) -> str:
-    """The style of a channel's bar: by its place in the table of channels."""
-    places = list(CHANNELS)
-    return f"channel-{places.index(channel)}" if channel in places else "other"
-
-
-def _percent(part: int, whole: int) -> str:
-    tenths = 1_000 * part // whole
-    return f"{tenths // 10}.{tenths % 10}%"
+def time_before(query: Query) -> Query:
+    """As long a time right before it; before whole months, as many months."""
+    first = query.from_day
+    last = first - datetime.timedelta(days=1)
+    if first.day == 1 and (query.to_day + datetime.timedelta(days=1)).day == 1:
+        months = (query.to_day.year - first.year) * 12 + query.to_day.month - first.month + 1
+        count = first.year * 12 + first.month - 1 - months
+        begins = datetime.date(count // 12, count % 12 + 1, 1)
+    else:
+        begins = last - (query.to_day - first)
+    return msgspec.structs.replace(query, from_day=begins, to_day=last)

@@ -16,10 +16,12 @@ from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
+from gateway.ingress.api.report_details import ReportDetails
 from gateway.ingress.api.report_shares import ReportShareEndpoints
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.api.search import SearchEndpoints
 from gateway.ingress.api.stored_users import StoredUserEndpoints
+from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
 
@@ -34,6 +36,7 @@ class Endpoints(NamedTuple):
     events: EventsEndpoint
     reactions: ReactionEndpoint
     conversions: ConversionEndpoint
+    unsubscribing: UnsubscribeEndpoints
     optouts: OptOutEndpoints
     users: UserEndpoints
     stored_users: StoredUserEndpoints
@@ -42,6 +45,7 @@ class Endpoints(NamedTuple):
     report_shares: ReportShareEndpoints
     webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
+    report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
     health: HealthEndpoints

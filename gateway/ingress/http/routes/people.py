@@ -102,6 +102,18 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
     ),
     HttpRoute(
         method="GET",
+        path="/u/{code}",
+        name="unsubscribePage",
+        handler=lambda endpoints: endpoints.unsubscribing.show,
+    ),
+    HttpRoute(
+        method="POST",
+        path="/u/{code}",
+        name="unsubscribe",
+        handler=lambda endpoints: endpoints.unsubscribing.change,
+    ),
+    HttpRoute(
+        method="GET",
         path="/v1/optouts/{address}",
         name="getOptOut",
         handler=lambda endpoints: endpoints.optouts.get,

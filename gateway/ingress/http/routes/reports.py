@@ -12,7 +12,7 @@ from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_F
 from gateway.ingress.http.documented import json_payload, page_parameters
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
-from gateway.ingress.pages.reports import PATH as REPORT_PAGE
+from gateway.ingress.pages.report_links import LINES_PAGE, MESSAGES_PAGE, REPORT_PAGE
 
 REPORTS: tuple[HttpRoute[Endpoints], ...] = (
     HttpRoute(
@@ -78,6 +78,30 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         path=REPORT_PAGE,
         name="reportPage",
         handler=lambda endpoints: endpoints.reports.page,
+        scope="report",
+        login=True,
+    ),
+    HttpRoute(
+        method="GET",
+        path=LINES_PAGE,
+        name="linesPage",
+        handler=lambda endpoints: endpoints.report_details.lines,
+        scope="report",
+        login=True,
+    ),
+    HttpRoute(
+        method="GET",
+        path=MESSAGES_PAGE,
+        name="countedMessagesPage",
+        handler=lambda endpoints: endpoints.report_details.messages,
+        scope="report",
+        login=True,
+    ),
+    HttpRoute(
+        method="GET",
+        path=f"{MESSAGES_PAGE}/{{id}}",
+        name="messagePage",
+        handler=lambda endpoints: endpoints.report_details.message,
         scope="report",
         login=True,
     ),

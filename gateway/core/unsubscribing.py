@@ -1,0 +1,71 @@
+"""How a person unsubscribes by an address in what it was sent: `{{unsubscribe}}` in a text, and in
+marketing that a mail program can unsubscribe from, a header. Pure.
+
+A code has 128 bits: a keyed hash of channel and address, so that every message to somebody has the
+same and nobody can tell another's. A code has one length, so parts and price are known before.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from hashlib import blake2b
+
+import msgspec
+
+from gateway.core.channels import CHANNELS
+from gateway.core.records.message import Message
+from gateway.core.records.unsubscriber import Unsubscriber
+from gateway.core.urls import Said
+
+NAME = "unsubscribe"  # of the place that is filled in
+CODE_CHARS = 22
+_BITS = 128
+_PURPOSE = b"unsubscribe"  # the key is that of links, which makes other codes as well
+_FIELDS = ("text", "html")
+_ANY_CODE = "x" * CODE_CHARS
+
+_place = re.compile(r"\{\{ *unsubscribe *\}\}")
+is_code = re.compile(rf"[\w-]{{{CODE_CHARS}}}", re.ASCII).fullmatch
+
+
+def code_for(who: Unsubscriber, key: bytes) -> str:
+    told = f"{who.channel}\n{who.address}".encode()
+    digest = blake2b(told, digest_size=_BITS // 8, key=key, person=_PURPOSE).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def text_to_price(text: str, root: str) -> str:
+    """A text of marketing as long as it will be with its address."""
+    return _place.sub(f"{root}/u/{_ANY_CODE}", text) if "{{" in text else text
+
+
+class UnsubscribeWriter:
+    """Writes addresses into what is sent, and remembers whose they are: they are to be kept before
+    it is. `root` is where our pages are; empty: nowhere."""
+
+    def __init__(self, root: str, key: bytes) -> None:
+        self._root = root
+        self._key = key
+        self.used: dict[str, Unsubscriber] = {}  # by code
+
+    def written(self, message: Message, said: Said) -> tuple[Said, str | None]:
+        """What the current step of a message of marketing says, and the address of its header."""
+        row = CHANNELS[message.step.channel]
+        asking = [name for name in _FIELDS if _asks(getattr(said, name, None))]
+        one_click = row.one_click and self._root.startswith("https://")
+        address = message.addresses.one(row.address).removeprefix("+")
+        if not address or not (asking or one_click):
+            return said, None
+        who = Unsubscriber(row.name, address)
+        code = code_for(who, self._key)
+        self.used[code] = who
+        url = f"{self._root}/u/{code}"
+        if asking:
+            texts = {name: _place.sub(url, getattr(said, name)) for name in asking}
+            said = msgspec.structs.replace(said, **texts)
+        return said, url if one_click else None
+
+
+def _asks(text: str | None) -> bool:
+    return text is not None and "{{" in text and _place.search(text) is not None

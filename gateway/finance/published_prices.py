@@ -1,0 +1,163 @@
+"""Price lists as Infobip and Twilio publish them, read as rows of ours.
+
+Both are CSV with a header: Infobip's `Country,Country Code,MCC,MNC,Network,Price,Currency` (an
+empty MNC is the whole country), Twilio's `ISO,Country,Description,Price / msg` or with `MCC` and
+`MNC` beside, in USD. Names are found without regard to case, spaces and underscores, so that what
+an account's own export adds or moves is no fault. A network's price becomes a row with `mccmnc`, a
+country's one with its calling code; where several countries share one, with what its own numbers
+begin with. Each sell price is the cost and a markup. What a line lacks is a `PublishedFault`, and
+all are told together.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import ROUND_UP, Decimal, InvalidOperation
+
+import msgspec
+import phonenumbers
+
+from gateway.core.money import PLACES
+from gateway.errors import CallerFault
+
+SHAPES = ("infobip", "twilio")
+FAULTS_SHOWN = 10
+
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "country": ("iso", "countryiso", "isocode", "isocountry"),
+    "code": ("countrycode", "callingcode", "dialcode", "prefix", "dialingcode"),
+    "mcc": ("mcc",),
+    "mnc": ("mnc",),
+    "price": ("price", "pricepermessage", "pricemsg", "pricesms", "outboundprice", "rate"),
+    "currency": ("currency", "currencycode", "priceunit"),
+}
+_QUANTUM = Decimal(1).scaleb(-PLACES)
+_digits = re.compile(r"[0-9]{1,5}").fullmatch
+
+
+class PublishedFault(CallerFault):
+    """The list cannot be taken; a sentence a fault."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """One price: of a network, or of all phones with a prefix."""
+
+    prefix: str
+    mccmnc: str
+    cost: Decimal
+    currency: str
+
+
+def read_published(text: str, shape: str) -> list[Published]:
+    """Every price of a published list. Raises PublishedFault."""
+    reader = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""), delimiter=_delimiter(text))
+    header = _columns(next(reader, []))
+    if "price" not in header or not {"code", "country", "mcc"} & header.keys():
+        raise PublishedFault(
+            "The header names no price, or neither country code, ISO country nor MCC: is this "
+            f"{shape}'s list?"
+        )
+    found: list[Published] = []
+    faults: list[str] = []
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            try:
+                found += _prices(_named(header, cells), shape)
+            except ValueError as fault:
+                faults.append(f"line {reader.line_num}: {fault}")
+    if faults:
+        more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise PublishedFault("; ".join(faults[:FAULTS_SHOWN]) + more + ".")
+    return list({(each.prefix, each.mccmnc): each for each in found}.values())
+
+
+def price_rows(
+    prices: Sequence[Published],
+    provider: str,
+    currency: str,
+    markup_percent: Decimal,
+    valid_from: datetime.date,
+    rate: Decimal | None,
+) -> Iterator[tuple[str, ...]]:
+    """Rows of our price file, with `mccmnc`; another currency than ours needs the `rate` by which
+    it is multiplied. Raises PublishedFault."""
+    for each in prices:
+        if each.currency != currency and rate is None:
+            raise PublishedFault(
+                f"The list is in {each.currency} and prices.currency is {currency}: give --rate, "
+                f"what one {each.currency} is in {currency}."
+            )
+        cost = each.cost if each.currency == currency or rate is None else each.cost * rate
+        sell = cost * (100 + markup_percent) / 100
+        amounts = (_amount(cost), _amount(sell))
+        yield (provider, each.prefix, "", *amounts, currency, valid_from.isoformat(), each.mccmnc)
+
+
+def _amount(amount: Decimal) -> str:
+    """With as many places as amounts have; never less than it is."""
+    return f"{amount.quantize(_QUANTUM, ROUND_UP):f}"
+
+
+def _delimiter(text: str) -> str:
+    first = text.partition("\n")[0]
+    return ";" if first.count(";") > first.count(",") else ","
+
+
+def _columns(header: Sequence[str]) -> dict[str, int]:
+    """Where each of our names stands, by the first of its aliases that is there."""
+    plain = [re.sub(r"[^a-z]", "", name.lower()) for name in header]
+    found = {name: [a for a in aliases if a in plain] for name, aliases in _NAMES.items()}
+    return {name: plain.index(there[0]) for name, there in found.items() if there}
+
+
+def _named(header: Mapping[str, int], cells: Sequence[str]) -> dict[str, str]:
+    return {name: cells[at].strip() for name, at in header.items() if at < len(cells)}
+
+
+def _prices(row: Mapping[str, str], shape: str) -> Iterator[Published]:
+    """A network's price, or a country's, by each of its calling codes. Raises ValueError."""
+    cost = _price(row.get("price", ""))
+    currency = row.get("currency", "").upper() or ("USD" if shape == "twilio" else "EUR")
+    mcc, mncs = row.get("mcc", ""), [m for m in re.split(r"[ ,/|]+", row.get("mnc", "")) if m]
+    if mcc and mncs:
+        for mnc in mncs:
+            if not (_digits(mcc) and len(mcc) == 3 and _digits(mnc) and len(mnc) <= 3):
+                raise ValueError(f"MCC {mcc!r} and MNC {mnc!r} are no network")
+            yield Published("", mcc + mnc.zfill(2), cost, currency)
+        return
+    for prefix in _prefixes(row):
+        yield Published(prefix, "", cost, currency)
+
+
+def _prefixes(row: Mapping[str, str]) -> list[str]:
+    """What the phones of a country begin with. Raises ValueError."""
+    code = re.sub(r"[+ -]", "", row.get("code", ""))
+    if code:
+        if not code.isdecimal():
+            raise ValueError(f"the country code {code!r} is none")
+        return [code]
+    country = row.get("country", "").upper()
+    calling = phonenumbers.country_code_for_region(country)
+    if not calling:
+        raise ValueError("names neither a network nor a country")
+    if phonenumbers.region_code_for_country_code(calling) == country:
+        return [str(calling)]
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    own = ((metadata.leading_digits if metadata else None) or "").split("|")
+    if not all(map(str.isdecimal, own)):
+        raise ValueError(f"{country} shares +{calling} and has no prefix of its own: leave it out")
+    return [f"{calling}{digits}" for digits in own]
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text.lstrip("$€").replace(",", "."))
+    except InvalidOperation:
+        raise ValueError(f"{text[:20]!r} is no price") from None
+    if not price.is_finite() or price < 0:
+        raise ValueError(f"{text[:20]!r} is no price")
+    return price
