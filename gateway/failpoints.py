@@ -23,6 +23,11 @@ POINTS = (
     "receipt_read",  # ingress: receipts are read, nothing is applied
     "settled",  # ingress: receipts are applied and booked, the provider is not answered
     "timer_due",  # dispatch: timers are due, none has been fired
+    "archive_written",  # archiver: a file is finished, and not where it belongs
+    "archive_published",  # archiver: it lies where it belongs, and no manifest names it
+    "archive_named",  # archiver: the manifest names it, and all is in Redis still
+    "archive_trimmed",  # archiver: what it holds of the ledger left Redis
+    "archive_taken_out",  # archiver: messages that it holds left Redis
     "fallback_queued",  # dispatch: a timer has put the next step into its lane
 )
 

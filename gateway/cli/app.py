@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(books.report_app, name="report", rich_help_panel=ASK, no_args_is_help=True)
 app.add_typer(books.ledger_app, name="ledger", rich_help_panel=ASK, no_args_is_help=True)
+app.add_typer(operators.archive_app, name="archive", rich_help_panel=OPERATE, no_args_is_help=True)
 app.add_typer(books.prices_app, name="prices", rich_help_panel=ASK, no_args_is_help=True)
 app.add_typer(operators.key_app, name="key", rich_help_panel=OPERATE, no_args_is_help=True)
 app.add_typer(

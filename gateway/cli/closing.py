@@ -12,20 +12,25 @@ from pathlib import Path
 
 import orjson
 
+from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
 from gateway.core.months import Month
+from gateway.core.views.words import rfc3339
 from gateway.finance.closing import Refusal, close_month, is_whole
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import load
-from gateway.store import audit
+from gateway.store import archiving, audit
 from gateway.store.audit import Deed
+from gateway.store.former_shards import shards_ever
 from gateway.store.store import Store
+
+NOT_ARCHIVED = "What was booked since {} is not archived: run `kaskad archive run --once`."
 
 
 def close(
@@ -46,7 +51,15 @@ def close(
 
     async def work(redis: RedisClient) -> bytes | Refusal:
         store = Store(redis, policy, shards=settings.redis.shards)
-        told = await close_month(store, month, now_ms)
+        archived = archived_ledger(settings)
+
+        async def unarchived(before_ms: int) -> str | None:
+            since_ms = await archiving.waiting_since(redis, await shards_ever(redis, store.shards))
+            return NOT_ARCHIVED.format(rfc3339(since_ms)) if 0 < since_ms < before_ms else None
+
+        told = await close_month(
+            store, month, now_ms, unarchived if archived is not None else None, archived
+        )
         if not isinstance(told, Refusal):
             await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
         return told

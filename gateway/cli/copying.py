@@ -15,6 +15,7 @@ import redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
@@ -61,8 +62,10 @@ def copy(
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    days = bootstrap.days_of(settings)
-    verdict = run(to, lambda client: compare_books(read_books(client, wanted), days))
+    days, archived = bootstrap.days_of(settings), archived_ledger(settings)
+    verdict = run(
+        to, lambda client: compare_books(read_books(client, wanted, archived=archived), days)
+    )
     _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
 

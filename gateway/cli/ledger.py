@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.output import output
 from gateway.cli.reach import redis_for_command
@@ -54,7 +55,10 @@ def export(
 
 async def _write(redis: RedisClient, settings: Settings, query: LinesQuery, file: LineFile) -> None:
     shards, currency = settings.redis.shards, settings.prices.currency
-    pages = pages_of_lines(redis, shards, query, currency, days=days_of(settings))
+    archived = archived_ledger(settings)
+    pages = pages_of_lines(
+        redis, shards, query, currency, days=days_of(settings), archived=archived
+    )
     column = TextColumn("{task.completed:,} lines")
     with Progress(column, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("")

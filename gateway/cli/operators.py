@@ -15,6 +15,8 @@ from gateway.cli.options import Config, Json
 key_app = typer.Typer(help="API keys of the apps.")
 provider_app = typer.Typer(help="Providers: how they are, and an operator's pause of one.")
 
+archive_app = typer.Typer(help="The ledger and closed messages in files, and Redis behind them.")
+
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="As in the configuration.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")]
 
@@ -119,3 +121,41 @@ def provider_list(config: Config = None, as_json: Json = False) -> int:
     from gateway.cli.providers import list_all
 
     return list_all(config, os.environ, as_json=as_json)
+
+
+@archive_app.command("run")
+def archive_run(
+    once: Annotated[bool, typer.Option("--once", help="One run, then end.")] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Archive what was booked and closed, and take it out of Redis behind verified files.
+
+    Runs every `archive.every` until it is stopped, as a part of `kaskad up` does; one archives at a
+    time. With `--once` it waits for a run under way, then takes everything from before it began.
+
+    Example: `kaskad archive run --once`
+    """
+    from gateway.cli import archive
+
+    if once:
+        return archive.run_once(config, os.environ, as_json=as_json)
+    from gateway.cli.archiver import run_always
+
+    return run_always(config, os.environ)
+
+
+@archive_app.command("verify")
+def archive_verify(config: Config = None, as_json: Json = False) -> int:
+    """Read every file of the archive again; 1 where one is not as it was written."""
+    from gateway.cli.archive import verify
+
+    return verify(config, os.environ, as_json=as_json)
+
+
+@archive_app.command("status")
+def archive_status(config: Config = None, as_json: Json = False) -> int:
+    """What is archived, how the last run went, and since when a booking waits to be."""
+    from gateway.cli.archive import status as tell_status
+
+    return tell_status(config, os.environ, as_json=as_json)

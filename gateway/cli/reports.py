@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import asdict, astuple
 
+from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.reach import redis_for_command
@@ -114,9 +115,12 @@ def verify(
 ) -> int:
     """Prints whether the ledger agrees with its totals; 1 when it does not."""
     settings = load(config, environment, secrets_required=False)
-    shards, days = settings.redis.shards, days_of(settings)
+    shards, days, archived = settings.redis.shards, days_of(settings), archived_ledger(settings)
     with redis_for_command(settings) as url:
-        verdict = run(url, lambda redis: verify_ledger(redis, shards, full=full, days=days))
+        verdict = run(
+            url,
+            lambda redis: verify_ledger(redis, shards, full=full, days=days, archived=archived),
+        )
     if as_json:
         sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
     else:

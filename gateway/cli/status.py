@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
 from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import Fleet, OpsView, fleet_of, view_of
+from gateway.ingress.api.remarks import remarks
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.asyncio_driver import run
@@ -92,7 +93,7 @@ def _tell(found: Found, *, as_json: bool) -> None:
                 {"name": name, "role": telemetry.role_of(name), "version": version}
                 for name, version in found.processes.items()
             ],
-            "remarks": list(remarks(found)),
+            "remarks": list(remarks(found.view, found.shared, found.processes)),
         }
         print_json(shape)
         return
@@ -109,29 +110,5 @@ def _tell(found: Found, *, as_json: bool) -> None:
     servers = [msgspec.to_builtins(server) for server in view.redis.servers]
     sys.stdout.write("\n")
     print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")
-    for remark in remarks(found):
+    for remark in remarks(found.view, found.shared, found.processes):
         sys.stdout.write(f"\n{remark}\n")
-
-
-def remarks(found: Found) -> Iterator[str]:
-    """What an operator should look at, a sentence each."""
-    roles = [telemetry.role_of(name) for name in found.processes]
-    if "ingress" not in roles:
-        yield "No ingress runs: nothing is taken."
-    if "dispatch" not in roles:
-        yield "No dispatcher runs: nothing is sent."
-    if len(set(found.processes.values())) > 1:
-        yield "Processes of several versions run: end the upgrade."
-    if (drain := found.view.drain) is not msgspec.UNSET:
-        rest = "the lanes are empty" if drain.empty else f"{drain.waiting} messages wait in lanes"
-        yield f"New messages are refused since {drain.since} by {drain.by}: {rest}."
-    for name, figures in sorted(found.shared.figures.items()):
-        if figures.differ:
-            rates = ", ".join(f"{rate}/s at {who}" for who, rate in sorted(figures.rates.items()))
-            yield f"Dispatchers have different rates for {name}: {rates}. Reload the old ones."
-    for name, provider in found.view.providers.items():
-        if (pause := provider.paused) is not None:
-            by = f" by {pause.by}" if pause.by else ""
-            yield f"{name} is paused{by} since {pause.since} ({pause.kind}): {pause.detail or '-'}"
-        if (rate := provider.temporary_rate) is not msgspec.UNSET:
-            yield f"{name} has {rate.rate}/s until {rate.until} by {rate.by}."

@@ -50,8 +50,10 @@ def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = 
 
 
 def roles(settings: Settings) -> tuple[Role, ...]:
-    """Ingress and dispatcher of a configuration file, as processes."""
+    """Ingress, dispatcher and, where there is an archive, the archiver of a configuration file, as
+    processes."""
     config = ("--config", str(settings.path))
+    archiver = Role("archive", role_command("archive", "run", *config), STOP_SLACK_S)
     return (
         Role(
             "ingress",
@@ -63,6 +65,7 @@ def roles(settings: Settings) -> tuple[Role, ...]:
             role_command("dispatch", *config),
             settings.lanes.stop_within_ms / 1000 + STOP_SLACK_S,
         ),
+        *([archiver] if settings.archive.url else []),
     )
 
 

@@ -209,6 +209,11 @@ def person_id(user: str | None, app: str) -> str | None:
     return user if user is None or not app else f"{app}\x1f{user}"
 
 
+def user_of(id_: str) -> str:
+    """The caller's id in what `person_id` gave."""
+    return id_.rpartition("\x1f")[2]
+
+
 def one_identity(kind: AddressKind, address: str) -> str:
     """The identity that an address in its one spelling is."""
     return f"{kind[0]}:{address}"

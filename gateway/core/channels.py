@@ -160,6 +160,7 @@ class Channel(msgspec.Struct, frozen=True):
     needs: tuple[tuple[str, ...], ...] = (("text",),)
     prior: int = 0
     retail: tuple[int, str] | None = None  # marketing a person and window, by the preset "retail"
+    scanned: bool = False  # programs follow its links before anybody reads it
     one_click: bool = False  # people's programs unsubscribe by a header of its messages
     says_text: bool = False  # a text is all that is needed
 
@@ -211,6 +212,7 @@ CHANNELS: Mapping[str, Channel] = {
             EmailContent,
             frozenset(("delivered", "seen", "clicked")),
             needs=(("subject",), ("text", "html")),
+            scanned=True,
             one_click=True,
             prior=20_000,
             retail=(3, "7d"),

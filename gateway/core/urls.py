@@ -15,7 +15,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import idna
 import msgspec
@@ -108,11 +108,13 @@ class LinkRules(msgspec.Struct, frozen=True):
 
     def is_ours(self, url: str) -> bool:
         """Whether it is a link or another page of ours already."""
-        mine, its = urlsplit(self.base_url), urlsplit(url)
-        if (mine.hostname, _port(mine.port, mine.scheme)) != (
-            its.hostname,
-            _port(its.port, its.scheme),
-        ):
+        mine = urlsplit(self.base_url)
+        try:
+            its = urlsplit(url)
+            same = _authority(mine) == _authority(its)
+        except ValueError:
+            return False
+        if not same:
             return False
         root = urlsplit(self.root).path
         ours = f"{mine.path}/", f"{root}/u/", f"{root}/o/"
@@ -213,5 +215,6 @@ def _is_number(host: str) -> bool:
     return re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)", host.rstrip(".").rpartition(".")[2]) is not None
 
 
-def _port(port: int | None, scheme: str) -> int:
-    return port or (443 if scheme == "https" else 80)
+def _authority(parts: SplitResult) -> tuple[str | None, int]:
+    """Raises ValueError."""
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final, get_args
 
 import msgspec
@@ -73,8 +73,12 @@ def signed(secrets: Iterable[str], event_id: str, at_s: int, body: bytes) -> str
 
 
 def _signature(secret: str, text: bytes) -> str:
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
-    return base64.b64encode(hmac.digest(key, text, hashlib.sha256)).decode()
+    return base64.b64encode(hmac.digest(_key(secret), text, "sha256")).decode()
+
+
+@lru_cache(maxsize=256)
+def _key(secret: str) -> bytes:
+    return base64.b64decode(secret.removeprefix(SECRET_PREFIX))
 
 
 def secret_of(drawn: bytes) -> str:

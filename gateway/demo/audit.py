@@ -67,6 +67,11 @@ def against_bill(by_channel: Report, bill: Bill) -> list[Check]:
     return [*checks, Check("Sent twice", "0", str(repeated))]
 
 
+def against_webhooks(figures: CampaignFigures, told: int) -> Check:
+    """The messages that are final against those that the apps' receiver was told of."""
+    return Check("Final, and told by webhook", str(figures.final), str(told))
+
+
 def against_answers(total: Booked, figures: CampaignFigures) -> list[Check]:
     """The report's sums of requests against what the API said to each."""
     suppressed = figures.capped + figures.opted_out

@@ -96,8 +96,12 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     server |= {"host": HOST, "port": places.port, "public_url": url}
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
+    document["webhooks"] = {"allow_hosts": [HOST]}
     document.setdefault("prices", {})["file"] = PRICES
-    scopes = {SHOP: ["send", "read", "report-all", "manage"], CLUB: ["send", "read"]}
+    scopes = {
+        SHOP: ["send", "read", "report-all", "manage", "operate"],
+        CLUB: ["send", "read", "manage"],
+    }
     document["apps"] = [
         {"name": app, "key_env": KEY_ENVS[app], "scopes": scopes[app]} for app in (SHOP, CLUB)
     ]

@@ -251,6 +251,7 @@ class RichShow:
         grid = Table.grid(padding=(0, 2))
         for name, path, note in (
             ("Report", "/reports", "any user name, the key below as the password"),
+            ("Console", "/console", "likewise"),
             ("Documents", "/docs", ""),
             ("Metrics", "/metrics", ""),
         ):

@@ -31,6 +31,7 @@ from gateway.demo.link_counter import LinkCounter
 from gateway.demo.looking import looks
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
+from gateway.demo.webhook_receiver import WebhookReceiver
 from gateway.finance.question import Query
 from gateway.finance.report import build
 from gateway.finance.verify import Verdict, compare_books
@@ -98,10 +99,13 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
     audience = Audience()
     link_counter = LinkCounter(place, audience)
     listeners = [_Listener(place, app, audience) for app in (SHOP, CLUB)]
-    began = time.monotonic()
+    receiver = WebhookReceiver()
     try:
+        for app in (SHOP, CLUB):
+            receiver.subscribe(place, app)
+        began = time.monotonic()
         _send(place, traffic, audience, link_counter, show)
-        books = _books(place, audience, link_counter)
+        books = _books(place, audience, link_counter, receiver)
         played = Campaign(audience.figures(), books, time.monotonic() - began)
         show.campaign(played)
         acts: list[Act] = []
@@ -109,10 +113,11 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
             for act in Acts(place, audience, place.cast, link_counter).play():
                 show.act(act)
                 acts.append(act)
+        return Result(played, acts, _books(place, audience, link_counter, receiver))
     finally:
         for listener in listeners:
             listener.close()
-    return Result(played, acts, _books(place, audience, link_counter))
+        receiver.close()
 
 
 def _send(
@@ -151,7 +156,9 @@ def _send(
                 report_at = time.monotonic() + REPORT_EVERY_S
 
 
-def _books(place: Stage, audience: Audience, link_counter: LinkCounter) -> Books:
+def _books(
+    place: Stage, audience: Audience, link_counter: LinkCounter, receiver: WebhookReceiver
+) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
     prices = place.settings.prices
     currency, baseline = prices.currency, prices.baseline
@@ -166,6 +173,7 @@ def _books(place: Stage, audience: Audience, link_counter: LinkCounter) -> Books
         by_channel = build(rows, Query(*days, ("channel",)), currency, baseline)
         checks = [
             *audit.against_answers(total.total, audience.figures()),
+            audit.against_webhooks(audience.figures(), receiver.final),
             *audit.against_bill(by_channel, place.simulator.bill()),
         ]
         books = Books(total, by_channel, verdict, checks, place.channels)

@@ -22,6 +22,7 @@ from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query
 from gateway.finance.report import Report, cost_report
 from gateway.finance.verify import verify_ledger
+from gateway.store.ledger import Archived
 from gateway.store.months import keep_report, open_messages, read_report
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
@@ -54,14 +55,19 @@ class Refusal(msgspec.Struct):
 
 
 async def close_month(
-    store: Store, month: Month, now_ms: int, unarchived: Unarchived | None = None
+    store: Store,
+    month: Month,
+    now_ms: int,
+    unarchived: Unarchived | None = None,
+    archived: Archived | None = None,
 ) -> bytes | Refusal:
-    """Closes it and returns its report, a JSON document; or says why not."""
+    """Closes it and returns its report, a JSON document; or says why not. `archived` is what an
+    archive has of the ledger."""
     days = store.policy.days
     kept = await read_report(store.redis, month.name)
     if kept is not None:
         return kept
-    refusal = await _refusal(store, month, now_ms, unarchived)
+    refusal = await _refusal(store, month, now_ms, unarchived, archived)
     if refusal.reasons:
         return refusal
     query = Query(month.first, month.last)
@@ -79,7 +85,11 @@ def is_whole(report: bytes) -> bool:
 
 
 async def _refusal(
-    store: Store, month: Month, now_ms: int, unarchived: Unarchived | None
+    store: Store,
+    month: Month,
+    now_ms: int,
+    unarchived: Unarchived | None,
+    archived: Archived | None,
 ) -> Refusal:
     refusal = Refusal(month.name)
     over_ms = month.over_ms(store.policy.days)
@@ -90,7 +100,9 @@ async def _refusal(
     await _look_at_open(store, over_ms, refusal)
     if unarchived is not None and (why := await unarchived(over_ms)) is not None:
         refusal.reasons.append(why)
-    verdict = await verify_ledger(store.redis, store.shards, full=False, days=store.policy.days)
+    verdict = await verify_ledger(
+        store.redis, store.shards, full=False, days=store.policy.days, archived=archived
+    )
     if not verdict.agrees:
         refusal.reasons.append(
             "The ledger and its totals disagree: `kaskad report verify` says where."

@@ -105,7 +105,7 @@ def _name(key: str, cell: Cell) -> Cell:
 
 def harmless(cell: Cell) -> Cell:
     """A cell that no spreadsheet runs."""
-    if not isinstance(cell, str):
+    if not isinstance(cell, str) or cell[:1].isalnum():
         return cell
     shown = cell
     while (rest := shown.lstrip().lstrip(_DROPPED_INSIDE)) != shown:

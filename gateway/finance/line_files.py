@@ -85,20 +85,16 @@ class XlsxLines:
 
     def write(self, lines: Sequence[LedgerLine]) -> None:
         for line in lines:
-            view = LineView.of(line)
-            self._book.row(
-                [
-                    _moment(line.at_ms) if name == "at" else _typed(name, getattr(view, name))
-                    for name in COLUMNS
-                ]
-            )
+            id_, at_ms, *cells, amount, noted, currency, reason = msgspec.structs.astuple(line)
+            amounts = _decimal(amount), None if noted is None else _decimal(noted)
+            self._book.row([id_, _moment(at_ms), *cells, *amounts, currency, reason])
 
     def close(self) -> None:
         self._book.close()
 
 
-def _typed(name: str, cell: Any) -> Any:
-    return Decimal(cell) if name in _AMOUNTS and cell is not None else cell
+def _decimal(micros: int) -> Decimal:
+    return Decimal(micros).scaleb(-PLACES)
 
 
 def _moment(at_ms: int) -> datetime.datetime:
@@ -136,7 +132,7 @@ class ParquetLines:
         row["booked_at"] = _moment(line.at_ms)
         for name in _AMOUNTS:
             if row[name] is not None:
-                row[name] = Decimal(row[name]).scaleb(-PLACES)
+                row[name] = _decimal(row[name])
         return row
 
     def _field(self, name: str) -> Any:

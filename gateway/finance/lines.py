@@ -15,11 +15,12 @@ import datetime
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.money import format_amount
 from gateway.core.months import NONE_CLOSED, ClosedMonths
@@ -27,11 +28,12 @@ from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query, Selection
 from gateway.redis.client import RedisClient
-from gateway.store.checkpoints import EntryId
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
 from gateway.store.ledger import (
     CLOCKS_DIFFER_MS,
+    Reached,
+    TrimmedError,
     before,
     before_first_since,
     pages_of_entries,
@@ -41,8 +43,8 @@ from gateway.store.totals import Aside, at_once
 
 Kind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
 KINDS: tuple[str, ...] = get_args(Kind)
-_AMOUNTS = ("cost", "billed")  # the measures that are lines
-_EVERY_AMOUNT = 2**31  # behind all amounts of an entry
+AMOUNTS = ("cost", "billed")  # the measures that are lines
+EVERY_AMOUNT = 2**31  # behind all amounts of an entry
 _DAY = datetime.timedelta(days=1)
 _BOOKED_FIRST = frozenset(("sent", "delivered", "double_delivered"))  # with a charge, not after it
 
@@ -95,12 +97,25 @@ class LineView(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, line: LedgerLine) -> LineView:
         noted = line.list_amount
-        texts = {
-            "at": rfc3339(line.at_ms),
-            "amount": format_amount(line.amount),
-            "list_amount": None if noted is None else format_amount(noted),
-        }
-        return msgspec.convert(asdict(line) | texts, cls)
+        return cls(
+            id=line.id,
+            at=rfc3339(line.at_ms),
+            kind=line.kind,
+            message=line.message,
+            step=line.step,
+            app=line.app,
+            campaign=line.campaign,
+            category=line.category,
+            route=line.route,
+            channel=line.channel,
+            provider=line.provider,
+            country=line.country,
+            parts=line.parts,
+            amount=format_amount(line.amount),
+            list_amount=None if noted is None else format_amount(noted),
+            currency=line.currency,
+            reason=line.reason,
+        )
 
 
 COLUMNS = LineView.__struct_fields__
@@ -115,9 +130,14 @@ class Place(NamedTuple):
     amount: int
 
     @property
+    def post(self) -> int:
+        """The how-manieth booking of its entry it is of."""
+        return self.amount // len(AMOUNTS)
+
+    @property
     def read_from(self) -> EntryId:
         """Behind which entry the lines after it stand."""
-        if self.amount == _EVERY_AMOUNT:
+        if self.amount == EVERY_AMOUNT:
             return self.entry_ms, self.entry
         return before(self.entry_ms, self.entry)
 
@@ -138,6 +158,26 @@ class LinesQuery(msgspec.Struct, frozen=True):
     kinds: frozenset[str] = frozenset()
 
 
+class LinesWanted(msgspec.Struct, frozen=True):
+    """A page of one shard's archived lines: behind a place, and of entries up to `through`. Of the
+    query's days the first begins at `begins_ms`, and the last is over at `over_ms`."""
+
+    shard: int
+    after: Place
+    through: EntryId
+    query: LinesQuery
+    begins_ms: int
+    over_ms: int
+    zone: str
+
+
+class ArchivedLines(Reached, Protocol):
+    """What an archive says of the ledger's lines."""
+
+    async def lines(self, wanted: LinesWanted) -> LinesPage:
+        """One page of them; where its `last` is the end of `through`, there are no more."""
+
+
 async def pages_of_lines(
     redis: RedisClient,
     shards: int,
@@ -146,13 +186,11 @@ async def pages_of_lines(
     after: Place | None = None,
     days: Days = UTC_DAYS,
     aside: Aside = at_once,
+    archived: ArchivedLines | None = None,
 ) -> AsyncGenerator[LinesPage, None]:
-    """The lines behind a place (None: from the first), of all shards there ever were; a page may
-    have none. `currency` is that of an entry that names none. Raises RedisUnavailable and
-    LedgerFault."""
-    begins_ms = days.begins_ms(query.report.from_day)
-    over_ms = days.begins_ms(query.report.to_day + _DAY) + 2 * CLOCKS_DIFFER_MS
-    selection = Selection(query.report)
+    """The lines behind a place (None: from the first), of all shards there ever were, from the
+    archive what it has; a page may have none. `currency` is that of an entry that names none.
+    Raises RedisUnavailable and LedgerFault, and what the archive raises."""
     closed = await closed_months(redis, days)
     for shard in await shards_ever(redis, shards):
         if after is not None and shard < after.shard:
@@ -161,29 +199,64 @@ async def pages_of_lines(
         if after is not None and shard == after.shard:
             since, known = after.read_from, after
         else:
+            begins_ms = days.begins_ms(query.report.from_day)
             since = await before_first_since(redis, keys_of(shard), begins_ms)
         if since is None:
             continue
-        entries = pages_of_entries(redis, keys_of(shard), since, aside=aside)
-        async with aclosing(entries):
-            async for booked in entries:
-                if not booked:
-                    break
-                reader = _Reader(shard, query.kinds, selection, currency, days, closed)
-                yield await aside(partial(reader.page, booked, known))
-                if any(entry.at_ms >= over_ms for _, entry in booked):
-                    break
+        reader = _Reader(shard, query, Selection(query.report), currency, days, closed)
+        pages = reader.pages(redis, known or Place(shard, *since, EVERY_AMOUNT), aside, archived)
+        async with aclosing(pages):
+            async for page in pages:
+                yield page
 
 
 class _Reader(msgspec.Struct, frozen=True):
     """What turns a shard's entries into lines."""
 
     shard: int
-    kinds: frozenset[str]
+    query: LinesQuery
     selection: Selection
     currency: str
     days: Days
     closed: ClosedMonths
+
+    async def pages(
+        self,
+        redis: RedisClient,
+        after: Place,
+        aside: Aside,
+        archived: ArchivedLines | None,
+    ) -> AsyncGenerator[LinesPage, None]:
+        """Those behind a place, until the days that are asked for are over."""
+        over_ms = self.days.begins_ms(self.query.report.to_day + _DAY)
+        while True:
+            entries = pages_of_entries(
+                redis, self.shard, after.read_from, aside=aside, archived=archived
+            )
+            try:
+                async with aclosing(entries):
+                    async for booked in entries:
+                        if not booked:
+                            return
+                        page = await aside(partial(self.page, booked, after))
+                        yield page
+                        after = page.last
+                        if any(e.at_ms >= over_ms + 2 * CLOCKS_DIFFER_MS for _, e in booked):
+                            return
+                return
+            except TrimmedError as trimmed:
+                assert archived is not None
+                end = Place(self.shard, *trimmed.through, EVERY_AMOUNT)
+                while after < end:
+                    page = await archived.lines(self._wanted(after, trimmed.through, over_ms))
+                    yield page
+                    after = page.last
+
+    def _wanted(self, after: Place, through: EntryId, over_ms: int) -> LinesWanted:
+        begins_ms = self.days.begins_ms(self.query.report.from_day)
+        return LinesWanted(
+            self.shard, after, through, self.query, begins_ms, over_ms, self.days.zone
+        )
 
     def page(self, booked: Sequence[tuple[EntryId, LedgerEntry]], after: Place | None) -> LinesPage:
         lines = [
@@ -193,12 +266,12 @@ class _Reader(msgspec.Struct, frozen=True):
             if after is None or place > after
         ]
         posts = sum(len(entry.posts) for _, entry in booked)
-        return LinesPage(lines, posts, Place(self.shard, *booked[-1][0], _EVERY_AMOUNT))
+        return LinesPage(lines, posts, Place(self.shard, *booked[-1][0], EVERY_AMOUNT))
 
     def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[Place, LedgerLine]]:
         takes = partial(self.selection.takes, self.days.of(entry.at_ms))
         for place, line in lines_of(self.shard, id_, entry, self.currency, takes, self.closed):
-            if not self.kinds or line.kind in self.kinds:
+            if not self.query.kinds or line.kind in self.query.kinds:
                 yield place, line
 
 
@@ -212,12 +285,12 @@ def lines_of(
 ) -> Iterator[tuple[Place, LedgerLine]]:
     """The amounts of one entry, of the groups that `takes` says; `currency` where it names none."""
     for number, post in enumerate(entry.posts):
-        for which, measure in enumerate(_AMOUNTS):
+        for which, measure in enumerate(AMOUNTS):
             amount = post.measures.get(measure)
             if amount is None or not takes(post.group):
                 continue
             kind = _kind(post, measure, amount)
-            place = Place(shard, *id_, number * len(_AMOUNTS) + which)
+            place = Place(shard, *id_, number * len(AMOUNTS) + which)
             line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
             line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
             late = closed.late(line.message, line.at_ms)

@@ -17,17 +17,17 @@ from contextlib import aclosing
 
 import msgspec
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.effects import MEASURES
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
 from gateway.redis.client import RedisClient
 from gateway.store.checkpoints import (
     Checkpoint,
-    EntryId,
     keep_checkpoints,
     read_checkpoints,
 )
-from gateway.store.ledger import ShardBooks, Sums, read_books
+from gateway.store.ledger import Archived, ShardBooks, Sums, read_books
 
 OPEN_DAYS = 2  # the newest day and the one before: clocks differ around midnight
 
@@ -60,14 +60,19 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 async def verify_ledger(
-    redis: RedisClient, shards: int, *, full: bool, days: Days = UTC_DAYS
+    redis: RedisClient,
+    shards: int,
+    *,
+    full: bool,
+    days: Days = UTC_DAYS,
+    archived: Archived | None = None,
 ) -> Verdict:
     """Compares from the last checkpoints on, or all with `full`, and leaves new ones when all is
     well. Where something is not, or has changed behind a checkpoint, all is compared."""
     since = {} if full else await read_checkpoints(redis, shards)
-    verdict = await compare_books(read_books(redis, shards, since), days)
+    verdict = await compare_books(read_books(redis, shards, since, archived), days)
     if since and (verdict.changed or not verdict.agrees):
-        verdict = await compare_books(read_books(redis, shards), days)
+        verdict = await compare_books(read_books(redis, shards, archived=archived), days)
     if verdict.agrees:
         await keep_checkpoints(redis, verdict.checkpoints)
     return verdict

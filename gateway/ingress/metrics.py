@@ -66,6 +66,23 @@ class QuotaMetrics:
                     self.configured.labels(app, name).set(limit)
 
 
+class ClickMetrics:
+    """What came of clicks, for `gateway.ingress.clicks`."""
+
+    def __init__(self, registries: telemetry.Registries) -> None:
+        self.recorded = Counter(
+            "kaskad_ingress_clicks",
+            "Links followed, by who it was: person, qr, or the sort of program.",
+            ["who"],
+            registry=registries.own,
+        )
+        self.lost = Counter(
+            "kaskad_ingress_clicks_lost",
+            "Clicks that could not be recorded.",
+            registry=registries.own,
+        )
+
+
 class Metrics:
     """One worker's registries, and the metrics that its parts add to."""
 
@@ -134,6 +151,7 @@ class Metrics:
             "kaskad_snapshots_failed", "Metrics that could not be published.", registry=own
         )
         self.quotas = QuotaMetrics(self.registries)
+        self.clicks = ClickMetrics(self.registries)
         self._series: Series = {}
 
     def count_admission(

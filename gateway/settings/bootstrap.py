@@ -202,6 +202,7 @@ def retention_of(settings: Settings) -> Retention:
         unmatched_ms=int(settings.retention.parked_receipts_ms),
         events_max=settings.retention.events_max,
         campaigns_max=settings.reports.campaigns_max,
+        archives=bool(settings.archive.url),
     )
 
 

@@ -53,6 +53,7 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_prices(document),
         *_reports(document),
         *_lanes(document),
+        *_archive(document),
     ]
 
 
@@ -370,3 +371,14 @@ def _table_of(table: Mapping[str, Any], group: str) -> Mapping[str, Any]:
 def _none_such(known: Iterable[str]) -> str:
     names = ", ".join(sorted(known))
     return f"but there is only {names}." if names else "but there is none."
+
+
+def _archive(document: Document) -> Iterator[KeyFault]:
+    archive = document.archive
+    scheme, separator, _ = archive.url.partition("://")
+    if separator and scheme != "s3":
+        yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
+    if archive.url and archive.keep_ms >= document.retention.messages_ms:
+        yield KeyFault(
+            "archive.keep", "is shorter than retention.messages, after which Redis drops messages."
+        )

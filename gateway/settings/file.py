@@ -179,7 +179,12 @@ def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -> dict[str, Any]:
     """The tables, with addresses and paths that do not depend on anything else."""
-    server, redis, prices = document.server, document.redis, document.prices
+    server, redis, prices, archive = (
+        document.server,
+        document.redis,
+        document.prices,
+        document.archive,
+    )
     anywhere = server.host in ("0.0.0.0", "::", "")
     host = "127.0.0.1" if anywhere else f"[{server.host}]" if ":" in server.host else server.host
     public_url = server.public_url.rstrip("/") or f"http://{host}:{server.port}"
@@ -189,6 +194,8 @@ def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -
     tables["links"] = replace(document.links, base_url=base_url)
     tables["redis"] = replace(redis, url=redis_url, data_dir=data_base / redis.data_dir)
     tables["prices"] = replace(prices, file=path.parent / prices.file)
+    if archive.url and "://" not in archive.url:
+        tables["archive"] = replace(archive, url=str(data_base / archive.url))
     tables["providers"] = {n: each.below(path.parent) for n, each in document.providers.items()}
     return tables
 

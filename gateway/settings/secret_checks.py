@@ -12,6 +12,7 @@ from gateway.decoding import KeyFault
 from gateway.settings.tables import Document
 
 APP_KEY_CHARS_MIN = 20  # of letters and digits: more than 100 bits
+ARCHIVE_KEY = "archive.hash_key_env"
 
 
 def variables(document: Document) -> Iterator[tuple[str, str]]:
@@ -22,6 +23,8 @@ def variables(document: Document) -> Iterator[tuple[str, str]]:
     for name, provider in document.providers.items():
         for key, variable in provider.variables():
             yield f"providers.{name}.{key}", variable
+    if document.archive.url:
+        yield ARCHIVE_KEY, document.archive.hash_key_env
 
 
 def without_line_ends(
@@ -56,7 +59,7 @@ def faults(document: Document, values: Mapping[str, str]) -> Iterator[KeyFault]:
             )
     for key, variable in variables(document):
         value = values.get(variable, "")
-        if not value and key.startswith("providers."):
+        if not value and not key.startswith("apps."):
             yield KeyFault(
                 key,
                 f"names the environment variable {variable}, which is not set: set it to the "
@@ -67,6 +70,12 @@ def faults(document: Document, values: Mapping[str, str]) -> Iterator[KeyFault]:
                 key,
                 f"names the environment variable {variable}, whose value has spaces at its ends: "
                 "take them off.",
+            )
+        elif key == ARCHIVE_KEY and len(value) < APP_KEY_CHARS_MIN:
+            yield KeyFault(
+                key,
+                f"names the environment variable {variable}, whose value of {len(value)} "
+                f"characters can be guessed: give it {APP_KEY_CHARS_MIN} at least.",
             )
     for name, provider in document.providers.items():
         for key, reason in provider.secret_faults(lambda variable: values.get(variable or "", "")):

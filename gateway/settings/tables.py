@@ -245,6 +245,15 @@ class Reports(Table, frozen=True, kw_only=True):
     zone: Text = "UTC"  # whose days and months count
 
 
+class ArchiveSettings(Table, frozen=True, kw_only=True):
+    """`url` empty: there is none; a folder is absolute after loading."""
+
+    url: str = ""
+    every_ms: Annotated[Duration, AtLeast(1_000)] = Duration.parse("1h")
+    keep_ms: Milliseconds = Duration.parse("48h")
+    hash_key_env: Text = "KASKAD_ARCHIVE_KEY"
+
+
 class WebhookSettings(Table, frozen=True, kw_only=True):
     allow_hosts: tuple[Text, ...] = ()
 
@@ -282,6 +291,7 @@ class Document(Table, frozen=True, kw_only=True):
     prices: Prices = Prices()
     retention: RetentionSettings = RetentionSettings()
     reports: Reports = Reports()
+    archive: ArchiveSettings = ArchiveSettings()
     webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()

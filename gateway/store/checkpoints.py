@@ -12,12 +12,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.records.codec import Codec, NewerRecordError
 from gateway.redis.client import RedisClient
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
-
-EntryId = tuple[int, int]  # milliseconds and sequence: the order of a stream
 
 NOTHING_BOOKED: EntryId = (0, 0)
 

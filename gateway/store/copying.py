@@ -37,7 +37,7 @@ _kept = re.compile(
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
-_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held|so):.*)", re.DOTALL).match
+_spread = re.compile(rb"\{k\d+\}(oo?$|timers$|parked$|(?:lane|held|so|clicks):.*)", re.DOTALL).match
 _NAMES = {
     "m": "messages",
     "p": "people by phone",
@@ -56,7 +56,9 @@ _NAMES = {
     "said": "what campaigns say",
     "l": "ranges of links",
     "li": "messages with links",
+    "lc": "clicks of messages",
     "link": "links of their own",
+    "clicks": "clicks of such links",
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",

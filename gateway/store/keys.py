@@ -38,12 +38,20 @@ Books and events stay in the shard in which they were written.
                                        lead; "" -> those of all
     {kN}li:<range>             string  30 d and `links.ttl` at most:     admission
                                        packed ids of its messages
+    {kN}lc:<range>             hash    30 d and `links.ttl` after the    ingress
+                                       last of them: link, hour, device,
+                                       visitor -> clicks
     {kN}link:<code>            string  for ever: a link that was made    link calls
                                        for itself
+    {kN}clicks:<code>          hash    for ever: the same of such a      ingress
+                                       link
     {kN}feeder                 string  3 s: who releases what is held    dispatch
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
-    {kN}ledger                 stream  for ever (append-only)            every commit that books
+    {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
+                                       the archive                       archive
+    {kN}ledger                 stream  for ever, or until it is          every commit that books
+                                       archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}rates:<period>         hash    360 d: channel, app -> exposures  cascade, for a route with
@@ -70,6 +78,9 @@ Books and events stay in the shard in which they were written.
                                        when messages are indexed, key of
                                        hashed opt-outs, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}archiver           string  15 s: who archives                `kaskad archive`
+    {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
+                                       and how its last run went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -140,6 +151,8 @@ META = "{kaskad}meta"
 INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
+ARCHIVE = "{kaskad}archive"
+ARCHIVER = "{kaskad}archiver"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
@@ -309,6 +322,12 @@ class Keys(msgspec.Struct, frozen=True):
     def link_ids(self, number: int) -> str:
         return f"{self.tag}li:{number}"
 
+    def link_clicks(self, number: int) -> str:
+        return f"{self.tag}lc:{number}"
+
+    def own_clicks(self, code: str) -> str:
+        return self.tag + "clicks:" + code
+
     def own_link(self, code: str) -> str:
         return self.tag + "link:" + code
 
@@ -364,6 +383,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def index(self) -> str:
         return self.tag + "index"
+
+    @property
+    def closed(self) -> str:
+        return self.tag + "closed"
 
     @property
     def ledger(self) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, RedisClient
-from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint, EntryId
+from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint
 from gateway.store.compression import unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
@@ -28,6 +30,22 @@ CLOCKS_DIFFER_MS = 3_600_000  # of processes that book, at most
 _LAST_OF_MS = 2**64 - 1
 
 Sums = dict[tuple[datetime.date, Group, str], int]
+
+
+class Reached(Protocol):
+    """How far an archive reaches."""
+
+    async def through(self, shard: int) -> EntryId:
+        """Up to which entry everything is archived."""
+
+
+class Archived(Reached, Protocol):
+    """What an archive says of the ledger."""
+
+    def entries(
+        self, shard: int, since: EntryId, until: EntryId
+    ) -> AsyncGenerator[tuple[EntryId, LedgerEntry], None]:
+        """Its entries after `since` up to and with `until`, in the order of booking."""
 
 
 class ShardBooks(msgspec.Struct, frozen=True):
@@ -47,11 +65,14 @@ class ShardBooks(msgspec.Struct, frozen=True):
 
 
 async def read_books(
-    redis: RedisClient, shards: int, since: Mapping[int, Checkpoint] | None = None
+    redis: RedisClient,
+    shards: int,
+    since: Mapping[int, Checkpoint] | None = None,
+    archived: Archived | None = None,
 ) -> AsyncGenerator[ShardBooks, None]:
     """The books of one shard after the other, of all there ever were; `entries` is to be read
     before the next is asked for. They begin after the shard's checkpoint in `since`, or with the
-    first.
+    first, in the archive where there is one.
 
     Listing one day of one shard keeps its node busy for that time.
     """
@@ -69,7 +90,7 @@ async def read_books(
                 totals[total] = totals.get(total, 0) + row.amount
         until = max([end, *ends.values()])
         start = (since or {}).get(shard, Checkpoint())
-        entries = _read_entries(redis, keys, start.until, until)
+        entries = entries_after(redis, shard, start.until, until, archived)
         yield ShardBooks(shard, totals, ends, end, entries, start)
 
 
@@ -83,33 +104,66 @@ async def _with_end(
     return as_list(answer), _entry_id(found[0][0]) if found else NOTHING_BOOKED
 
 
-async def _read_entries(
-    redis: RedisClient, keys: Keys, since: EntryId, until: EntryId
-) -> AsyncIterator[tuple[EntryId, LedgerEntry]]:
-    """From the first entry after `since` up to and with `until`, in the order of booking."""
-    async for page in pages_of_entries(redis, keys, since, until):
-        for booked in page:
-            yield booked
+class TrimmedError(Exception):
+    """What comes next is not in Redis any more, but in the archive, up to and with `through`."""
+
+    def __init__(self, through: EntryId) -> None:
+        super().__init__()
+        self.through = through
+
+
+async def entries_after(
+    redis: RedisClient,
+    shard: int,
+    since: EntryId,
+    until: EntryId,
+    archived: Archived | None = None,
+) -> AsyncGenerator[tuple[EntryId, LedgerEntry], None]:
+    """One shard's entries after `since` up to and with `until`, in the order of booking: from the
+    archive what it has, and from Redis what comes behind."""
+    while True:
+        try:
+            pages = pages_of_entries(redis, shard, since, until, archived=archived)
+            async with aclosing(pages):
+                async for page in pages:
+                    for booked in page:
+                        yield booked
+                        since = booked[0]
+            return
+        except TrimmedError as trimmed:
+            assert archived is not None
+            end = min(trimmed.through, until)
+            async with aclosing(archived.entries(shard, since, end)) as found:
+                async for booked in found:
+                    yield booked
+            since = end
 
 
 async def pages_of_entries(
     redis: RedisClient,
-    keys: Keys,
+    shard: int,
     since: EntryId,
     until: EntryId | None = None,
     aside: Aside = at_once,
+    archived: Reached | None = None,
 ) -> AsyncGenerator[list[tuple[EntryId, LedgerEntry]], None]:
-    """One shard's entries after `since` up to and with `until` (None: the last), in the order of
-    booking; they are decoded `aside`."""
-    after = f"({since[0]}-{since[1]}"
-    last = "+" if until is None else f"{until[0]}-{until[1]}"
-    while True:
-        (reply,) = await redis.call([("XRANGE", keys.ledger, after, last, "COUNT", ENTRIES_A_PAGE)])
-        page = as_list(reply)
+    """One shard's entries in Redis after `since` up to and with `until` (None: the last), in the
+    order of booking; they are decoded `aside`. Raises TrimmedError where the next ones are
+    `archived`; it may do so after any page, since the archive takes more meanwhile."""
+    keys, last = keys_of(shard), "+" if until is None else f"{until[0]}-{until[1]}"
+    while until is None or since < until:
+        span = (f"({since[0]}-{since[1]}", last, "COUNT", ENTRIES_A_PAGE)
+        oldest = ("XRANGE", keys.ledger, "-", "+", "COUNT", 1)
+        replies = await redis.call([("MULTI",), oldest, ("XRANGE", keys.ledger, *span), ("EXEC",)])
+        first, page = as_list(replies[-1])
+        if archived is not None and first and _entry_id(first[0][0]) > since:
+            through = await archived.through(shard)
+            if through > since:
+                raise TrimmedError(through)
         yield await aside(partial(_decoded, keys, page))
         if len(page) < ENTRIES_A_PAGE:
             return
-        after = "(" + page[-1][0].decode()
+        since = _entry_id(page[-1][0])
 
 
 async def before_first_since(redis: RedisClient, keys: Keys, at_ms: int) -> EntryId | None:

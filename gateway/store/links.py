@@ -67,8 +67,8 @@ class _Range(msgspec.Struct):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One link as it was found. `message` None: it was made for itself, and is `own`; else `step`
-    is the message's."""
+    """One link as it was found, at its `place`. Without that it was made for itself, and is `own`;
+    else `message` is whose it is, and `step` the message's."""
 
     code: str
     app: str
@@ -77,6 +77,7 @@ class Link(msgspec.Struct, frozen=True):
     message: str | None = None
     step: int = 0
     channel: str = ""
+    place: LinkPlace | None = None
     own: OwnLink | None = None
 
 
@@ -196,9 +197,9 @@ class ShardLinks:
             row = b"".join(ids[place] for place in sorted(ids))
             assert len(row) == (max(ids) + 1 - begin) * PACKED_BYTES, "places are in a row"
             commands.append(("SETRANGE", key, begin * PACKED_BYTES, row))
-            commands.append(("PEXPIREAT", key, self._lives[number]))
+            commands.append(("PEXPIRE", key, self._lives[number] - self._now_ms))
         for number, lives_ms in self._lives.items():
-            commands.append(("PEXPIREAT", self._keys.link_range(number), lives_ms))
+            commands.append(("PEXPIRE", self._keys.link_range(number), lives_ms - self._now_ms))
         return commands
 
 
@@ -221,12 +222,12 @@ async def find(redis: RedisClient, links: Links, shards: int, code: str) -> Link
     shared, alone = values_in(found[0])
     if alone is not None:
         targets = targets_codec.decode(alone)
-        return _of_message(code, targets, targets.message, targets.before + at.link)
+        return _of_message(code, at, targets, targets.message, targets.before + at.link)
     if shared is None or not isinstance(found[1], bytes) or not any(found[1]):
         return None
     targets = targets_codec.decode(shared)
     before = at.place % places_for(sum(targets.counts)) * LINKS_A_PLACE
-    return _of_message(code, targets, found[1], before + at.link)
+    return _of_message(code, at, targets, found[1], before + at.link)
 
 
 async def was_there(redis: RedisClient, links: Links, code: str) -> bool:
@@ -245,14 +246,15 @@ def own_key(code: str, shards: int) -> str:
     return keys_of(shard_of(code, shards)).own_link(code)
 
 
-def _of_message(code: str, targets: LinkTargets, message: bytes, number: int) -> Link | None:
+def _of_message(
+    code: str, at: LinkPlace, targets: LinkTargets, message: bytes, number: int
+) -> Link | None:
     found = targets.link(number)
     if found is None:
         return None
     step, there, target = found
-    return Link(
-        code, targets.app, target, targets.campaign, unpacked_id(message), step, there.channel
-    )
+    id_ = unpacked_id(message)
+    return Link(code, targets.app, target, targets.campaign, id_, step, there.channel, at)
 
 
 def _counter(shard: int) -> str:

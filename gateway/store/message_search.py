@@ -41,16 +41,17 @@ class Wanted(Protocol):
 
 
 class Sought(msgspec.Struct, frozen=True):
-    """All of it holds for what is found. `identities`: everybody a message must name."""
+    """All of it holds for what is found. `app` None: of every app. `identities`: everybody a
+    message must name."""
 
-    app: str
+    app: str | None
     identities: tuple[str, ...] = ()
     campaign: str | None = None
     status: str | None = None
 
     def fits(self, message: Message) -> bool:
         return (
-            message.app == self.app
+            self.app in (None, message.app)
             and self.campaign in (None, message.campaign)
             and self.status in (None, MESSAGE_NAMES[message.status])
             and set(self.identities).issubset(message.identities)

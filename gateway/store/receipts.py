@@ -24,8 +24,10 @@ from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
 from gateway.store import quarantine
 from gateway.store.apply import Item
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_provider_id
 from gateway.store.store import Store
+from gateway.store.totals import as_list, pairs
 from providers.contract import Receipt
 
 PROVIDER_ID_MS = 7 * 86_400_000
@@ -145,6 +147,62 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
     if commands:
         await store.redis.call(commands)
     return taken
+
+
+class Waiting(NamedTuple):
+    """How many receipts are unmatched, and those due next with when they are, in epoch
+    milliseconds."""
+
+    total: int
+    first: list[tuple[int, UnmatchedReceipt]]
+
+
+async def unmatched(store: Store, most: int) -> Waiting:
+    """What is kept as unmatched in all shards, to look at; what this process cannot read is only
+    counted. Raises RedisUnavailable."""
+    total, found = 0, []
+    for shard in await shards_ever(store.redis, store.shards):
+        key = keys_of(shard).unmatched_receipts
+        count, members = await store.redis.call(
+            [("ZCARD", key), ("ZRANGE", key, 0, most - 1, "WITHSCORES")]
+        )
+        assert isinstance(count, int)
+        total += count
+        for member, due in pairs(as_list(members)):
+            try:
+                found.append((int(float(due)), unmatched_codec.decode(member)))
+            except (NewerRecordError, UnreadableRecordError):
+                continue
+    found.sort(key=lambda each: each[0])
+    return Waiting(total, found[:most])
+
+
+async def waited_for(store: Store, shard: int) -> dict[str, list[bytes]]:
+    """The messages that the unmatched receipts of one shard speak of, as far as they say, each with
+    those receipts as they are kept."""
+    key, cursor = keys_of(shard).unmatched_receipts, b"0"
+    found: dict[str, list[bytes]] = {}
+    while True:
+        (reply,) = await store.redis.call([("ZSCAN", key, cursor, "COUNT", SWEEP_COUNT)])
+        assert isinstance(reply, list)
+        cursor, pairs = reply
+        for member in pairs[::2]:
+            try:
+                unmatched = unmatched_codec.decode(member)
+            except (NewerRecordError, UnreadableRecordError):
+                continue
+            items = (await _match(store, unmatched.provider, [unmatched.receipt])).items
+            for item in items:
+                found.setdefault(item.message_id, []).append(member)
+        if cursor == b"0":
+            return found
+
+
+async def try_again(store: Store, shard: int, members: Sequence[bytes], now_ms: int) -> None:
+    """Unmatched receipts are due now, and tried."""
+    due = [part for member in members for part in (now_ms, member)]
+    await store.redis.call([("ZADD", keys_of(shard).unmatched_receipts, "XX", *due)])
+    await sweep_unmatched(store, shard, now_ms)
 
 
 class _Matched(NamedTuple):

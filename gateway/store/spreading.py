@@ -42,7 +42,7 @@ _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
     *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
-    *("rates", "delays", "invoices", "l"),
+    *("rates", "delays", "invoices", "l", "lc"),
 )
 _STRINGS_STAYING = ("verified", "li")
 
@@ -89,8 +89,10 @@ class Spread:
             yield from self._staying(key, name, kind)
         elif key.kind == "so":
             shard = shard_of_identity(key.text.partition(":")[2], self._after)
-            for page in filter(None, self._source.members(name, kind)):
-                yield Part(_key(shard, key.text), kind, page, 0)
+            yield from self._moving(key, name, kind, shard)
+        elif key.kind == "clicks":
+            shard = shard_of(key.text.partition(":")[2], self._after)
+            yield from self._moving(key, name, kind, shard)
         elif key.kind in _PLACED:
             for page in filter(None, self._source.members(name, kind)):
                 yield from self._placed(key, kind, page)
@@ -154,6 +156,10 @@ class Spread:
         elif key.kind in ("p", "e", "u", "su", "i", "x", "cv", "un", "link"):
             return shard_of(value, self._after)
         raise _unknown(key.text)
+
+    def _moving(self, key: _Name, name: bytes, kind: str, shard: int) -> Iterator[Part]:
+        for page in filter(None, self._source.members(name, kind)):
+            yield Part(_key(shard, key.text), kind, page, 0)
 
     def _staying(self, key: _Name, name: bytes, kind: str) -> Iterator[Part]:
         ttl_ms = call(self._source.of(name), "PTTL", name)

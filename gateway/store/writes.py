@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
@@ -20,18 +19,17 @@ from gateway.core.persons import prune
 from gateway.core.policy import Policy
 from gateway.core.rates import Tally
 from gateway.core.records.entries import (
-    Group,
+    ClosedMessages,
     Indexed,
     IndexEntry,
     LedgerEntry,
     Post,
     StatusChange,
     StatusChanges,
-    Total,
     changes_codec,
+    closed_codec,
     index_codec,
     ledger_codec,
-    total_codec,
 )
 from gateway.core.records.message import MESSAGE_NAMES, Message, MessageStatus
 from gateway.core.records.message_codec import pack_message
@@ -49,6 +47,7 @@ from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
 from gateway.store.queues import Place, Queues, place_of
+from gateway.store.sums import add_up, fold_counts
 from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
@@ -67,6 +66,7 @@ class Retention(msgspec.Struct, frozen=True):
     events_max: int = 100_000
     campaigns_max: int = 10_000
     claims_max: int = 16
+    archives: bool = False  # there is an archive, for which closed messages are listed
 
 
 class Before(msgspec.Struct, frozen=True, gc=False):
@@ -128,6 +128,7 @@ class Writes:
         self._acks: defaultdict[str, list[bytes]] = defaultdict(list)
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by campaign
         self._indexed: list[Indexed] = []
+        self._closed: list[str] = []
         self._posts: list[Post] = []
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
@@ -140,6 +141,8 @@ class Writes:
             self._live.pop(key, None)
             keep = self._retention.message_ms
             self._single.append(("SET", key, pack_message(message), "PX", keep))
+            if self._retention.archives:
+                self._closed.append(message.id)
         else:
             self._live[key] = pack_message(message)
         if message.due_ms != before.due_ms:
@@ -298,19 +301,24 @@ class Writes:
         if self._indexed:
             entry = pack(index_codec.encode(IndexEntry(self._indexed)))
             out.append(("XADD", self._keys.index, "*", BLOB_FIELD, entry))
+        if self._closed:
+            out.append(closed_command(self._keys, self._closed))
         for campaign, counts in self._counts.items():
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
         out.extend(self._ledger_commands())
-        if self._tallies:
-            out.extend(tally_commands(self._keys, self._tallies, self._now_ms))
-        if self._delays:
-            out.extend(delay_commands(self._keys, self._delays, self._now_ms))
+        out.extend(self._counter_commands())
         for app, changes in self._changes.items():
             out.extend(event_commands(self._keys, app, changes, self._retention))
         if self._events:
             out.extend(outbox.commands(self._keys.outbox, self._events))
         return out
+
+    def _counter_commands(self) -> Iterable[Command]:
+        if self._tallies:
+            yield from tally_commands(self._keys, self._tallies, self._now_ms)
+        if self._delays:
+            yield from delay_commands(self._keys, self._delays, self._now_ms)
 
     def _ledger_commands(self) -> Iterable[Command]:
         if not self._posts:
@@ -322,6 +330,11 @@ class Writes:
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
         for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
+
+
+def closed_command(keys: Keys, ids: list[str]) -> Command:
+    """Lists closed messages for the archive: each time their record is written."""
+    return ("XADD", keys.closed, "*", BLOB_FIELD, pack(closed_codec.encode(ClosedMessages(ids))))
 
 
 def event_of(change: StatusChange) -> WebhookEvent:
@@ -355,38 +368,3 @@ def _sorted_set_commands(key: str, moments: Mapping[str, int]) -> Iterable[Comma
     stopped = [id_ for id_, at in moments.items() if not at]
     if stopped:
         yield ("ZREM", key, *stopped)
-
-
-def fold_counts(posts: list[Post]) -> list[Post]:
-    """Adds the posts that only count together, a group each; those that carry money stay as they
-    are."""
-    counts: dict[Group, dict[str, int]] = {}
-    money = []
-    for post in posts:
-        if post.message is not None:
-            money.append(post)
-            continue
-        sums = counts.setdefault(post.group, {})
-        for measure, amount in post.measures.items():
-            sums[measure] = sums.get(measure, 0) + amount
-    return [Post(group, sums) for group, sums in counts.items()] + money
-
-
-def add_up(posts: list[Post]) -> dict[bytes, int]:
-    """The running totals' increments: field (a Total's record) to amount."""
-    groups: dict[Group, dict[str, int]] = {}
-    for post in posts:
-        sums = groups.setdefault(post.group, {})
-        for measure, amount in post.measures.items():
-            sums[measure] = sums.get(measure, 0) + amount
-    return {
-        _total_name(group, measure): amount
-        for group, sums in groups.items()
-        for measure, amount in sums.items()
-        if amount
-    }
-
-
-@lru_cache(maxsize=4096)
-def _total_name(group: Group, measure: str) -> bytes:
-    return total_codec.encode(Total.of(group, measure))

@@ -13,7 +13,7 @@ from tests.worlds.chromium import Chromium
 from tests.worlds.report_site import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     with (
         tempfile.TemporaryDirectory(prefix="kaskad-") as directory,

@@ -200,6 +200,13 @@ def test_what_is_ours_stays_as_it_is(base: str, url: str, ours: bool) -> None:
 
 
 SAID = "See https://shop.example/a, https://shop.example/a"
+
+
+def test_what_cannot_be_read_is_not_ours() -> None:
+    assert not RULES.is_ours("https://k.example:99999/AbCdEfGh")
+    assert not RULES.is_ours("https://[k.example/AbCdEfGh")
+
+
 LONG = "Осень: скидки 20 % до воскресенья https://shop.example/" + "a" * 60
 
 

@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # CONTRACT of the command line: a script or an image may rely on these names.
 COMMANDS = {
     *("demo", "up", "serve", "dispatch", "simulate", "copy", "erase"),
-    *("report", "ledger", "prices", "check", "key", "provider", "status", "reconcile", "close"),
+    *("report", "ledger", "prices", "check", "key", "provider", "status", "archive", "reconcile"),
+    "close",
 }
 # Where the container's configuration may differ from the documented default.
 CONTAINER_KEYS = re.compile(r"server\.(host|public_url)|redis(\..+)?|providers\.[^.]+\.base_url")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from gateway.core.records.webhook import WebhookTry
+from gateway.core.events import Claimed, Refused
+from gateway.core.records.webhook import WebhookEvent, WebhookTry, outbox_codec
 from gateway.core.webhooks import EVENTS
 from gateway.ingress.api import webhooks
-from gateway.store import webhook_queues
-from gateway.store.keys import WEBHOOKS, keys_of
+from gateway.store import reads, webhook_queues
+from gateway.store.apply import Item
+from gateway.store.compression import unpack
+from gateway.store.keys import OUTBOX, WEBHOOKS, keys_of
 from gateway.store.webhook_queues import Told
 from gateway.store.webhooks import WEBHOOKS_MAX
+from providers.contract import Fault
+from tests.ingress.test_callbacks import BASIC
+from tests.ingress.test_inbound import sms
 from tests.worlds.ingress_world import OTP, World, with_ingress
 
 MANAGED = {
@@ -220,3 +227,52 @@ async def test_operators_see_every_apps_webhooks(world: World) -> None:
             "failing_since": None,
         }
     ]
+
+
+async def outbox_of(world: World, key: str) -> list[WebhookEvent]:
+    (entries,) = await world.store.redis.call([("XRANGE", key, "-", "+")])
+    return [e for _, fields in entries for e in outbox_codec.decode(unpack(fields[1])).events]
+
+
+@with_ingress(changed=MANAGED)
+async def test_campaigns_and_pauses_are_told_to_all_who_want_it(world: World) -> None:
+    await put(world, events=["campaign.paused"], url="https://a.example")
+    declared: list[dict[str, Any]] = [{"state": "running"}, {"state": "paused"}, {"pace": "60/m"}]
+    for said in declared:
+        await world.call("PUT", "/v1/campaigns/autumn", said)
+    pause = "/v1/ops/providers/sms/pause"
+    await world.call("POST", pause, {"reason": "works"}, key="finance-key")
+    wanted: dict[str, Any] = {"url": "https://b.example", "events": ["provider.paused"]}
+    await put(world, key="finance-key", **wanted)
+    await world.call("POST", pause, {"reason": "again"}, key="finance-key")
+    await world.call("POST", "/v1/ops/providers/sms/resume", {}, key="finance-key")
+    await world.call("POST", pause, {"reason": "works"}, key="finance-key")
+    told = [(e.type, e.app, json.loads(e.data)) for e in await outbox_of(world, OUTBOX)]
+    assert [each[:2] for each in told] == [("campaign.paused", ""), ("provider.paused", "")]
+    assert told[0][2]["name"] == "autumn"
+    assert (told[1][2]["provider"], told[1][2]["detail"]) == ("sms", "works")
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_reply_is_told_to_those_who_want_replies(world: World) -> None:
+    await put(world, url="https://shop.example/", events=["inbound.received"])
+    callback = await world.call("POST", "/v1/callbacks/sms", sms("Thanks"), BASIC, key="")
+    assert callback.status == 200, callback.json
+    (event,) = await outbox_of(world, OUTBOX)
+    assert (event.type, event.app, event.data) == ("inbound.received", "", b"")
+    (kept,) = (await world.call("GET", "/v1/inbound")).json["items"]
+    assert (event.reply, kept["text"]) == (kept["id"], "Thanks")
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_fallback_is_told_to_webhooks_and_not_to_the_stream(world: World) -> None:
+    await put(world, url="https://shop.example/", events=["message.fallback", "message.sent"])
+    message = (await world.send({**OTP, "route": "both"})).json["id"]
+    for event in (Claimed(0), Refused(0, Fault("7", "no", True))):
+        await world.store.apply([Item(message, event)], world.clock())
+    told = await outbox_of(world, keys_of(0).outbox)
+    assert [(event.type, event.sequence) for event in told] == [("message.fallback", 2)]
+    assert told[0].id == f"{message}_2"
+    kept = await reads.events_from(world.store.redis, "shop", 0, "-")
+    changes = [(change.status, change.fallback) for entry in kept for change in entry.changes]
+    assert changes == [("queued", False), ("queued", True)]

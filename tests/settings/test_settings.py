@@ -555,6 +555,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "prices": tables.Prices,
     "retention": tables.RetentionSettings,
     "reports": tables.Reports,
+    "archive": tables.ArchiveSettings,
     "webhooks": tables.WebhookSettings,
     "lanes": tables.Lanes,
     "log": tables.Log,

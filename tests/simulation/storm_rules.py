@@ -17,7 +17,7 @@ from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.core.send_windows import opening_ms
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
-from gateway.store.writes import add_up
+from gateway.store.sums import add_up
 from tests.simulation.memory_streams import Stream
 from tests.worlds.cascade_world import DAYTIME, PRICES, T0
 from tests.worlds.dispatch_limiter import most_in_a_second

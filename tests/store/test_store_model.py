@@ -46,7 +46,8 @@ from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.randomness import LOT_STRIDE
 from gateway.store.store import Store
-from gateway.store.writes import Retention, add_up
+from gateway.store.sums import add_up
+from gateway.store.writes import Retention
 from ratelimit.caps import Cap
 from tests.core.test_cascade_properties import EVENTS, STAND_IN
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request

@@ -151,6 +151,16 @@ class Chromium:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def wait_until(self, condition: str) -> None:
+        """Returns once the page changed so that an expression is true."""
+        promise = (
+            f"new Promise(done => {{ const look = () => ({condition}) && done(true);"
+            " new MutationObserver(look).observe(document, {subtree: true, childList: true});"
+            " look(); })"
+        )
+        found = self.call("Runtime.evaluate", expression=promise, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+
     def text(self, selector: str) -> str:
         """What a person reads in the first such element."""
         found = self.evaluate(f"document.querySelector({json.dumps(selector)}).innerText")

@@ -127,11 +127,13 @@ class SwitchedClient:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self.away = False
+        self.refused = asyncio.Event()  # something was asked while it was away
         self.calls = 0
 
     def _check(self) -> None:
         self.calls += 1
         if self.away:
+            self.refused.set()
             raise RedisUnavailable("Redis at secret-host:6379 is away.")
 
     async def call(self, commands: Sequence[Command]) -> list[Reply]:

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ from gateway.core.records.request import MessageRequest
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration
+from gateway.store import api_keys
+from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
@@ -108,12 +110,18 @@ class Site:
         self._redis_url = redis_url
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._served = threading.Event()
+        self._port = self._socket.getsockname()[1]
+        self.operators_key = ""
         self._stop: Any = None
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="report-site")
-        port = self._socket.getsockname()[1]
-        self.origin = f"http://127.0.0.1:{port}"
-        self.with_key = f"http://finance:{KEY}@127.0.0.1:{port}"
+        self.origin = f"http://127.0.0.1:{self._port}"
+        self.with_key = f"http://finance:{KEY}@127.0.0.1:{self._port}"
+
+    @property
+    def with_operators_key(self) -> str:
+        """The origin with a key that may do everything."""
+        return f"http://night:{self.operators_key}@127.0.0.1:{self._port}"
 
     def __enter__(self) -> Site:
         self._thread.start()
@@ -139,6 +147,8 @@ class Site:
         async with open_client(self._redis_url) as redis:
             store = Store(redis, POLICY)
             await send_all(store)
+            scopes = list(get_args(Scope))
+            self.operators_key = await api_keys.create(redis, "shop", scopes, NOW_MS, by="site")
             settings = configuration.parse(
                 CONFIG.format(server="", shards=1), Path("/nowhere"), ENV | {"FINANCE_KEY": KEY}
             )

@@ -117,6 +117,13 @@ class IndexEntry(msgspec.Struct, gc=False):
     items: list[Indexed] = field(name="i")
 
 
+class ClosedMessages(msgspec.Struct, gc=False):
+    """One entry of a shard's stream for the archive: the ids of closed messages whose records one
+    commit wrote."""
+
+    ids: list[str] = field(name="i")
+
+
 class UnmatchedReceipt(msgspec.Struct, frozen=True):
     """A receipt nobody knows yet; equal ones are kept once."""
 
@@ -158,4 +165,5 @@ ledger_codec = Codec(LedgerEntry, "ledger entry", _entry_of_2)
 total_codec = Codec(Total, "running total", _total_of_2)
 changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
 index_codec = Codec(IndexEntry, "index entry")
+closed_codec = Codec(ClosedMessages, "list of closed messages")
 unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)

@@ -77,8 +77,10 @@ class Posting:
             reply = await self._transport.exchange(head.encode("ascii") + body)
         except httpx2.TransportError as error:
             return Answer(error=str(stage(error))[:ANSWER_CHARS])
-        told = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
         text = reply.body[: 4 * ANSWER_CHARS].decode(errors="replace")[:ANSWER_CHARS]
+        if 200 <= reply.status < 300:  # then nobody asks for how long
+            return Answer(reply.status, text)
+        told = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
         return Answer(reply.status, text, wish_ms=retry_after_ms(told) or 0)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.policy import Policy
-from gateway.finance.lines import KINDS, LinesQuery, LineView, Place, pages_of_lines
+from gateway.finance.lines import KINDS, ArchivedLines, LinesQuery, LineView, Place, pages_of_lines
 from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
@@ -62,12 +62,14 @@ class LedgerEndpoint:
         policy: Policy,
         now_ms: Callable[[], int],
         aside: Aside,
+        archived: ArchivedLines | None = None,
     ) -> None:
         self._redis = redis
         self._shards = shards
         self._currency, self._days = policy.currency, policy.days
         self._now_ms = now_ms
         self._aside = aside
+        self._archived = archived
         self._looks = Searches(LOOKS_MAX, "ledger lines")
 
     async def lines(self, request: Request) -> None:
@@ -95,7 +97,14 @@ class LedgerEndpoint:
         found: list[LineView] = []
         looked_at = 0
         pages = pages_of_lines(
-            self._redis, self._shards, query, self._currency, after, self._days, self._aside
+            self._redis,
+            self._shards,
+            query,
+            self._currency,
+            after,
+            self._days,
+            self._aside,
+            self._archived,
         )
         with self._looks.one():
             async with aclosing(pages):

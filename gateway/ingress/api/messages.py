@@ -25,6 +25,7 @@ from gateway.ingress.api.message_stream import MessageStream
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
 from gateway.ingress.api.stream import Streams
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, refuse
@@ -182,10 +183,13 @@ class SendEndpoint:
 
 
 class MessageEndpoints:
-    """Shows and cancels single messages."""
+    """Shows and cancels single messages, archived ones as well."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._archived = archived
         self._now_ms = now_ms
 
     async def get(self, request: Request) -> None:
@@ -202,26 +206,35 @@ class MessageEndpoints:
 
     async def cancel(self, request: Request) -> None:
         message = await self._own(request)
+        if message.closed:
+            raise _final(message)
         (applied,) = await self._store.apply([Item(message.id, Cancelled())], self._now_ms())
         after = message_after(applied, "The message cannot be cancelled: it was set aside.")
         if isinstance(after, Problem):
             raise Refusal(after)
         if not applied.effects.changed:
-            status = MESSAGE_NAMES[after.status]
-            raise refuse("final", f"The message is {status}: there is nothing left to cancel.")
+            raise _final(after)
         deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
         await audit.note(self._store.redis, deed)
         await self._show(request, after)
 
     async def _own(self, request: Request) -> Message:
         """The message, if it is the asking app's. Raises Refusal (404) and RedisUnavailable."""
-        message = await reads.message(self._store, request.parameters["id"])
+        id_ = request.parameters["id"]
+        message = await reads.message(self._store, id_)
+        if message is None and self._archived is not None:
+            message = reads.readable(self._store, id_, await self._archived.record(id_))
         if message is None or message.app != request.principal.app:
             raise Refusal(no_message())
         return message
 
     async def _show(self, request: Request, message: Message) -> None:
         await request.respond(200, to_json(view_of(message, self._store.policy.currency)))
+
+
+def _final(message: Message) -> Refusal:
+    status = MESSAGE_NAMES[message.status]
+    return refuse("final", f"The message is {status}: there is nothing left to cancel.")
 
 
 def is_dry_run(query: bytes) -> bool:

@@ -86,7 +86,7 @@ class SearchEndpoints:
     async def _answer(self, request: Request, body: bytes, code: str) -> None:
         asked, store = read_object(SearchRequest, body, EXAMPLE, code), self._store
         faults: list[RequestFault] = []
-        sought = _sought(asked, request.principal.app, store.policy, faults)
+        sought = sought_of(asked, request.principal.app, store.policy, faults)
         before = _place_of(asked.cursor, faults)
         if faults:
             raise Refusal(invalid(faults, code=code))
@@ -108,8 +108,9 @@ def _body_of(query: bytes) -> bytes:
     return to_json(values)
 
 
-def _sought(asked: SearchRequest, app: str, policy: Policy, faults: list[RequestFault]) -> Sought:
-    """What is sought, in the spelling that is kept."""
+def sought_of(asked: SearchRequest, app: str, policy: Policy, faults: list[RequestFault]) -> Sought:
+    """What an app seeks, in the spelling that is kept; what cannot be sought is added to
+    `faults`."""
     if not any(getattr(asked, name) for name in WHO):
         faults.append(RequestFault("", f"Give at least one of: {', '.join(WHO)}."))
     addresses = asked.read()

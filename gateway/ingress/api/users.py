@@ -7,13 +7,13 @@ so erasing again answers that there is nothing left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from gateway.core import persons as rules
 from gateway.core import reach
-from gateway.core.addresses import Addresses, person_id
+from gateway.core.addresses import Addresses, person_id, user_of
 from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.user import StoredUser
@@ -87,10 +87,35 @@ class UserEndpoints:
 
     async def get(self, request: Request) -> None:
         user, found, messages = await self._find(request)
-        kept = found.users.get(self._id_of(request, user))
+        kept, app = found.users.get(self._id_of(request, user)), request.principal.app
+        await request.respond(200, to_json(await self._view(app, user, found, kept, messages)))
+
+    async def person(self, identity: str, app: str) -> UserView | None:
+        """Who has this identity, with the messages of every app, for operators; rates of reactions
+        are those of `app`. None: nothing is kept of such a person. Raises Refusal where too many
+        are looked for."""
+        with self._searches.one():
+            found = await persons.find(self._store, identity, self._now_ms())
+        if not found.anything:
+            return None
+        messages = _newest_first(found.messages.values())
+        stored = next(iter(found.users.items()), None)
+        named = next((m.user for m in messages if m.user), "")
+        user, kept = (named, None) if stored is None else (user_of(stored[0]), stored[1])
+        return await self._view(app, user, found, kept, messages)
+
+    async def _view(
+        self,
+        app: str,
+        user: str,
+        found: Found,
+        kept: StoredUser | None,
+        messages: Sequence[Message],
+    ) -> UserView:
+        """The person as `app` sees it, with these messages."""
         store, now_ms = self._store, self._now_ms()
         people = await persons.holders(store, found, now_ms)
-        view = UserView(
+        return UserView(
             **msgspec.structs.asdict(view_of(user, kept or StoredUser("", 0))),
             messages=[
                 message_view(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]
@@ -106,10 +131,9 @@ class UserEndpoints:
                 )
                 for state in rules.cap_states(people, store.policy, now_ms)
             ],
-            optouts=await self._opt_outs(request, messages, kept),
-            channels=await self._channels(people, messages, kept, request.principal.app, now_ms),
+            optouts=await self._opt_outs(app, messages, kept),
+            channels=await self._channels(people, messages, kept, app, now_ms),
         )
-        await request.respond(200, to_json(view))
 
     async def _channels(
         self,
@@ -157,11 +181,10 @@ class UserEndpoints:
 
     def _own(self, request: Request, found: Found) -> list[Message]:
         """The app's own messages, the newest first."""
-        own = [m for m in found.messages.values() if m.app == request.principal.app]
-        return sorted(own, key=lambda m: (m.created_ms, m.id), reverse=True)
+        return _newest_first(m for m in found.messages.values() if m.app == request.principal.app)
 
     async def _opt_outs(
-        self, request: Request, messages: list[Message], kept: StoredUser | None
+        self, app: str, messages: Sequence[Message], kept: StoredUser | None
     ) -> list[OptOutView]:
         """Of the addresses that are stored, or that the app itself sent to."""
         store = self._store
@@ -171,11 +194,15 @@ class UserEndpoints:
         for address, one in sorted(asked.items(), key=lambda item: item[0]):
             opted_out = await opt_outs.find(store.redis, store.shards, address)
             if opted_out:
-                views.append(opt_out_view(one, opted_out, request.principal.app))
+                views.append(opt_out_view(one, opted_out, app))
         return views
 
 
-def _claims(claims: dict[str, DedupeClaim], messages: list[Message]) -> Iterator[ClaimView]:
+def _newest_first(messages: Iterable[Message]) -> list[Message]:
+    return sorted(messages, key=lambda m: (m.created_ms, m.id), reverse=True)
+
+
+def _claims(claims: dict[str, DedupeClaim], messages: Sequence[Message]) -> Iterator[ClaimView]:
     """Those of the app's own messages."""
     own = {message.id for message in messages}
     for campaign, claim in sorted(claims.items()):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -28,9 +28,11 @@ from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.event_hub import EventHub
 from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.following import FollowEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
+from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -45,12 +47,18 @@ from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
+from gateway.ingress.clicks import ClickRecorder
+from gateway.ingress.console.calls import Caller
+from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
+    ACTS_AS,
     PRIVATE,
     TEXT,
     AsgiReceive,
@@ -60,16 +68,22 @@ from gateway.ingress.http.asgi import (
 )
 from gateway.ingress.http.auth import (
     LOGIN_CHALLENGE,
-    LOGIN_HINT,
     Authority,
     LoginNeeded,
+    Principal,
     lacking,
 )
 from gateway.ingress.http.key_watch import KeyWatch
+from gateway.ingress.http.link_paths import LinkPaths
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
-from gateway.ingress.http.route import DocumentedSettings, Router, refuse_unknown_query
+from gateway.ingress.http.route import (
+    DocumentedSettings,
+    HttpRoute,
+    Router,
+    refuse_unknown_query,
+)
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.metrics import Metrics
@@ -78,6 +92,7 @@ from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
 from gateway.settings.file import Settings
+from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
@@ -108,6 +123,8 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
+        url = settings.archive.url
+        self.archived = ArchiveReader(url) if url else None
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
@@ -123,6 +140,8 @@ class Ingress:
             now_ms,
         )
         self.hub = EventHub(store)
+        self.clicks = ClickRecorder(store, self.metrics.clicks, now_ms)
+        self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
         self.sends = SendEndpoint(self.queue, self.streams, limits)
@@ -138,15 +157,18 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
+        self.users = UserEndpoints(store, now_ms)
+        self.console = self._console(limits)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
         self._router, self._admin_router = Router(ROUTES), None
+        self._every_router = self._router
         self._admin_port = limits.admin_port
-        self._requests = RequestLog(limits.trusted_proxies)
         if self._admin_port:
             self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
             self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
+        self._know_link_paths(settings)
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
@@ -157,14 +179,22 @@ class Ingress:
             lambda: self.events.clients,
         )
 
+    def _console(self, limits: Server) -> ConsoleEndpoints:
+        caller = Caller(self)
+        parts = (self.backlog, self.servers, self.users)
+        views = Views(self._store, *parts, caller, self._now_ms)
+        return ConsoleEndpoints(views, caller, self.keys, limits)
+
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
-        ledger = LedgerEndpoint(store.redis, store.shards, store.policy, now_ms, self.aside)
+        ledger = LedgerEndpoint(
+            store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
+        )
         return Endpoints(
             sends=self.sends,
-            messages=MessageEndpoints(store, now_ms),
+            messages=MessageEndpoints(store, self.archived, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
@@ -172,7 +202,7 @@ class Ingress:
             conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
             unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
-            users=UserEndpoints(store, now_ms),
+            users=self.users,
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=reports,
@@ -184,9 +214,16 @@ class Ingress:
             report_details=ReportDetails(store, ledger, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
+            console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
+            following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
+            links=LinkEndpoints(store, now_ms),
         )
+
+    def _know_link_paths(self, settings: Settings) -> None:
+        paths = LinkPaths(self._store.policy.links, settings.server.public_url)
+        self._link_paths = None if paths.usual else paths
 
     # --- requests ---
 
@@ -197,17 +234,12 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            router = self._router
-            if self._admin_router is not None and request.port == self._admin_port:
-                router = self._admin_router
-            route, request.parameters = router.find(request.method, request.raw_path)
+            route, request.parameters = self._find(scope, request)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
-                login = route.login
-                identify = self.authority.identify_login if login else self.authority.identify
-                request.principal = await identify(request.header(b"authorization"))
+                request.principal = await self._identify(scope, request, route)
                 if route.scope not in request.principal.scopes:
-                    raise LoginNeeded if login else lacking(request.principal, route.scope)
+                    raise lacking(request.principal, route.scope)
             if request.query:
                 refuse_unknown_query(route, request.query)
             await self._handlers[name](request)
@@ -228,10 +260,37 @@ class Ingress:
         if name not in WATCHED:
             self._requests.tell(request, name, outcome, seconds)
 
+    async def _identify(
+        self, scope: AsgiScope, request: Request, route: HttpRoute[Endpoints]
+    ) -> Principal:
+        """Whose request it is. Raises Refusal, LoginNeeded and RedisUnavailable."""
+        assert route.scope is not None
+        if (acting := scope.get(ACTS_AS)) is not None:
+            return cast("Principal", acting)
+        authorization = request.header(b"authorization")
+        if route.login:
+            return await self.authority.identify_login(authorization, route.scope)
+        return await self.authority.identify(authorization)
+
+    def _find(
+        self, scope: AsgiScope, request: Request
+    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
+        """Its row, of those that are served where it came in, or of all where it is our own; and
+        the parameters in its path. Raises Refusal."""
+        router, path = self._router, request.raw_path
+        if self._admin_router is not None:
+            if ACTS_AS in scope:
+                router = self._every_router
+            elif request.port == self._admin_port:
+                return self._admin_router.find(request.method, path)
+        if self._link_paths is not None:
+            path = self._link_paths.path_of(request.header(b"host"), path)
+        return router.find(request.method, path)
+
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
         if isinstance(error, LoginNeeded):
-            await request.respond(401, LOGIN_HINT, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
+            await request.respond(401, error.hint, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
             return Outcome("unauthorized", 401)
         refusal = refusal_of(error)
         if request.status:
@@ -269,12 +328,14 @@ class Ingress:
         self._store.policy = policy
         self.authority.take_over(settings)
         self.quotas.take_over(settings)
+        self._know_link_paths(settings)
         self.callbacks.take_over(callback_auths_of(settings))
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
         self.streams.stop()
         self.hub.close()
+        self.console.close()
 
     def _batchers(self) -> tuple[Batcher[Any, Any], ...]:
         """What gathers for the store."""
@@ -284,6 +345,7 @@ class Ingress:
         """Returns once every message and receipt that was taken is durable."""
         for each in self._batchers():
             await each.drained()
+        await self.clicks.drained()
 
 
 @asynccontextmanager
@@ -305,6 +367,7 @@ async def open_ingress(
             ("backlog", app.backlog.keep_sampling()),
             ("servers", app.servers.keep_sampling()),
             ("events", app.hub.run()),
+            ("clicks", app.clicks.keep_recording()),
             ("keys", app.keys.keep_looking()),
             ("drain", app.draining.keep_looking()),
             ("campaigns", campaign_watch.keep_looking(store)),
@@ -319,6 +382,8 @@ async def open_ingress(
         await app.drained()
     finally:
         app.aside.close()
+        if app.archived is not None:
+            await app.archived.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

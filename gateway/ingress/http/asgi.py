@@ -15,6 +15,7 @@ Field = tuple[bytes, bytes]
 Headers = Iterable[Field]
 
 CONNECTION = "kaskad.connection"  # in an ASGI scope: the connection that the request came over
+ACTS_AS = "kaskad.acts_as"  # in a scope of our own making: whose rights the request has
 
 
 JSON = (b"content-type", b"application/json")

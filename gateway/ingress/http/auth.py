@@ -34,10 +34,7 @@ USES_EVERY_MS = 60_000  # until it is told again which keys were used
 KEY_BYTES_MAX = 512
 
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="kaskad"')
-LOGIN_CHALLENGE = (b"www-authenticate", b'Basic realm="Kaskad reports", charset="UTF-8"')
-LOGIN_HINT = (
-    b"Give an API key with the scope report as the password; the user name does not matter.\n"
-)
+LOGIN_CHALLENGE = (b"www-authenticate", b'Basic realm="Kaskad", charset="UTF-8"')
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -58,7 +55,14 @@ NOBODY = Principal("", frozenset(), b"")  # of what needs no key
 
 
 class LoginNeeded(Exception):
-    """A browser sent no key that opens this page: it is to ask for one."""
+    """A browser sent no key that opens this page: it is to ask for one with that scope."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope)
+        self.hint = (
+            f"Give an API key with the scope {scope} as the password; the user name does not "
+            "matter.\n"
+        ).encode()
 
 
 class Authority:
@@ -89,12 +93,15 @@ class Authority:
             raise _unauthorized("The API key is not known; it may have been withdrawn.")
         return principal
 
-    async def identify_login(self, authorization: bytes | None) -> Principal:
-        """The same for a page. Raises LoginNeeded and RedisUnavailable."""
+    async def identify_login(self, authorization: bytes | None, scope: Scope) -> Principal:
+        """The same for a page that needs a scope. Raises LoginNeeded and RedisUnavailable."""
         try:
-            return await self.identify(_as_bearer(authorization or b""))
+            principal = await self.identify(_as_bearer(authorization or b""))
         except Refusal:
-            raise LoginNeeded from None
+            raise LoginNeeded(scope) from None
+        if scope not in principal.scopes:
+            raise LoginNeeded(scope)
+        return principal
 
     async def holds(self, principal: Principal, scope: Scope) -> bool:
         """Whether the key of a request that was let in is good still: for what stays open. It costs

@@ -33,6 +33,7 @@ _ABOUT = (
 _TAGS = {
     "Messages": "Send, look up, cancel, follow.",
     "Campaigns": "What is declared of a campaign: pause, resume, cancel, pace and bounds.",
+    "Links": "Short links of an app's own, and what came of any of its links.",
     "Opt-outs": "Who does not want to be sent anything.",
     "People": "What is kept of a person, and how it is forgotten.",
     "Operators": "How it runs, and what operators do about it; with the scope `operate`.",

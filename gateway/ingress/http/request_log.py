@@ -48,10 +48,14 @@ class RequestLog:
             outcome=outcome.kind,
             app=request.principal.app,
             key=request.principal.key,
-            peer=self.peer_of(request.peer, request.lines(b"x-forwarded-for")),
+            peer=self.asker(request),
             request_id=request.id.decode(),
             ms=round(seconds * 1000, 1),
         )
+
+    def asker(self, request: Request) -> str:
+        """Who asks."""
+        return self.peer_of(request.peer, request.lines(b"x-forwarded-for"))
 
     def peer_of(self, peer: str, forwarded: bytes | None) -> str:
         """Who asks: the other end of the connection, or, where that is a trusted proxy, the last

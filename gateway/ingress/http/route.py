@@ -25,6 +25,7 @@ Method = Literal["GET", "PUT", "PATCH", "POST", "DELETE"]
 Tag = Literal[
     "Messages",
     "Campaigns",
+    "Links",
     "Opt-outs",
     "People",
     "Reports",
@@ -86,6 +87,8 @@ class HttpRoute(msgspec.Struct, Generic[EndpointsT], frozen=True, kw_only=True):
     endless: bool = False  # its answer is a stream: there is no HEAD of it
     # Served on the admin port alone where there is one, on both, or never there.
     on_admin_port: Literal["only", "too", "no"] = "no"
+    # A pattern of other paths at which it is, where no row is.
+    elsewhere: str = ""
     # Only refusals are counted and logged, and what changed something: it is asked all the time.
     quiet: bool = False
     tag: Tag | None = None  # None: not in the document
@@ -124,6 +127,11 @@ class Router(Generic[EndpointsT]):
             if route.method == "GET" and not route.endless:
                 methods["HEAD"] = route
         self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
+        self._patterns += [
+            (re.compile(route.elsewhere), patterns[route.path])
+            for route in routes
+            if route.elsewhere
+        ]
 
     def find(self, method: str, path: str) -> tuple[HttpRoute[EndpointsT], Mapping[str, str]]:
         """The row, and the parameters in its path. Raises Refusal (404, 405)."""

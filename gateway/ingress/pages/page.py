@@ -1,7 +1,8 @@
 """A page: a template, its style sheet, and the policy that tells a browser to use nothing else.
 
-No page needs a script or anything from elsewhere. Every value is escaped by the template engine. A
-template that is missing or uses an unknown name fails when the page is made or rendered.
+No page needs a script or anything from elsewhere; one may have a script of its own. Every value is
+escaped by the template engine. A template that is missing or uses an unknown name fails when the
+page is made or rendered.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -23,11 +25,17 @@ def _with_code(text: str) -> Markup:
     return Markup(_code.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
-class Page:
-    """`templates/NAME.html` with `templates/NAME.css`, or that of another page. `allowed` is added
-    to the policy."""
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
-    def __init__(self, name: str, allowed: str = "", *, style: str = "") -> None:
+
+class Page:
+    """`templates/NAME.html` with style sheets and a script of the same folder, by their names.
+    `allowed` is added to the policy."""
+
+    def __init__(
+        self, name: str, allowed: str = "", styles: Sequence[str] = (), script: str = ""
+    ) -> None:
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FOLDER),
             autoescape=True,
@@ -36,16 +44,23 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["with_code"] = _with_code
-        css = (_FOLDER / f"{style or name}.css").read_text()
-        # The style sheet is ours and its hash is in the policy: escaped it would be another one.
-        self._css = Markup(css)  # noqa: S704
+        css = "".join((_FOLDER / f"{each}.css").read_text() for each in styles or (name,))
+        js = (_FOLDER / f"{script}.js").read_text() if script else ""
+        # Both are ours and their hashes are in the policy: escaped they would be others.
+        self._css, self._script = Markup(css), Markup(js)  # noqa: S704
         self._template = environment.get_template(f"{name}.html")
-        digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+        if script:
+            allowed += f"script-src {_hash_of(js)}; connect-src 'self'; "
         self.content_security_policy = (
-            f"default-src 'none'; style-src 'sha256-{digest}'; {allowed}"
+            f"default-src 'none'; style-src {_hash_of(css)}; {allowed}"
             "base-uri 'none'; frame-ancestors 'none'"
         )
 
     def render(self, **parts: object) -> bytes:
         """The page with these values."""
-        return self._template.render(css=self._css, **parts).encode()
+        return self._template.render(css=self._css, script=self._script, **parts).encode()
+
+    def render_block(self, name: str, **parts: object) -> str:
+        """One block of it alone."""
+        context = self._template.new_context(parts)
+        return "".join(self._template.blocks[name](context))

@@ -12,7 +12,7 @@ from gateway.finance.question import Query
 from gateway.ingress.pages.page import Page
 from gateway.ingress.pages.report_links import LINES_PAGE, MESSAGES_PAGE, REPORT_PAGE, href
 
-_page = Page("report_details", "img-src data:; ", style="reports")
+_page = Page("report_details", "img-src data:; ", styles=("base", "reports"))
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 
 _NOTHING = "–"

@@ -39,7 +39,7 @@ _FORM_FIELDS = {
     "campaign": "campaign",
 }  # what is typed, not chosen
 
-_page = Page("reports", "img-src data:; form-action 'self'; ")
+_page = Page("reports", "img-src data:; form-action 'self'; ", styles=("base", "reports"))
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 
 _COLUMNS = {

@@ -10,7 +10,9 @@ from __future__ import annotations
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.callbacks import CALLBACKS
 from gateway.ingress.http.routes.campaigns import CAMPAIGNS
+from gateway.ingress.http.routes.console import CONSOLE
 from gateway.ingress.http.routes.endpoints import Endpoints
+from gateway.ingress.http.routes.links import LINKS
 from gateway.ingress.http.routes.messages import MESSAGES
 from gateway.ingress.http.routes.operators import OPERATORS
 from gateway.ingress.http.routes.people import PEOPLE
@@ -28,5 +30,7 @@ ROUTES: tuple[HttpRoute[Endpoints], ...] = (
     *WEBHOOKS,
     *CALLBACKS,
     *OPERATORS,
+    *CONSOLE,
     *STATE,
+    *LINKS,
 )

@@ -9,9 +9,11 @@ from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
 from gateway.ingress.api.docs import DocsEndpoints
 from gateway.ingress.api.events import EventsEndpoint
+from gateway.ingress.api.following import FollowEndpoint
 from gateway.ingress.api.health import HealthEndpoints
 from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
+from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
@@ -24,6 +26,7 @@ from gateway.ingress.api.stored_users import StoredUserEndpoints
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
+from gateway.ingress.console.endpoints import ConsoleEndpoints
 
 
 class Endpoints(NamedTuple):
@@ -48,5 +51,8 @@ class Endpoints(NamedTuple):
     report_details: ReportDetails
     callbacks: CallbackEndpoint
     ops: OpsEndpoints
+    console: ConsoleEndpoints
     health: HealthEndpoints
     docs: DocsEndpoints
+    following: FollowEndpoint
+    links: LinkEndpoints

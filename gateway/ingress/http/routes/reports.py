@@ -77,6 +77,7 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         method="GET",
         path=REPORT_PAGE,
         name="reportPage",
+        on_admin_port="too",
         handler=lambda endpoints: endpoints.reports.page,
         scope="report",
         login=True,

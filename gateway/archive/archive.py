@@ -1,0 +1,168 @@
+"""An archive as it stands: what it says of itself, its manifest, and files put into it.
+
+An archive belongs to one installation and one hash key. Both are noted when it is begun, in the
+archive and, for the installation, in Redis as well: behind another archive nothing may be trimmed,
+and with another key one person would be two. Raises ArchiveFault where they do not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import duckdb
+import msgspec
+
+from gateway.archive import parquet
+from gateway.archive.place import Manifest, Place
+from gateway.archive.questions import Questions, connect
+from gateway.archive.tables import COLUMNS, SUMS
+from gateway.core.archive.hashing import mark_of
+from gateway.core.archive.manifest import (
+    SCHEMA,
+    ArchivedFile,
+    ArchiveFault,
+    EntryId,
+    entry_texts,
+    file_name,
+    read_manifest,
+    sums_texts,
+    write_manifest,
+)
+from gateway.failpoints import failpoint
+
+
+class About(msgspec.Struct, frozen=True):
+    """What an archive says of itself: whose it is, and with which key it hashes."""
+
+    installation: str
+    key: str
+    schema: int = SCHEMA
+
+
+class Archive:
+    """`key` is that of the hashes; whoever only reads needs none."""
+
+    def __init__(self, place: Place, url: str, key: bytes = b"") -> None:
+        self.place = place
+        self.url = url
+        self.key = key
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._sound: set[str] = set()  # files that were seen to lie there as they were written
+
+    def installation(self) -> str | None:
+        """Whose it is; None: it was not begun."""
+        about = self.place.about()
+        return None if about is None else self._read(about).installation
+
+    def begin(self, installation: str) -> None:
+        """Begins it, or makes sure that it is this installation's and this key's."""
+        mine = About(installation, mark_of(self.key))
+        stands = self._read(self.place.found(msgspec.json.encode(mine)))
+        if stands.installation != installation:
+            raise ArchiveFault(
+                f"The archive at {self.url} is of another installation: give this one a folder or "
+                "prefix of its own (archive.url)."
+            )
+        if stands.key != mine.key:
+            raise ArchiveFault(
+                f"The archive at {self.url} was begun with another hash key: set the variable of "
+                "archive.hash_key_env to that one again. Without it one person would count as two."
+            )
+
+    def _read(self, about: bytes) -> About:
+        try:
+            found = msgspec.json.decode(about, type=About)
+        except msgspec.DecodeError as error:
+            raise ArchiveFault(f"archive.json at {self.url} cannot be read: {error}.") from None
+        if found.schema > SCHEMA:
+            raise ArchiveFault(
+                f"The archive at {self.url} is of schema {found.schema}, and this Kaskad knows "
+                f"{SCHEMA}: use the version that wrote it."
+            )
+        return found
+
+    def files(self) -> list[ArchivedFile]:
+        return read_manifest(self.place.manifest().text)
+
+    def questions(self) -> Questions:
+        """To ask of it as it is now."""
+        if self._database is None:
+            self._database = connect(self.place.folder())
+        return Questions(self._database, self.place, self.files())
+
+    def make_sure(self, files: Iterable[ArchivedFile]) -> None:
+        """That files lie there as they were written. Raises ArchiveFault."""
+        for file in files:
+            if file.file not in self._sound:
+                if self.place.sha256(file) != file.sha256:
+                    raise ArchiveFault(
+                        f"{file.file} at {self.url} is not as it was written, so it is not used "
+                        "and nothing is taken out of Redis behind it: restore it from a copy. "
+                        "`kaskad archive verify` tells what else differs."
+                    )
+                self._sound.add(file.file)
+
+    def verify(self) -> Iterator[tuple[ArchivedFile, str]]:
+        """Reads every file again; for each what is wrong with it, or nothing."""
+        for file in self.files():
+            yield file, self._wrong(file)
+
+    def _wrong(self, file: ArchivedFile) -> str:
+        try:
+            found = parquet.read_back(self.place.local(file), SUMS.get(file.table, ()))
+        except (ArchiveFault, OSError, *parquet.FAULTS) as fault:
+            return str(fault)
+        if found.sha256 != file.sha256:
+            return "it is not what was written: its hash differs"
+        said = (file.bytes, file.rows, file.first_id, file.last_id, file.sums)
+        is_so = (*found[1:5], sums_texts(found.sums))
+        return "" if said == is_so else f"it holds {is_so}, and the manifest says {said}"
+
+    def put(
+        self,
+        rows: Mapping[tuple[str, str], Sequence[Sequence[Any]]],
+        after: Mapping[int, EntryId],
+        through: Mapping[int, EntryId],
+        before: Manifest,
+    ) -> list[ArchivedFile]:
+        """Archives rows, by table and day, all at one moment: a file each, written, read back as it
+        lies there, then named by the manifest, which must be what it was. They are of what each
+        shard's stream has after one entry, up to another. Raises ManifestMoved."""
+        spool = self.place.spool()
+        made: list[ArchivedFile] = []
+        for number, ((table, day), each) in enumerate(sorted(rows.items())):
+            path = spool / f"{number}.parquet"
+            parquet.write(path, COLUMNS[table], sorted(each, key=itemgetter(0)))
+            failpoint("archive_written")
+            found = parquet.read_back(path, SUMS[table])
+            if found.rows != len(each):
+                raise ArchiveFault(f"{path} has {found.rows} rows, and {len(each)} were written.")
+            file = ArchivedFile(
+                file=file_name(table, day, found.sha256),
+                sha256=found.sha256,
+                bytes=found.bytes,
+                rows=found.rows,
+                first_id=found.first_id,
+                last_id=found.last_id,
+                sums=sums_texts(found.sums),
+                after=entry_texts({shard: after.get(shard, (0, 0)) for shard in through}),
+                through=entry_texts(through),
+            )
+            self.place.publish(path, file.file)
+            failpoint("archive_published")
+            if self.place.sha256(file) != file.sha256:
+                raise ArchiveFault(f"{file.file} does not lie at {self.url} as it was written.")
+            self._sound.add(file.file)
+            made.append(file)
+        self.exchange(before, [*read_manifest(before.text), *made], made)
+        return made
+
+    def exchange(
+        self, before: Manifest, files: Iterable[ArchivedFile], made: Iterable[ArchivedFile]
+    ) -> None:
+        """Raises ManifestMoved."""
+        names = [file.file for file in made]
+        self.place.exchange_manifest(write_manifest(files), before, names)
+        failpoint("archive_named")

@@ -1,0 +1,198 @@
+"""Where an archive is kept: the port, and a folder of this machine.
+
+A file is finished elsewhere, then published under its name, and never written again; a name that is
+taken is the same file, since names are made of what is in it. The manifest is exchanged as a whole
+and only where it still is what was read, so of two that change it at once one is told.
+
+Each step survives a power cut once it returned: files and folders are synced. What stops in between
+leaves files that no manifest names; `strays` finds them. OSError passes unchanged (a full disk, a
+folder that may not be written).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
+
+ABOUT = "archive.json"
+CHUNK_BYTES = 1 << 20
+_SPOOL = ".unfinished"
+_LOCK = ".lock"
+
+
+class ManifestMoved(Exception):
+    """Somebody else changed the manifest meanwhile: nothing was changed, and all is to be read
+    again."""
+
+
+class Manifest(NamedTuple):
+    """`version` is what an exchange is held against."""
+
+    text: bytes
+    version: str
+
+
+class Place(Protocol):
+    """Calls block; whoever has a loop makes them in another process."""
+
+    def about(self) -> bytes | None:
+        """What the archive says of itself; None: there is none yet."""
+
+    def found(self, about: bytes) -> bytes:
+        """Says that for good, where nothing is said yet; returns what stands."""
+
+    def manifest(self) -> Manifest: ...
+
+    def exchange_manifest(self, text: bytes, before: Manifest, published: Iterable[str]) -> None:
+        """`published` are the files that it names anew. Raises ManifestMoved, also where one of
+        those is gone."""
+
+    def folder(self) -> Path:
+        """Below which `local` has its files."""
+
+    def spool(self) -> Path:
+        """An empty folder for files that are not finished."""
+
+    def publish(self, finished: Path, name: str) -> None: ...
+
+    def local(self, file: ArchivedFile) -> Path:
+        """Where the file can be read here. Raises ArchiveFault where it cannot."""
+
+    def sha256(self, file: ArchivedFile) -> str:
+        """Of the file as it is there now. Raises ArchiveFault where it cannot be read."""
+
+    def strays(self, named: Iterable[str]) -> None:
+        """Removes files of the archive's that no manifest names, `named` being those that it
+        does, where nobody can be about to name them."""
+
+
+class Folder:
+    """An archive in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def about(self) -> bytes | None:
+        try:
+            return (self._root / ABOUT).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def found(self, about: bytes) -> bytes:
+        self._root.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            stands = self.about()
+            if stands is None:
+                self._exchange(ABOUT, about)
+                stands = about
+        return stands
+
+    def manifest(self) -> Manifest:
+        try:
+            text = (self._root / NAME).read_bytes()
+        except FileNotFoundError:
+            text = b""
+        return Manifest(text, hashlib.sha256(text).hexdigest())
+
+    def exchange_manifest(self, text: bytes, before: Manifest, published: Iterable[str]) -> None:
+        with self._locked():
+            there = all((self._root / name).exists() for name in published)
+            if self.manifest().version != before.version or not there:
+                raise ManifestMoved
+            self._exchange(NAME, text)
+
+    def folder(self) -> Path:
+        return self._root
+
+    def spool(self) -> Path:
+        folder = self._root / _SPOOL
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(self, finished: Path, name: str) -> None:
+        place = self._root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # A rename would put it in the place of another; a link is refused then.
+        try:
+            os.link(finished, place)
+        except FileExistsError:
+            if sha256_of(place) != sha256_of(finished):
+                raise ArchiveFault(
+                    f"{place} is not what its name says: `kaskad archive verify` tells what else "
+                    "differs; restore it from a copy."
+                ) from None
+        for folder in (place.parent, place.parent.parent, self._root):
+            _sync_folder(folder)
+        finished.unlink()
+
+    def local(self, file: ArchivedFile) -> Path:
+        path = self._root / file.file
+        try:
+            size = path.stat().st_size
+        except OSError as fault:
+            raise ArchiveFault(f"{path} cannot be read: {fault.strerror}.") from None
+        if size != file.bytes:
+            raise ArchiveFault(f"{path} has {size} bytes, and the manifest says {file.bytes}.")
+        return path
+
+    def sha256(self, file: ArchivedFile) -> str:
+        return sha256_of(self.local(file))
+
+    def strays(self, named: Iterable[str]) -> None:
+        keep = frozenset(named)
+        with self._locked():
+            for path in self._root.glob("*/day=*/*.parquet"):
+                name = path.relative_to(self._root).as_posix()
+                if is_file_name(name) and name not in keep:
+                    path.unlink(missing_ok=True)
+
+    def _exchange(self, name: str, text: bytes) -> None:
+        new = self._root / f".{name}.new"
+        with new.open("wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._root / name)
+        _sync_folder(self._root)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among those who change this folder. It ends with its process."""
+        with (self._root / _LOCK).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def place_of(url: str) -> Place:
+    """Where `archive.url` says."""
+    return Folder(Path(url))
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

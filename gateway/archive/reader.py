@@ -1,0 +1,83 @@
+"""The process that reads the archive for another one, which must not load what that takes.
+
+`python -m gateway.archive.reader URL`: questions come on stdin and answers go to stdout, one after
+the other, as `gateway.finance.archive_calls` has them. It ends with its stdin, or when nobody has
+asked for IDLE_S. What the archive cannot answer is answered as that; it never ends for it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import BinaryIO
+
+from gateway.archive.archive import Archive
+from gateway.archive.booked import through_of
+from gateway.archive.lines import lines_of_archive
+from gateway.archive.place import place_of
+from gateway.archive.questions import FAULTS
+from gateway.core.archive.manifest import ArchiveFault
+from gateway.core.days import day_of
+from gateway.core.ids import moment_of
+from gateway.finance.archive_calls import (
+    LENGTH_BYTES,
+    Asked,
+    Found,
+    LinesAsked,
+    LinesFound,
+    MessageAsked,
+    MessageFound,
+    NotRead,
+    ThroughFound,
+    decode_asked,
+    framed,
+)
+
+IDLE_S = 60.0
+
+
+def answer(archive: Archive, asked: Asked) -> Found:
+    """What the archive says as it is now."""
+    try:
+        if isinstance(asked, MessageAsked):
+            return MessageFound(_record(archive, asked.id))
+        if isinstance(asked, LinesAsked):
+            return LinesFound(lines_of_archive(archive, asked.wanted))
+        return ThroughFound(through_of(archive, asked.shard))
+    except (ArchiveFault, OSError, *FAULTS) as fault:
+        return NotRead(str(fault))
+
+
+def _record(archive: Archive, id_: str) -> bytes | None:
+    moment_ms = moment_of(id_)
+    if moment_ms is None:
+        return None
+    found = archive.questions().latest({day_of(moment_ms).isoformat(): [id_]})
+    return found[id_].record if id_ in found else None
+
+
+def serve(archive: Archive, questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answers until there are no more questions."""
+    while select.select([questions], [], [], IDLE_S)[0]:
+        length = _read(questions, LENGTH_BYTES)
+        if len(length) < LENGTH_BYTES:
+            return
+        asked = decode_asked(_read(questions, int.from_bytes(length)))
+        answers.write(framed(answer(archive, asked)))
+        answers.flush()
+
+
+def _read(questions: BinaryIO, count: int) -> bytes:
+    """So many bytes, or fewer where there are no more."""
+    octets = b""
+    while len(octets) < count and (more := questions.read(count - len(octets))):
+        octets += more
+    return octets
+
+
+if __name__ == "__main__":
+    url = sys.argv[1]
+    # Unbuffered: what is read ahead would not be seen by `select`.
+    with os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+        serve(Archive(place_of(url), url), stdin, sys.stdout.buffer)

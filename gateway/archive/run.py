@@ -1,0 +1,281 @@
+"""One run of the archiver: what was booked and closed before it began goes into the archive, and
+what the archive holds leaves Redis.
+
+Every step can die at any moment. What is not named by the manifest was not archived, and is read
+again; what is named and still in Redis is taken out by the next run, and only behind files that are
+there as the manifest says. One runs at a time by a lease; where two think that it is theirs, the
+exchange of the manifest lets one of them through, and the other begins anew. Raises ArchiveFault,
+LedgerFault, RedisUnavailable, and OSError (a full disk): what is done stays done, and the gateway
+goes on.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+import msgspec
+
+from gateway.archive.archive import Archive
+from gateway.archive.place import ManifestMoved
+from gateway.archive.questions import Kept
+from gateway.archive.tables import BOOKED, MESSAGES, rows_of
+from gateway.core.archive.manifest import (
+    ArchivedFile,
+    ArchiveFault,
+    EntryId,
+    reached,
+    read_manifest,
+)
+from gateway.core.archive.messages import nameless, row_of
+from gateway.core.ids import moment_of
+from gateway.core.months import NONE_CLOSED
+from gateway.core.timing import day_of
+from gateway.failpoints import failpoint
+from gateway.redis.errors import RedisError
+from gateway.store import archiving, closed, receipts
+from gateway.store.checkpoints import NOTHING_BOOKED
+from gateway.store.former_shards import shards_ever
+from gateway.store.ledger import entries_after
+from gateway.store.months import closed_months
+from gateway.store.store import Store
+
+ROWS_A_STEP = 300_000  # about 150 MB while they are written
+TRIES_MAX = 20  # after each the manifest had been changed by somebody else
+
+Rows = defaultdict[tuple[str, str], list[Sequence[Any]]]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`keep_ms`: how long closed messages stay in Redis once they are archived."""
+
+    keep_ms: int
+    rows_a_step: int = ROWS_A_STEP
+
+
+class Done(msgspec.Struct):
+    """What one run did: rows by table, messages taken out of Redis, and those that a late receipt
+    brought back."""
+
+    rows: dict[str, int] = {}
+    taken_out: int = 0
+    brought_back: int = 0
+
+
+class Run:
+    """To be run once. `clock` is in epoch milliseconds; `pause` waits a little for another run."""
+
+    def __init__(
+        self,
+        store: Store,
+        archive: Archive,
+        limits: Limits,
+        clock: Callable[[], int],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._redis = store.redis
+        self._archive = archive
+        self._limits = limits
+        self._clock = clock
+        self._pause = pause
+        self._lease = archiving.Lease(store.redis)
+        self._shards: Sequence[int] = ()
+        self._months = NONE_CLOSED
+        self._done = Done()
+
+    async def once(self) -> Done:
+        """Waits for a run under way, then takes everything booked and closed before now."""
+        while not await self._lease.take():
+            await self._pause()
+        try:
+            await self._begin()
+            await self._again_where_moved()
+        except Exception as error:
+            with suppress(RedisError):
+                await archiving.note_failure(self._redis, _reason(error), self._clock())
+            raise
+        finally:
+            with suppress(RedisError):
+                await self._lease.give_back()
+        files = self._archive.files()
+        await archiving.note_success(self._redis, len(files), self._clock())
+        return self._done
+
+    async def _begin(self) -> None:
+        installation, has_files = await archiving.installation(self._redis)
+        if has_files and self._archive.installation() is None:
+            raise ArchiveFault(
+                f"There is no archive at {self._archive.url}, and there was one: put it back, or "
+                "point archive.url at where it is. Nothing was changed."
+            )
+        self._archive.begin(installation)
+        self._shards = await shards_ever(self._redis, self._store.shards)
+        self._months = await closed_months(self._redis, self._store.policy.days)
+
+    async def _again_where_moved(self) -> None:
+        booked = await archiving.newest(self._redis, self._shards, "ledger")
+        listed = await archiving.newest(self._redis, self._shards, "closed")
+        for _ in range(TRIES_MAX):
+            try:
+                self._archive.place.strays(file.file for file in self._archive.files())
+                await self._archive_booked(booked)
+                await self._archive_closed(listed)
+                await self._take_out(listed)
+                await self._settle_late()
+            except ManifestMoved:
+                continue
+            return
+        raise ArchiveFault(
+            f"The manifest at {self._archive.url} is changed again and again by somebody else: "
+            "let one archiver run."
+        )
+
+    # --- the ledger ---
+
+    async def _archive_booked(self, ends: Mapping[int, EntryId]) -> None:
+        while True:
+            await self._trim_ledger()
+            before = self._archive.place.manifest()
+            have = reached(read_manifest(before.text), BOOKED)
+            rows: Rows = defaultdict(list)
+            through: dict[int, EntryId] = {}
+            for shard in self._shards:
+                await self._read_booked(shard, have, ends, rows, through)
+            if not rows:
+                return
+            self._note(self._archive.put(rows, have, through, before))
+            await self._lease.keep()
+
+    async def _read_booked(
+        self,
+        shard: int,
+        have: Mapping[int, EntryId],
+        ends: Mapping[int, EntryId],
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
+        count = sum(map(len, rows.values()))
+        async with aclosing(entries_after(self._redis, shard, start, end)) as entries:
+            async for id_, entry in entries:
+                if count >= self._limits.rows_a_step:
+                    break
+                for row in rows_of(shard, id_, entry, self._store.policy.currency, self._months):
+                    rows[row.table, row.day].append(row.values)
+                    count += 1
+                through[shard] = id_
+        await self._lease.keep()
+
+    async def _trim_ledger(self) -> None:
+        """Takes what is archived out of the ledger in Redis."""
+        files = self._archive.files()
+        for shard, through in reached(files, BOOKED).items():
+            oldest = await archiving.oldest(self._redis, shard, "ledger")
+            if oldest is None or oldest >= through:
+                continue
+            self._archive.make_sure(
+                file
+                for file in files
+                if file.table in BOOKED and file.has_of(shard, oldest, through)
+            )
+            await archiving.trim_ledger(self._redis, shard, through)
+            failpoint("archive_trimmed")
+
+    # --- messages ---
+
+    async def _archive_closed(self, ends: Mapping[int, EntryId]) -> None:
+        while True:
+            before = self._archive.place.manifest()
+            have = reached(read_manifest(before.text), [MESSAGES])
+            rows: Rows = defaultdict(list)
+            through: dict[int, EntryId] = {}
+            for shard in self._shards:
+                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
+                while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+                    page = await closed.listed(self._redis, shard, start, end)
+                    if not page:
+                        break
+                    start = through[shard] = page[-1][0]
+                    await self._read_closed([id_ for _, ids in page for id_ in ids], rows)
+                    await self._lease.keep()
+            if not rows:
+                return
+            self._note(self._archive.put(rows, have, through, before))
+            await self._lease.keep()
+
+    async def _read_closed(self, ids: Sequence[str], rows: Rows) -> None:
+        """Adds the messages whose present state is not archived, nor among the rows."""
+        new = {row[0] for (_, _), each in rows.items() for row in each}
+        messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
+        have = self._archive.questions().latest(by_day(message.id for message in messages))
+        for message in messages:
+            kept = have.get(message.id, _NOTHING)
+            if kept.record != nameless(message):
+                key, currency = self._archive.key, self._store.policy.currency
+                row = row_of(message, kept.revision + 1, key, currency)
+                rows[MESSAGES, _day_of(message.id)].append(row)
+
+    async def _take_out(self, ends: Mapping[int, EntryId]) -> None:
+        """Takes messages out of Redis that were closed `keep` ago, and are archived as they are."""
+        files = self._archive.files()
+        questions = self._archive.questions()
+        over_ms = max(self._clock() - self._limits.keep_ms, 0)
+        for shard, through in reached(files, [MESSAGES]).items():
+            end = min(through, ends.get(shard, NOTHING_BOOKED), (over_ms, 0))
+            start = NOTHING_BOOKED
+            while page := await closed.listed(self._redis, shard, start, end):
+                start = page[-1][0]
+                ids = by_day(id_ for _, listed in page for id_ in listed)
+                self._archive.make_sure(questions.files_of(MESSAGES, ids))
+                kept = {id_: each.record for id_, each in questions.latest(ids).items()}
+                taken = await closed.take_out(self._store, kept)
+                missing = [id_ for each in ids.values() for id_ in each if id_ not in kept]
+                unarchived = await closed.closed_messages(self._store, missing)
+                again = [*taken.changed, *(message.id for message in unarchived)]
+                if again:
+                    await closed.list_again(self._redis, shard, again)
+                await closed.cut(self._redis, shard, start)
+                self._done.taken_out += taken.gone
+                failpoint("archive_taken_out")
+                await self._lease.keep()
+
+    async def _settle_late(self) -> None:
+        """Receipts that came for archived messages: those are brought back, changed by what the
+        receipts say, and archived anew by the next run."""
+        for shard in range(self._store.shards):
+            waited = await receipts.waited_for(self._store, shard)
+            kept = self._archive.questions().latest(by_day(waited)) if waited else {}
+            if kept:
+                await closed.bring_back(
+                    self._store, {id_: each.record for id_, each in kept.items()}
+                )
+                members = [member for id_ in kept for member in waited[id_]]
+                await receipts.try_again(self._store, shard, members, self._clock())
+                self._done.brought_back += len(kept)
+
+    def _note(self, made: Sequence[ArchivedFile]) -> None:
+        for file in made:
+            self._done.rows[file.table] = self._done.rows.get(file.table, 0) + file.rows
+
+
+_NOTHING = Kept(0, b"")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def by_day(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Messages by the day they were accepted on, each once."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for id_ in dict.fromkeys(ids):
+        found[_day_of(id_)].append(id_)
+    return dict(found)
+
+
+def _day_of(message_id: str) -> str:
+    """The UTC day a message was accepted on, by its id."""
+    return day_of(moment_of(message_id) or 0).isoformat()

@@ -1,0 +1,64 @@
+"""What a process that must not load the archive's libraries asks of one that does, and what that
+one answers: msgpack, behind its length in four bytes. Pure.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.core.archive.manifest import EntryId
+from gateway.finance.lines import LinesPage, LinesWanted
+
+LENGTH_BYTES = 4
+READER_MODULE = "gateway.archive.reader"  # that other process
+
+
+class MessageAsked(msgspec.Struct, frozen=True, tag="message"):
+    """The latest record of a message."""
+
+    id: str
+
+
+class ThroughAsked(msgspec.Struct, frozen=True, tag="through"):
+    """How far a shard's ledger is archived."""
+
+    shard: int
+
+
+class LinesAsked(msgspec.Struct, frozen=True, tag="lines"):
+    """A page of the ledger's lines."""
+
+    wanted: LinesWanted
+
+
+class MessageFound(msgspec.Struct, frozen=True, tag="message"):
+    record: bytes | None
+
+
+class ThroughFound(msgspec.Struct, frozen=True, tag="through"):
+    through: EntryId
+
+
+class LinesFound(msgspec.Struct, frozen=True, tag="lines"):
+    page: LinesPage
+
+
+class NotRead(msgspec.Struct, frozen=True, tag="fault"):
+    """The archive could not be asked; `reason` is for the log."""
+
+    reason: str
+
+
+Asked = MessageAsked | ThroughAsked | LinesAsked
+Found = MessageFound | ThroughFound | LinesFound | NotRead
+
+_encode = msgspec.msgpack.Encoder().encode
+_asked: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)
+_found: msgspec.msgpack.Decoder[Found] = msgspec.msgpack.Decoder(Found)
+decode_asked, decode_found = _asked.decode, _found.decode
+
+
+def framed(call: Asked | Found) -> bytes:
+    """As it goes over the pipe."""
+    octets = _encode(call)
+    return len(octets).to_bytes(LENGTH_BYTES) + octets

@@ -1,0 +1,99 @@
+"""`GET /l/{code}`: somebody follows a link, and is sent on to where it leads.
+
+The target is the one that is kept, never anything of the request. Who it was is recorded behind the
+answer. An unknown code is a 404, one of a link that is over a 410, and Redis away a 503, each with
+a page for people; a peer that asks for too many unknown ones has to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.clickers import USER_AGENT_CHARS_MAX, visitor_of
+from gateway.core.clicks import device_of
+from gateway.core.urls import target_of, utm_of
+from gateway.ingress.clicks import ClickRecorder
+from gateway.ingress.http.asgi import HTML, TEXT
+from gateway.ingress.http.problems import RETRY_AFTER_S
+from gateway.ingress.http.request import Request
+from gateway.ingress.misses import Misses
+from gateway.ingress.pages import links as pages
+from gateway.redis.errors import RedisError
+from gateway.store import links
+from gateway.store.clicks import Click
+from gateway.store.links import Link
+from gateway.store.store import Store
+
+QR_QUERY = b"q=1"  # of the address in a link's picture
+_SENT_ON = (
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-robots-tag", b"noindex"),
+)
+_PAGE = (*_SENT_ON, (b"content-security-policy", pages.CONTENT_SECURITY_POLICY.encode()))
+
+
+class FollowEndpoint:
+    def __init__(
+        self,
+        store: Store,
+        clicks: ClickRecorder,
+        peer_of: Callable[[Request], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._clicks = clicks
+        self._peer_of = peer_of
+        self._now_ms = now_ms
+        self._misses = Misses(now_ms)
+
+    async def follow(self, request: Request) -> None:
+        peer = self._peer_of(request)
+        if self._misses.too_many(peer):
+            await self._show(request, 429)
+            return
+        code, store = request.parameters["code"], self._store
+        try:
+            link = await links.find(store.redis, store.links, store.shards, code)
+            if link is None:
+                gone = await links.was_there(store.redis, store.links, code)
+                self._misses.note(peer)
+                await self._show(request, 410 if gone else 404)
+                return
+        except RedisError:
+            await self._show(request, 503)
+            return
+        now_ms = self._now_ms()
+        if link.own is not None and 0 < link.own.expires_ms <= now_ms:
+            await self._show(request, 410)
+            return
+        location = self._target(link).encode()
+        await request.respond(302, b"", ((b"location", location), *_SENT_ON), TEXT)
+        if request.method == "GET":
+            self._clicks.note(self._click(request, link, now_ms))
+
+    def _target(self, link: Link) -> str:
+        rules = self._store.policy.links
+        if not rules.utm:
+            return link.target
+        names = {"app": link.app, "campaign": link.campaign or "", "channel": link.channel}
+        names["step"] = str(link.step) if link.message is not None else ""
+        return target_of(link.target, utm_of(rules, names))
+
+    def _click(self, request: Request, link: Link, now_ms: int) -> Click:
+        user_agent = (request.header(b"user-agent") or b"")[:USER_AGENT_CHARS_MAX]
+        return Click(
+            link,
+            now_ms,
+            visitor_of(request.method, request.header),
+            device_of(user_agent.decode("latin-1")),
+            QR_QUERY in request.query.split(b"&"),
+        )
+
+    async def _show(self, request: Request, status: int) -> None:
+        body = pages.page(status, pages.lang_of(request.header(b"accept-language")))
+        retry = ((b"retry-after", b"%d" % _RETRY_S[status]),) if status in _RETRY_S else ()
+        await request.respond(status, body, (*_PAGE, *retry), HTML)
+
+
+_RETRY_S = {429: 60, 503: RETRY_AFTER_S}

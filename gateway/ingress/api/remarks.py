@@ -1,0 +1,34 @@
+"""What an operator should look at now, in sentences: of `kaskad status` and the console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from gateway import telemetry
+from gateway.ingress.api.ops_view import Fleet, OpsView
+
+
+def remarks(view: OpsView, shared: Fleet, processes: Mapping[str, str]) -> Iterator[str]:
+    """One a sentence; `processes` are the versions of all that run, by name. Pure."""
+    roles = [telemetry.role_of(name) for name in processes]
+    if "ingress" not in roles:
+        yield "No ingress runs: nothing is taken."
+    if "dispatch" not in roles:
+        yield "No dispatcher runs: nothing is sent."
+    if len(set(processes.values())) > 1:
+        yield "Processes of several versions run: end the upgrade."
+    if (drain := view.drain) is not msgspec.UNSET:
+        rest = "the lanes are empty" if drain.empty else f"{drain.waiting} messages wait in lanes"
+        yield f"New messages are refused since {drain.since} by {drain.by}: {rest}."
+    for name, figures in sorted(shared.figures.items()):
+        if figures.differ:
+            rates = ", ".join(f"{rate}/s at {who}" for who, rate in sorted(figures.rates.items()))
+            yield f"Dispatchers have different rates for {name}: {rates}. Reload the old ones."
+    for name, provider in view.providers.items():
+        if (pause := provider.paused) is not None:
+            by = f" by {pause.by}" if pause.by else ""
+            yield f"{name} is paused{by} since {pause.since} ({pause.kind}): {pause.detail or '-'}"
+        if (rate := provider.temporary_rate) is not msgspec.UNSET:
+            yield f"{name} has {rate.rate}/s until {rate.until} by {rate.by}."

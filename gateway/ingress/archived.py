@@ -1,0 +1,123 @@
+"""What a worker asks of the archive: by a process of its own, which alone loads the libraries.
+
+It is started with the first question, ends when nobody asks for a while, and is started again; one
+question is under way at a time. What cannot be answered is a 503: the message or line may be there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import structlog
+
+from gateway.core.archive.manifest import EntryId
+from gateway.core.ids import moment_of
+from gateway.finance.archive_calls import (
+    LENGTH_BYTES,
+    READER_MODULE,
+    Asked,
+    Found,
+    LinesAsked,
+    LinesFound,
+    MessageAsked,
+    MessageFound,
+    NotRead,
+    ThroughAsked,
+    ThroughFound,
+    decode_found,
+    framed,
+)
+from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.ingress.http.problems import Refusal, refuse
+
+ANSWER_WAIT_S = 20.0
+WAITING_MAX = 50  # questions; one more is refused
+TRIES = 2  # the process may have ended just when it was asked
+
+_log = structlog.get_logger("ingress")
+
+
+class ArchiveReader:
+    """An `ArchivedLines` of `gateway.finance.lines`; every call raises Refusal (503)."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+
+    async def record(self, message_id: str) -> bytes | None:
+        """The latest record of a message; None where it is not archived."""
+        if moment_of(message_id) is None:
+            return None
+        found = await self._ask(MessageAsked(message_id))
+        assert isinstance(found, MessageFound)
+        return found.record
+
+    async def through(self, shard: int) -> EntryId:
+        found = await self._ask(ThroughAsked(shard))
+        assert isinstance(found, ThroughFound)
+        return found.through
+
+    async def lines(self, wanted: LinesWanted) -> LinesPage:
+        found = await self._ask(LinesAsked(wanted))
+        assert isinstance(found, LinesFound)
+        return found.page
+
+    async def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        self._process = None
+
+    async def _ask(self, asked: Asked) -> Found:
+        if self._waiting >= WAITING_MAX:
+            raise refuse("unavailable", "Too many ask the archive at once: ask again later.")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                found = await self._answer(asked)
+        finally:
+            self._waiting -= 1
+        if isinstance(found, NotRead):
+            _log.error("the archive cannot be read", reason=found.reason)
+            raise _unreadable()
+        return found
+
+    async def _answer(self, asked: Asked) -> Found:
+        for _ in range(TRIES):
+            try:
+                async with asyncio.timeout(ANSWER_WAIT_S):
+                    return await self._exchange(asked)
+            except TimeoutError:
+                await self.close()
+                break
+            except (OSError, asyncio.IncompleteReadError):
+                await self.close()
+            except BaseException:
+                # Its answer would be read as that to the next question.
+                await self.close()
+                raise
+        _log.error("the archive's reader does not answer", url=self._url)
+        raise _unreadable()
+
+    async def _exchange(self, asked: Asked) -> Found:
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", READER_MODULE, self._url),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(framed(asked))
+        await process.stdin.drain()
+        length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES))
+        return decode_found(await process.stdout.readexactly(length))
+
+
+def _unreadable() -> Refusal:
+    return refuse("unavailable", "The archive cannot be read now: ask again later.")

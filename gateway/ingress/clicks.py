@@ -1,0 +1,102 @@
+"""Clicks on their way to the store, behind the answers that sent people on.
+
+They gather while a batch is being recorded, and a batch that cannot be recorded now is tried again;
+each counts once. What was taken is recorded before the worker ends. More than WAITING_MAX are not
+kept: they are counted as lost, as are those of a worker that is killed, by nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from gateway.backoff import Backoff
+from gateway.ingress.metrics import ClickMetrics
+from gateway.redis.errors import RedisError
+from gateway.store import clicks, randomness
+from gateway.store.clicks import BATCH_MAX, Click
+from gateway.store.store import Store
+from gateway.store.transaction import ConflictError
+
+WAITING_MAX = 100_000
+GATHER_S = 0.05  # a batch gathers so long; a storm on one link is then one counter
+RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
+
+Result = TypeVar("Result")
+
+_log = structlog.get_logger("ingress")
+
+
+class ClickRecorder:
+    """One worker's. `keep_recording` must run beside it."""
+
+    def __init__(self, store: Store, metrics: ClickMetrics, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._waiting: deque[Click] = deque()
+        self._batch: list[Click] = []  # is being recorded
+        self._came = asyncio.Event()
+        self._recorded = asyncio.Event()
+        self._stopping = False
+
+    def note(self, click: Click) -> None:
+        if len(self._waiting) >= WAITING_MAX:
+            self._metrics.lost.inc()
+            return
+        self._waiting.append(click)
+        self._came.set()
+
+    async def keep_recording(self) -> None:
+        """Records until it is cancelled."""
+        while True:
+            await self._came.wait()
+            if not self._stopping:
+                await asyncio.sleep(GATHER_S)
+            while self._waiting:
+                count = min(len(self._waiting), BATCH_MAX)
+                self._batch = [self._waiting.popleft() for _ in range(count)]
+                await self._record(self._batch)
+                self._batch = []
+            self._came.clear()
+            self._recorded.set()
+
+    async def drained(self) -> None:
+        """Returns once every click that was noted is recorded; the caller sees to it that no more
+        come."""
+        self._stopping = True
+        while self._waiting or self._batch:
+            self._recorded.clear()
+            self._came.set()
+            await self._recorded.wait()
+
+    async def _record(self, batch: list[Click]) -> None:
+        """Each part as often as it takes; a part with a fault of ours is lost, and no other."""
+        store = self._store
+        judged = await self._tried(lambda: clicks.judged(store, batch), len(batch)) or []
+        by_shard: defaultdict[int, list[tuple[Click, str]]] = defaultdict(list)
+        for click, who in judged:
+            by_shard[clicks.shard_of_click(store, click)].append((click, who))
+            self._metrics.recorded.labels(who).inc()
+        for part in by_shard.values():
+            await self._tried(partial(clicks.count, store, part, randomness.token()), len(part))
+        await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
+
+    async def _tried(self, work: Callable[[], Awaitable[Result]], count: int) -> Result | None:
+        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
+        while True:
+            try:
+                return await work()
+            except (RedisError, ConflictError) as error:
+                if not backoff.failures:
+                    _log.warning("clicks_wait", clicks=count, reason=str(error))
+                await asyncio.sleep(backoff.next_s())
+            except Exception:
+                self._metrics.lost.inc(count)
+                _log.exception("clicks_lost", clicks=count)
+                return None

@@ -1,0 +1,312 @@
+"""What the console's pages show, read from the store and from the API, a function a page.
+
+An operator sees every app's messages and people: a key of scope `operate` reads here what the keys
+of all apps may, and changes only what its own scopes allow. Raises RedisUnavailable, and Refusal
+for what is not there.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway import telemetry
+from gateway.core.records.message import StepStatus
+from gateway.core.timing import day_of
+from gateway.core.views.message import view_of as message_view
+from gateway.core.views.words import rfc3339
+from gateway.ingress.api.health import server_shown
+from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
+from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
+from gateway.ingress.api.remarks import remarks
+from gateway.ingress.api.results import no_message
+from gateway.ingress.api.search import ADDRESSES, SearchRequest, sought_of
+from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.backlog import Backlog
+from gateway.ingress.console.calls import ApiCall, Caller, segment
+from gateway.ingress.console.pulse import Beat, Pulse, counted
+from gateway.ingress.http.auth import Principal
+from gateway.ingress.http.problems import Refusal, RequestFault, refuse
+from gateway.ingress.http.request import Request
+from gateway.ingress.server_watch import ServerWatch
+from gateway.store import quarantine, reads, receipts, snapshots
+from gateway.store.message_search import Sought, search
+from gateway.store.store import Store
+
+FAULTS_OF_MESSAGES = 500  # the newest ones, of which a provider's errors are counted
+FAULTS_SHOWN = 8
+FOUND_MAX = 50
+PARKED_MAX = 100
+SET_ASIDE_MAX = 200
+FUNNEL_DAYS = 90
+CAMPAIGNS_A_PAGE = 50
+DEEDS_A_PAGE = 50
+ATTEMPTS_SHOWN = 50
+BY = {kind: kind.capitalize() for kind in (*ADDRESSES, "user", "campaign", "id")}
+BY_PERSON = {kind: label for kind, label in BY.items() if kind not in ("campaign", "id")}
+BY_FIRST = next(iter(BY))
+
+View = dict[str, Any]
+
+
+class Now(NamedTuple):
+    """How everything is, and what to look at."""
+
+    ops: OpsView
+    beats: list[Beat]
+    alarms: list[str]
+    versions: Counter[tuple[str, str]]
+
+
+class Views:
+    """`now_ms` is the edge's clock."""
+
+    def __init__(
+        self,
+        store: Store,
+        backlog: Backlog,
+        servers: ServerWatch,
+        users: UserEndpoints,
+        caller: Caller,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._servers = servers
+        self._users = users
+        self._caller = caller
+        self._now_ms = now_ms
+        self._pulse = Pulse()
+
+    async def read(self, request: Request, path: str, app: str | None = None) -> Any:
+        """What the API answers to an operator, or as `app` sees it. Raises Refusal."""
+        answered = await self._caller.call(
+            ApiCall("GET", path), reader(request.principal, app), request.peer
+        )
+        if not answered.done:
+            raise refuse("not-found" if answered.status == 404 else "query", detail_of(answered))
+        return answered.json
+
+    # --- now and providers ---
+
+    async def _look(self) -> Now:
+        store, redis, now_ms = self._store, self._store.redis, self._now_ms()
+        names = await snapshots.processes(redis, now_ms)
+        found = await snapshots.of(redis, names)
+        figures = list(telemetry.figures(found))
+        self._pulse.note(counted(figures, now_ms))
+        shared = await fleet_of(redis, store.policy, found)
+        servers = [server_shown(server) for server in self._servers.servers]
+        ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
+        told = telemetry.versions(figures)
+        processes = {name: told.get(name, "") for name in names}
+        alarms = list(remarks(ops, shared, processes))
+        if self._backlog.quarantined:
+            alarms.append(f"{self._backlog.quarantined} things are set aside.")
+        versions = Counter((telemetry.role_of(n), version) for n, version in processes.items())
+        return Now(ops, self._pulse.beats(), alarms, versions)
+
+    async def now(self, _request: Request) -> View:
+        look = await self._look()
+        lanes = sorted((lane for lane in look.ops.lanes if lane.length), key=lambda lane: -lane.age)
+        return {
+            "ops": look.ops,
+            "beats": look.beats,
+            "alarms": look.alarms,
+            "processes": sorted(look.versions.items()),
+            "lanes": lanes,
+            "waiting": sum(lane.length for lane in lanes),
+            "providers": _rows(look.ops),
+            "quarantined": self._backlog.quarantined,
+        }
+
+    async def providers(self, _request: Request) -> View:
+        return {"providers": _rows((await self._look()).ops)}
+
+    async def provider(self, request: Request) -> View:
+        policy = self._store.policy
+        name = policy.present(request.parameters["name"])
+        if name not in policy.providers:
+            raise refuse("not-found", "There is no such provider.")
+        (row,) = (row for row in _rows((await self._look()).ops) if row["name"] == name)
+        routes = [route for route, steps in policy.routes.items() if steps[0].providers == (name,)]
+        return {"name": name, "row": row, "faults": await self._faults(name), "routes": routes}
+
+    async def _faults(self, provider: str) -> list[tuple[str, str, int]]:
+        """Codes, names and numbers of the errors of the newest messages, most frequent first."""
+        page = await search(self._store, Sought(None), FAULTS_OF_MESSAGES)
+        found = Counter(
+            (fault.code, fault.name)
+            for message in page.messages
+            for step in message.steps
+            if step.provider == provider
+            and step.status != StepStatus.SKIPPED
+            and (fault := step.latest_fault) is not None
+        )
+        return [(*fault, count) for fault, count in found.most_common(FAULTS_SHOWN)]
+
+    # --- messages and people ---
+
+    async def found(self, request: Request, by: str, text: str) -> View:
+        """Messages of every app by one thing."""
+        sought = self._sought(request, by, text)
+        page = await search(self._store, replace(sought, app=None), FOUND_MAX)
+        currency = self._store.policy.currency
+        items = [message_view(message, currency) for message in page.messages]
+        return {"items": items, "more": page.next is not None}
+
+    async def message(self, request: Request) -> View:
+        id_ = request.parameters["id"]
+        message = await reads.message(self._store, id_)
+        if message is None:
+            raise Refusal(no_message())
+        path = f"/v1/messages/{segment(id_)}"
+        shown = await self.read(request, path, message.app)
+        to = shown["to"] or ""
+        return {
+            "message": shown,
+            "to": to if isinstance(to, str) else ", ".join(filter(None, map(to.get, ADDRESSES))),
+            "timeline": await self.read(request, f"{path}/timeline", message.app),
+            "explain": await self.read(request, f"{path}/explain", message.app),
+        }
+
+    async def person(self, request: Request, by: str, text: str) -> View:
+        identities = self._sought(request, by, text).identities
+        if not identities:
+            raise refuse("query", "A person has a phone, an e-mail address or a user id.")
+        view = await self._users.person(identities[0], request.principal.app)
+        if view is None:
+            return {"person": None}
+        out = [address for each in view.optouts for address in _addresses(each)]
+        return {"person": {"view": view, "addresses": _addresses(view), "out": out}}
+
+    def _sought(self, request: Request, by: str, text: str) -> Sought:
+        """Raises Refusal."""
+        if by not in BY or by == "id" or not text:
+            raise refuse("query", "Say what to look for.")
+        faults: list[RequestFault] = []
+        asked = msgspec.convert({by: text}, SearchRequest)
+        sought = sought_of(asked, request.principal.app, self._store.policy, faults)
+        if faults:
+            raise refuse("query", faults[0].detail)
+        return sought
+
+    # --- campaigns ---
+
+    async def campaigns(self, request: Request) -> View:
+        path = f"/v1/campaigns?limit={CAMPAIGNS_A_PAGE}"
+        return {"listed": await self.read(request, path + _cursor(request))}
+
+    async def campaign(self, request: Request) -> View:
+        name = segment(request.parameters["name"])
+        campaign = await self.read(request, f"/v1/campaigns/{name}")
+        today = day_of(self._now_ms())
+        first = today - datetime.timedelta(days=FUNNEL_DAYS - 1)
+        report = await self.read(
+            request,
+            f"/v1/reports/cost?campaign={name}&group_by=step,channel"
+            f"&from={first.isoformat()}&to={today.isoformat()}",
+        )
+        counts = campaign["counts"]
+        open_now = sum(counts[state] for state in ("held", "queued", "sent"))
+        return {"campaign": campaign, "steps": report["rows"], "open": open_now}
+
+    # --- webhooks ---
+
+    async def webhooks(self, request: Request) -> View:
+        """Those of every app."""
+        await self._store.webhooks.look(self._store.redis)
+        apps = sorted({app for app, _ in self._store.webhooks.now.every})
+        found = []
+        for app in apps:
+            answer = await self.read(request, "/v1/webhooks", app)
+            found += [{"app": app} | each for each in answer["items"]]
+        return {"webhooks": found}
+
+    async def webhook(self, request: Request) -> View:
+        app, name = request.parameters["app"], segment(request.parameters["name"])
+        path = f"/v1/webhooks/{name}"
+        attempts = f"{path}/attempts?limit={ATTEMPTS_SHOWN}"
+        return {
+            "app": app,
+            "webhook": await self.read(request, path, app),
+            "attempts": (await self.read(request, attempts, app))["items"],
+        }
+
+    # --- what is left over ---
+
+    async def leftovers(self, _request: Request) -> View:
+        """Unmatched receipts, those due next first, and what was set aside."""
+        store = self._store
+        parked = await receipts.unmatched(store, PARKED_MAX)
+        aside = await quarantine.listed(store.redis, store.shards)
+        return {
+            "receipts": [
+                {
+                    "provider": each.provider,
+                    "status": each.receipt.status,
+                    "ref": each.receipt.ref or each.receipt.provider_id,
+                    "error": "" if (fault := each.receipt.fault) is None else fault.code,
+                    "since": rfc3339(each.since_ms),
+                    "next": rfc3339(due_ms),
+                }
+                for due_ms, each in parked.first
+            ],
+            "receipts_total": parked.total,
+            "aside": [
+                {"what": each.what, "reason": each.reason, "at": rfc3339(each.at_ms)}
+                for each in aside[:SET_ASIDE_MAX]
+            ],
+            "aside_total": len(aside),
+        }
+
+    async def audit(self, request: Request) -> View:
+        path = f"/v1/ops/audit?limit={DEEDS_A_PAGE}"
+        return {"listed": await self.read(request, path + _cursor(request))}
+
+
+def _addresses(holder: object) -> list[str]:
+    """Those that it names by kind and somebody can be looked for by."""
+    found = (getattr(holder, kind, None) for kind in ADDRESSES)
+    return [address for address in found if isinstance(address, str)]
+
+
+def _cursor(request: Request) -> str:
+    """The page that is asked for, as a further parameter of the call."""
+    cursor = dict(read_parameters(request.query, PARAMETERS_MAX)).get("cursor", "")
+    return f"&cursor={segment(cursor)}" if cursor else ""
+
+
+def reader(principal: Principal, app: str | None = None) -> Principal:
+    """Who may read what an operator looks at: as `app`, or all apps' money and campaigns."""
+    scopes = principal.scopes | {"read", "report", "report-all", "manage"}
+    return replace(principal, app=app or principal.app, scopes=frozenset(scopes))
+
+
+def detail_of(answered: Any) -> str:
+    """What a call that failed was told."""
+    return str((answered.json or {}).get("detail", "The call failed."))
+
+
+def _rows(ops: OpsView) -> list[Mapping[str, Any]]:
+    """The providers with all that waits for each."""
+    waiting: Counter[str] = Counter()
+    ages: dict[str, float] = {}
+    for lane in ops.lanes:
+        waiting[lane.provider] += lane.length
+        ages[lane.provider] = max(ages.get(lane.provider, 0.0), lane.age)
+    return [
+        {
+            "name": name,
+            "view": view,
+            "rate": None if view.temporary_rate is msgspec.UNSET else view.temporary_rate,
+            "waiting": waiting[name],
+            "age": ages.get(name, 0.0),
+        }
+        for name, view in ops.providers.items()
+    ]

@@ -1,0 +1,125 @@
+"""What Redis knows of the archive: whose it is, who archives, how the last run went, and where the
+streams begin and end that it is made from. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from gateway.core.archive.manifest import EntryId, entry_id, entry_text
+from gateway.redis.client import Command, RedisClient
+from gateway.store import randomness
+from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from gateway.store.leases import hold
+from gateway.store.totals import as_list, pairs
+
+LEASE_MS = 15_000
+REASON_CHARS = 300
+
+Source = Literal["ledger", "closed"]
+
+
+class LeaseLost(Exception):
+    """The lease went to somebody else: another archiver runs by now."""
+
+
+class Lease:
+    """Who archives, of those that want to."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._holder = randomness.token()
+
+    async def take(self) -> bool:
+        """Whether it is ours now."""
+        return await hold(self._redis, ARCHIVER, self._holder, LEASE_MS)
+
+    async def keep(self) -> None:
+        """Raises LeaseLost."""
+        if not await self.take():
+            raise LeaseLost("Another archiver has taken over: this run ends.")
+
+    async def give_back(self) -> None:
+        (owner,) = await self._redis.call([("GET", ARCHIVER)])
+        if owner == self._holder.encode():
+            await self._redis.call([("DEL", ARCHIVER)])
+
+
+class State(msgspec.Struct, frozen=True):
+    """How the archive's last runs went; 0 and empty: none did."""
+
+    files: int = 0
+    done_ms: int = 0  # when the last good run ended
+    failed_ms: int = 0  # when the last run failed, if no good one followed
+    reason: str = ""
+
+
+async def installation(redis: RedisClient) -> tuple[str, bool]:
+    """By what the archive of this installation is known, and whether it had files already."""
+    _, *found = await redis.call(
+        [
+            ("HSETNX", ARCHIVE, "installation", randomness.token()),
+            ("HGET", ARCHIVE, "installation"),
+            ("HGET", ARCHIVE, "files"),
+        ]
+    )
+    name, files = found
+    assert isinstance(name, bytes)
+    return name.decode(), bool(int(files or 0)) if isinstance(files, bytes | None) else False
+
+
+async def note_success(redis: RedisClient, files: int, now_ms: int) -> None:
+    fields = ("files", files, "done_ms", now_ms, "failed_ms", 0, "reason", "")
+    await redis.call([("HSET", ARCHIVE, *fields)])
+
+
+async def note_failure(redis: RedisClient, reason: str, now_ms: int) -> None:
+    await redis.call([("HSET", ARCHIVE, "failed_ms", now_ms, "reason", reason[:REASON_CHARS])])
+
+
+async def state(redis: RedisClient) -> State:
+    (found,) = await redis.call([("HGETALL", ARCHIVE)])
+    fields = {name.decode(): value.decode() for name, value in pairs(as_list(found))}
+    return msgspec.convert(fields, State, strict=False)
+
+
+async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:
+    """When the oldest booking was made that is not archived; 0: all are."""
+    commands: list[Command] = [("HGET", ARCHIVE, "files")]
+    # The last entry that was archived stays.
+    commands += (("XRANGE", keys_of(s).ledger, "-", "+", "COUNT", 2) for s in shards)
+    files, *ledgers = await redis.call(commands)
+    begun = isinstance(files, bytes) and int(files) > 0
+    waiting = [entries[begun][0] for found in ledgers if len(entries := as_list(found)) > begun]
+    return min((entry_id(id_.decode())[0] for id_ in waiting), default=0)
+
+
+async def newest(redis: RedisClient, shards: Sequence[int], source: Source) -> dict[int, EntryId]:
+    """The last entry of a stream in each shard that has one."""
+    return await _ends(redis, shards, source, "XREVRANGE", "+", "-")
+
+
+async def oldest(redis: RedisClient, shard: int, source: Source) -> EntryId | None:
+    return (await _ends(redis, [shard], source, "XRANGE", "-", "+")).get(shard)
+
+
+async def _ends(
+    redis: RedisClient, shards: Sequence[int], source: Source, command: str, *span: str
+) -> dict[int, EntryId]:
+    keys = [getattr(keys_of(shard), source) for shard in shards]
+    asked: list[Command] = [(command, key, *span, "COUNT", 1) for key in keys]
+    replies = map(as_list, await redis.call(asked))
+    return {
+        shard: entry_id(found[0][0].decode())
+        for shard, found in zip(shards, replies, strict=True)
+        if found
+    }
+
+
+async def trim_ledger(redis: RedisClient, shard: int, through: EntryId) -> None:
+    """Takes off what lies before an entry. That one stays: it says where the ledger is, and that
+    something was booked."""
+    await redis.call([("XTRIM", keys_of(shard).ledger, "MINID", entry_text(through))])

@@ -1,0 +1,125 @@
+"""Clicks as they are kept: a counter for each hour, sort of device and sort of visitor of a link.
+
+Those of a message's link stand beside its range and lapse as that does; those of a link that was
+made for itself stand as long as it does. A batch of clicks is one transaction a shard, which says
+by the caller's token that it was applied, so that none counts twice. That a person reacted goes the
+way of every reaction. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.channels import CHANNELS
+from gateway.core.clickers import Visitor, clicked_by
+from gateway.core.clicks import BY_QR, PERSON, ClickCounts, Device, counted, counter_of
+from gateway.core.events import Reacted
+from gateway.core.records.message import Message
+from gateway.redis.client import Command, Session
+from gateway.store import reads
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of, shard_of
+from gateway.store.links import Link
+from gateway.store.store import Store
+from gateway.store.totals import as_list, pairs
+from gateway.store.transaction import commit
+
+BATCH_MAX = 500
+SCAN_COUNT = 1_000
+SPARE_MS = 31 * 86_400_000  # a message may be sent so long after it was accepted
+
+
+class Click(msgspec.Struct, frozen=True):
+    """Somebody followed a link; `qr`: by its picture."""
+
+    link: Link
+    at_ms: int
+    visitor: Visitor
+    device: Device
+    qr: bool = False
+
+
+async def judged(store: Store, clicks: Sequence[Click]) -> list[tuple[Click, str]]:
+    """Each click with who it was. Only of links in e-mails does that depend on when the message was
+    sent."""
+    asked = {c.link.message for c in clicks if c.visitor.reason is None and c.visitor.unmarked}
+    messages = await reads.messages_anywhere(store, [id_ for id_ in asked if id_ is not None])
+    found = []
+    for click in clicks:
+        message = messages.get(click.link.message or "")
+        age_ms = _mail_age_ms(click, message) if isinstance(message, Message) else None
+        reason = clicked_by(click.visitor, age_ms)
+        found.append((click, reason or (BY_QR if click.qr else PERSON)))
+    return found
+
+
+def _mail_age_ms(click: Click, message: Message) -> int | None:
+    step = message.steps[click.link.step]
+    if not CHANNELS[step.channel].scanned or step.carrier is None:
+        return None
+    return click.at_ms - step.carrier.sent_ms
+
+
+async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str) -> None:
+    """Counts clicks with who each was, of links of one shard; once for a token."""
+    lives_ms = store.policy.links.ttl_ms + SPARE_MS
+    shard, _, _ = _counters_of(store, clicks[0][0].link)
+    counters: Counter[tuple[str, str]] = Counter()
+    lapsing: set[str] = set()
+    for click, who in clicks:
+        _, place, prefix = _counters_of(store, click.link)
+        counters[place, prefix + counter_of(click.at_ms, click.device, who)] += 1
+        if click.link.own is None:
+            lapsing.add(place)
+    writes: list[Command] = [("HINCRBY", place, name, n) for (place, name), n in counters.items()]
+    writes += [("PEXPIRE", place, lives_ms) for place in sorted(lapsing)]
+    key = keys_of(shard).token(token)
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        _, applied = await session.call([("WATCH", key), ("GET", key)])
+        return ([] if applied is not None else writes), None
+
+    await commit(store.redis, key, attempt, store.counts)
+
+
+async def react(store: Store, clicks: Sequence[tuple[Click, str]], now_ms: int) -> None:
+    """Has the first click of a person on each step be a reaction; repeated, it changes nothing."""
+    first: dict[tuple[str, int], Item] = {}
+    for click, who in clicks:
+        link = click.link
+        if link.message is not None and who in (PERSON, BY_QR):
+            event = Reacted(link.step, "clicked", click.at_ms)
+            first.setdefault((link.message, link.step), Item(link.message, event))
+    if first:
+        await store.apply(list(first.values()), now_ms)
+
+
+async def counts_of(store: Store, link: Link) -> ClickCounts:
+    """What was counted of a link."""
+    _, key, prefix = _counters_of(store, link)
+    found: list[tuple[str, int]] = []
+    cursor = b"0"
+    while True:
+        (reply,) = await store.redis.call(
+            [("HSCAN", key, cursor, "MATCH", f"{prefix}*", "COUNT", SCAN_COUNT)]
+        )
+        cursor, flat = as_list(reply)
+        found += [(name[len(prefix) :].decode(), int(n)) for name, n in pairs(flat)]
+        if cursor == b"0":
+            return counted(found)
+
+
+def shard_of_click(store: Store, click: Click) -> int:
+    return _counters_of(store, click.link)[0]
+
+
+def _counters_of(store: Store, link: Link) -> tuple[int, str, str]:
+    """The shard and key of a link's counters, and what their names begin with."""
+    if link.place is None:
+        shard = shard_of(link.code, store.shards)
+        return shard, keys_of(shard).own_clicks(link.code), ""
+    at = link.place
+    return at.shard, keys_of(at.shard).link_clicks(at.range), f"{at.place}.{at.link}:"

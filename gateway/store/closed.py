@@ -1,0 +1,127 @@
+"""Closed messages on their way to the archive, and out of Redis behind it.
+
+Where there is an archive, each commit lists the closed messages whose records it wrote, a stream a
+shard; so one that changes after it was closed is listed again. The archive follows the stream;
+`keep` later its entries are taken off, and with them those messages whose records are still what
+the archive has. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.core.archive.manifest import EntryId, entry_id, entry_text
+from gateway.core.archive.messages import nameless
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import closed_codec
+from gateway.core.records.message import Message
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import randomness, reads
+from gateway.store.base import read_messages
+from gateway.store.compression import unpack
+from gateway.store.keys import Keys, keys_of, shard_in
+from gateway.store.store import Store
+from gateway.store.totals import as_list
+from gateway.store.transaction import commit, values_in
+from gateway.store.writes import closed_command
+
+ENTRIES_A_PAGE = 500
+MESSAGES_A_BATCH = 200
+
+Listed = list[tuple[EntryId, list[str]]]
+
+
+async def listed(
+    redis: RedisClient, shard: int, after: EntryId, until: EntryId, count: int = ENTRIES_A_PAGE
+) -> Listed:
+    """Entries after one and up to another, the oldest first: each with its messages. One that
+    cannot be read names none: its messages lapse as if there were no archive."""
+    span = (f"({entry_text(after)}", entry_text(until))
+    (page,) = await redis.call([("XRANGE", keys_of(shard).closed, *span, "COUNT", count)])
+    return [(entry_id(id_.decode()), _ids(fields)) for id_, fields in as_list(page)]
+
+
+def _ids(fields: Sequence[bytes]) -> list[str]:
+    try:
+        return closed_codec.decode(unpack(fields[1])).ids
+    except (NewerRecordError, msgspec.DecodeError):
+        return []
+
+
+async def closed_messages(store: Store, ids: Iterable[str]) -> list[Message]:
+    """Those of them that are there and closed now."""
+    whole = list(dict.fromkeys(ids))
+    found = []
+    for start in range(0, len(whole), MESSAGES_A_BATCH):
+        batch = whole[start : start + MESSAGES_A_BATCH]
+        found += [m for m in await reads.readable_messages(store, batch) if m.closed]
+    return found
+
+
+async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None:
+    await redis.call([closed_command(keys_of(shard), list(ids))])
+
+
+async def bring_back(store: Store, archived: Mapping[str, bytes]) -> None:
+    """Puts messages back into Redis, by id with the record that the archive has, where they are not
+    there; they are listed, so that they leave it again."""
+    for id_, stored in (await read_messages(store, archived)).items():
+        put = ("SET", stored.key, archived[id_], "NX", "PX", store.retention.message_ms)
+        again = closed_command(keys_of(shard_in(stored.key)), [id_])
+        await store.redis.call([("MULTI",), put, again, ("EXEC",)])
+
+
+class TakenOut(NamedTuple):
+    """How many messages are gone from Redis, and which are not, because they changed since."""
+
+    gone: int
+    changed: list[str]
+
+
+async def take_out(store: Store, archived: Mapping[str, bytes]) -> TakenOut:
+    """Removes messages from Redis that the archive has as they are, by id with the record that it
+    has."""
+    gone, changed = 0, list[str]()
+    whole = list(archived)
+    for start in range(0, len(whole), MESSAGES_A_BATCH):
+        batch = {id_: archived[id_] for id_ in whole[start : start + MESSAGES_A_BATCH]}
+        by_shard: dict[int, dict[str, str]] = {}
+        for id_, stored in (await read_messages(store, batch)).items():
+            by_shard.setdefault(shard_in(stored.key), {})[id_] = stored.key
+        for shard, names in by_shard.items():
+            wanted = {id_: batch[id_] for id_ in names}
+            done = await _take_out(store, keys_of(shard), names, wanted)
+            gone += done.gone
+            changed += done.changed
+    return TakenOut(gone, changed)
+
+
+async def _take_out(
+    store: Store, keys: Keys, names: Mapping[str, str], archived: Mapping[str, bytes]
+) -> TakenOut:
+    token = keys.token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], TakenOut]:
+        _, reply = await session.call(
+            [("WATCH", token, *names.values()), ("MGET", *names.values())]
+        )
+        gone, changed = list[str](), list[str]()
+        for (id_, key), value in zip(names.items(), values_in(reply), strict=True):
+            if value is None:
+                continue
+            message = reads.readable(store, id_, value)
+            if message is not None and message.closed and nameless(message) == archived[id_]:
+                gone.append(key)
+            else:
+                changed.append(id_)
+        return [("UNLINK", *gone)] if gone else [], TakenOut(len(gone), changed)
+
+    return await commit(store.redis, token, attempt, store.counts)
+
+
+async def cut(redis: RedisClient, shard: int, through: EntryId) -> None:
+    """Takes entries off the stream, up to that one, which stays: it says where the stream is."""
+    await redis.call([("XTRIM", keys_of(shard).closed, "MINID", entry_text(through))])

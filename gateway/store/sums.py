@@ -1,0 +1,42 @@
+"""What a transaction books, added up: for its ledger entry, and for the running totals. Pure."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from gateway.core.records.entries import Group, Post, Total, total_codec
+
+
+def fold_counts(posts: list[Post]) -> list[Post]:
+    """Adds the posts that only count together, a group each; those that carry money stay as they
+    are."""
+    counts: dict[Group, dict[str, int]] = {}
+    money = []
+    for post in posts:
+        if post.message is not None:
+            money.append(post)
+            continue
+        sums = counts.setdefault(post.group, {})
+        for measure, amount in post.measures.items():
+            sums[measure] = sums.get(measure, 0) + amount
+    return [Post(group, sums) for group, sums in counts.items()] + money
+
+
+def add_up(posts: list[Post]) -> dict[bytes, int]:
+    """The running totals' increments: field (a Total's record) to amount."""
+    groups: dict[Group, dict[str, int]] = {}
+    for post in posts:
+        sums = groups.setdefault(post.group, {})
+        for measure, amount in post.measures.items():
+            sums[measure] = sums.get(measure, 0) + amount
+    return {
+        _total_name(group, measure): amount
+        for group, sums in groups.items()
+        for measure, amount in sums.items()
+        if amount
+    }
+
+
+@lru_cache(maxsize=4096)
+def _total_name(group: Group, measure: str) -> bytes:
+    return total_codec.encode(Total.of(group, measure))

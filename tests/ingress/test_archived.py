@@ -1,0 +1,131 @@
+"""What a worker tells of archived messages and lines: the same as if they were in Redis still, but
+for the person."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.archive.archive import Archive
+from gateway.archive.place import Folder
+from gateway.archive.run import Limits, Run
+from gateway.core.events import Accepted, Claimed
+from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from tests.ingress.test_callbacks import BASIC, report
+from tests.worlds.ingress_world import ENV, OTP, T0, World, with_ingress
+
+KEY = "a key of the archive's hashes"
+Test = Callable[[World, Archive], Awaitable[None]]
+
+
+def with_archive(test: Test) -> Callable[[str, Path, pytest.MonkeyPatch], None]:
+    @functools.wraps(test)
+    def run(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(ENV, "KASKAD_ARCHIVE_KEY", KEY)
+        table = f'[archive]\nurl = "{tmp_path}/archive"\n[prices]'
+
+        @with_ingress(shards=2, changed={"[prices]": table})
+        async def inner(world: World) -> None:
+            root = tmp_path / "archive"
+            await test(world, Archive(Folder(root), str(root), KEY.encode()))
+
+        inner(redis_url)
+
+    del run.__wrapped__
+    return run
+
+
+async def send(world: World, count: int) -> list[str]:
+    """Codes, each delivered."""
+    ids = []
+    for number in range(count):
+        body = OTP | {"to": f"+7916123456{number}", "metadata": {"order": str(number)}}
+        id_ = (await world.send(body)).json["id"]
+        await world.store.apply([Item(id_, Claimed(0)), Item(id_, Accepted(0))], T0)
+        await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+        ids.append(id_)
+    return ids
+
+
+async def archive_all(world: World, archive: Archive, rows_a_step: int = 1_000) -> None:
+    async def pause() -> None:
+        raise AssertionError("nobody else archives")
+
+    limits = Limits(keep_ms=0, rows_a_step=rows_a_step)
+    await Run(world.store, archive, limits, lambda: 10**14, pause).once()
+
+
+async def lines(world: World, query: str = "") -> list[dict[str, Any]]:
+    """All of them, a page after the other."""
+    found, cursor = [], ""
+    while True:
+        path = f"/v1/ledger?from=2026-11-01&to=2026-11-30{query}{cursor}"
+        answer = (await world.call("GET", path, key="finance-key")).json
+        found += answer["items"]
+        if answer["next"] is None:
+            return found
+        cursor = f"&cursor={answer['next']}"
+
+
+@with_archive
+async def test_a_message_is_read_as_before_without_its_person(
+    world: World, archive: Archive
+) -> None:
+    (id_,) = await send(world, 1)
+    before = (await world.call("GET", f"/v1/messages/{id_}")).json
+    timeline = (await world.call("GET", f"/v1/messages/{id_}/timeline")).json
+    await archive_all(world, archive)
+    shard = world.store.shard_of_message(id_)
+    assert await world.redis.call([("EXISTS", keys_of(shard).message(id_))]) == [0]
+    after = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert after == before | {"to": None, "user": None, "metadata": None}
+    assert (await world.call("GET", f"/v1/messages/{id_}/timeline")).json == timeline
+    assert (await world.call("GET", f"/v1/messages/{id_}/explain")).status == 200
+    assert (await world.call("DELETE", f"/v1/messages/{id_}")).json["type"] == "/docs#final"
+    other = await world.call("GET", f"/v1/messages/{id_}", key="bank-key")
+    assert other.status == 404
+    assert (await world.call("GET", "/v1/messages/0123456789ABCDEFGHJK")).status == 404
+
+
+@with_archive
+async def test_the_ledgers_lines_are_the_same_wherever_they_are(
+    world: World, archive: Archive
+) -> None:
+    await send(world, 3)
+    before = await lines(world)
+    assert len(before) == 6
+    await archive_all(world, archive)
+    assert await lines(world) == before
+    assert await lines(world, "&limit=1") == before
+    await send(world, 3)
+    both = await lines(world)
+    await archive_all(world, archive)
+    again = await lines(world)
+    assert sorted(again, key=str) == sorted(both, key=str)
+    assert await lines(world, "&kind=bill&channel=sms") == [
+        line for line in again if line["kind"] == "bill"
+    ]
+    assert await lines(world, "&campaign=none") == []
+    assert await lines(world, "&step=0&day=2026-11-19") == []
+
+
+def hide_messages(root: Path) -> None:
+    for path in root.rglob("messages/*/*.parquet"):
+        path.rename(path.with_suffix(".away"))
+
+
+@with_archive
+async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
+    world: World, archive: Archive
+) -> None:
+    (id_,) = await send(world, 1)
+    await archive_all(world, archive)
+    hide_messages(Path(archive.url))
+    answer = await world.call("GET", f"/v1/messages/{id_}")
+    assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
+    assert (await world.send(OTP | {"to": "+79161234590"})).status == 202

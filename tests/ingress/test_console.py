@@ -1,0 +1,317 @@
+"""The console: who may open it, what its pages show, and that what is done there is a call of the
+API by that key."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from gateway.ingress.console import endpoints
+from gateway.ingress.pages.console import MENU
+from gateway.store import api_keys, drains, opt_outs, pauses, temporary_rates
+from gateway.store.api_keys import SCOPES, Scope
+from gateway.store.keys import keys_of
+from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, settings, with_ingress
+
+ALL = tuple(SCOPES)
+HOST = "console.example"
+FORM = {"content-type": "application/x-www-form-urlencoded", "host": HOST}
+
+
+class Operator:
+    """A browser with a key."""
+
+    def __init__(self, world: World, key: str) -> None:
+        self.world = world
+        login = base64.b64encode(f"anybody:{key}".encode()).decode()
+        self.headers = {"authorization": f"Basic {login}", "host": HOST}
+
+    async def get(self, path: str) -> Answer:
+        return await self.world.call("GET", path, headers=self.headers, key="")
+
+    async def post(self, path: str, fields: Mapping[str, str], **headers: str) -> Answer:
+        told = self.headers | FORM | {n.replace("_", "-"): v for n, v in headers.items()}
+        return await self.world.call("POST", path, urlencode(fields).encode(), told, key="")
+
+    async def act(self, page: str, action: str, **fields: str) -> Answer:
+        """Fills in a form that a page has, and sends it."""
+        shown = (await self.get(page)).body.decode()
+        form = re.search(rf'<form[^>]*id="act-{action}".*?</form>', shown, re.DOTALL)
+        assert form is not None, f"{page} has no form {action}"
+        hidden = dict(re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', form[0]))
+        return await self.post(
+            "/console/act", hidden | {n.rstrip("_"): v for n, v in fields.items()}
+        )
+
+
+async def operator(world: World, *scopes: Scope) -> Operator:
+    key = await api_keys.create(world.redis, "shop", scopes or ("operate",), T0, by="ann@here")
+    return Operator(world, key)
+
+
+async def deeds(by: Operator) -> list[str]:
+    page = (await by.get("/console/audit")).body.decode()
+    return re.findall(
+        r"<td>((?:provider|campaign|drain|optout|person|message)\.[a-z.]+)</td>", page
+    )
+
+
+@pytest.mark.parametrize("name", MENU)
+@with_ingress()
+async def test_a_page_needs_a_key_that_operates_and_uses_nothing_from_elsewhere(
+    world: World, name: str
+) -> None:
+    path = "/console" if name == "now" else f"/console/{name}"
+    for headers in ({}, (await operator(world, "send", "read", "manage")).headers):
+        refused = await world.call("GET", path, headers=headers, key="")
+        assert refused.status == 401
+        assert refused.headers["www-authenticate"].startswith('Basic realm="Kaskad"')
+        assert b"the scope operate" in refused.body
+    page = await (await operator(world)).get(path)
+    assert page.status == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["cache-control"] == "no-store"
+    assert not re.search(rb"(src|href)=\"(https?:)?//", page.body)
+    assert f"<h1>{MENU[name]}</h1>".encode() in page.body
+
+
+@with_ingress(server="admin_port = 9")
+async def test_it_is_on_the_admin_port_alone_where_there_is_one(world: World) -> None:
+    assert (await (await operator(world)).get("/console")).status == 404
+    assert settings("admin_port = 9").server.admin_port == 9
+
+
+@with_ingress()
+async def test_what_waits_and_what_is_to_be_looked_at_stands_first(world: World) -> None:
+    by = await operator(world)
+    assert (await world.send(OTP)).status == 202
+    await world.app.backlog.sample()
+    await pauses.hold(world.redis, "viber", "maintenance", "ann", T0)
+    page = (await by.get("/console")).body.decode()
+    assert re.search(r'id="waiting">1<', page)
+    assert "viber is paused by ann" in page
+    assert "No dispatcher runs" in page
+
+
+@with_ingress()
+async def test_a_second_look_tells_how_many_a_second(world: World) -> None:
+    by = await operator(world)
+    await world.app.publish()
+    assert re.search(r'id="accepted">–<', (await by.get("/console")).body.decode())
+    for _ in range(4):
+        world.clock.now_ms += 500
+        assert (await world.send(OTP)).status == 202
+    await world.app.publish()
+    assert re.search(r'id="accepted">2\.0<', (await by.get("/console")).body.decode())
+
+
+@with_ingress()
+async def test_a_provider_is_paused_by_its_name_and_resumed(world: World) -> None:
+    by = await operator(world)
+    page = "/console/providers/sms"
+    refused = await by.act(page, "pause", reason="maintenance", confirm="viber")
+    assert refused.status == 400
+    assert "Nothing was done" in refused.body.decode()
+    assert await pauses.read(world.redis) == {}
+    done = await by.act(page, "pause", reason="maintenance", confirm="sms")
+    assert done.status == 200
+    text = done.body.decode()
+    assert "curl -X POST" in text
+    assert "/v1/ops/providers/sms/pause" in text
+    assert (await pauses.read(world.redis))["sms"].detail == "maintenance"
+    await by.act(page, "resume", reason="")
+    assert await pauses.read(world.redis) == {}
+    assert await deeds(by) == ["provider.resume", "provider.pause"]
+
+
+@with_ingress()
+async def test_a_rate_for_a_while_and_a_drain_are_set_and_ended(world: World) -> None:
+    by = await operator(world)
+    page = "/console/providers/sms"
+    await by.act(page, "rate", rate="50/s", for_="10m")
+    assert (await temporary_rates.read(world.redis, ["sms"], {}))["sms"].rate_per_s == 50
+    assert "for a while" in (await by.get("/console/providers")).body.decode()
+    await by.act(page, "rate-end")
+    assert await temporary_rates.read(world.redis, ["sms"], {}) == {}
+    faulty = await by.act(page, "rate", rate="fast", for_="10m")
+    assert (faulty.status, "Not done" in faulty.body.decode()) == (422, True)
+    await by.act("/console", "drain", reason="move", confirm="everything")
+    assert await drains.read(world.redis) is not None
+    await by.act("/console", "drain-end")
+    assert await drains.read(world.redis) is None
+
+
+@with_ingress()
+async def test_a_test_goes_out_by_a_route_that_begins_with_the_provider(world: World) -> None:
+    by = await operator(world, *ALL)
+    sent = await by.act(
+        "/console/providers/sms", "test-send", to=PHONE, text="Hi", route="sms-only"
+    )
+    assert sent.status == 200
+    assert "accepted" in sent.body.decode()
+
+
+@with_ingress()
+async def test_a_campaign_is_paused_paced_and_cancelled_with_the_number_it_hits(
+    world: World,
+) -> None:
+    by = await operator(world, *ALL)
+    await world.call("PUT", "/v1/campaigns/autumn", {}, key=await _key(world, "manage"))
+    assert (await world.send(SALE)).status == 202
+    page = "/console/campaigns/autumn"
+    assert "Ends 1 messages that are not final" in (await by.get(page)).body.decode()
+    await by.act(page, "campaign-pause")
+    assert 'state paused">paused' in (await by.get("/console/campaigns")).body.decode()
+    await by.act(page, "campaign-pace", pace="600/m")
+    await by.act(page, "campaign-resume")
+    assert (await by.act(page, "campaign-cancel", confirm="spring")).status == 400
+    await by.act(page, "campaign-cancel", confirm="autumn")
+    assert 'id="act-' not in (await by.get(page)).body.decode(), "that is for good"
+
+
+@with_ingress()
+async def test_what_a_key_may_not_do_is_shown_and_refused(world: World) -> None:
+    await world.call("PUT", "/v1/campaigns/autumn", {}, key=await _key(world, "manage"))
+    by = await operator(world)
+    page = (await by.get("/console/campaigns/autumn")).body.decode()
+    assert "needs a key with the scope <code>manage</code>" in page
+    refused = await by.act("/console/campaigns/autumn", "campaign-pause")
+    assert refused.status == 403
+    assert "`manage`" in refused.body.decode().replace("&#39;", "'")
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers"),
+    [
+        ({"csrf": "0" * 32}, {}),
+        ({"csrf": ""}, {}),
+        ({}, {"origin": "https://evil.example"}),
+        ({}, {"sec_fetch_site": "cross-site"}),
+        ({}, {"sec_fetch_site": "same-site"}),
+    ],
+)
+@with_ingress()
+async def test_no_other_site_can_have_a_browser_do_something(
+    world: World, fields: dict[str, str], headers: dict[str, str]
+) -> None:
+    by = await operator(world)
+    shown = (await by.get("/console/providers/sms")).body.decode()
+    found = re.search(r'name="csrf" value="([^"]+)"', shown)
+    assert found is not None
+    sent = {"csrf": found[1], "action": "pause", "name": "sms", "confirm": "sms"} | fields
+    assert (await by.post("/console/act", sent, **headers)).status == 403
+    assert await pauses.read(world.redis) == {}
+    other = await operator(world)  # a form of another key's page is none of this one's
+    assert (await other.post("/console/act", sent)).status == 403
+    assert (await by.post("/console/act", sent | {"csrf": found[1]})).status == 200
+
+
+@with_ingress()
+async def test_messages_of_every_app_are_found_and_told_of(world: World) -> None:
+    by = await operator(world)
+    id_ = (await world.call("POST", "/v1/messages", SALE | {"user": "u-1"}, key="bank-key")).json[
+        "id"
+    ]
+    for kind, text in (("phone", PHONE), ("campaign", "autumn"), ("user", "u-1")):
+        found = await by.post("/console/messages", {"by": kind, "text": text})
+        assert id_ in found.body.decode(), kind
+    led = await by.post("/console/messages", {"by": "id", "text": id_})
+    assert (led.status, led.headers["location"]) == (303, f"/console/messages/{id_}")
+    page = (await by.get(led.headers["location"])).body.decode()
+    for text in ("marketing of bank", PHONE, "accepted", "opt_out", "queued"):
+        assert text in page
+    assert "act-message-cancel" not in page, "another app's"
+    nobody = await by.post("/console/messages", {"by": "phone", "text": "nonsense"})
+    assert (nobody.status, b"alert" in nobody.body) == (400, True)
+    assert (await by.get("/console/messages/none")).status == 404
+
+
+@with_ingress()
+async def test_a_person_is_shown_opted_out_and_erased(world: World) -> None:
+    by = await operator(world, *ALL)
+    assert (await world.send(SALE | {"user": "u-1"})).status == 202
+    await by.world.call("PUT", "/v1/users/u-1", {"phone": PHONE}, key="shop-key")
+    fields = {"by": "phone", "text": PHONE}
+    page = (await by.post("/console/people", fields)).body.decode()
+    for text in ("two-a-day", "1 of 2", "not known", "autumn"):
+        assert text in page
+    token = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert token is not None
+    out = {"csrf": token[1], "action": "opt-out", "address": PHONE, "scope": "all"}
+    assert (await by.post("/console/act", out)).status == 200
+    assert await opt_outs.find(world.redis, 1, PHONE[1:])
+    erase = {"csrf": token[1], "action": "erase", "user": "u-1", "confirm": "u-1"}
+    assert (await by.post("/console/act", erase)).status == 200
+    gone = (await by.post("/console/people", fields)).body.decode()
+    assert "Nothing is kept of this person" in gone
+
+
+@with_ingress()
+async def test_webhooks_are_shown_tested_and_disabled(world: World) -> None:
+    by = await operator(world, *ALL)
+    body = {"url": "https://hooks.example/in", "events": ["message.delivered"]}
+    for scope_app in ("shop", "bank"):
+        key = await api_keys.create(world.redis, scope_app, ("manage",), T0, by="ann@here")
+        answer = await world.call("PUT", "/v1/webhooks/till", body, key=key)
+        assert answer.status == 200
+    page = (await by.get("/console/webhooks")).body.decode()
+    assert page.count("hooks.example") == 2
+    assert "act-webhook-test" not in (await by.get("/console/webhooks/bank/till")).body.decode()
+    page = "/console/webhooks/shop/till"
+    assert (await by.act(page, "webhook-test")).status == 200
+    again = await by.act(page, "webhook-recover", since="2026-11-01T00:00:00Z")
+    assert again.status == 200
+    assert (await by.act(page, "webhook-disable", confirm="till")).status == 200
+    assert (await by.act(page, "webhook-enable")).status == 200
+
+
+@with_ingress()
+async def test_what_nobody_knows_and_what_was_set_aside_is_listed(world: World) -> None:
+    by = await operator(world)
+    receipt = {"results": [{"messageId": "p-77", "status": {"groupId": 3, "name": "DELIVERED"}}]}
+    path = "/v1/callbacks/viber?token=tok"
+    assert (await world.call("POST", path, receipt)).status == 200
+    await world.redis.call([("HSET", keys_of(0).quarantine, "{k0}m:x", b"?")])
+    page = (await by.get("/console/leftovers")).body.decode()
+    assert "p-77" in page
+    assert "{k0}m:x" in page
+
+
+@with_ingress()
+async def test_the_live_part_follows_until_the_key_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "LIVE_EVERY_S", 0.0)
+    by = await operator(world)
+    exchange = world.begin("GET", "/console/live?page=providers", by.headers, key="")
+    exchange.feed(b"", more=False)
+    assert b'id="providers"' in await exchange.until(b"\n\n")
+    await pauses.hold(world.redis, "sms", "now", "ann", T0)
+    await exchange.until(b'state paused">paused')
+    world.app.console.close()
+    assert (await exchange.answer()).status == 200
+    wrong = await by.get("/console/live?page=secrets")
+    assert wrong.status == 400
+
+
+@with_ingress()
+async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
+    by = await operator(world)
+    assert (await by.get("/console")).status == 200
+    world.redis.away = True
+    page = await by.get("/console")
+    assert (page.status, b"secret-host" in page.body) == (503, False)
+    assert b"The store is unavailable" in page.body
+    await asyncio.sleep(0)
+
+
+async def _key(world: World, scope: Scope) -> Any:
+    return await api_keys.create(world.redis, "shop", (scope, "read"), T0, by="ann@here")

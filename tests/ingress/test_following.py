@@ -1,0 +1,278 @@
+"""`GET /l/{code}`: people are sent to what is kept, and counted behind the answer, once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core import events as ev
+from gateway.core.clickers import Visitor
+from gateway.core.link_codes import code_of
+from gateway.ingress.clicks import ClickRecorder
+from gateway.ingress.misses import MISSES_MAX
+from gateway.store import clicks, links, reads
+from gateway.store.apply import Item
+from gateway.store.links import Link
+from providers.contract import Receipt
+from tests.worlds.ingress_world import OTP, PHONE, SALE, Answer, World, with_ingress
+
+TARGET = "https://shop.example/sale?x=1"
+TRACKED = SALE | {"text": f"Sale! {TARGET}", "links": "track"}
+PHONE_UA = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E"
+BROWSER = {"User-Agent": PHONE_UA, "Accept-Language": "ru"}
+BASE = {"[prices]\n": '[links]\nbase_url = "https://k.example"\nttl = "1d"\n[prices]\n'}
+UTM = {
+    "[prices]\n": '[links]\nutm = { utm_source = "{app}", utm_medium = "{channel}", '
+    'utm_campaign = "{campaign}", x = "no" }\n[prices]\n'
+}
+
+
+async def delivered(world: World, **changes: Any) -> str:
+    """A tracked message whose first step arrived."""
+    id_: str = (await world.send(TRACKED | changes)).json["id"]
+    receipt = Receipt("delivered", ref=f"{id_}.0")
+    for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+        await world.store.apply([Item(id_, event)], world.clock.now_ms)
+    return id_
+
+
+async def code(world: World, id_: str, step: int = 0) -> str:
+    message = await reads.message(world.store, id_)
+    assert message is not None
+    assert message.links is not None
+    key = await world.store.links.key(world.store.redis)
+    return code_of(message.links.numbers_of(step)[0], key)
+
+
+async def follow(world: World, path: str, method: str = "GET", **headers: str) -> Answer:
+    told = BROWSER | {name.replace("_", "-"): value for name, value in headers.items()}
+    return await world.call(method, path, headers=told, key="")
+
+
+async def counted(world: World, code: str) -> tuple[int, int, int]:
+    """Clicks of people, of these by QR, and of programs, once all are recorded."""
+    await world.app.clicks.drained()
+    link = await links.find(world.store.redis, world.store.links, 1, code)
+    assert link is not None
+    found = await clicks.counts_of(world.store, link)
+    return found.clicks, found.qr, found.bots
+
+
+@with_ingress()
+async def test_who_follows_a_link_is_sent_on_and_has_reacted(world: World) -> None:
+    id_ = await delivered(world)
+    answer = await follow(world, f"/l/{await code(world, id_)}?fbclid=1&url=https://evil.example")
+    assert answer.status == 302
+    assert answer.headers["location"] == TARGET
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.body == b""
+    assert await counted(world, await code(world, id_)) == (1, 0, 0)
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert (message["status"], message["reaction"], message["final"]) == (
+        "clicked",
+        "clicked",
+        True,
+    )
+    assert message["steps"][1]["error"]["code"] in ("delivered", "reacted")
+
+
+@with_ingress()
+async def test_a_storm_on_one_link_counts_each_and_reacts_once(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    answers = await asyncio.gather(*(follow(world, f"/l/{here}") for _ in range(200)))
+    assert {answer.status for answer in answers} == {302}
+    assert await counted(world, here) == (200, 0, 0)
+    total = (await world.call("GET", "/v1/reports/cost", key="finance-key")).json["total"]
+    assert total["clicked"] == 1
+
+
+@with_ingress()
+async def test_head_counts_nothing_and_other_methods_are_none(world: World) -> None:
+    id_ = await delivered(world)
+    path = f"/l/{await code(world, id_)}"
+    head = await follow(world, path, "HEAD")
+    assert (head.status, head.headers["location"], head.body) == (302, TARGET, b"")
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        refused = await follow(world, path, method)
+        assert refused.status == 405
+        assert refused.headers["allow"] == "GET, HEAD"
+    assert await counted(world, path[3:]) == (0, 0, 0)
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] is None
+
+
+@with_ingress()
+async def test_programs_are_kept_apart_and_are_no_reaction(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for headers in (
+        {"User_Agent": "ViberUrlDownloader"},
+        {"User_Agent": "WhatsApp/2.23"},
+        {"User_Agent": ""},
+        {"Sec_Purpose": "prefetch;prerender"},
+    ):
+        assert (await follow(world, f"/l/{here}", **headers)).status == 302
+    assert await counted(world, here) == (0, 0, 4)
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert message["reaction"] is None
+    link = await links.find(world.store.redis, world.store.links, 1, here)
+    assert link is not None
+    found = await clicks.counts_of(world.store, link)
+    assert found.by_reason == {"previewer": 2, "no_user_agent": 1, "prefetch": 1}
+
+
+@with_ingress()
+async def test_a_link_that_leads_nowhere_has_a_page_for_people(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for path in ("/l/AAAAAAAA", "/l/spring", "/l/%D0%B0", "/l/x' OR 1"):
+        unknown = await follow(world, path, Accept_Language="en")
+        assert unknown.status == 404
+        assert unknown.headers["content-type"].startswith("text/html")
+        assert "This link leads nowhere" in unknown.body.decode()
+    names = [
+        name
+        for (reply,) in [await world.store.redis.call([("KEYS", "*}l:*")])]
+        if isinstance(reply, list)
+        for name in reply
+    ]
+    await world.store.redis.call([("DEL", name) for name in names])
+    gone = await follow(world, f"/l/{here}")
+    assert gone.status == 410
+    assert "истёк" in gone.body.decode()
+
+
+@with_ingress()
+async def test_who_guesses_has_to_wait(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for number in range(MISSES_MAX):
+        assert (await follow(world, f"/l/guess-{number}")).status == 404
+    waits = await follow(world, f"/l/{here}")
+    assert (waits.status, waits.headers["retry-after"]) == (429, "60")
+    world.clock.now_ms += 60_000
+    assert (await follow(world, f"/l/{here}")).status == 302
+
+
+@with_ingress()
+async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    world.redis.away = True
+    away = await follow(world, f"/l/{here}")
+    assert away.status == 503
+    assert int(away.headers["retry-after"]) > 0
+    assert "<h1>" in away.body.decode()
+
+
+@with_ingress()
+async def test_clicks_wait_while_redis_is_away_and_count_once(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for _ in range(3):
+        assert (await follow(world, f"/l/{here}")).status == 302
+    world.redis.away = True
+    draining = asyncio.ensure_future(world.app.clicks.drained())
+    await world.redis.refused.wait()
+    world.redis.away = False
+    await draining
+    assert await counted(world, here) == (3, 0, 0)
+
+
+@with_ingress()
+async def test_what_was_taken_is_recorded_before_the_worker_ends(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for _ in range(50):
+        assert (await follow(world, f"/l/{here}")).status == 302
+    world.app.stop()
+    await world.app.drained()
+    link = await links.find(world.store.redis, world.store.links, 1, here)
+    assert link is not None
+    assert (await clicks.counts_of(world.store, link)).clicks == 50
+
+
+@with_ingress()
+async def test_more_clicks_than_can_wait_are_lost_and_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.ingress.clicks.WAITING_MAX", 2)
+    recorder = ClickRecorder(world.store, world.app.metrics.clicks, world.clock)
+    id_ = await delivered(world)
+    link = await links.find(world.store.redis, world.store.links, 1, await code(world, id_))
+    assert link is not None
+    for _ in range(5):
+        recorder.note(a_click(link, world.clock.now_ms))
+    (metric,) = world.app.metrics.clicks.lost.collect()
+    assert metric.samples[0].value == 3
+
+
+def a_click(link: Link, at_ms: int) -> clicks.Click:
+    return clicks.Click(link, at_ms, Visitor(None), "phone")
+
+
+@with_ingress(changed=UTM)
+async def test_parameters_are_added_when_the_link_is_followed(world: World) -> None:
+    id_ = await delivered(world, text="See https://shop.example/?utm_medium=mine#top")
+    answer = await follow(world, f"/l/{await code(world, id_)}")
+    assert answer.headers["location"] == (
+        "https://shop.example/?utm_medium=mine&utm_source=shop&utm_campaign=autumn&x=no#top"
+    )
+
+
+@with_ingress(changed=BASE)
+async def test_a_domain_of_its_own_has_links_and_nothing_else(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    assert (await follow(world, f"/{here}", Host="k.example")).status == 302
+    assert (await follow(world, f"/{here}", Host="K.EXAMPLE")).status == 302
+    assert (await follow(world, "/healthz", Host="k.example")).status == 404
+    assert (await follow(world, "/v1/messages", Host="k.example")).status == 404
+    assert (await world.call("GET", "/healthz")).status == 200
+    assert (await follow(world, f"/l/{here}")).status == 302, "as it stood before"
+    assert (await follow(world, f"/was/here/{here}", Host="old.example")).status == 302
+    assert (await follow(world, f"/v1/{here}")).status == 404
+    assert await counted(world, here) == (4, 0, 0)
+
+
+@with_ingress()
+async def test_a_code_is_never_tracked_and_off_is_off(world: World) -> None:
+    for message in (
+        OTP | {"text": f"Code 1 {TARGET}", "links": "track"},
+        TRACKED | {"links": "off", "campaign": "spring"},
+        SALE | {"text": f"Sale! {TARGET}", "campaign": "winter"},
+    ):
+        id_ = (await world.send(message)).json["id"]
+        found = await reads.message(world.store, id_)
+        assert found is not None
+        assert found.links is None
+
+
+@with_ingress(changed={"[prices]\n": '[links]\nhosts = ["shop.example"]\n[prices]\n'})
+async def test_a_url_of_another_host_is_refused_where_it_stands(world: World) -> None:
+    viber = {"button": {"caption": "x", "url": "https://evil.example/"}}
+    answer = await world.send(TRACKED | {"text": "See https://evil.example/a", "viber": viber})
+    assert answer.status == 422
+    assert [error["pointer"] for error in answer.json["errors"]] == [
+        "/text",
+        "/viber/button/url",
+    ]
+    assert (await world.send(TRACKED)).status == 202
+    free = TRACKED | {"text": "https://evil.example", "links": "off", "campaign": "free"}
+    assert (await world.send(free)).status == 202
+
+
+@with_ingress(changed=BASE)
+async def test_a_dry_run_counts_parts_with_links(world: World) -> None:
+    text = "Sale! https://shop.example/" + "a" * 200
+    message = {"to": PHONE, "category": "transactional", "text": text, "route": "sms-only"}
+    parts = {}
+    for links_ in ("track", "off"):
+        told = await world.call("POST", "/v1/messages?dry_run=true", message | {"links": links_})
+        (step,) = told.json["explain"]["plan"]
+        parts[links_] = step["parts"]
+    assert parts == {"track": 1, "off": 2}
