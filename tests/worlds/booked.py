@@ -16,6 +16,7 @@ from gateway.redis.client import RedisClient
 from gateway.store.apply import Item
 from gateway.store.sent_lines import sent_lines
 from gateway.store.store import Store
+from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.worlds.cascade_world import request
 
@@ -35,9 +36,10 @@ async def send(
     undelivered: int = 0,
     provider: str = PROVIDER,
     prefix: str = "7916",
+    retention: Retention | None = None,
 ) -> Store:
     """So many messages, a minute apart, each delivered two seconds later, but for the last."""
-    store = Store(redis, policy)
+    store = Store(redis, policy, retention=retention)
     for number in range(count):
         now_ms = at_ms + number * 60_000
         to = f"{prefix}{number:07}"
