@@ -98,7 +98,7 @@ def test_an_invoice_that_says_what_we_booked_agrees() -> None:
 
 
 def line_at(at_ms: int, **changes: Any) -> Ours:
-    made = Ours("m", 0, f"id{at_ms}", "79161234567", at_ms, at_ms + 1_000, 1, 40_000, True)
+    made = Ours(f"m{at_ms}", 0, f"id{at_ms}", "79161234567", at_ms, at_ms + 1_000, 1, 40_000, True)
     return replace(made, **changes)
 
 
