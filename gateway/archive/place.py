@@ -174,7 +174,11 @@ class Folder:
 
 def place_of(url: str) -> Place:
     """Where `archive.url` says."""
-    return Folder(Path(url))
+    if not url.startswith("s3://"):
+        return Folder(Path(url))
+    from gateway.archive.bucket import bucket_of  # with its library, which a folder needs not
+
+    return bucket_of(url)
 
 
 def sha256_of(path: Path) -> str:

@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
+from gateway.core.texts import name_of
 from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
+from gateway.extras import MissingExtra
 from gateway.settings.tables import Document, Route, StepSettings
 from providers.settings import address_faults
 
@@ -47,12 +50,14 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_channels(document, table),
         *_routes(document, table),
         *_categories(document, table),
+        *_budgets(document),
         *_reach(document),
         *_links(document),
         *_send_windows(document),
         *_prices(document),
         *_reports(document),
         *_lanes(document),
+        *_traces(document),
         *_archive(document),
     ]
 
@@ -119,6 +124,7 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group, names in (
         ("apps", [app.name for app in document.apps]),
         ("caps", [cap.name for cap in document.caps]),
+        ("budgets", [budget.name for budget in document.budgets]),
     ):
         for name, times in Counter(names).items():
             if times > 1:
@@ -136,6 +142,14 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                     f"apps[{i}].countries",
                     f'holds {country!r}: write countries in two letters, such as "KZ".',
                 )
+
+
+def _traces(document: Document) -> Iterator[KeyFault]:
+    if document.traces.endpoint:
+        try:
+            traces.require()
+        except MissingExtra as missing:
+            yield KeyFault("traces.endpoint", f"cannot be used. {missing}")
 
 
 def _server(document: Document) -> Iterator[KeyFault]:
@@ -176,6 +190,27 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
             elif old in owner:
                 yield KeyFault(path, f"names {old!r}, as {owner[old]} does: a name has one heir.")
             owner.setdefault(old, path)
+
+
+def _budgets(document: Document) -> Iterator[KeyFault]:
+    apps = [app.name for app in document.apps]
+    for i, budget in enumerate(document.budgets):
+        path = f"budgets[{i}]"
+        if budget.app is not None and budget.app not in apps:
+            yield KeyFault(f"{path}.app", f"names the app {budget.app!r}, {_none_such(apps)}")
+        if budget.channel is not None and budget.channel not in CHANNELS:
+            named = f"names the channel {budget.channel!r}, {_none_such(CHANNELS)}"
+            yield KeyFault(f"{path}.channel", named)
+        if budget.country is not None and budget.country not in COUNTRIES:
+            yield KeyFault(
+                f"{path}.country",
+                f'is {budget.country!r}: write a country in two letters, such as "KZ".',
+            )
+        campaign = budget.campaign
+        if campaign is not None and name_of(campaign) != campaign:
+            yield KeyFault(
+                f"{path}.campaign", f"is {campaign!r}: write it as {name_of(campaign)!r}."
+            )
 
 
 def _reach(document: Document) -> Iterator[KeyFault]:

@@ -1,0 +1,83 @@
+"""An archive in a bucket: the same promises as in a folder, kept by conditions of the requests. A
+server of somebody else's is asked in tests/peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore.store import MemoryStore
+
+from gateway.archive.archive import Archive
+from gateway.archive.bucket import Bucket
+from gateway.archive.place import ManifestMoved
+from gateway.core.archive.manifest import ArchiveFault
+from gateway.store import reads
+from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+
+
+def in_memory(world: ArchiveWorld) -> MemoryStore:
+    store = MemoryStore()
+    world.archive = Archive(Bucket(store), "s3://memory", KEY)
+    return store
+
+
+@with_archive(shards=2)
+async def test_a_bucket_keeps_what_a_folder_does(world: ArchiveWorld) -> None:
+    store = in_memory(world)
+    ids = await world.delivered(12)
+    before = await world.verify()
+    await world.archived(keep_ms=0, rows_a_step=20)
+    assert (await world.verify()).entries == before.entries
+    assert not await reads.readable_messages(world.store, ids)
+    world.archive = Archive(Bucket(store), "s3://memory", KEY)  # as another process has it
+    await world.delivered(3, "winter")
+    await world.archived(keep_ms=0)
+    assert (await world.verify()).agrees
+    assert not [reason for _, reason in world.archive.verify() if reason]
+    named = {file.file for file in world.archive.files()}
+    lying = {each["path"] for page in obstore.list(store) for each in page}
+    assert lying == named | {"archive.json", "manifest.ndjson"}
+
+
+@with_archive()
+async def test_a_changed_object_is_noticed_before_it_is_read(world: ArchiveWorld) -> None:
+    store = in_memory(world)
+    await world.delivered(3)
+    await world.archived()
+    (file,) = [file for file in world.archive.files() if file.table == "ledger"]
+    octets = bytearray(bytes(obstore.get(store, file.file).bytes()))
+    octets[len(octets) // 2] ^= 1
+    obstore.put(store, file.file, bytes(octets))
+    world.archive = Archive(Bucket(store), "s3://memory", KEY)
+    assert [f.file for f, reason in world.archive.verify() if reason] == [file.file]
+    with pytest.raises(ArchiveFault, match="not as it was written"):
+        await world.verify()
+
+
+def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
+    store = MemoryStore()
+    one, other = Bucket(store), Bucket(store)
+    nothing = one.manifest()
+    one.exchange_manifest(b"1\n", nothing, [])
+    with pytest.raises(ManifestMoved):
+        other.exchange_manifest(b"2\n", nothing, [])
+    first = other.manifest()
+    assert first.text == b"1\n"
+    one.exchange_manifest(b"1\n3\n", first, [])
+    with pytest.raises(ManifestMoved):
+        other.exchange_manifest(b"4\n", first, [])
+    with pytest.raises(ManifestMoved):
+        one.exchange_manifest(b"5\n", one.manifest(), ["ledger/day=2026-11-29/gone.parquet"])
+
+
+def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
+    bucket = Bucket(MemoryStore())
+    for octets in (b"one", b"one"):
+        finished = tmp_path / "finished"
+        finished.write_bytes(octets)
+        bucket.publish(finished, "ledger/day=2026-11-29/a.parquet")
+    (tmp_path / "finished").write_bytes(b"two")
+    with pytest.raises(ArchiveFault, match="not what its name says"):
+        bucket.publish(tmp_path / "finished", "ledger/day=2026-11-29/a.parquet")
