@@ -15,12 +15,15 @@ from typing import BinaryIO
 
 import msgspec
 
+from gateway.cli.archive import archive_of
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
+from gateway.core.days import day_of
 from gateway.core.policy import Policy
 from gateway.core.reconciliation import Item
+from gateway.core.records.message import Message
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import Acceptance, accept
 from gateway.finance.extras import archive_library
@@ -35,7 +38,7 @@ from gateway.settings.file import Settings, load
 from gateway.settings.invoice_map import load_map
 from gateway.store import audit
 from gateway.store.audit import Deed
-from gateway.store.sent_lines import sent_lines
+from gateway.store.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
 from gateway.store.store import Store
 
 FORMATS = ("table", "json", "csv", "xlsx")
@@ -83,6 +86,8 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
             async with aclosing(sent_lines(store, question.provider, *span)) as batches:
                 async for batch in batches:
                     work.take_ours(batch)
+            for archived in _archived(settings, policy, *span):
+                work.take_ours(lines_within(archived, question.provider, *span))
             result = work.settle(days)
             if not wish.accept:
                 return result, None
@@ -93,6 +98,21 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
         with output(wish.out, binary=wish.form == "xlsx") as file:
             _write(result, work.items(), wish.form, accepted, file)
     return DONE if result.agrees else FAILED
+
+
+def _archived(
+    settings: Settings, policy: Policy, from_ms: int, to_ms: int
+) -> Iterator[list[Message]]:
+    """What may have been handed over then, and is in Redis no more."""
+    if not settings.archive.url:
+        return
+    archive = archive_of(settings)
+    from gateway.archive.sent import archived_messages
+
+    for page in archived_messages(archive, day_of(from_ms - ACCEPTED_BEFORE_MS), day_of(to_ms)):
+        for message in page:
+            policy.take_present_names(message)
+        yield page
 
 
 async def _accept(

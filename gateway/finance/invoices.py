@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -25,6 +26,7 @@ from gateway.finance.extras import archive_library
 from providers.notation import Table, Text
 
 FAULTS_MAX = 20  # told at once
+DIFFERENT_MAX = 65_536  # prices, parts, networks and words of a file that are read once
 AMOUNT_MAX = 9_000_000  # of one line: beyond it 1e-12 units do not fit in 64 bits
 PARTS_MAX = 1_000
 EXACT_MAX = 2**53  # the largest integer that a spreadsheet's numbers hold exactly
@@ -36,6 +38,8 @@ _DAY_ZERO = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - of spreadsheets, i
 FAILED = ("undeliv", "not deliv", "not_deliv", "notdeliv", "fail", "expire", "reject")
 
 _scientific = re.compile(r"([0-9])(?:[.,]([0-9]+))?[eE]\+([0-9]{1,2})").fullmatch
+_spaces = re.compile(r"[\s\u00a0\u202f]").sub
+_no_digits = re.compile(r"[^0-9]").sub
 _mccmnc = re.compile(r"[0-9]{5,6}").fullmatch
 
 Cell = str | Decimal | datetime.datetime  # numbers and times as a spreadsheet has them
@@ -195,7 +199,7 @@ class _Reader:
             at_ms=self._read("at", cells, self._moment),
             parts=parts,
             network=self._read("network", cells, _network),
-            failed=str(self._cell("status", cells)).casefold().startswith(FAILED),
+            failed=_failed(str(self._cell("status", cells))),
             each=per_part and parts is None,
         )
 
@@ -216,18 +220,7 @@ class _Reader:
     def _number(self, cell: Cell) -> Decimal:
         if isinstance(cell, Decimal):
             return cell
-        text = re.sub(r"[\s\u00a0\u202f]", "", str(cell))
-        if self._how.thousands:
-            text = text.replace(self._how.thousands.strip(), "")
-        if self._how.decimal == ",":
-            text = text.replace(",", ".")
-        try:
-            number = Decimal(text)
-        except InvalidOperation:
-            raise _Sentence("is no number: see decimal and thousands in the map.") from None
-        if not number.is_finite():
-            raise _Sentence("is no number.")
-        return number
+        return _number_in(str(cell), self._how.thousands.strip(), self._how.decimal)
 
     def _parts(self, cell: Cell) -> int:
         number = self._number(cell)
@@ -251,10 +244,32 @@ class _Reader:
         return (moment - _EPOCH) // datetime.timedelta(milliseconds=1)
 
 
+@lru_cache(maxsize=DIFFERENT_MAX)
+def _failed(status: str) -> bool:
+    return status.casefold().startswith(FAILED)
+
+
 class _Sentence(ValueError):
     """Says what is wrong with a cell."""
 
 
+@lru_cache(maxsize=DIFFERENT_MAX)
+def _number_in(text: str, thousands: str, decimal: str) -> Decimal:
+    plain = _spaces("", text)
+    if thousands:
+        plain = plain.replace(thousands, "")
+    if decimal == ",":
+        plain = plain.replace(",", ".")
+    try:
+        number = Decimal(plain)
+    except InvalidOperation:
+        raise _Sentence("is no number: see decimal and thousands in the map.") from None
+    if not number.is_finite():
+        raise _Sentence("is no number.")
+    return number
+
+
+@lru_cache(maxsize=DIFFERENT_MAX)
 def _picos(amount: Decimal) -> int:
     if abs(amount) > AMOUNT_MAX:
         raise _Unreadable(f"price: {amount} is beyond {AMOUNT_MAX}.")
@@ -283,7 +298,7 @@ def _address(cell: Cell) -> str | None:
         digits = found[1] + (found[2] or "")
         power = int(found[3])
         return digits.ljust(power + 1, "0") if _is_exact(found) else f"{digits}{ROUNDED}{power}"
-    return re.sub(r"[^0-9]", "", text) or None
+    return text if text.isascii() and text.isdecimal() else _no_digits("", text) or None
 
 
 def _is_exact(found: re.Match[str]) -> bool:
@@ -291,6 +306,7 @@ def _is_exact(found: re.Match[str]) -> bool:
     return len(found[2] or "") >= int(found[3])
 
 
+@lru_cache(maxsize=DIFFERENT_MAX)
 def _network(cell: Cell) -> str | None:
     """MCC and MNC; a name says nothing that could be compared."""
     text = f"{cell:f}" if isinstance(cell, Decimal) else re.sub(r"[\s/-]", "", str(cell))

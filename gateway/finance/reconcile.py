@@ -88,6 +88,16 @@ class Reconciled(msgspec.Struct):
         )
 
 
+def _once(ours: Iterable[Ours]) -> Iterator[Ours]:
+    """Of lines that are sorted by id each once."""
+    before: tuple[str, int, int] | None = None
+    for line in ours:
+        place = line.message, line.step, line.attempt
+        if place != before:
+            yield line
+        before = place
+
+
 class Reconciliation:
     """Takes the lines of both sides, theirs first, and then tells what they come to."""
 
@@ -133,7 +143,8 @@ class Reconciliation:
         return self._days.of(at_ms) if at_ms else None
 
     def take_ours(self, ours: Iterable[Ours]) -> None:
-        """Some lines of ours: all of the days, and those of EDGE_MS on both sides."""
+        """Some lines of ours: all of the days, and those of EDGE_MS on both sides. One that comes
+        again, from where it is kept as well, counts as it came first."""
         for line in ours:
             self._lines.put(Shelf.OURS, line.id, line.at_ms, line)
 
@@ -178,7 +189,7 @@ class Reconciliation:
     # --- the three ways in which lines match ------------------------------------------------------
 
     def _pairs_by_id(self) -> Iterator[Pair]:
-        ours = self._lines.read(Shelf.OURS, Ours)
+        ours = _once(self._lines.read(Shelf.OURS, Ours))
         for pair in match_ids(ours, self._lines.read(Shelf.THEIRS, Theirs)):
             if pair.theirs is None:
                 assert pair.ours is not None

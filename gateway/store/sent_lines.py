@@ -6,7 +6,7 @@ message that can no longer be read has no line. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from gateway.core.channels import CHANNELS
@@ -43,16 +43,25 @@ async def sent_lines(
 async def _lines(
     store: Store, provider: str, ids: Sequence[str], from_ms: int, to_ms: int
 ) -> list[Ours]:
+    found = await reads.readable_messages(store, ids)
+    return lines_within(found, provider, from_ms, to_ms)
+
+
+def lines_within(
+    messages: Iterable[Message], provider: str, from_ms: int, to_ms: int
+) -> list[Ours]:
+    """A line an attempt of the provider that was handed over, or heard of, from one moment up to
+    another."""
     return [
         line
-        for message in await reads.readable_messages(store, ids)
-        for line in lines_of(message, provider)
+        for message in messages
+        for line in _lines_of(message, provider)
         if line.at_ms < to_ms and line.until_ms >= from_ms
     ]
 
 
-def lines_of(message: Message, provider: str) -> Iterator[Ours]:
-    """A line an attempt of the provider, unless nothing ever left for it."""
+def _lines_of(message: Message, provider: str) -> Iterator[Ours]:
+    """Nothing where nothing ever left for it."""
     for index, step in enumerate(message.steps):
         for number, attempt in enumerate(step.attempts):
             if attempt.claimed_ms and step.provider_of(attempt) == provider:
@@ -74,5 +83,6 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
         parts=step.parts,
         cost=attempt.charged or 0,
         delivered=arrived,
+        network=attempt.network,
         attempt=number,
     )

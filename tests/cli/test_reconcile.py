@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import json
 import os
@@ -13,15 +14,22 @@ from typing import Any
 import pytest
 from python_calamine import CalamineWorkbook
 
+from gateway.archive.archive import Archive
+from gateway.archive.place import Folder
+from gateway.archive.run import Limits, Run
 from gateway.cli import app
 from gateway.core.reconciliation import CLASSES, Ours
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
+from gateway.store.keys import keys_of
+from gateway.store.writes import Retention
 from tests.worlds.booked import PROVIDER, invoice, lines_of, send
 
 COUNT = 8
+LATER = 4_102_444_800_000  # than the clock of Redis
+ROOT = Path(__file__).resolve().parents[2]
 PRICE = "0.0088"  # of the shipped price list
 Written = Callable[..., list[str]]
 
@@ -70,6 +78,7 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         1: {"price": "0.0108"},
         2: {"price": "0.00880001"},
         3: {"parts": 2},
+        6: {"network": "25002"},
         7: {"price": PRICE},  # which was not delivered
     }
     lines = invoice(ours, changes).splitlines()
@@ -83,10 +92,11 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         "unknown_to_us": 1,
         "missing_on_invoice": 1,
         "not_delivered_billed": 1,
+        "network": 1,
         "parts": 1,
         "price": 1,
         "rounding": 1,
-        "matched": 3,
+        "matched": 2,
     }
     assert told["classes"]["rounding"]["difference"] == "0.00000001"
     items = {item["class"]: item for item in told["items"]}
@@ -101,7 +111,7 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
         "at": "2026-11-21T12:01:00.000Z",
         "our_parts": 1,
         "their_parts": 1,
-        "our_network": None,
+        "our_network": "25001",
         "their_network": None,
         "ours": "0.0088",
         "theirs": "0.0108",
@@ -200,3 +210,38 @@ def test_a_spreadsheet_without_its_library_names_the_extra(
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     assert app.run(words(tmp_path, invoice([]), "--format", "xlsx")) == 2
     assert "kaskad[archive]" in capsys.readouterr().err
+
+
+def test_what_is_archived_is_ours_as_well(
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of ten messages five are in the archive and in Redis no more, and one is in both."""
+    monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
+    config = tmp_path / "kaskad.toml"
+    shipped = ROOT / "config"
+    text = (shipped / "kaskad.toml").read_text()
+    folder = tmp_path / "archive"
+    config.write_text(text.replace("[archive]\n", f'[archive]\nurl = "{folder}"\n'))
+    (tmp_path / "prices.csv").write_text((shipped / "prices.csv").read_text())
+    settings = load(config, os.environ, secrets_required=False)
+    policy = policy_of(settings, load_prices(settings))
+
+    async def work(redis: RedisClient) -> list[Ours]:
+        store = await send(redis, policy, 6, retention=Retention(archives=True))
+        archive = Archive(Folder(folder), str(folder), b"a key of the archive's hashes")
+        lines = await lines_of(store)
+        kept = keys_of(0).message(lines[0].message)
+        record, *_ = await redis.call([("GET", kept)])
+        await Run(store, archive, Limits(0), lambda: LATER, lambda: asyncio.sleep(0)).once()
+        assert await lines_of(store) == []
+        await redis.call([("SET", kept, record)])
+        return [*lines, *await lines_of(await send(redis, policy, 4, prefix="7917"))]
+
+    ours = asyncio_driver.run(redis_url, work)
+    told_twice = words(tmp_path, invoice(ours[:6] + ours[-4:]), "--json", "--config", str(config))
+    assert app.run(told_twice) == 0, capsys.readouterr()
+    told = json.loads(capsys.readouterr().out)
+    assert told["classes"]["matched"]["lines"] == 10

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gateway.core.reconciliation import PICOS_A_MICRO, Ours, Theirs, rounded
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
+from tests.finance import long_invoice
 from tests.worlds.planted import Faults, Planter, book
 
 FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
@@ -97,7 +98,7 @@ def test_an_invoice_that_says_what_we_booked_agrees() -> None:
 
 
 def line_at(at_ms: int, **changes: Any) -> Ours:
-    made = Ours("m", 0, f"id{at_ms}", "79161234567", at_ms, at_ms + 1_000, 1, 40_000, True)
+    made = Ours(f"m{at_ms}", 0, f"id{at_ms}", "79161234567", at_ms, at_ms + 1_000, 1, 40_000, True)
     return replace(made, **changes)
 
 
@@ -142,3 +143,8 @@ def test_without_days_the_lines_say_them() -> None:
     assert days == DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 3))
     with SortedLines() as lines:
         assert Reconciliation(QUESTION, lines).take_theirs([Theirs(2, 1, "a")], None, None) is None
+
+
+def test_a_long_invoice_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert long_invoice.main(["--lines", "500"]) == 0
+    assert "lines/s" in capsys.readouterr().out

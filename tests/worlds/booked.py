@@ -16,12 +16,14 @@ from gateway.redis.client import RedisClient
 from gateway.store.apply import Item
 from gateway.store.sent_lines import sent_lines
 from gateway.store.store import Store
+from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.worlds.cascade_world import request
 
 NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 ROUTE = "viber-only"
 PROVIDER = "infobip-viber"
+NETWORK = "25001"
 HEADER = ("id", "to", "at", "parts", "price", "network", "status")
 
 
@@ -34,9 +36,10 @@ async def send(
     undelivered: int = 0,
     provider: str = PROVIDER,
     prefix: str = "7916",
+    retention: Retention | None = None,
 ) -> Store:
     """So many messages, a minute apart, each delivered two seconds later, but for the last."""
-    store = Store(redis, policy)
+    store = Store(redis, policy, retention=retention)
     for number in range(count):
         now_ms = at_ms + number * 60_000
         to = f"{prefix}{number:07}"
@@ -48,7 +51,9 @@ async def send(
         await store.apply([Item(answer.id, Claimed(0))], now_ms)
         await store.apply([Item(answer.id, Accepted(0, sent_ms=now_ms))], now_ms)
         if number < count - undelivered:
-            receipt = Receipt("delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000)
+            receipt = Receipt(
+                "delivered", ref=f"{answer.id}.0", at_ms=now_ms + 2_000, network=NETWORK
+            )
             event = Reported(0, receipt, provider)
             await store.apply([Item(answer.id, event)], now_ms + 2_000)
     return store

@@ -7,7 +7,7 @@ from the edges of the days, and two lines to one number only where one repeats t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from random import Random
 
 from msgspec.structs import replace
@@ -54,25 +54,17 @@ def book(random: Random, count: int, from_ms: int, days: int = 30) -> Iterator[O
 class Planter:
     """Makes an invoice. About `share` of its lines differ; `faults` says how, once it was read."""
 
-    def __init__(
-        self,
-        random: Random,
-        share: float,
-        *,
-        shift_ms: int = 0,
-        kinds: Sequence[Class] = KINDS,
-    ) -> None:
+    def __init__(self, random: Random, share: float, *, shift_ms: int = 0) -> None:
         self.faults: Faults = Counter()
         self._random = random
         self._share = share
-        self._kinds = kinds
         self._shift_ms = shift_ms
         self._line = 1  # the header
 
     def lines(self, ours: Iterable[Ours]) -> Iterator[Theirs]:
         """The invoice for these lines of ours."""
         for mine in ours:
-            kind = self._random.choice(self._kinds) if self._random.random() < self._share else None
+            kind = self._random.choice(KINDS) if self._random.random() < self._share else None
             for theirs in self._planted(mine, kind):
                 self._line += 1
                 yield replace(theirs, line=self._line)

@@ -25,6 +25,7 @@ from gateway.core.records.person import Person
 from gateway.core.records.words import ReactionName
 from gateway.core.settlement import Booking, Work
 from gateway.core.waits import Delay
+from providers.contract import Receipt
 from ratelimit.caps import Full
 
 
@@ -272,6 +273,15 @@ class Decision:
     def _holding(self) -> Sequence[Person]:
         assert self.persons, "the person was not loaded: needs_people() is wrong"
         return self.persons
+
+    def learn_names(self, attempt: Attempt, receipt: Receipt) -> None:
+        """What a receipt is the first to name: the provider's id, and the phone's network."""
+        if receipt.provider_id is not None and attempt.provider_id is None:
+            attempt.provider_id = receipt.provider_id
+            self.effects.changed = True
+        if receipt.network is not None and attempt.network is None:
+            attempt.network = receipt.network
+            self.effects.changed = True
 
     def take_invoice(self, invoiced: Invoiced) -> None:
         """Charges what an accepted invoice asks for."""

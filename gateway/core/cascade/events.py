@@ -271,9 +271,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         return  # it ended before anybody sent it
     if reported.series != attempt.series and receipt.status not in ("delivered", "seen"):
         return  # of a reference the provider refused at once, which was sent again under another
-    if receipt.provider_id is not None and attempt.provider_id is None:
-        attempt.provider_id = receipt.provider_id
-        change.effects.changed = True
+    change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
     change.effects.changed |= settlement.learn_network(work, receipt)

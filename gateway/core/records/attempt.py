@@ -48,6 +48,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     doubt: bool = field(name="d", default=False)  # an answer was lost, and nobody has said more
     # Of several attempts of a step: the how-manieth to arrive; 0: it did not.
     arrival: int = field(name="y", default=0)
+    network: str | None = field(name="h", default=None)  # that a receipt named
     invoiced: bool = field(name="z", default=False)  # the charge is what an accepted invoice says
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)

@@ -1,0 +1,40 @@
+"""Archived messages, by the days they were accepted on: for whoever looks at all of them.
+
+Each comes as it was last archived, without its addresses. Raises ArchiveFault.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from contextlib import suppress
+
+from gateway.archive.archive import Archive
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
+from gateway.core.records.message import Message
+from gateway.core.records.message_codec import unpack_message
+
+_RECORDS = "SELECT id, arg_max(record, revision) FROM read_parquet($messages) GROUP BY id"
+_DAY = datetime.timedelta(days=1)
+
+
+def archived_messages(
+    archive: Archive, first: datetime.date, last: datetime.date
+) -> Iterator[list[Message]]:
+    """Those accepted from one UTC day to another, in pages; a record that this version cannot read
+    is left out."""
+    questions = archive.questions()
+    day = first
+    while day <= last:
+        files = questions.files_of("messages", [day.isoformat()])
+        archive.make_sure(files)
+        if files:
+            for page in questions.rows(_RECORDS, {"messages": files}):
+                yield [message for row in page if (message := _message(*row)) is not None]
+        day += _DAY
+
+
+def _message(id_: str, record: bytes) -> Message | None:
+    with suppress(NewerRecordError, UnreadableRecordError):
+        return unpack_message(id_, record)
+    return None

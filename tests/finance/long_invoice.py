@@ -1,0 +1,100 @@
+"""What a long invoice takes: seconds, memory, and whether every planted fault is found.
+
+    python -m tests.finance.long_invoice                    5 million lines, some ten minutes
+    python -m tests.finance.long_invoice --lines 20000      does it still run?
+
+A book of our lines is made by a seed, an invoice of it is written as CSV with faults of every kind
+in it, and the two are reconciled in this process, as `kaskad reconcile` does once it has our lines.
+One line a figure, Markdown; docs/invoices.md has them. A fault that is not found, or one too many,
+ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+from gateway.core.reconciliation import PICOS, Ours
+from gateway.core.views.words import rfc3339
+from gateway.finance.invoices import Columns, InvoiceMap, read_invoice
+from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.sorted_lines import SortedLines
+from tests.worlds.planted import Faults, Planter, book
+
+LINES = 5_000_000
+FAULTS = 5_000  # planted, about
+SEED = 7
+FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
+NOVEMBER = DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 30))
+QUESTION = Question("sms", "EUR", "UTC", charged_on_delivery=True)
+
+
+def ours(lines: int) -> Iterator[Ours]:
+    return book(Random(SEED), lines, FROM_MS)
+
+
+def write_invoice(path: Path, lines: int) -> Faults:
+    """With a price a line; returns what was planted."""
+    planter = Planter(Random(SEED + 1), FAULTS / lines)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Columns.__struct_fields__)
+        for line in planter.lines(ours(lines)):
+            price = Decimal(line.amount) / PICOS
+            at = rfc3339(line.at_ms or 0)
+            writer.writerow((line.id, line.to, at, line.parts, f"{price:f}", line.network, ""))
+    return planter.faults
+
+
+def reconcile(path: Path, lines: int) -> tuple[Reconciled, Faults]:
+    """The result, and every line that differs by its class and number."""
+    found: Faults = Counter()
+    with SortedLines() as sorted_lines:
+        work = Reconciliation(QUESTION, sorted_lines)
+        work.take_theirs(read_invoice(path, InvoiceMap(price_is="line")), None, None)
+        work.take_ours(ours(lines))
+        result = work.settle(NOVEMBER)
+        for item in work.items():
+            side = item.ours or item.theirs
+            found[item.kind, (side and side.to) or ""] += 1
+    return result, found
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--lines", type=int, default=LINES)
+    lines: int = parser.parse_args(arguments).lines
+    with tempfile.TemporaryDirectory(prefix="kaskad-") as folder:
+        path = Path(folder) / "invoice.csv"
+        planted = write_invoice(path, lines)
+        begun = time.monotonic()
+        result, found = reconcile(path, lines)
+        seconds = time.monotonic() - begun
+        size = path.stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _tell(f"- lines of the invoice: {result.total.lines:,}, {size / 1e6:,.0f} MB")
+    _tell(f"- reconciled in {seconds:,.0f} s: {lines / seconds:,.0f} lines/s")
+    _tell(f"- memory at most: {peak:,.0f} MiB")
+    _tell(f"- faults planted: {planted.total():,}, found: {found.total():,}")
+    if found != planted:
+        _tell(f"not the same: {planted - found} missed, {found - planted} invented")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
