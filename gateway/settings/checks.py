@@ -9,22 +9,22 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
-from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.core.texts import name_of
 from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
-from gateway.settings.tables import Document, Route, StepSettings
+from gateway.settings.known_names import none_such, table_of
+from gateway.settings.route_checks import channel_faults, route_faults
+from gateway.settings.tables import Document, Route
 from providers.settings import address_faults
 
-STEPS_MAX = 8
 ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
@@ -47,8 +47,8 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_server(document),
         *_providers(document),
         *_former_names(document, table),
-        *_channels(document, table),
-        *_routes(document, table),
+        *channel_faults(document, table),
+        *route_faults(document, table),
         *_categories(document, table),
         *_budgets(document),
         *_reach(document),
@@ -118,7 +118,7 @@ def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
 
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group in ("providers", "routes", "send_windows"):
-        for name in _table_of(table, group):
+        for name in table_of(table, group):
             if _name(name) is None:
                 yield KeyFault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
     for group, names in (
@@ -178,7 +178,7 @@ def _providers(document: Document) -> Iterator[KeyFault]:
 
 
 def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    present = _table_of(table, "providers")
+    present = table_of(table, "providers")
     owner: dict[str, str] = {}
     for name, provider in document.providers.items():
         path = f"providers.{name}.was"
@@ -197,9 +197,9 @@ def _budgets(document: Document) -> Iterator[KeyFault]:
     for i, budget in enumerate(document.budgets):
         path = f"budgets[{i}]"
         if budget.app is not None and budget.app not in apps:
-            yield KeyFault(f"{path}.app", f"names the app {budget.app!r}, {_none_such(apps)}")
+            yield KeyFault(f"{path}.app", f"names the app {budget.app!r}, {none_such(apps)}")
         if budget.channel is not None and budget.channel not in CHANNELS:
-            named = f"names the channel {budget.channel!r}, {_none_such(CHANNELS)}"
+            named = f"names the channel {budget.channel!r}, {none_such(CHANNELS)}"
             yield KeyFault(f"{path}.channel", named)
         if budget.country is not None and budget.country not in COUNTRIES:
             yield KeyFault(
@@ -216,7 +216,7 @@ def _budgets(document: Document) -> Iterator[KeyFault]:
 def _reach(document: Document) -> Iterator[KeyFault]:
     for name in document.reach.prior or ():
         if name not in CHANNELS:
-            yield KeyFault(f"reach.prior.{name}", f"is no channel, {_none_such(CHANNELS)}")
+            yield KeyFault(f"reach.prior.{name}", f"is no channel, {none_such(CHANNELS)}")
 
 
 def _links(document: Document) -> Iterator[KeyFault]:
@@ -237,127 +237,22 @@ def _links(document: Document) -> Iterator[KeyFault]:
 def _prices(document: Document) -> Iterator[KeyFault]:
     baseline = document.prices.baseline
     if baseline not in CHANNELS:
-        yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {_none_such(CHANNELS)}")
-
-
-def _channels(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    providers = _table_of(table, "providers")
-    for channel, shared in document.channels.items():
-        path = f"channels.{channel}"
-        if channel not in CHANNELS:
-            yield KeyFault(path, f"is no channel, {_none_such(CHANNELS)}")
-            continue
-        if shared.providers is None:
-            continue
-        if not shared.providers:
-            yield KeyFault(
-                f"{path}.providers",
-                "is empty: name a provider, or leave it out for every one of the channel.",
-            )
-        for name, times in Counter(share.name for share in shared.providers).items():
-            if name not in providers:
-                yield KeyFault(
-                    f"{path}.providers",
-                    f"names the provider {name!r}, {_none_such(providers)}",
-                )
-            elif name in document.providers and document.channel(name) != channel:
-                yield KeyFault(
-                    f"{path}.providers",
-                    f"names the provider {name!r}, which sends {document.channel(name)}.",
-                )
-            if times > 1:
-                yield KeyFault(
-                    f"{path}.providers",
-                    f"names the provider {name!r} {times} times: give it one weight.",
-                )
-
-
-def _names_one(
-    step: StepSettings, document: Document, at: str, providers: Mapping[str, Any]
-) -> Iterator[KeyFault]:
-    """A step is of one provider, or of one channel that somebody sends on."""
-    if not step.name:
-        yield KeyFault(at, "names neither a provider nor a channel: write one of them.")
-    elif step.provider and step.channel:
-        yield KeyFault(at, "names a provider and a channel: write one of them.")
-    elif step.channel and step.channel not in CHANNELS:
-        yield KeyFault(
-            f"{at}.channel", f"names the channel {step.channel!r}, {_none_such(CHANNELS)}"
-        )
-    elif not (step.provider or document.senders(step) or providers.keys() - document.providers):
-        yield KeyFault(f"{at}.channel", f"is {step.channel}, which no provider here sends.")
-
-
-def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    providers = _table_of(table, "providers")
-    for name, route in document.routes.items():
-        path = f"routes.{name}.steps"
-        # Steps with a fault of their own are left out: only as many as were written count.
-        written = _table_of(table, "routes")[name]["steps"]
-        if not 1 <= len(written) <= STEPS_MAX:
-            yield KeyFault(path, f"needs 1 to {STEPS_MAX} steps.")
-        named = {step.provider for step in route.steps if step.provider}
-        for provider in sorted(named - providers.keys()):
-            yield KeyFault(path, f"names the provider {provider!r}, {_none_such(providers)}")
-        names = Counter(name for step in route.steps for name in document.senders(step) if name)
-        for provider, times in names.items():
-            if times > 1:
-                yield KeyFault(
-                    path,
-                    f"names the provider {provider!r} {times} times, by itself or by its channel: "
-                    "once is enough.",
-                )
-        places = [_name_in(step) for step in written]
-        for step in route.steps:
-            at = f"{path}[{places.index(step.name)}]"
-            yield from _names_one(step, document, at, providers)
-            if step.until != "delivered" and step.react_ms is None:
-                yield KeyFault(
-                    f"{at}.react",
-                    f'is needed with until = "{step.until}": how long after delivery the person '
-                    'may take, such as "4h".',
-                )
-            yield from _waits(step, at)
-            if importance_named(step.importance) > importance_named(step.importance_max):
-                yield KeyFault(
-                    f"{at}.importance",
-                    f'is "{step.importance}", above importance_max = "{step.importance_max}": no '
-                    "message is both.",
-                )
-
-
-def _name_in(step: object) -> object:
-    """What a step calls itself by, as it is written."""
-    named = isinstance(step, Mapping) and (step.get("provider") or step.get("channel"))
-    return named or ""
-
-
-def _waits(step: StepSettings, at: str) -> Iterator[KeyFault]:
-    if not step.is_learned:
-        for key, value in (("wait_min", step.wait_min_ms), ("wait_max", step.wait_max_ms)):
-            if value is not None:
-                yield KeyFault(f"{at}.{key}", 'says nothing without wait = "auto": leave it out.')
-    elif step.wait_max_ms is None:
-        yield KeyFault(f"{at}.wait_max", 'is needed with wait = "auto", such as "15m".')
-    elif step.shortest_ms > step.wait_max_ms:
-        yield KeyFault(
-            f"{at}.wait_max", f"is shorter than wait_min, which is {step.shortest_ms // 1000} s."
-        )
+        yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {none_such(CHANNELS)}")
 
 
 def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
-    routes = _table_of(table, "routes")
+    routes = table_of(table, "routes")
     for name, category in document.categories.items():
         if category.route not in routes:
             yield KeyFault(
                 f"categories.{name}.route",
-                f"names the route {category.route!r}, {_none_such(routes)}",
+                f"names the route {category.route!r}, {none_such(routes)}",
             )
         window = category.send_window
-        if window is not None and window not in (known := _table_of(table, "send_windows")):
+        if window is not None and window not in (known := table_of(table, "send_windows")):
             yield KeyFault(
                 f"categories.{name}.send_window",
-                f"names the send window {window!r}, {_none_such(known)}",
+                f"names the send window {window!r}, {none_such(known)}",
             )
 
 
@@ -398,16 +293,6 @@ def _lanes(document: Document) -> Iterator[KeyFault]:
         )
 
 
-def _table_of(table: Mapping[str, Any], group: str) -> Mapping[str, Any]:
-    value = table.get(group)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _none_such(known: Iterable[str]) -> str:
-    names = ", ".join(sorted(known))
-    return f"but there is only {names}." if names else "but there is none."
-
-
 def _archive(document: Document) -> Iterator[KeyFault]:
     archive = document.archive
     scheme, separator, _ = archive.url.partition("://")
@@ -415,5 +300,6 @@ def _archive(document: Document) -> Iterator[KeyFault]:
         yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
     if archive.url and archive.keep_ms >= document.retention.messages_ms:
         yield KeyFault(
-            "archive.keep", "is shorter than retention.messages, after which Redis drops messages."
+            "archive.keep",
+            "must be shorter than retention.messages, after which Redis drops messages.",
         )
