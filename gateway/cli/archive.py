@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import archiving
 from gateway.store.former_shards import shards_ever
+from gateway.store.sent_lines import Records
 from gateway.store.store import Store
 
 if TYPE_CHECKING:
@@ -62,6 +63,20 @@ def archived_ledger(settings: Settings) -> ArchivedLedger | None:
     from gateway.archive.booked import ArchivedLedger
 
     return ArchivedLedger(archive)
+
+
+def archived_records(settings: Settings) -> Records | None:
+    """The records of archived messages; None where there is no archive. Raises UsageFault."""
+    if not settings.archive.url:
+        return None
+    archive = archive_of(settings)
+    from gateway.archive.run import by_day
+
+    def find(ids: Sequence[str]) -> dict[str, bytes]:
+        found = archive.questions().latest(by_day(ids))
+        return {id_: kept.record for id_, kept in found.items()}
+
+    return find
 
 
 def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bool) -> int:

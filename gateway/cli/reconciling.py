@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from gateway.cli.archive import archived_records
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.person import who
@@ -78,9 +79,9 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
         async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
             retention = bootstrap.retention_of(settings)
             store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-            asked = days.range(question.zone)
+            asked, archived = days.range(question.zone), archived_records(settings)
             span = asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
-            async with aclosing(sent_lines(store, question.provider, *span)) as batches:
+            async with aclosing(sent_lines(store, question.provider, *span, archived)) as batches:
                 async for batch in batches:
                     work.take_ours(batch)
             result = work.settle(days)

@@ -6,7 +6,7 @@ message that can no longer be read has no line. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from gateway.core.channels import CHANNELS
@@ -24,10 +24,14 @@ RECORDS_A_BATCH = 500
 ACCEPTED_BEFORE_MS = AHEAD_MAX_MS + TTL_MAX_MS + DAY_MS
 
 
+Records = Callable[[Sequence[str]], Mapping[str, bytes]]  # what an archive has, by message
+
+
 async def sent_lines(
-    store: Store, provider: str, from_ms: int, to_ms: int
+    store: Store, provider: str, from_ms: int, to_ms: int, archived: Records | None = None
 ) -> AsyncGenerator[list[Ours], None]:
-    """The provider's attempts that were handed over, or heard of, from one moment up to another."""
+    """The provider's attempts that were handed over, or heard of, from one moment up to another;
+    those of `archived` messages name no number."""
     shards = await shards_ever(store.redis, store.shards)
     earliest_ms = from_ms - ACCEPTED_BEFORE_MS
     waiting: list[str] = []
@@ -36,16 +40,27 @@ async def sent_lines(
             waiting += [id_ for id_ in page if (moment_of(id_) or 0) < to_ms]
             while len(waiting) >= RECORDS_A_BATCH:
                 batch, waiting = waiting[:RECORDS_A_BATCH], waiting[RECORDS_A_BATCH:]
-                yield await _lines(store, provider, batch, from_ms, to_ms)
-    yield await _lines(store, provider, waiting, from_ms, to_ms)
+                yield await _lines(store, provider, batch, from_ms, to_ms, archived)
+    yield await _lines(store, provider, waiting, from_ms, to_ms, archived)
 
 
 async def _lines(
-    store: Store, provider: str, ids: Sequence[str], from_ms: int, to_ms: int
+    store: Store,
+    provider: str,
+    ids: Sequence[str],
+    from_ms: int,
+    to_ms: int,
+    archived: Records | None,
 ) -> list[Ours]:
+    messages = await reads.readable_messages(store, ids)
+    if archived is not None:
+        here = {message.id for message in messages}
+        for id_, record in archived([id_ for id_ in ids if id_ not in here]).items():
+            message = reads.readable(store, id_, record)
+            messages += [] if message is None else [message]
     return [
         line
-        for message in await reads.readable_messages(store, ids)
+        for message in messages
         for line in lines_of(message, provider)
         if line.at_ms < to_ms and line.until_ms >= from_ms
     ]

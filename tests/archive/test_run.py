@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ import pytest
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
+from gateway.archive.run import by_day
 from gateway.archive.tables import BOOKED, COLUMNS, LEDGER, MESSAGES
 from gateway.core.archive.hashing import hash_of
 from gateway.core.archive.manifest import ArchiveFault, reached
+from gateway.core.reconciliation import Ours
 from gateway.core.records.message_codec import unpack_message
 from gateway.store import archiving, reads, receipts
 from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from gateway.store.sent_lines import sent_lines
 from providers.contract import Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 
@@ -163,6 +168,27 @@ async def test_a_receipt_for_an_archived_message_settles_from_its_row(world: Arc
     assert sum(row["amount"] for row in booked if row["kind"] == "cost") == Decimal("0.0090")
     assert sum(row["amount"] for row in booked if row["kind"] == "bill") == Decimal("0.0090")
     assert (await world.verify()).agrees
+
+
+@with_archive()
+async def test_an_invoice_is_held_against_archived_messages_as_well(world: ArchiveWorld) -> None:
+    def records(ids: Sequence[str]) -> dict[str, bytes]:
+        found = world.archive.questions().latest(by_day(ids))
+        return {id_: kept.record for id_, kept in found.items()}
+
+    async def ours() -> list[Ours]:
+        span = (10**11, world.now_ms + 1)
+        async with aclosing(sent_lines(world.store, "viber", *span, records)) as batches:
+            return [line async for batch in batches for line in batch]
+
+    await world.delivered(4)
+    before = await ours()
+    assert len(before) == 4
+    await world.archived(keep_ms=0)
+    after = await ours()
+    assert sorted((line.id, line.at_ms, line.to) for line in after) == sorted(
+        (line.id, line.at_ms, "") for line in before
+    )
 
 
 @with_archive()

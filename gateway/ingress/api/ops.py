@@ -110,7 +110,7 @@ class OpsEndpoints:
 
     async def overview(self, request: Request) -> None:
         policy, now_ms = self._store.policy, self._now_ms()
-        shared = await read_fleet(self._redis, policy, now_ms)
+        shared = await read_fleet(self._redis, self._store.shards, policy, now_ms)
         servers = [server_shown(server) for server in self._servers.servers]
         view = view_of(policy, shared, self._backlog.states, servers, now_ms)
         await request.respond(200, to_json(view))
