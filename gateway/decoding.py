@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, ge
 
 import msgspec
 
-from providers.notation import AtLeast, Duration, Memory, Rate
+from providers.notation import AtLeast
 
 MEMBERS_MAX = 1_000  # of a value whose kind is wrong: of more, only the whole is told
 
@@ -253,8 +253,9 @@ def _holds_struct(kind: Any) -> bool:
 
 
 def _custom(kind: type, raw: Any) -> Any:
-    if issubclass(kind, Duration | Memory | Rate):
-        return kind.parse(raw)
+    parse: Callable[[Any], Any] | None = getattr(kind, "parse", None)
+    if parse is not None:
+        return parse(raw)
     if kind is Path and isinstance(raw, str) and raw:
         return Path(raw)
     raise ValueError(f"{raw!r} is no path")

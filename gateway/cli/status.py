@@ -1,4 +1,5 @@
-"""`kaskad status`: what runs, what waits, what limits each provider, and how full Redis is.
+"""`kaskad status`: what runs, what waits, what limits each provider, and how full budgets and Redis
+are.
 
 It asks Redis, where every process tells how it is; a process that said nothing for 10 s is not
 shown. As JSON it is what `GET /v1/ops` answers, with the processes beside it.
@@ -19,6 +20,7 @@ from gateway.cli.failures import DONE
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
+from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import Fleet, OpsView, fleet_of, view_of
 from gateway.ingress.api.remarks import remarks
@@ -35,6 +37,7 @@ WATCH_EVERY_S = 2.0
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 PROVIDER_COLUMNS = ("provider", "state", "limited_by", "rate", "used", "in_flight", "errors")
 SERVER_COLUMNS = ("shard", "used_bytes", "limit_bytes", "used_percent", "refuses")
+BUDGET_COLUMNS = ("budget", "limit", "used", "reserved", "left", "window", "then", "warned")
 UNKNOWN = "unknown"  # what a process is that does not say its version
 
 
@@ -77,9 +80,10 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     found = await snapshots.of(redis, names)
     shared = await fleet_of(redis, settings.redis.shards, policy, found)
     shown = [server_shown(server) for server in servers.servers]
+    budgets = await views_of(store, policy.budgets, now_ms)
     versions = telemetry.versions(telemetry.figures(found))
     return Found(
-        view_of(policy, shared, backlog.states, shown, now_ms),
+        view_of(policy, shared, backlog.states, shown, budgets, now_ms),
         shared,
         {name: versions.get(name, UNKNOWN) for name in sorted(names)},
     )
@@ -107,6 +111,10 @@ def _tell(found: Found, *, as_json: bool) -> None:
     lanes = [msgspec.to_builtins(lane) for lane in view.lanes if lane.length]
     sys.stdout.write("\n")
     print_table(("provider", "category", "length", "age"), lanes, "Nothing waits.")
+    if view.budgets:
+        sys.stdout.write("\n")
+        budgets = [{"budget": each.name} | msgspec.to_builtins(each) for each in view.budgets]
+        print_table(BUDGET_COLUMNS, budgets, "")
     servers = [msgspec.to_builtins(server) for server in view.redis.servers]
     sys.stdout.write("\n")
     print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")

@@ -1,20 +1,22 @@
 """Whether a request becomes a message: the rules of acceptance, pure.
 
 In this order: can it be sent at all (`plan`), may the person be reached (opt-out), is it the same
-thing again (campaign claim), does the campaign leave the person out, would it be too much (caps). A
-duplicate is named before what follows, because the caller's own earlier message is the truer
-answer. What the wire demands of a request (types, lengths, a phone number that can exist) was
-checked before it got here.
+thing again (campaign claim), does the campaign leave the person out, would it be too much (caps),
+may it cost so much (budgets). A duplicate is named before what follows, because the caller's own
+earlier message is the truer answer. What the wire demands of a request (types, lengths, a phone
+number that can exist) was checked before it got here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core import audience, campaigns, timing
+from gateway.core.budgets import NO_FUNDS, Funds, named, needs_of
 from gateway.core.effects import group_of, status_change_of
 from gateway.core.opt_outs import OptOuts
 from gateway.core.persons import claimed_by, take
@@ -22,10 +24,11 @@ from gateway.core.plan import KNOWN_NOTHING, Known, OptedOut, Plan, Rejection, p
 from gateway.core.policy import Policy
 from gateway.core.records.content import NO_WORDS, content_codec
 from gateway.core.records.entries import Group, Post, StatusChange
+from gateway.core.records.held import Held
 from gateway.core.records.links import StepLinks
 from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
-from gateway.core.records.request import MessageRequest
+from gateway.core.records.request import BudgetHit, MessageRequest
 from gateway.core.tracking import links_of
 from ratelimit.caps import Full
 
@@ -50,13 +53,15 @@ class Duplicate(msgspec.Struct):
 
 
 class Suppressed(msgspec.Struct):
-    """`full` is the cap that refused, where it was one; `detail` says more of the reason."""
+    """`full` is the cap that refused, and `budget` the budget, where it was one; `detail` says more
+    of the reason."""
 
     reason: str
     post: Post
     way: Plan | OptedOut
     full: Full | None = None
     detail: str = ""
+    budget: BudgetHit | None = None
 
 
 class OverQuota(msgspec.Struct):
@@ -66,7 +71,15 @@ class OverQuota(msgspec.Struct):
     way: Plan
 
 
-Decision = Admitted | Duplicate | Suppressed | OverQuota | Rejection
+class Unfunded(msgspec.Struct):
+    """It would be accepted, and so much of each budget has to be leased before it can be
+    decided."""
+
+    needs: Mapping[str, int]
+    way: Plan
+
+
+Decision = Admitted | Duplicate | Suppressed | OverQuota | Unfunded | Rejection
 
 
 def admit(
@@ -77,12 +90,16 @@ def admit(
     now_ms: int,
     home: str = "",
     known: Known = KNOWN_NOTHING,
+    funds: Funds = NO_FUNDS,
+    told_full: Container[str] = (),
 ) -> Decision:
     """Decides one request. `persons` are the person's record and what else it may hold something
     under, `home` the first identity that is known of the person; empty: the request's first.
+    `funds` is what may be reserved of budgets, and `told_full` those that have no more.
 
     A decision has the plan by which it was made. On acceptance the claim and the cap slot are taken
-    in the first of `persons` (in place); otherwise nothing is changed.
+    in the first of `persons` (in place), and of `funds` what it may cost; otherwise nothing is
+    changed.
     """
     request = _drawn(request, home, policy)
     way = plan(request, persons, policy, now_ms, opt_outs, known)
@@ -106,7 +123,12 @@ def admit(
         return _suppressed("recipients_max", request, way)
     if request.over_quota:
         return OverQuota(request.over_quota, way)
+    funded = _funded(request, way, policy, funds, told_full)
+    if not isinstance(funded, Funded):
+        return funded
+    way, reserved = funded
     message = _message(request, way, policy, now_ms)
+    message.reserved = reserved
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
     return Admitted(
         message=message,
@@ -116,6 +138,32 @@ def admit(
         way=way,
         links=links_of(request.content, way.steps, policy.links) if request.tracked else (),
     )
+
+
+class Funded(NamedTuple):
+    """The plan of a request and what it reserves of budgets; held, nothing."""
+
+    way: Plan
+    reserved: dict[str, int]
+
+
+def _funded(
+    request: MessageRequest, way: Plan, policy: Policy, funds: Funds, told_full: Container[str]
+) -> Funded | Suppressed | Unfunded:
+    """Reserves what the request may cost, or says what a full budget does with it."""
+    if not policy.budgets:
+        return Funded(way, {})
+    needs = needs_of(request, way.steps, policy.budgets)
+    lacking = funds.take(needs, told_full)
+    if lacking is None:
+        return Funded(way, needs)
+    full = named(policy.budgets, lacking.full)
+    if full is None:
+        return Unfunded(lacking.needs, way)
+    if full.then == "refuse":
+        hit = BudgetHit(full.name, full.limit, funds.spent(full.name))
+        return _suppressed("budget", request, way, budget=hit)
+    return Funded(replace(way, held=Held("budget", budget=full.name)), {})
 
 
 def _drawn(request: MessageRequest, home: str, policy: Policy) -> MessageRequest:
@@ -138,9 +186,10 @@ def _suppressed(
     way: Plan | OptedOut,
     full: Full | None = None,
     detail: str = "",
+    budget: BudgetHit | None = None,
 ) -> Suppressed:
     post = request_post(request, "suppressed", way.route)
-    return Suppressed(reason, post, way, full, detail)
+    return Suppressed(reason, post, way, full, detail, budget)
 
 
 def _campaign_refuses(
@@ -182,6 +231,7 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         content=_kept(request),
         not_before_ms=request.not_before_ms,
         tz=request.tz,
+        trace=request.trace,
         held=way.held,
         counted=policy.declared.of(request.campaign) is not None,
     )

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from gateway.core.budgets import Move
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.rates import Tally
 from gateway.core.records.entries import NO_STEP, Group, Post, StatusChange
@@ -106,6 +107,9 @@ class Effects(msgspec.Struct, gc=False):
     ignored_price: IgnoredPrice | None = None
     fallback: Fallback | None = None
     reaction: tuple[str, ReactionName] | None = None  # on which channel, and which
+    reserved: dict[str, int] = {}  # of budgets, for the message that was released
+    lacking: dict[str, int] = {}  # of budgets, which kept it from that
+    moves: list[Move] = []  # of budgets
     posts: list[Post] = []
     tallies: list[Tally] = []
     delays: list[Delay] = []

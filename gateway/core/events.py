@@ -135,9 +135,11 @@ class TimerDue(msgspec.Struct, frozen=True):
 
 class Released(msgspec.Struct, frozen=True):
     """The moment came until which its step was held: whether it may start is asked again.
-    `in_pace`: it has its place in its campaign's pace."""
+    `in_pace`: it has its place in its campaign's pace. `full`: budgets that have no more than is
+    leased."""
 
     in_pace: bool = False
+    full: frozenset[str] = frozenset()
 
 
 class ZoneKnown(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core import persons
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed
+from gateway.core.budgets import NO_FUNDS, Budget, Funds, named
 from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced, starts_ms
@@ -23,6 +24,7 @@ from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
 from gateway.core.rates import MILLION, expected_cost
+from gateway.core.records.content import Content
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
@@ -39,6 +41,7 @@ GateName = Literal[
     "holdout",
     "duplicate",
     "cap",
+    "budget",
     "send_window",
     "schedule",
     "pace",
@@ -47,13 +50,14 @@ Verdict = Literal["pass", "hold", "stop", "skip"]
 
 # Of a message that was suppressed on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
+_UNASKED = ("paused", "budget")  # who waits for these is asked for send window and pace afterwards
 
 
 class Gate(msgspec.Struct, frozen=True):
     """One question, its answer, and what decided it. `price` is what the app pays for the first
     step, in 1e-6 units; `message` has the campaign already; `count` messages of at most `limit` in
-    `window` count against the cap of that name, and one more fits at `retry_at_ms`;
-    a step is held `until_ms`."""
+    `window` count against the cap of that name, and one more fits at `retry_at_ms`; of the budget
+    of that name `used` of `amount` is, in 1e-6 units; a step is held `until_ms`."""
 
     gate: GateName
     verdict: Verdict = "pass"
@@ -66,6 +70,8 @@ class Gate(msgspec.Struct, frozen=True):
     count: int | None = None
     retry_at_ms: int | None = None
     until_ms: int | None = None
+    amount: int | None = None
+    used: int | None = None
 
 
 class PlannedStep(msgspec.Struct, frozen=True):
@@ -97,6 +103,7 @@ def explain(
     opt_outs: OptOuts,
     policy: Policy,
     now_ms: int,
+    funds: Funds = NO_FUNDS,
 ) -> Explanation:
     """Why `admit` decided a request so, of these records and at this moment."""
     if isinstance(decision, Rejection):
@@ -114,6 +121,7 @@ def explain(
     fullest = _fullest_cap(request, first.channel, people, policy, now_ms)
     if fullest is not None:
         numbers["cap"] = _cap(fullest)
+    numbers["budget"] = _budget(request, decision, policy.budgets, funds)
     lacks = request.lacks_consent
     lacking = ", ".join(name or "every channel" for name in lacks)
     numbers["consent"] = Gate("consent", detail=f"none for {lacking}" if lacking else None)
@@ -131,6 +139,9 @@ def explain(
     if stopped is None and isinstance(way, Plan):
         gates = _with_pause(gates, way.held) + _timing(request, way.held, policy, now_ms)
     steps = [_planned(step, way.route, policy) for step in way.steps]
+    if request.tracked:
+        content = _content(request, variant)
+        steps = [_with_links(step, content) for step in steps]
     return Explanation(gates, steps + _left_out(request, policy, now_ms))
 
 
@@ -142,7 +153,10 @@ def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanatio
     if message.status == MessageStatus.SUPPRESSED:
         why = f"on its way: {message.reason}"
         gates = [Gate(g.gate, "stop", why) if g.gate == stopped else g for g in gates]
-    gates = _with_pause(gates, message.held) + _timing(message, message.held, policy, now_ms)
+    held = message.held
+    if held is not None and held.reason == "budget":
+        gates = [_held_by(held.budget, g) if g.gate == "budget" else g for g in gates]
+    gates = _with_pause(gates, held) + _timing(message, held, policy, now_ms)
     return Explanation(gates, [_planned(step, message.route, policy) for step in message.steps])
 
 
@@ -177,7 +191,28 @@ def _asked(
         gates.append(Gate("duplicate"))
     if about.category in policy.slot_ms:
         gates.append(Gate("cap"))
+    if any(budget.counts(about) for budget in policy.budgets):
+        gates.append(Gate("budget"))
     return gates
+
+
+def _budget(
+    request: MessageRequest, decision: Decision, budgets: Sequence[Budget], funds: Funds
+) -> Gate:
+    """Of the budgets that count the request the one that is full, else the one with the least
+    left."""
+    counting = [budget for budget in budgets if budget.counts(request)]
+    if not counting:
+        return Gate("budget")
+    held = decision.message.held if isinstance(decision, Admitted) else None
+    full = named(counting, held.budget) if held is not None else None
+    told = full or min(counting, key=lambda budget: budget.limit - funds.spent(budget.name))
+    gate = Gate("budget", name=told.name, amount=told.limit, used=funds.spent(told.name))
+    return gate if full is None else replace(gate, verdict="hold")
+
+
+def _held_by(budget: str, gate: Gate) -> Gate:
+    return replace(gate, verdict="hold", name=budget)
 
 
 def _with_pause(gates: list[Gate], held: Held | None) -> list[Gate]:
@@ -198,7 +233,7 @@ def _timing(
     if reason == "send_window":
         assert held is not None
         gates.append(Gate("send_window", "hold", until_ms=held.until_ms or None))
-    elif window is not None and reason != "paused":
+    elif window is not None and reason not in _UNASKED:
         gates.append(Gate("send_window"))
     if (moment_ms := starts_ms(about, policy)) > now_ms:
         gates.append(Gate("schedule", "hold", until_ms=moment_ms))
@@ -221,6 +256,8 @@ def _stopped(decision: Decision, wishes: str, campaign: Campaign | None) -> Gate
             return Gate("opt_out", "stop", wishes)
         case Suppressed(full=full) if full is not None:
             return _cap(full, "stop")
+        case Suppressed(budget=hit) if hit is not None:
+            return Gate("budget", "stop", name=hit.name, amount=hit.limit, used=hit.used)
         case Suppressed(reason="recipients_max") if campaign is not None:
             return Gate("campaign", "stop", "recipients_max", limit=campaign.recipients_max)
         case Suppressed(reason=reason, detail=detail):
@@ -292,6 +329,21 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
         verdict="pass" if fault is None else "skip",
         detail="; ".join(told) or None,
     )
+
+
+def _content(request: MessageRequest, variant: str) -> Content:
+    """What it says in the variant that was drawn."""
+    said = next((each for each in request.sayings if each.variant == variant), None)
+    return request.content if said is None else said.content(request.content)
+
+
+def _with_links(step: PlannedStep, content: Content) -> PlannedStep:
+    """The step, and whether its links make the text longer by a part."""
+    plain = CHANNELS[step.channel].count(content.text_for(step.channel))
+    if step.parts is None or step.parts <= plain:
+        return step
+    longer = f"{step.parts} parts with its links, {plain} without"
+    return replace(step, detail=f"{step.detail}; {longer}" if step.detail else longer)
 
 
 def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[PlannedStep]:

@@ -45,6 +45,7 @@ LOTS = 1 << 20
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _TRIPLES = [pair + c for pair in _PAIRS for c in _ALPHABET]
+_PAIR_SHIFTS = tuple(range(5 * ID_LENGTH - 10, -1, -10))
 _VALUE = {c: i for i, c in enumerate(_ALPHABET)}
 _SHARDS = {pair: shard for shard, pair in enumerate(_PAIRS)}
 
@@ -91,8 +92,8 @@ def packed_id(message_id: str) -> bytes:
 
 def unpacked_id(packed: bytes) -> str:
     """The id that `packed_id` packed."""
-    number = int.from_bytes(packed)
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(ID_LENGTH)))
+    number, pairs = int.from_bytes(packed), _PAIRS
+    return "".join([pairs[number >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def shard_of_id(message_id: str) -> int | None:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.budgets import Budget
 from gateway.core.campaigns import NONE_DECLARED, Declared
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
 from gateway.core.conversions import ConversionRule
@@ -188,6 +189,7 @@ class Policy(msgspec.Struct, frozen=True):
     counts: bool = False  # whether it matters what persons are sent and how they react
     shared: frozenset[str] = frozenset()  # channels whose providers stand in for one another
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
+    budgets: tuple[Budget, ...] = ()  # in the order of the configuration
     holds_for_zone: bool = False  # whether a step may wait until its user has a zone
     declared: Declared = NONE_DECLARED  # what campaigns say now
 

@@ -49,6 +49,7 @@ from gateway.settings.file import Settings
 from gateway.store import lanes, snapshots
 from gateway.store import pauses as stored_pauses
 from gateway.store.store import Store
+from gateway.traces import open_traces
 from ratelimit.limiter import SCRIPTS, RunScript
 
 FAREWELL_S = 1.0  # for what Redis is told at the end
@@ -126,6 +127,10 @@ async def _run(
             webhook_hosts=frozenset(settings.webhooks.allow_hosts),
         )
         registries.own.register(deps.store.outcomes)
+        traced = settings.traces
+        deps.store.traces = stack.enter_context(
+            open_traces(traced.endpoint, traced.sample, "dispatch")
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             await nursery.start(_hear_hang_ups, configuration, changed)

@@ -54,6 +54,12 @@ class Metrics:
         self.rates_differ = gauge(
             "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
+        self.budget_used = shared(
+            "budget_used_percent", "Reserved and used of a budget, of its limit", "budget"
+        )
+        self.budget_warned = shared(
+            "budget_warned_percent", "The highest warning of a budget that holds; 0: none", "budget"
+        )
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",

@@ -78,15 +78,16 @@ class AdmissionQueue:
         )
 
     async def prepare(
-        self, raw: bytes | msgspec.Raw, app: str, key: str | None
+        self, raw: bytes | msgspec.Raw, app: str, key: str | None, trace: str = ""
     ) -> MessageRequest | Problem:
-        """Reads one message; `key` is its idempotency key if it names none itself. What is declared
+        """Reads one message; `key` is its idempotency key if it names none itself, `trace` the
+        context that it carries. What is declared
         of its campaign, and what that says, is read where this process does not know it: else what
         the message leaves to it would be missing."""
         try:
             await self.store.know_campaigns()  # else Redis was away when this process began
             for _ in range(WORDS_TRIES_MAX):
-                found = self._prepare(raw, app, key)
+                found = self._prepare(raw, app, key, trace)
                 if not isinstance(found, WordsUnread):  # as almost always
                     return found
                 if not await self.store.read_words(found.campaign, found.words):
@@ -98,7 +99,7 @@ class AdmissionQueue:
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
     def _prepare(
-        self, raw: bytes | msgspec.Raw, app: str, key: str | None
+        self, raw: bytes | msgspec.Raw, app: str, key: str | None, trace: str
     ) -> MessageRequest | Problem | WordsUnread:
         policy = self.store.policy
         found = read(raw, policy, app, self.store.contents.drafts)
@@ -130,6 +131,7 @@ class AdmissionQueue:
             importance=importance_named(request.importance),
             ttl_ms=request.ttl * 1000 if request.ttl is not None else None,
             metadata=request.metadata or None,
+            trace=trace,
             idempotency_key=key,
             body_hash=body_hash(found.request) if key is not None else b"",
             sayings=found.sayings,
@@ -180,7 +182,11 @@ class AdmissionQueue:
     async def _admit(self, _shard: int, asked: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
         requests, refused = await self._users.complete(asked)
+        traces = self.store.traces
+        began_ns = 0 if traces is None else traces.clock()
         answers = await self.store.admit(requests, self._now_ms())
+        if traces is not None and (carried := [each.trace for each in requests if each.trace]):
+            traces.decided(carried, began_ns, len(requests))
         failpoint("accepted")
         await self._look_for_zones(requests, answers)
         unseen = {(request.app, request.country) for request in requests} - self._reached

@@ -1,8 +1,10 @@
-"""A worker looks again and again at what is declared of campaigns."""
+"""A worker looks again and again at what is declared of campaigns, and gives back what it leased of
+budgets and did not need."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from gateway.redis.errors import RedisError
@@ -17,8 +19,10 @@ async def look(store: Store) -> None:
         await store.look_at_campaigns()
 
 
-async def keep_looking(store: Store) -> None:
+async def keep_looking(store: Store, now_ms: Callable[[], int]) -> None:
     """Looks until it is cancelled."""
     while True:
         await asyncio.sleep(LOOK_S)
         await look(store)
+        with suppress(RedisError):  # then it counts until its epoch is over
+            await store.give_back_leases(now_ms())

@@ -1,4 +1,4 @@
-"""Clicks on their way to the store, behind the answers that sent people on.
+"""Clicks and openings of e-mails on their way to the store, behind the answers to them.
 
 They gather while a batch is being recorded, and a batch that cannot be recorded now is tried again;
 each counts once. What was taken is recorded before the worker ends. More than WAITING_MAX are not
@@ -18,8 +18,9 @@ import structlog
 from gateway.backoff import Backoff
 from gateway.ingress.metrics import ClickMetrics
 from gateway.redis.errors import RedisError
-from gateway.store import clicks, randomness
+from gateway.store import clicks, opens, randomness
 from gateway.store.clicks import BATCH_MAX, Click
+from gateway.store.opens import Opening
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 
@@ -39,13 +40,13 @@ class ClickRecorder:
         self._store = store
         self._metrics = metrics
         self._now_ms = now_ms
-        self._waiting: deque[Click] = deque()
-        self._batch: list[Click] = []  # is being recorded
+        self._waiting: deque[Click | Opening] = deque()
+        self._batch: list[Click | Opening] = []  # is being recorded
         self._came = asyncio.Event()
         self._recorded = asyncio.Event()
         self._stopping = False
 
-    def note(self, click: Click) -> None:
+    def note(self, click: Click | Opening) -> None:
         if len(self._waiting) >= WAITING_MAX:
             self._metrics.lost.inc()
             return
@@ -75,16 +76,22 @@ class ClickRecorder:
             self._came.set()
             await self._recorded.wait()
 
-    async def _record(self, batch: list[Click]) -> None:
+    async def _record(self, batch: list[Click | Opening]) -> None:
         """Each part as often as it takes; a part with a fault of ours is lost, and no other."""
         store = self._store
-        judged = await self._tried(lambda: clicks.judged(store, batch), len(batch)) or []
+        followed = [each for each in batch if isinstance(each, Click)]
+        if openings := [each for each in batch if isinstance(each, Opening)]:
+            await self._tried(lambda: opens.react(store, openings, self._now_ms()), len(openings))
+        judged = await self._tried(lambda: clicks.judged(store, followed), len(followed)) or []
         by_shard: defaultdict[int, list[tuple[Click, str]]] = defaultdict(list)
         for click, who in judged:
             by_shard[clicks.shard_of_click(store, click)].append((click, who))
             self._metrics.recorded.labels(who).inc()
+        now_ms = self._now_ms()
         for part in by_shard.values():
-            await self._tried(partial(clicks.count, store, part, randomness.token()), len(part))
+            await self._tried(
+                partial(clicks.count, store, part, randomness.token(), now_ms), len(part)
+            )
         await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
 
     async def _tried(self, work: Callable[[], Awaitable[Result]], count: int) -> Result | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.core.addresses import mailbox_of
+from gateway.core.budgets import Budget
 from gateway.core.conversions import ConversionRule
 from gateway.core.days import Days
 from gateway.core.policy import (
@@ -33,7 +34,7 @@ from gateway.core.stop_words import SHIPPED, words_of
 from gateway.core.urls import LinkRules, host_of
 from gateway.settings import price_file
 from gateway.settings.file import Settings
-from gateway.settings.tables import DAYS, App, SendWindowSettings, StepSettings, unrouted
+from gateway.settings.tables import DAYS, MONTH, App, SendWindowSettings, StepSettings, unrouted
 from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import CallbackReader
@@ -76,6 +77,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         categories={name: _category_rule(settings, name) for name in CATEGORIES},
         providers={name: _provider_rule(settings, name) for name in settings.providers},
         caps=caps,
+        budgets=budgets_of(settings),
         dedupe_ms=int(settings.dedupe.window_ms),
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
@@ -191,6 +193,27 @@ def caps_of(settings: Settings) -> tuple[Cap, ...]:
             channel=None if cap.channel == "any" else cap.channel,
         )
         for cap in settings.caps
+    )
+
+
+def budgets_of(settings: Settings) -> tuple[Budget, ...]:
+    """The budgets as the pure rules read them."""
+    return tuple(
+        Budget(
+            name=each.name,
+            limit=int(each.limit),
+            window_ms=0 if each.window_ms.text == MONTH else int(each.window_ms),
+            window=each.window_ms.text,
+            then=each.then,
+            warn=tuple(sorted(set(each.warn))),
+            app=each.app,
+            campaign=each.campaign,
+            category=each.category,
+            country=each.country,
+            channel=each.channel,
+            zone=settings.reports.zone,
+        )
+        for each in settings.budgets
     )
 
 

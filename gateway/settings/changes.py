@@ -1,11 +1,11 @@
 """A configuration that is read again while its role runs: what of it is taken over at once.
 
-Rates, callback proofs, apps, channels, routes, categories, send windows, caps, consent, links, stop
-words, what conversions are put down to and the price list are; everything else stays as it is until
-a restart, and is named. A route or channel that names a provider which is not running yet would
-have nobody to send for it, so channels and routes then wait for the restart too. Nothing of a
-faulty file is taken. Messages under way keep the steps and prices they were accepted with; whoever
-takes one over has its share as it is then.
+Rates, callback proofs, apps, channels, routes, categories, send windows, caps, budgets, consent,
+links, stop words, what conversions are put down to and the price list are; everything else stays as
+it is until a restart, and is named. A route or channel that names a provider which is not running
+yet would have nobody to send for it, so channels and routes then wait for the restart too. Nothing
+of a faulty file is taken. Messages under way keep the steps and prices they were accepted with;
+whoever takes one over has its share as it is then.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from gateway.settings.tables import Document
 LIVE_TABLES = (
     "apps",
     "caps",
+    "budgets",
     "channels",
     "routes",
     "categories",

@@ -9,20 +9,23 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
+from gateway.extras import MissingExtra
+from gateway.settings import books_checks
+from gateway.settings.books_checks import ZONE_RULE, none_such
 from gateway.settings.tables import Document, Route, StepSettings
 from providers.settings import address_faults
 
 STEPS_MAX = 8
-ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
 # Names stand in URLs, Redis keys, metrics and report columns.
@@ -51,9 +54,9 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *_links(document),
         *_send_windows(document),
         *_prices(document),
-        *_reports(document),
         *_lanes(document),
-        *_archive(document),
+        *_traces(document),
+        *books_checks.faults(document),
     ]
 
 
@@ -119,6 +122,7 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group, names in (
         ("apps", [app.name for app in document.apps]),
         ("caps", [cap.name for cap in document.caps]),
+        ("budgets", [budget.name for budget in document.budgets]),
     ):
         for name, times in Counter(names).items():
             if times > 1:
@@ -136,6 +140,14 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                     f"apps[{i}].countries",
                     f'holds {country!r}: write countries in two letters, such as "KZ".',
                 )
+
+
+def _traces(document: Document) -> Iterator[KeyFault]:
+    if document.traces.endpoint:
+        try:
+            traces.require()
+        except MissingExtra as missing:
+            yield KeyFault("traces.endpoint", f"cannot be used. {missing}")
 
 
 def _server(document: Document) -> Iterator[KeyFault]:
@@ -181,7 +193,7 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
 def _reach(document: Document) -> Iterator[KeyFault]:
     for name in document.reach.prior or ():
         if name not in CHANNELS:
-            yield KeyFault(f"reach.prior.{name}", f"is no channel, {_none_such(CHANNELS)}")
+            yield KeyFault(f"reach.prior.{name}", f"is no channel, {none_such(CHANNELS)}")
 
 
 def _links(document: Document) -> Iterator[KeyFault]:
@@ -202,7 +214,7 @@ def _links(document: Document) -> Iterator[KeyFault]:
 def _prices(document: Document) -> Iterator[KeyFault]:
     baseline = document.prices.baseline
     if baseline not in CHANNELS:
-        yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {_none_such(CHANNELS)}")
+        yield KeyFault("prices.baseline", f"names the channel {baseline!r}, {none_such(CHANNELS)}")
 
 
 def _channels(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
@@ -210,7 +222,7 @@ def _channels(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault
     for channel, shared in document.channels.items():
         path = f"channels.{channel}"
         if channel not in CHANNELS:
-            yield KeyFault(path, f"is no channel, {_none_such(CHANNELS)}")
+            yield KeyFault(path, f"is no channel, {none_such(CHANNELS)}")
             continue
         if shared.providers is None:
             continue
@@ -223,7 +235,7 @@ def _channels(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault
             if name not in providers:
                 yield KeyFault(
                     f"{path}.providers",
-                    f"names the provider {name!r}, {_none_such(providers)}",
+                    f"names the provider {name!r}, {none_such(providers)}",
                 )
             elif name in document.providers and document.channel(name) != channel:
                 yield KeyFault(
@@ -247,7 +259,7 @@ def _names_one(
         yield KeyFault(at, "names a provider and a channel: write one of them.")
     elif step.channel and step.channel not in CHANNELS:
         yield KeyFault(
-            f"{at}.channel", f"names the channel {step.channel!r}, {_none_such(CHANNELS)}"
+            f"{at}.channel", f"names the channel {step.channel!r}, {none_such(CHANNELS)}"
         )
     elif not (step.provider or document.senders(step) or providers.keys() - document.providers):
         yield KeyFault(f"{at}.channel", f"is {step.channel}, which no provider here sends.")
@@ -263,7 +275,7 @@ def _routes(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
             yield KeyFault(path, f"needs 1 to {STEPS_MAX} steps.")
         named = {step.provider for step in route.steps if step.provider}
         for provider in sorted(named - providers.keys()):
-            yield KeyFault(path, f"names the provider {provider!r}, {_none_such(providers)}")
+            yield KeyFault(path, f"names the provider {provider!r}, {none_such(providers)}")
         names = Counter(name for step in route.steps for name in document.senders(step) if name)
         for provider, times in names.items():
             if times > 1:
@@ -316,13 +328,13 @@ def _categories(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFau
         if category.route not in routes:
             yield KeyFault(
                 f"categories.{name}.route",
-                f"names the route {category.route!r}, {_none_such(routes)}",
+                f"names the route {category.route!r}, {none_such(routes)}",
             )
         window = category.send_window
         if window is not None and window not in (known := _table_of(table, "send_windows")):
             yield KeyFault(
                 f"categories.{name}.send_window",
-                f"names the send window {window!r}, {_none_such(known)}",
+                f"names the send window {window!r}, {none_such(known)}",
             )
 
 
@@ -347,12 +359,6 @@ def _send_windows(document: Document) -> Iterator[KeyFault]:
                 )
 
 
-def _reports(document: Document) -> Iterator[KeyFault]:
-    zone = document.reports.zone
-    if zone_named(zone) is None:
-        yield KeyFault("reports.zone", f"is {zone!r}: {ZONE_RULE}")
-
-
 def _lanes(document: Document) -> Iterator[KeyFault]:
     lanes = document.lanes
     if lanes.lease_ms < HEARTBEATS_A_LEASE_MIN * lanes.heartbeat_ms:
@@ -366,19 +372,3 @@ def _lanes(document: Document) -> Iterator[KeyFault]:
 def _table_of(table: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     value = table.get(group)
     return value if isinstance(value, Mapping) else {}
-
-
-def _none_such(known: Iterable[str]) -> str:
-    names = ", ".join(sorted(known))
-    return f"but there is only {names}." if names else "but there is none."
-
-
-def _archive(document: Document) -> Iterator[KeyFault]:
-    archive = document.archive
-    scheme, separator, _ = archive.url.partition("://")
-    if separator and scheme != "s3":
-        yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
-    if archive.url and archive.keep_ms >= document.retention.messages_ms:
-        yield KeyFault(
-            "archive.keep", "is shorter than retention.messages, after which Redis drops messages."
-        )

@@ -12,7 +12,9 @@ from typing import Annotated, Literal, Self, get_args
 import msgspec
 from msgspec.structs import replace
 
+from gateway.core.budgets import Then
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
+from gateway.core.money import parse_amount
 from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import RECIPIENT, UnknownZone
@@ -42,6 +44,7 @@ FLOOR_PERCENT_MAX = 33
 FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
 Wait = Annotated[Duration, AtLeast(100)]  # a step's: no provider answers sooner
 LEARNED = "auto"
+MONTH = "month"
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 WAIT_MIN = Duration.parse("30s")  # of a step whose wait is learned
 TimeOfDay = Annotated[str, msgspec.Meta(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
@@ -192,6 +195,45 @@ class CapSettings(Table, frozen=True, kw_only=True):
     channel: ChannelOrAny = "any"
 
 
+class BudgetLimit(int):
+    """In 1e-6 units of the price list's currency; `text` is how it was written."""
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Raises ValueError."""
+        if not isinstance(text, str) or not (limit := parse_amount(text)):
+            raise ValueError(f'{text!r} is no amount above zero: write text, such as "500.00"')
+        return cls(limit)
+
+
+class BudgetWindow(Duration):
+    """A duration, or MONTH, which is as long as any duration."""
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Raises ValueError."""
+        if text != MONTH:
+            return super().parse(text)
+        window = cls(DURATION_MS_MAX)
+        window.text = MONTH
+        return window
+
+
+class BudgetSettings(Table, frozen=True, kw_only=True):
+    """A filter that is left out counts everything."""
+
+    name: Text
+    limit: BudgetLimit
+    window_ms: Annotated[BudgetWindow, AtLeast(1_000)]
+    then: Then = "hold"
+    warn: tuple[Annotated[int, msgspec.Meta(ge=1, le=100)], ...] = (80, 100)
+    app: Text | None = None
+    campaign: Text | None = None
+    category: Category | None = None
+    country: Text | None = None
+    channel: Text | None = None
+
+
 class Dedupe(Table, frozen=True, kw_only=True):
     users: Literal["shared", "app"] = "shared"
     window_ms: Milliseconds = Duration.parse("30d")
@@ -270,6 +312,11 @@ class Log(Table, frozen=True, kw_only=True):
     messages: bool = False
 
 
+class TraceSettings(Table, frozen=True, kw_only=True):
+    endpoint: Annotated[str, msgspec.Meta(pattern="^(https?://.+)?$")] = ""
+    sample: Share = 0.01
+
+
 class Document(Table, frozen=True, kw_only=True):
     """What the file holds; every table that is left out has its defaults."""
 
@@ -282,6 +329,7 @@ class Document(Table, frozen=True, kw_only=True):
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)
     send_windows: dict[str, SendWindowSettings] = msgspec.field(default_factory=dict)
     caps: tuple[CapSettings, ...] = ()
+    budgets: tuple[BudgetSettings, ...] = ()
     dedupe: Dedupe = Dedupe()
     optout: OptOutSettings = OptOutSettings()
     consent: ConsentSettings = ConsentSettings()
@@ -295,6 +343,7 @@ class Document(Table, frozen=True, kw_only=True):
     webhooks: WebhookSettings = WebhookSettings()
     lanes: Lanes = Lanes()
     log: Log = Log()
+    traces: TraceSettings = TraceSettings()
 
     def channel(self, name: str) -> Channel:
         """The channel a provider serves, which its kind decides."""

@@ -8,7 +8,7 @@ of its phone. What that leaves undecided is followed to another home, joined
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
@@ -17,8 +17,9 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.store import quarantine
-from gateway.store.admit import Admission, Ask, Undecided, ask_of
-from gateway.store.base import StoreBase, read_messages
+from gateway.store.admit import Admission
+from gateway.store.asks import Ask, Undecided, ask_of
+from gateway.store.base import Once, StoreBase, read_messages
 from gateway.store.idempotency import close_key, open_key, reopen_key, shard_of_key
 from gateway.store.identities import TRIES_MAX, find_home, moved, place
 from gateway.store.keys import Keys, keys_of
@@ -33,6 +34,7 @@ class Acceptance:
         self._store = store
         self._now_ms = now_ms
         self._tried: list[Mapping[int, Ask]] = []
+        self._full: frozenset[str] = frozenset()  # budgets of which there was not enough
 
     def tried(self) -> dict[str, str | None]:
         """The messages that may have been made, whatever came of it, with their campaigns."""
@@ -76,6 +78,8 @@ class Acceptance:
                 raise
             except Exception as error:
                 answers[index] = await self._give_up(ask, error)
+        if self._full:
+            await store.budgets.give_back(store.redis, self._full)
         self._store.counts.newer += sum(a.outcome == "unavailable" for a in answers.values())
         return [answers[index] for index in range(len(requests))]
 
@@ -104,11 +108,11 @@ class Acceptance:
         for shard, indexes in by_shard.items():
             keys = keys_of(shard)
 
-            def try_of(piece: Sequence[Ask], token: str, keys: Keys = keys) -> Admission:
-                return Admission(self._store, keys, piece, self._now_ms, token)
+            def try_of(piece: Sequence[Ask], once: Once, keys: Keys = keys) -> Admission:
+                return Admission(self._store, keys, piece, self._now_ms, once)
 
             results = await self._store.in_pieces(
-                keys, [asks[i] for i in indexes], try_of, self._give_up
+                keys, [asks[i] for i in indexes], self._now_ms, try_of, self._give_up
             )
             told |= zip(indexes, results, strict=True)
         return told
@@ -120,7 +124,21 @@ class Acceptance:
             for index, (ask, why) in left.items()
             if why.home
         }
+        short = {i: (ask, why.needs) for i, (ask, why) in left.items() if why.needs}
+        if short:
+            asks |= await self._fund(short)
         return asks | await self._place({i: ask for i, (ask, _) in left.items() if i not in asks})
+
+    async def _fund(
+        self, short: Mapping[int, tuple[Ask, Mapping[str, int]]]
+    ) -> dict[int, Ask | Answer]:
+        """Leases what they lack of budgets, and tells them which have not so much."""
+        lacking: Counter[str] = Counter()
+        for _, needs in short.values():
+            lacking.update(needs)
+        full = await self._store.lease(lacking, self._now_ms)
+        self._full |= full
+        return {index: replace(ask, full=ask.full | full) for index, (ask, _) in short.items()}
 
     async def _place(self, asks: Mapping[int, Ask]) -> dict[int, Ask | Answer]:
         """Joins what they name; a request that cannot be joined is given up."""

@@ -12,9 +12,7 @@ here; one that needs a record which cannot be read fails. Its neighbours go on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from gateway.core import admission, persons, reach
 from gateway.core.identities import enlist
@@ -27,14 +25,14 @@ from gateway.core.records.person import Person
 from gateway.core.records.request import (
     Answer,
     CapHit,
-    MessageRequest,
     RememberedAnswer,
     remembered_codec,
     replay,
 )
 from gateway.redis.client import Command, Session
 from gateway.store import opt_outs
-from gateway.store.base import StoreBase, read_messages
+from gateway.store.asks import Ask, Undecided
+from gateway.store.base import Once, StoreBase, read_messages
 from gateway.store.contents import ShardVersions
 from gateway.store.keys import Keys, shard_of
 from gateway.store.links import ShardLinks
@@ -54,41 +52,12 @@ from gateway.store.writes import NEW
 NOT_REMEMBERED = ("rejected", "conflict", "unavailable", "failed", "over_quota")
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A request, the identities it names, and the one under which it is to be decided.
-
-    `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
-    of the same request that were not joined to it. `opened`: its idempotency key is held for it, in
-    whatever shard, and its message may have been made already."""
-
-    request: MessageRequest
-    identities: list[str]
-    home: str
-    found: Mapping[str, Person] = {}
-    apart: tuple[str, ...] = ()
-    opened: bool = False
-
-
-def ask_of(request: MessageRequest) -> Ask:
-    """A request under the first identity it names; empty where it names none."""
-    identities = request.identities
-    return Ask(request, identities, identities[0] if identities else "")
-
-
-class Undecided(msgspec.Struct, frozen=True):
-    """Why a request could not be decided: its person's home is (or leads to) `home`; its
-    idempotency key is held elsewhere; or else, it names somebody whom the home does not list."""
-
-    home: str = ""
-    keyed: bool = False
-
-
 class Admission:
     """One try at deciding a batch of requests whose homes are of one shard; made anew for each
     try."""
 
     def __init__(
-        self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, token: str
+        self, store: StoreBase, keys: Keys, asks: Sequence[Ask], now_ms: int, once: Once
     ) -> None:
         self._store = store
         self._keys = keys
@@ -97,7 +66,7 @@ class Admission:
         self._asks = asks
         self._policy = store.policy
         self._now_ms = now_ms
-        self._token = token
+        self._token, self._funds = once
         self._writes = store.writes(keys, now_ms)
         self._versions = ShardVersions(keys, (ask.request for ask in asks))
         self._links = ShardLinks(store.links, keys, store.policy.links.ttl_ms, now_ms)
@@ -304,7 +273,7 @@ class Admission:
             return True
         return person.linked_ms >= self._now_ms + hold_ms(ask.request, self._policy, self._now_ms)
 
-    def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer:
+    def _admit(self, ask: Ask, people: Sequence[Person]) -> Answer | Undecided:
         decision = self._judge(ask, people)
         match decision:
             case admission.Admitted():
@@ -316,6 +285,8 @@ class Admission:
                     message.person = ask.home
                 self._writes.status_changes(message, [decision.status_change])
                 self._writes.message(message, NEW)
+                if message.reserved:
+                    self._writes.budgets.reserve(message.reserved, self._funds)
                 self._writes.index(message, ask.identities)
                 if decision.lane is not None:
                     self._writes.enqueue(message, decision.lane)
@@ -331,6 +302,8 @@ class Admission:
                 self._writes.post(decision.post)
                 self._writes.count_request(ask.request, "suppressed")
                 return suppressed_answer(decision)
+            case admission.Unfunded():
+                return Undecided(needs=decision.needs)
             case admission.OverQuota():
                 return Answer("over_quota", detail=decision.detail)
             case Rejection():
@@ -339,7 +312,15 @@ class Admission:
     def _judge(self, ask: Ask, people: Sequence[Person]) -> admission.Decision:
         opt_outs, known = self._opt_outs_of(ask), self._store.tallies.known
         return admission.admit(
-            ask.request, people, opt_outs, self._policy, self._now_ms, ask.home, known
+            ask.request,
+            people,
+            opt_outs,
+            self._policy,
+            self._now_ms,
+            ask.home,
+            known,
+            self._funds,
+            ask.full,
         )
 
     def _opt_outs_of(self, ask: Ask) -> OptOuts:
@@ -395,4 +376,4 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
     cap = CapHit.of(decision.full) if decision.full is not None else None
-    return Answer("suppressed", reason=decision.reason, cap=cap)
+    return Answer("suppressed", reason=decision.reason, cap=cap, budget=decision.budget)

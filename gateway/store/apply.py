@@ -34,7 +34,7 @@ from gateway.core.records.moved import MovedError
 from gateway.core.records.person import Person
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import quarantine
-from gateway.store.base import StoreBase
+from gateway.store.base import Once, StoreBase
 from gateway.store.consent import lacking_for
 from gateway.store.keys import GROUP, Keys
 from gateway.store.people import People, look_after_waiting, read_others, read_scopes
@@ -89,7 +89,7 @@ class Application:
     """One try at deciding a batch of events of one shard; made anew for each try."""
 
     def __init__(
-        self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, token: str
+        self, store: StoreBase, keys: Keys, items: Sequence[Item], now_ms: int, once: Once
     ) -> None:
         self._store = store
         self._keys = keys
@@ -98,7 +98,7 @@ class Application:
         self._items = items
         self._policy = store.policy
         self._now_ms = now_ms
-        self._token = token
+        self._token, self._funds = once
         self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
@@ -245,8 +245,11 @@ class Application:
             return Applied(item, message, Effects())
         persons = self._persons.get(message.id, [])
         note_sent_here(persons, self._messages)
-        effects = cascade.advance(message, item.event, persons, self._policy, self._now_ms)
+        event, funds = item.event, self._funds
+        effects = cascade.advance(message, event, persons, self._policy, self._now_ms, funds)
         self._writes.effects(message, effects)
+        if effects.reserved:
+            self._writes.budgets.reserve(effects.reserved, self._funds)
         if isinstance(item.event, TimerDue) and not effects.changed:
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.people_changed:

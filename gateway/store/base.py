@@ -14,12 +14,14 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from gateway.core.budgets import Funds
 from gateway.core.ids import new_id, shard_of_id
 from gateway.core.policy import Policy
 from gateway.core.records.moved import is_moved, moved_to
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
+from gateway.store.budgets import Budgets
 from gateway.store.campaigns import Campaigns
 from gateway.store.contents import Contents
 from gateway.store.declarations import Declarations
@@ -33,6 +35,7 @@ from gateway.store.tallies import Tallies
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
 from gateway.store.webhooks import KnownWebhooks
 from gateway.store.writes import Retention, Writes
+from gateway.traces import Traces
 
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
@@ -44,6 +47,13 @@ class Try(Protocol[Result]):
     """One try at a batch's decision: reads with WATCH, returns the writes and the results."""
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[Result]]: ...
+
+
+class Once(NamedTuple):
+    """What one transaction has of its own: its token, and what it may reserve of budgets."""
+
+    token: str
+    funds: Funds
 
 
 class StoreBase:
@@ -64,6 +74,7 @@ class StoreBase:
         self.log_messages = log_messages
         self.restored_ms = restored_ms
         self.redis = redis
+        self.traces: Traces | None = None  # of this process, where it traces
         self.declarations = Declarations()
         self.webhooks = KnownWebhooks()
         self.contents = Contents()
@@ -75,6 +86,7 @@ class StoreBase:
         self.queues = Queues()
         self.links = Links()
         self.tallies = Tallies()
+        self.budgets = Budgets()
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
@@ -101,10 +113,20 @@ class StoreBase:
         if await self.declarations.look(self.redis):
             self.policy = self._policy
 
+    async def give_back_leases(self, now_ms: int) -> None:
+        """What was leased of budgets and not needed in its time. Raises RedisUnavailable."""
+        await self.budgets.give_back_old(self.redis, now_ms)
+
     async def read_words(self, campaign: str, words: bytes) -> bool:
         """Reads what a campaign says that named these words, so that `contents` has it; False where
         it names others by now. Raises what `Contents.read_drafts` raises."""
         return await self.contents.read_drafts(self.redis, campaign, words)
+
+    async def lease(self, needs: Mapping[str, int], now_ms: int) -> frozenset[str]:
+        """Leases so much of each budget, as far as there is; those that have less. One that is gone
+        from the configuration has no end, and is asked for no more."""
+        budgets = self.policy.budgets
+        return await self.budgets.lease(self.redis, budgets, self.shards, needs, now_ms)
 
     def writes(self, keys: Keys, now_ms: int) -> Writes:
         """To collect what one transaction on a shard changes."""
@@ -139,7 +161,8 @@ class StoreBase:
         self,
         keys: Keys,
         work: Sequence[Piece],
-        try_of: Callable[[Sequence[Piece], str], Try[Result]],
+        now_ms: int,
+        try_of: Callable[[Sequence[Piece], Once], Try[Result]],
         give_up: Callable[[Piece, Exception], Awaitable[Result]],
     ) -> list[Result]:
         """Commits the work in batches, halving one that conflicts until it goes through. A single
@@ -149,18 +172,20 @@ class StoreBase:
         results: list[Result] = []
         while pieces:
             piece = pieces.pop()
-            token = keys.token(randomness.token())
+            once = Once(keys.token(randomness.token()), self.budgets.funds(now_ms))
 
             async def attempt(
-                session: Session, piece: Sequence[Piece] = piece, token: str = token
+                session: Session, piece: Sequence[Piece] = piece, once: Once = once
             ) -> tuple[list[Command], list[Result]]:
-                return await try_of(piece, token).attempt(session)
+                once.funds.undo()
+                return await try_of(piece, once).attempt(session)
 
             try:
-                results += await commit(self.redis, token, attempt, self.counts)
+                results += await commit(self.redis, once.token, attempt, self.counts)
             except RedisError:
                 raise
             except Exception as error:
+                once.funds.undo()
                 if len(piece) == 1:
                     if isinstance(error, ConflictError):
                         raise

@@ -16,7 +16,9 @@ import msgspec
 from gateway.core.channels import CHANNELS
 from gateway.core.clickers import Visitor, clicked_by
 from gateway.core.clicks import BY_QR, PERSON, ClickCounts, Device, counted, counter_of
+from gateway.core.effects import group_of
 from gateway.core.events import Reacted
+from gateway.core.records.entries import Post
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, Session
 from gateway.store import reads
@@ -63,8 +65,9 @@ def _mail_age_ms(click: Click, message: Message) -> int | None:
     return click.at_ms - step.carrier.sent_ms
 
 
-async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str) -> None:
-    """Counts clicks with who each was, of links of one shard; once for a token."""
+async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str, now_ms: int) -> None:
+    """Counts clicks with who each was, of links of one shard, and books those of programs; once for
+    a token."""
     lives_ms = store.policy.links.ttl_ms + SPARE_MS
     shard, _, _ = _counters_of(store, clicks[0][0].link)
     counters: Counter[tuple[str, str]] = Counter()
@@ -76,6 +79,7 @@ async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str) -
             lapsing.add(place)
     writes: list[Command] = [("HINCRBY", place, name, n) for (place, name), n in counters.items()]
     writes += [("PEXPIRE", place, lives_ms) for place in sorted(lapsing)]
+    writes += await _bookings(store, shard, clicks, now_ms)
     key = keys_of(shard).token(token)
 
     async def attempt(session: Session) -> tuple[list[Command], None]:
@@ -83,6 +87,28 @@ async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str) -
         return ([] if applied is not None else writes), None
 
     await commit(store.redis, key, attempt, store.counts)
+
+
+async def _bookings(
+    store: Store, shard: int, clicks: Sequence[tuple[Click, str]], now_ms: int
+) -> list[Command]:
+    """What tells programs' clicks apart in reports; of messages that are gone nothing does."""
+    fetched: Counter[tuple[str, int]] = Counter()
+    for click, who in clicks:
+        if click.link.message is not None and who not in (PERSON, BY_QR):
+            fetched[click.link.message, click.link.step] += 1
+    if not fetched:
+        return []
+    messages = await reads.messages_anywhere(store, {id_ for id_, _ in fetched})
+    writes = store.writes(keys_of(shard), now_ms)
+    for (id_, index), times in fetched.items():
+        message = messages.get(id_)
+        step = message.steps[index] if isinstance(message, Message) else None
+        if isinstance(message, Message) and step is not None and step.carrier is not None:
+            group = group_of(message, index, step.provider_of(step.carrier))
+            writes.post(Post(group, {"bot_clicks": times}))
+    await writes.learn(store.redis)
+    return writes.commands()
 
 
 async def react(store: Store, clicks: Sequence[tuple[Click, str]], now_ms: int) -> None:

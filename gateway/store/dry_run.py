@@ -14,14 +14,16 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.admission import Decision
+from gateway.core.budgets import Funds
 from gateway.core.explain import Explanation, explain
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.person import Person
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
-from gateway.store.admit import Admission, Ask, Undecided, ask_of
-from gateway.store.base import StoreBase
+from gateway.store.admit import Admission
+from gateway.store.asks import Ask, Undecided, ask_of
+from gateway.store.base import Once, StoreBase
 from gateway.store.idempotency import recall
 from gateway.store.identities import TRIES_MAX, foresee, moved
 from gateway.store.keys import keys_of
@@ -46,8 +48,15 @@ class _DryAdmission(Admission):
 
     def _judge(self, ask: Ask, people: Sequence[Person]) -> Decision:
         decision = super()._judge(ask, people)
+        self._funds.undo()
         self.explanation = explain(
-            ask.request, decision, people, self._opt_outs_of(ask), self._policy, self._now_ms
+            ask.request,
+            decision,
+            people,
+            self._opt_outs_of(ask),
+            self._policy,
+            self._now_ms,
+            self._funds,
         )
         return decision
 
@@ -61,8 +70,11 @@ async def dry_run(store: StoreBase, request: MessageRequest, now_ms: int) -> Dry
         request = await with_room_foreseen(store.redis, store.policy.declared.campaigns, request)
         await store.tallies.refresh(store.redis, store.policy, store.shards, now_ms)
         ask = ask_of(replace(request, idempotency_key=None))
+        budgets = store.policy.budgets
+        funds = await store.budgets.foreseen(store.redis, budgets, store.shards, now_ms)
+        ask = replace(ask, full=frozenset(budget.name for budget in budgets))
         for _ in range(TRIES_MAX):
-            told, explanation = await _decide(store, ask, now_ms)
+            told, explanation = await _decide(store, ask, funds, now_ms)
             if isinstance(told, Answer):
                 return DryAnswer(told, explanation)
             if told.home:
@@ -75,7 +87,7 @@ async def dry_run(store: StoreBase, request: MessageRequest, now_ms: int) -> Dry
 
 
 async def _decide(
-    store: StoreBase, ask: Ask, now_ms: int
+    store: StoreBase, ask: Ask, funds: Funds, now_ms: int
 ) -> tuple[Answer | Undecided, Explanation]:
     keys = keys_of(store.shard_of_message(ask.request.id))
     token = keys.token(randomness.token())
@@ -83,7 +95,8 @@ async def _decide(
     async def attempt(
         session: Session,
     ) -> tuple[list[Command], tuple[Answer | Undecided, Explanation]]:
-        admission = _DryAdmission(store, keys, [ask], now_ms, token)
+        funds.undo()
+        admission = _DryAdmission(store, keys, [ask], now_ms, Once(token, funds))
         writes, (told,) = await admission.attempt(session)
         return writes, (told, admission.explanation)
 

@@ -22,8 +22,8 @@ from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.redis.client import Command, Session
-from gateway.store.admit import Ask
-from gateway.store.base import StoreBase, read_messages
+from gateway.store.asks import Ask
+from gateway.store.base import Once, StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.people import read_records
 from gateway.store.transaction import ConflictError, values_in
@@ -258,7 +258,7 @@ async def _change(
     for shard, members in by_shard.items():
         keys = keys_of(shard)
         try_of = partial(_Try, store, keys, change, now_ms)
-        told = await store.in_pieces(keys, members, try_of, _give_up)
+        told = await store.in_pieces(keys, members, now_ms, try_of, _give_up)
         done |= {each for each, changed in zip(members, told, strict=True) if changed}
     return done
 
@@ -271,11 +271,11 @@ class _Try(NamedTuple):
     change: _Changing
     now_ms: int
     identities: Sequence[str]
-    token: str
+    once: Once
 
     async def attempt(self, session: Session) -> tuple[list[Command], list[bool]]:
         names = [self.keys.person(identity) for identity in self.identities]
-        _, reply = await session.call([("WATCH", self.token, *names), ("MGET", *names)])
+        _, reply = await session.call([("WATCH", self.once.token, *names), ("MGET", *names)])
         writes = self.store.writes(self.keys, self.now_ms)
         done = [
             await self.change(identity, value, writes)

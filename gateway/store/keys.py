@@ -31,6 +31,9 @@ Books and events stay in the shard in which they were written.
     {kN}held:<queue>           zset    released: id -> from when         admission, cascade
     {kN}counts:<campaign>      hash    its declaration lapses: state ->  admission, cascade
                                        messages, money
+    {kN}budget:<budget>        hash    its budget is gone, and nothing       admission, cascade
+                                       reserved: reserved; part of the
+                                       window -> used; epoch -> reserved
     {kN}said:<version>         string  2 d longer than a message says    admission
                                        it: a version of a content
     {kN}l:<range>              hash    30 d and `links.ttl` at most:     admission
@@ -124,6 +127,11 @@ Books and events stay in the shard in which they were written.
                                        ranges of links so far
     {kaskad}recipients         hash    its declaration lapses: campaign  ingress
                                        -> places that are taken
+    {kaskad}budgets            hash    its budget is gone, and nothing       dispatch
+                                       reserved: budget -> per cent of
+                                       which it was warned
+    {kaskad}leased:<budget>    hash    10 min: epoch -> what processes      who accepts
+                                       may reserve of a budget
     {kaskad}queues             zset    pruned: queue -> last used ms     whoever holds messages
     {kaskad}paused             hash    resumed: provider -> why          dispatch
     {kaskad}rate:<provider>    string  its time is over: an operator's   operators
@@ -172,6 +180,7 @@ CAMPAIGN_WORDS = "{kaskad}said"
 CANCELLING = "{kaskad}cancelling"
 ASKED_AGAIN = "{kaskad}asked"
 RECIPIENTS = "{kaskad}recipients"
+BUDGETS = "{kaskad}budgets"
 LINKS = "{kaskad}links"
 OUTBOX = "{kaskad}outbox"
 WEBHOOKS = "{kaskad}webhooks"
@@ -227,6 +236,10 @@ def quota(app: str) -> str:
 
 def pace(campaign: str) -> str:
     return "{pace:" + campaign + "}"
+
+
+def leased(budget: str) -> str:
+    return "{kaskad}leased:" + budget
 
 
 def report_share(digest: str) -> str:
@@ -371,6 +384,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def campaign_counts(self, campaign: str) -> str:
         return self.tag + "counts:" + campaign
+
+    def budget(self, name: str) -> str:
+        return self.tag + "budget:" + name
 
     @property
     def feeder(self) -> str:

@@ -5,7 +5,8 @@ moment waits apart for each lane it will go into, so that a slow provider's rele
 else's waiting; those of one moment are released in the order of their ids, which is that of their
 acceptance. What is counted for a declared campaign waits in the campaign's own queues, so that it
 is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
-steps, which go out at its pace, wait apart from those that follow. What waits for the time zone of
+steps, which go out at its pace, wait apart from those that follow. What waits for a budget waits in
+the budget's queue. What waits for the time zone of
 its user has a mark of the user for a moment, and is released by who learns the zone.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
@@ -51,7 +52,7 @@ class CampaignQueue(NamedTuple):
 ANY_TIME = 1  # a moment long ago: those that wait for no moment are released in the order of ids
 FIRST, FOLLOWING = "campaign:", "following:"
 ZONES = "zones"
-LANE = "lane:"
+LANE, BUDGET = "lane:", "budget:"
 
 
 def campaign_queue(campaign: str, *, of_first: bool = True) -> str:
@@ -78,12 +79,19 @@ def lane_of(name: str) -> tuple[str, str] | None:
     return provider, category
 
 
+def budget_of(name: str) -> str | None:
+    """The budget whose queue it is; None of any other queue."""
+    return name.removeprefix(BUDGET) if name.startswith(BUDGET) else None
+
+
 def place_of(message: Message) -> Place | None:
     """None where it waits in no queue: it is not held, or its timer alone brings it back."""
     held = message.held
     if held is None or not held.stops_clock:
         return None
-    goes_on = held.reason in ("paused", "pace")
+    if held.reason == "budget":
+        return Place(BUDGET + held.budget, ANY_TIME)
+    goes_on = held.has_no_moment
     if held == ZONE_UNKNOWN and message.tz is None and message.named_user is not None:
         return Place(ZONES, _mark_of(message.named_user))
     if not goes_on and not held.until_ms:

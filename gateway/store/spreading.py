@@ -42,7 +42,7 @@ _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
     *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
-    *("rates", "delays", "invoices", "l", "lc"),
+    *("rates", "delays", "budget", "invoices", "l", "lc"),
 )
 _STRINGS_STAYING = ("verified", "li")
 

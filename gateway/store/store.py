@@ -7,19 +7,21 @@ the same object.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
+from gateway.core.events import Released, Reported
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.store import message_log, recipients
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
-from gateway.store.base import StoreBase
+from gateway.store.base import Once, StoreBase
 from gateway.store.dry_run import DryAnswer, dry_run
 from gateway.store.keys import Keys, keys_of
+from gateway.traces import Traces
 
 
 class Store(StoreBase):
@@ -52,10 +54,14 @@ class Store(StoreBase):
         """
         await self.know_campaigns()
         applied = await self._apply(items, now_ms)
+        if self.policy.budgets and any(a.effects.lacking for a in applied):
+            applied = await self._fund(applied, now_ms)
         moved = [a for a in applied if a.moved is not None]
         if moved:
             there = [replace(a.item, shard=a.moved) for a in moved]
             applied = [a for a in applied if a.moved is None] + await self._apply(there, now_ms)
+        if self.traces is not None:
+            _trace(self.traces, applied)
         for done in applied:
             effects = done.effects
             told = effects.status_changes or effects.fallback or effects.reaction
@@ -68,6 +74,22 @@ class Store(StoreBase):
                 self.ignored_prices.note(effects.ignored_price, now_ms)
         return applied
 
+    async def _fund(self, applied: Sequence[Applied], now_ms: int) -> list[Applied]:
+        """Leases what released messages lack of budgets, as far as there is, and releases them
+        again."""
+        lacking: Counter[str] = Counter()
+        for each in applied:
+            lacking.update(each.effects.lacking)
+        full = await self.lease(lacking, now_ms)
+        again = [
+            replace(each.item, event=replace(each.item.event, full=full))
+            for each in applied
+            if each.effects.lacking and isinstance(each.item.event, Released)
+        ]
+        funded = await self._apply(again, now_ms)
+        await self.budgets.give_back(self.redis, full)
+        return [each for each in applied if not each.effects.lacking] + funded
+
     async def _apply(self, items: Iterable[Item], now_ms: int) -> list[Applied]:
         by_shard: defaultdict[int, list[Item]] = defaultdict(list)
         for item in items:
@@ -79,12 +101,20 @@ class Store(StoreBase):
         for shard, members in by_shard.items():
             keys = keys_of(shard)
 
-            def try_of(piece: Sequence[Item], token: str, keys: Keys = keys) -> Application:
-                return Application(self, keys, piece, now_ms, token)
+            def try_of(piece: Sequence[Item], once: Once, keys: Keys = keys) -> Application:
+                return Application(self, keys, piece, now_ms, once)
 
             async def give_up(item: Item, error: Exception, keys: Keys = keys) -> Applied:
                 return await set_item_aside(self.redis, keys, item, error, now_ms)
 
-            applied += await self.in_pieces(keys, members, try_of, give_up)
+            applied += await self.in_pieces(keys, members, now_ms, try_of, give_up)
         await self.lines.learn(self.redis, now_ms)
         return applied
+
+
+def _trace(traces: Traces, applied: Iterable[Applied]) -> None:
+    """Tells of the receipts among what was applied to messages that are traced."""
+    for done in applied:
+        event, message = done.item.event, done.message
+        if message is not None and message.trace and isinstance(event, Reported):
+            traces.received(message.trace, event.provider, event.receipt.status)

@@ -40,6 +40,7 @@ from gateway.core.waits import Delay
 from gateway.core.webhooks import FALLBACK, Webhooks
 from gateway.redis.client import Command, RedisClient
 from gateway.store import outbox
+from gateway.store.budgets import BudgetWrites
 from gateway.store.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.declarations import MONEY
@@ -130,6 +131,7 @@ class Writes:
         self._indexed: list[Indexed] = []
         self._closed: list[str] = []
         self._posts: list[Post] = []
+        self.budgets = BudgetWrites(keys, policy.budgets, now_ms)
         self._tallies: list[Tally] = []
         self._delays: list[Delay] = []
         self._changes: defaultdict[str, list[StatusChange]] = defaultdict(list)
@@ -173,6 +175,8 @@ class Writes:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
         self._posts.extend(effects.posts)
+        if effects.moves:
+            self.budgets.move(effects.moves)
         if message.counted and effects.posts:
             self._count_money(message, effects.posts)
         self._tallies.extend(effects.tallies)
@@ -306,6 +310,7 @@ class Writes:
         for campaign, counts in self._counts.items():
             key = self._keys.campaign_counts(campaign)
             out.extend([("HINCRBY", key, state, n) for state, n in counts.items() if n])
+        out.extend(self.budgets.commands())
         out.extend(self._ledger_commands())
         out.extend(self._counter_commands())
         for app, changes in self._changes.items():

@@ -18,7 +18,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
 from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import (
-    GUARDED,
+    NEWEST,
     SCHEMA,
     Codec,
     NewerRecordError,
@@ -281,7 +281,7 @@ def test_an_upgraded_record_is_written_in_todays_schema(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CODECS)
 def test_a_newer_record_is_refused_with_a_sentence_and_rubbish_is_no_record(kind: str) -> None:
-    newest = GUARDED if kind == "message" else SCHEMA
+    newest = NEWEST if kind == "message" else SCHEMA
     newer = bytes((newest + 1,)) + golden(kind, SCHEMA)[1:]
     with pytest.raises(NewerRecordError, match=rf"schema {newest + 1}.*reads up to {newest}"):
         CODECS[kind].decode(newer)

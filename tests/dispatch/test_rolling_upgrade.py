@@ -6,7 +6,7 @@ Here the older one is this version, and the newer one's records have a schema it
 from __future__ import annotations
 
 from gateway.core.events import Cancelled, TimerDue
-from gateway.core.records.codec import GUARDED
+from gateway.core.records.codec import NEWEST
 from gateway.core.records.person import Person, pack_person
 from gateway.dispatch.jobs import timers
 from gateway.redis.client import RedisClient
@@ -26,7 +26,7 @@ async def renew(redis: RedisClient, *keys: str) -> dict[str, bytes]:
     for key in keys:
         (record,) = await redis.call([("GET", key)])
         assert isinstance(record, bytes)
-        newer[key] = bytes((GUARDED + 1,)) + record[1:]
+        newer[key] = bytes((NEWEST + 1,)) + record[1:]
         await redis.call([("SET", key, newer[key])])
     return newer
 
@@ -133,7 +133,7 @@ async def test_a_newer_unmatched_receipt_waits_and_does_not_stop_the_others(
     redis_url: str,
 ) -> None:
     async with world(redis_url) as w:
-        newer = bytes((GUARDED + 1, 0x80))
+        newer = bytes((NEWEST + 1, 0x80))
         await w.redis.call([("ZADD", KEYS.unmatched_receipts, 1, newer)])
         stranger = Receipt("delivered", ref="nobody")
         await receipts.take_receipts(w.store, "viber", [stranger], w.clock())

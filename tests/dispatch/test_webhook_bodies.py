@@ -51,6 +51,15 @@ async def test_a_message_is_told_as_its_app_reads_it(world: WebhookWorld) -> Non
     assert (view["id"], view["status"]) == (id_, "queued")
 
 
+async def test_the_context_of_a_message_that_is_traced_goes_along(world: WebhookWorld) -> None:
+    (traced,), (other,) = await world.admit(1, trace="00-a-b-01"), await world.admit(1)
+    events = [
+        WebhookEvent(f"{id_}_1", "message.queued", T0, "shop", id_, 1) for id_ in (traced, other)
+    ]
+    found = await bodies(world.store, events, None)
+    assert found.traced == {f"{traced}_1": "00-a-b-01"}
+
+
 async def test_a_message_that_is_forgotten_is_named(world: WebhookWorld) -> None:
     (id_,) = await world.admit(1)
     await world.store.redis.call([("DEL", keys_of(0).message(id_))])
@@ -63,7 +72,7 @@ async def test_a_message_of_a_newer_kaskad_waits_for_it(world: WebhookWorld) -> 
     (id_,) = await world.admit(1)
     await world.store.redis.call([("SET", keys_of(0).message(id_), b"\x0f\x80")])
     event = WebhookEvent(f"{id_}_2", "message.sent", T0, "shop", id_, 2)
-    assert await made(world, event) == Bodies({}, set(), {event.id})
+    assert await made(world, event) == Bodies({}, set(), {event.id}, {})
 
 
 async def test_a_reply_is_told_until_it_is_forgotten(world: WebhookWorld) -> None:

@@ -83,6 +83,7 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         "counts": NOTHING,
         "updated_at": first["updated_at"],
         "updated_by": first["updated_by"],
+        "budgets": [],
         "cost": "0.0000",
         "billed": "0.0000",
     }

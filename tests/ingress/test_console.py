@@ -315,3 +315,8 @@ async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
 
 async def _key(world: World, scope: Scope) -> Any:
     return await api_keys.create(world.redis, "shop", (scope, "read"), T0, by="ann@here")
+
+
+@with_ingress(changed={"[prices]": '[links]\nbase_url = "https://go.example/"\n[prices]'})
+async def test_links_on_a_domain_of_their_own_do_not_catch_its_calls(world: World) -> None:
+    assert (await (await operator(world)).get("/console/audit")).status == 200

@@ -123,6 +123,10 @@ async def test_programs_are_kept_apart_and_are_no_reaction(world: World) -> None
     assert link is not None
     found = await clicks.counts_of(world.store, link)
     assert found.by_reason == {"previewer": 2, "no_user_agent": 1, "prefetch": 1}
+    query = "group_by=channel,provider"
+    report = (await world.call("GET", f"/v1/reports/cost?{query}", key="finance-key")).json
+    assert [(r["provider"], r["bot_clicks"]) for r in report["rows"]] == [("viber", 4)]
+    assert (report["total"]["clicked"], report["total"]["bot_clicks"]) == (0, 4)
 
 
 @with_ingress()
@@ -276,3 +280,8 @@ async def test_a_dry_run_counts_parts_with_links(world: World) -> None:
         (step,) = told.json["explain"]["plan"]
         parts[links_] = step["parts"]
     assert parts == {"track": 1, "off": 2}
+    message |= {"text": "Sale! http://a.example " + "b" * 135, "links": "track"}
+    told = await world.call("POST", "/v1/messages?dry_run=true", message)
+    (step,) = told.json["explain"]["plan"]
+    assert step["parts"] == 2
+    assert step["detail"] == "2 parts with its links, 1 without"

@@ -11,7 +11,7 @@ import pytest
 
 from gateway import telemetry
 from gateway.core import events as ev
-from gateway.core.records.codec import GUARDED, SCHEMA
+from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
 from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
@@ -330,7 +330,7 @@ async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_n
     id_ = (await world.send(SALE)).json["id"]
     key = keys_of(0).message(id_)
     (record,) = await world.redis.call([("GET", key)])
-    newer = bytes((GUARDED + 1,)) + record[1:]
+    newer = bytes((NEWEST + 1,)) + record[1:]
     await world.redis.call([("SET", key, newer)])
     for method in ("GET", "DELETE"):
         answer = await world.call(method, f"/v1/messages/{id_}")

@@ -25,7 +25,12 @@ def labels_of() -> dict[str, set[str]]:
     """The labels of every series by its full name; `process` is added when they are shown."""
     labelled: dict[str, set[str]] = {}
     ingress = IngressMetrics()
-    for metrics in (ingress, ingress.quotas, DispatchMetrics(telemetry.new_registries())):
+    for metrics in (
+        ingress,
+        ingress.quotas,
+        ingress.clicks,
+        DispatchMetrics(telemetry.new_registries()),
+    ):
         for metric in vars(metrics).values():
             if hasattr(metric, "_labelnames"):
                 labelled[metric._name] = set(metric._labelnames)

@@ -45,6 +45,10 @@ route = "r"
 name = "c"
 limit = 2
 window = "1d"
+[[budgets]]
+name = "b"
+limit = "5.00"
+window = "month"
 [prices]
 file = "prices.csv"
 """
@@ -66,6 +70,7 @@ def read(text: str) -> Settings:
         ('"15m"', '"1m"', lambda s: s.routes["r"].steps[0].wait_ms == 60_000),
         ('route = "r"', 'route = "r"\nttl = "1m"', lambda s: s.categories["otp"].ttl_ms == 60_000),
         ("limit = 2", "limit = 3", lambda s: s.caps[0].limit == 3),
+        ('"5.00"', '"6.00"', lambda s: s.budgets[0].limit == 6_000_000),
         ('"prices.csv"', '"new.csv"', lambda s: s.prices.file.name == "new.csv"),
         ('"SHOP"', '"BANK"', lambda s: s.app_keys() == {"shop": "bank-key"}),
         ("[[apps]]", "[[apps]]\nname = 'b'\n[[apps]]", lambda s: len(s.apps) == 2),

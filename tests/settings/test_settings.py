@@ -18,7 +18,7 @@ from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
 from gateway.settings import file as settings
 from gateway.settings import tables
-from gateway.settings.bootstrap import policy_of
+from gateway.settings.bootstrap import budgets_of, policy_of
 from gateway.settings.file import Settings, SettingsError
 from gateway.settings.price_file import load_prices
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
@@ -546,6 +546,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "categories": tables.CategorySettings,
     "send_windows": tables.SendWindowSettings,
     "caps": tables.CapSettings,
+    "budgets": tables.BudgetSettings,
     "dedupe": tables.Dedupe,
     "reach": tables.Reach,
     "links": tables.LinkSettings,
@@ -559,6 +560,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "webhooks": tables.WebhookSettings,
     "lanes": tables.Lanes,
     "log": tables.Log,
+    "traces": tables.TraceSettings,
 }
 
 
@@ -587,16 +589,20 @@ def written(field: msgspec.structs.FieldInfo) -> str:
             return f'`"{written.text}"`'
         case Rate() as rate:
             return f'`"{rate}/s"`'
-        case bool() | int() as number:
+        case bool() | int() | float() as number:
             return f"`{str(number).lower()}`"
         case tuple() as items:
-            return "`[" + ", ".join(f'"{item}"' for item in items) + "]`"
+            return (
+                "`[" + ", ".join(str(i) if isinstance(i, int) else f'"{i}"' for i in items) + "]`"
+            )
         case text:
             return f'`"{text}"`'
 
 
 def section(text: str, name: str, heading: str) -> str:
-    """Everything below the headings of a table, up to the next heading."""
+    """Everything below the headings of a table, up to the next heading; a table that is shown and
+    not in force has its heading in a comment."""
+    heading = heading or "(?:# )?"
     found = re.findall(rf"(?ms)^{heading}\[+{name}\b.*?(?=^{heading}\[|^## |\Z)", text)
     assert found, name
     return "".join(found)
@@ -641,8 +647,9 @@ def test_every_table_is_covered() -> None:
 
 def test_what_the_shipped_file_shows_as_a_default_is_the_default() -> None:
     optional = {field.encode_name for _, field in keys() if field.default is None}
+    in_force = re.sub(r"(?ms)^# \[\[.*?(?=^\[)", "", SHIPPED)  # a table that is only shown has none
     uncommented = re.sub(
-        r"(?m)^# (?=([a-z_]+) = )", lambda m: m[0] if m[1] in optional else "", SHIPPED
+        r"(?m)^# (?=([a-z_]+) = )", lambda m: m[0] if m[1] in optional else "", in_force
     )
     assert len(tomllib.loads(uncommented)["server"]) == len(tables.Server.__struct_fields__)
     shown, plain = (settings.parse(text, FILE, ENV) for text in (uncommented, SHIPPED))
@@ -674,6 +681,53 @@ def test_viber_is_cheaper_than_sms_wherever_both_have_a_price() -> None:
             assert viber is not None
             assert sms is not None
             assert viber.cost < sms.cost
+
+
+BUDGET = """
+[[budgets]]
+name = "cap"
+limit = "10.00"
+window = "30d"
+"""
+
+
+def test_a_budget_is_read_as_it_is_written() -> None:
+    text = SHIPPED + BUDGET + BUDGET.replace('"cap"', '"month"').replace("30d", "month")
+    first, second = budgets_of(settings.parse(text, FILE, ENV))
+    assert (first.limit, first.window_ms, first.window) == (10_000_000, 30 * 86_400_000, "30d")
+    assert (first.then, first.warn) == ("hold", (80, 100))
+    assert (second.window_ms, second.window) == (0, "month")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('limit = "0.00"', "budgets[0].limit '0.00' is no amount above zero"),
+        ("limit = 10.0", "budgets[0].limit 10.0 is no amount above zero"),
+        ('limit = "-1"', "budgets[0].limit '-1' is not an amount"),
+        ('window = "week"', "budgets[0].window 'week' is no duration"),
+        ('window = "1ms"', "budgets[0].window is '1ms': at least 1000 ms are needed."),
+        ('then = "stop"', "budgets[0].then is 'stop'"),
+        ("warn = [0]", "budgets[0].warn"),
+        ('app = "nobody"', "budgets[0].app names the app 'nobody', but there is only"),
+        ('channel = "fax"', "budgets[0].channel names the channel 'fax', but there is only"),
+        ('country = "Russia"', "budgets[0].country is 'Russia': write a country in two letters"),
+        ('category = "spam"', "budgets[0].category is 'spam'"),
+        ('campaign = " spring "', "budgets[0].campaign is ' spring ': write it as 'spring'"),
+        ('name = "a b"', "budgets has an entry named 'a b'"),
+    ],
+)
+def test_what_a_budget_cannot_be_is_told(line: str, told: str) -> None:
+    key = line.partition(" ")[0]
+    text = re.sub(rf"(?m)^{key} = .*\n", "", BUDGET) + line + "\n"
+    with pytest.raises(SettingsError) as raised:
+        settings.parse(SHIPPED + text, FILE, ENV)
+    assert told in str(raised.value)
+
+
+def test_two_budgets_of_one_name_are_a_fault() -> None:
+    with pytest.raises(SettingsError, match="budgets has 2 entries named 'cap'"):
+        settings.parse(SHIPPED + BUDGET + BUDGET, FILE, ENV)
 
 
 # ---- durations and rates -------------------------------------------------------------------------

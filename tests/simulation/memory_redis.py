@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.redis.errors import ErrorReply
 from gateway.redis.script import Script
+from gateway.store.budgets import LEASE_SCRIPT
 from ratelimit.limiter import SCRIPTS, Schedule
 from tests.simulation.memory_streams import StreamCommands
 
@@ -53,7 +54,7 @@ class MemoryRedis(StreamCommands):
         self._versions: dict[bytes, int] = {}
         self._twins = {
             Script(text).digest.encode(): getattr(self, f"_{name}")
-            for name, text in SCRIPTS.items()
+            for name, text in {**SCRIPTS, "lease": LEASE_SCRIPT}.items()
         }
 
     def run(self, connection: Connection, commands: Sequence[Sequence[Any]]) -> list[Value]:
@@ -295,7 +296,7 @@ class MemoryRedis(StreamCommands):
         gone = ranked[int(first) : end + 1] if end >= 0 else []
         return self.do_hdel(key, *gone)
 
-    # --- the limiter's scripts, by their twin in Python
+    # --- the scripts, by their twin in Python
 
     def do_eval(self, source: bytes, count: bytes, key: bytes, *args: bytes) -> Value:
         digest = Script(source).digest.encode()
@@ -346,3 +347,31 @@ class MemoryRedis(StreamCommands):
         self._keep(key, schedule)
         self.outlive(key, ms + 1000)
         return 1
+
+    def _lease(
+        self,
+        key: bytes,
+        limit: int,
+        spent: int,
+        need: int,
+        parts: int,
+        left: int,
+        old: int,
+        *of: int,
+    ) -> Value:
+        epoch = self.now_us() // 60_000_000
+        if left > 0 and self.do_hexists(key, b"%d" % old):
+            self.do_hincrby(key, b"%d" % old, b"%d" % -left)
+        reserved = dict(zip(of[::2], of[1::2], strict=True))
+        free = limit - spent
+        leased = {int(field): int(amount) for field, amount in (self.value(key) or {}).items()}
+        for field, amount in leased.items():
+            if field <= epoch - 3:
+                self.do_hdel(key, b"%d" % field)
+            else:
+                free -= max(amount - reserved.get(field, 0), 0)
+        granted = max(min(max(need, free // parts), free), 0) if need else 0
+        if granted:
+            self.do_hincrby(key, b"%d" % epoch, b"%d" % granted)
+            self.do_pexpire(key, b"600000")
+        return [granted, epoch, free]

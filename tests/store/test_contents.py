@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import events as ev
+from gateway.core.budgets import NO_FUNDS
 from gateway.core.campaign_words import pack_words, unpack_words
 from gateway.core.campaigns import Campaign
 from gateway.core.records.content import NO_WORDS, Content
@@ -18,9 +19,11 @@ from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim, content_said
 from gateway.ingress.api.sayings import sayings_of
 from gateway.redis.client import Command, Session
 from gateway.store import declarations, keys, reads
-from gateway.store.admit import Admission, ask_of
+from gateway.store.admit import Admission
 from gateway.store.apply import Item, LaneEntry
+from gateway.store.asks import ask_of
 from gateway.store.audit import Deed
+from gateway.store.base import Once
 from gateway.store.contents import SPARE_MS, TIMES, Cache, Contents
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -146,19 +149,19 @@ def test_of_two_processes_the_one_that_needs_it_for_longer_wins(redis_url: str) 
         other = another(store)
         await other.look_at_campaigns()
         wanted = await asked(store, 1, ttl_ms=HOUR)
-        token = keys_of(0).token("mine")
+        once = Once(keys_of(0).token("mine"), NO_FUNDS)
         tried = 0
 
         async def attempt(session: Session) -> tuple[list[Command], list[Any]]:
             nonlocal tried
             tried += 1
-            mine = Admission(store, keys_of(0), [ask_of(wanted)], T0, token)
+            mine = Admission(store, keys_of(0), [ask_of(wanted)], T0, once)
             commands, answers = await mine.attempt(session)
             if tried == 1:
                 await accept(other, 2, ttl_ms=30 * DAY)
             return commands, answers
 
-        await commit(store.redis, token, attempt, store.counts)
+        await commit(store.redis, once.token, attempt, store.counts)
         assert tried == 2
         (key,) = await standing(store)
         (value,) = await store.redis.call([("GETRANGE", key, 0, 7)])

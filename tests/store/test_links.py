@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from gateway.core import events as ev
+from gateway.core.clickers import Visitor
 from gateway.core.link_codes import CODE_CHARS, code_of
 from gateway.core.records.content import Content
+from gateway.core.records.links import OwnLink
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
 from gateway.core.urls import LinkRules
 from gateway.dispatch.worker.claim import Entry, claim
-from gateway.store import links, reads
+from gateway.store import clicks, installation, links, own_links, randomness, reads
 from gateway.store.apply import Item, LaneEntry
+from gateway.store.clicks import Click
 from gateway.store.keys import keys_of
 from gateway.store.links import ALIKE_MIN, Link
 from gateway.store.store import Store
+from tests.store.test_copying import target_url
 from tests.store.test_keys import scan
+from tests.store.test_spreading import spread
 from tests.worlds.cascade_world import DAY, T0, policy, request
 from tests.worlds.key_table import fault_of
 from tests.worlds.stores import in_store
+
+__all__ = ["target_url"]  # a fixture
 
 SALE = "https://shop.example/sale"
 RULES = replace(policy(), links=LinkRules("https://k.example", ttl_ms=90 * DAY))
@@ -164,3 +172,47 @@ def test_a_link_of_a_campaign_costs_some_bytes_a_message(redis_url: str) -> None
         assert sum(size for size in sizes if isinstance(size, int)) / count < 18
 
     in_store(redis_url, work, RULES)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 1), (2, 5)])
+def test_links_and_their_clicks_go_along_with_a_copy(
+    redis_url: str, target_url: str, before: int, after: int
+) -> None:
+    installation.prepare(redis_url, before, "EUR")
+    led: dict[str, tuple[str, str | None]] = {}  # by code: where to, and whose message
+
+    async def made(store: Store) -> None:
+        for message in await accept(store, *(asked(store, number) for number in range(40))):
+            for step in range(2):
+                (code,) = await codes_of(store, message, step)
+                led[code] = SALE, message.id
+        for slug in ("autumn", "winter26"):
+            own = OwnLink("shop", f"{SALE}?{slug}", T0)
+            assert await own_links.make(store, own, slug) == slug
+            led[slug] = own.url, None
+        await follow_all(store)
+
+    async def read(store: Store) -> None:
+        assert await clicks_of(store) == [1] * len(led)
+        await follow_all(store)
+        assert await clicks_of(store) == [2] * len(led)
+        for code, told in led.items():
+            link = await found(store, code)
+            assert (link.target, link.message) == told
+
+    async def follow_all(store: Store) -> None:
+        by_shard: dict[int, list[tuple[Click, str]]] = {}
+        for code in led:
+            click = Click(await found(store, code), T0, Visitor(None), "phone")
+            by_shard.setdefault(clicks.shard_of_click(store, click), []).append((click, "person"))
+        for part in by_shard.values():
+            token = randomness.token()
+            await clicks.count(store, part, token, T0)
+            await clicks.count(store, part, token, T0)  # as when its answer was lost
+
+    async def clicks_of(store: Store) -> list[int]:
+        return [(await clicks.counts_of(store, await found(store, code))).clicks for code in led]
+
+    in_store(redis_url, made, RULES, shards=before)
+    spread(redis_url, target_url, before, after)
+    in_store(target_url, read, RULES, shards=after)

@@ -112,7 +112,7 @@ class Model:
         self.join(send.identities)
         people = self.people(holder or send.identities[0])
         decision = admission.admit(send, people, {}, RULES, now_ms)
-        assert not isinstance(decision, Rejection | admission.OverQuota)
+        assert not isinstance(decision, Rejection | admission.OverQuota | admission.Unfunded)
         self.posts.append(decision.post)
         if isinstance(decision, admission.Admitted):
             decision.message.person = holder or ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.records.codec import GUARDED, SCHEMA
+from gateway.core.records.codec import GUARDED, NEWEST, RESERVING, SCHEMA
 from tests.system.test_commands import HELLO, ROOT, WAIT_S, Place, place, read_until, until
 
 pytestmark = pytest.mark.system
@@ -63,8 +63,11 @@ def newer_version(folder: Path) -> dict[str, str]:
     codec = folder / "gateway/core/records/codec.py"
     text = codec.read_text()
     for ours, theirs in (
-        (f"\nSCHEMA = {SCHEMA}\n", f"\nSCHEMA = {GUARDED + 1}\n"),
-        (f"\nGUARDED = {GUARDED} ", f"\nGUARDED = {GUARDED + 2} "),
+        (f"\nSCHEMA = {SCHEMA}\n", f"\nSCHEMA = {NEWEST + 1}\n"),
+        (
+            f"\nGUARDED, RESERVING = {GUARDED}, {RESERVING}\n",
+            f"\nGUARDED, RESERVING = {NEWEST + 2}, {NEWEST + 3}\n",
+        ),
         ("if SCHEMA <= first", f"if {SCHEMA} <= first"),
     ):
         assert ours in text

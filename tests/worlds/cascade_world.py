@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
+from gateway.core.budgets import NO_FUNDS, Funds
 from gateway.core.effects import Effects
 from gateway.core.ids import step_ref
 from gateway.core.opt_outs import NONE, OptOuts
@@ -119,6 +120,9 @@ class World:
         send: MessageRequest | None = None,
         opt_outs: OptOuts = NONE,
         person: Person | None = None,
+        *,
+        funds: Funds = NO_FUNDS,
+        told_full: Container[str] = (),
     ) -> None:
         self.policy = rules or policy()
         self.person = person or Person()
@@ -128,7 +132,16 @@ class World:
         self.submitted: list[int] = []  # the step of each send
         self.lane: tuple[str, str] | None = None
         self.look_ups = 0
-        decision = admission.admit(send or request(), [self.person], opt_outs, self.policy, T0)
+        self.funds = funds
+        decision = admission.admit(
+            send or request(),
+            [self.person],
+            opt_outs,
+            self.policy,
+            T0,
+            funds=funds,
+            told_full=told_full,
+        )
         assert isinstance(decision, admission.Admitted), decision
         self.message: Message = decision.message
         self.posts.append(decision.post)
@@ -139,7 +152,7 @@ class World:
         """The person is there only where the decision says that it needs it."""
         needed = cascade.needs_people(self.message, event, self.policy, self.now_ms)
         people = [self.person] if needed else []
-        effects = cascade.advance(self.message, event, people, self.policy, self.now_ms)
+        effects = cascade.advance(self.message, event, people, self.policy, self.now_ms, self.funds)
         self.posts += effects.posts
         self.status_changes += effects.status_changes
         if effects.submit:

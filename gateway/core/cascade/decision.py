@@ -7,9 +7,10 @@ for the person, and what is booked. `transitions` says when.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from gateway.core import audience, holding, settlement, timing
+from gateway.core.budgets import Funds, needs_of
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.events import Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
@@ -30,15 +31,21 @@ from ratelimit.caps import Full
 class Decision:
     """One decision: the records, the policy, the moment, and the effects collected so far."""
 
-    __slots__ = ("effects", "message", "now_ms", "persons", "policy")
+    __slots__ = ("effects", "funds", "message", "now_ms", "persons", "policy")
 
     def __init__(
-        self, message: Message, persons: Sequence[Person], policy: Policy, now_ms: int
+        self,
+        message: Message,
+        persons: Sequence[Person],
+        policy: Policy,
+        now_ms: int,
+        funds: Funds,
     ) -> None:
         self.message = message
         self.persons = persons
         self.policy = policy
         self.now_ms = now_ms
+        self.funds = funds
         self.effects = Effects()
 
     def step(self, index: int) -> Step | None:
@@ -79,6 +86,22 @@ class Decision:
     def held(self) -> Held | None:
         """Why the current step may not start now."""
         return holding.held_of(self.message, self.policy, self.now_ms)
+
+    def is_funded(self, held: Held, told_full: Container[str]) -> bool:
+        """Reserves what the message may cost, which waits for that; else it waits on, for the first
+        budget that is full."""
+        message = self.message
+        needs = needs_of(message, message.steps, self.policy.budgets)
+        lacking = self.funds.take(needs, told_full)
+        if lacking is None:
+            message.reserved, self.effects.reserved = needs, dict(needs)
+            return True
+        if not lacking.full:
+            self.effects.lacking = dict(lacking.needs)
+        elif lacking.full != held.budget:
+            message.held = Held("budget", budget=lacking.full)
+            self.effects.changed = True
+        return False
 
     @property
     def campaign_cancelled(self) -> bool:

@@ -11,10 +11,10 @@ from typing import assert_never
 
 from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
-from gateway.core.addresses import Addresses
+from gateway.core.budgets import NO_FUNDS, Funds, settle
 from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
-from gateway.core.holding import PACE, PAUSED, ZONE_UNKNOWN, is_first, paced
+from gateway.core.holding import PACE, ZONE_UNKNOWN, is_first, paced
 from gateway.core.opt_outs import refuses
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.reactions import may_have_left
@@ -35,14 +35,17 @@ def advance(
     persons: Sequence[Person],
     policy: Policy,
     now_ms: int,
+    funds: Funds = NO_FUNDS,
 ) -> Effects:
-    """Applies one event. An impossible or outdated one returns effects with `changed` False."""
+    """Applies one event, with `funds` for budgets; an outdated one leaves `changed` False."""
     policy.take_present_names(message)
-    change = Change(message, persons, policy, now_ms)
+    change = Change(message, persons, policy, now_ms, funds)
     _happen(change, event)
     if change.effects.changed:
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
+        if message.reserved or (policy.budgets and change.effects.posts):
+            change.effects.moves = settle(message, change.effects.posts, policy.budgets)
         if now_ms > message.updated_ms:
             message.updated_ms = now_ms
     return change.effects
@@ -364,8 +367,10 @@ def _released(change: Change, released: ev.Released) -> None:
         change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
     elif not change.in_time():
         change.expire(away=False)
-    elif held in (PAUSED, PACE) and (full := change.full(message.step)) is not None:
+    elif held.has_no_moment and (full := change.full(message.step)) is not None:
         change.pass_capped(message.step, full.cap.name)  # others were sent meanwhile
+    elif held.reason == "budget" and not change.is_funded(held, released.full):
+        return
     elif not released.in_pace and is_first(message) and paced(message, change.policy):
         change.hold_back(message.step, change.held() or PACE)
     else:
@@ -381,20 +386,8 @@ def _zone_known(change: Change, known: ev.ZoneKnown) -> None:
 
 def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
     if cancelled.erase:
-        _erase(change)
+        change.erase()
     elif change.message.finished:
         change.effects.refused = "final"
     else:
         change.end(MessageStatus.CANCELLED, cancelled.reason)
-
-
-def _erase(change: Change) -> None:
-    message = change.message
-    if message.user is None and message.addresses == Addresses():
-        return
-    if not message.finished:
-        change.end(MessageStatus.CANCELLED, "erased")
-    change.give_back()
-    message.addresses, message.person, message.user, message.metadata = Addresses(), "", None, None
-    change.forget_words()
-    change.effects.changed = True

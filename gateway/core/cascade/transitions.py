@@ -7,6 +7,7 @@ claims and slots, and adds to the effects. `settlement` says what is booked; it 
 from __future__ import annotations
 
 from gateway.core import campaigns, settlement, timing
+from gateway.core.addresses import Addresses
 from gateway.core.cascade.decision import Decision
 from gateway.core.effects import fallback_from
 from gateway.core.holding import is_first
@@ -273,6 +274,19 @@ class Transitions(Decision):
         """No further step can need what the message says."""
         message = self.message
         message.content, message.content_of, message.vars = b"", b"", None
+
+    def erase(self) -> None:
+        """Nobody is known of it any more; a message that was under way is cancelled."""
+        message = self.message
+        if message.user is None and message.addresses == Addresses():
+            return
+        if not message.finished:
+            self.end(MessageStatus.CANCELLED, "erased")
+        self.give_back()
+        message.addresses, message.person = Addresses(), ""
+        message.user, message.metadata = None, None
+        self.forget_words()
+        self.effects.changed = True
 
     def finish(self, reason: str) -> None:
         """No further step can start: those that wait are skipped."""

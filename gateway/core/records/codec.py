@@ -2,10 +2,11 @@
 
 A map has no places, so a field is added by one line with a default, and records without it are
 still read. A record that a process must not write back without a field that it does not know is
-written as GUARDED, by the kinds that have such fields; all others stay as they are. Raise SCHEMA
-when what a field means changes. A record of an earlier schema is upgraded when it is read and
-written in today's form with its next change. One of a later schema raises NewerRecordError: whoever
-meets it leaves it as it is, so that old and new processes can share one Redis during an upgrade.
+written as GUARDED or RESERVING, by the kinds that have such fields; all others stay as they are.
+Raise SCHEMA when what a field means changes. A record of an earlier schema is upgraded when it is
+read and written in today's form with its next change. One of a later schema raises
+NewerRecordError: whoever meets it leaves it as it is, so that old and new processes can share one
+Redis during an upgrade.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import Generic, TypeVar
 import msgspec
 
 SCHEMA = 3
-GUARDED = 4  # the same form; a process that reads up to SCHEMA leaves it alone
+# The same form; a process that reads less leaves it alone: of a campaign's content, of a budget.
+GUARDED, RESERVING = 4, 5
+NEWEST = RESERVING
 # Schema 2 had no such byte: its records are msgpack arrays, which begin with one of these or more.
 # A deflated entry begins with 0x78 (`gateway.store.compression`), so no schema is numbered that.
 FIRST_ARRAY_BYTE = 0x90
 
 _PREFIX = bytes((SCHEMA,))
-_GUARDED_PREFIX = bytes((GUARDED,))
 _encode = msgspec.msgpack.Encoder().encode
 
 Record = TypeVar("Record")
@@ -68,8 +70,8 @@ class Codec(Generic[Record]):
     def encode(self, record: Record) -> bytes:
         return _PREFIX + _encode(record)
 
-    def encode_guarded(self, record: Record) -> bytes:
-        return _GUARDED_PREFIX + _encode(record)
+    def encode_as(self, schema: int, record: Record) -> bytes:
+        return bytes((schema,)) + _encode(record)
 
     def decode(self, data: bytes) -> Record:
         """Raises NewerRecordError, and UnreadableRecordError for what is no record at all."""

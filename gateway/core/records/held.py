@@ -6,14 +6,16 @@ from typing import Literal
 
 import msgspec
 
-HeldReason = Literal["scheduled", "send_window", "paused", "pace", "away"]
+HeldReason = Literal["scheduled", "send_window", "paused", "pace", "budget", "away"]
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """`until_ms` is the moment as far as it is known; 0: it is not."""
+    """`until_ms` is the moment as far as it is known; 0: it is not. `budget` is the one that is
+    full, where it is that."""
 
     reason: HeldReason
     until_ms: int = 0
+    budget: str = ""
 
     @property
     def stops_clock(self) -> bool:
@@ -22,9 +24,14 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
         return self.reason != "away" or self.until_ms > 0
 
     @property
+    def has_no_moment(self) -> bool:
+        """Whether what it waits for comes when somebody or something else lets it."""
+        return self.reason in ("paused", "pace", "budget")
+
+    @property
     def skipped(self) -> str:
         """What a step of it is skipped for that is held beyond its message's time."""
-        return self.reason if self.reason == "send_window" else "ttl"
+        return self.reason if self.reason in ("send_window", "budget") else "ttl"
 
 
 AWAY = Held("away")

@@ -237,9 +237,13 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     variant: str = field(name="V", default="")  # of its campaign's content
     content_of: bytes = field(name="C", default=b"")  # the version of that which it says, if any
     vars: dict[str, str] | None = field(name="A", default=None)  # filled in there
+    # What it has reserved and not used yet of each budget it was accepted in.
+    reserved: dict[str, int] = field(name="W", default_factory=dict)
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
-    converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
     links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
+    converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
+
+    trace: str = field(name="Y", default="")  # the context of its acceptance, if it is traced
 
     @property
     def closed(self) -> bool:

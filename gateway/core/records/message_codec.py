@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.core.addresses import Addresses
 from gateway.core.records import schema2
 from gateway.core.records.attempt import Attempt, Candidate
-from gateway.core.records.codec import GUARDED, Codec, NewerRecordError
+from gateway.core.records.codec import GUARDED, NEWEST, RESERVING, SCHEMA, Codec, NewerRecordError
 from gateway.core.records.message import (
     OPEN,
     Message,
@@ -82,16 +82,23 @@ def _step_of_2(old: schema2.Step) -> Step:
     )
 
 
-message_codec = Codec(Message, "message", _message_of_2, GUARDED)
+message_codec = Codec(Message, "message", _message_of_2, NEWEST)
 
 
 def pack_message(message: Message) -> bytes:
     """The record as it is kept under its id, which it does not repeat."""
     id_, message.id = message.id, ""
-    guarded = message.content_of or message.variant or message.converted or message.links
-    packed = (message_codec.encode_guarded if guarded else message_codec.encode)(message)
+    packed = message_codec.encode_as(_schema_of(message), message)
     message.id = id_
     return packed
+
+
+def _schema_of(message: Message) -> int:
+    """What a process has to read that may change it."""
+    if message.reserved or (message.held is not None and message.held.reason == "budget"):
+        return RESERVING
+    guarded = message.content_of or message.variant or message.converted or message.links
+    return GUARDED if guarded else SCHEMA
 
 
 def unpack_message(message_id: str, record: bytes) -> Message:

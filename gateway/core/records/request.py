@@ -54,6 +54,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
     not_before_ms: int = 0  # 0: at once
     tz: str | None = None
     metadata: dict[str, str] | None = None
+    trace: str = ""  # the context of its acceptance, where it is traced
     idempotency_key: str | None = None
     body_hash: bytes = b""
     sayings: tuple[Saying, ...] = ()  # of which one is drawn; none: its own words
@@ -94,6 +95,15 @@ class CapHit(msgspec.Struct, frozen=True):
         return cls(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)
 
 
+class BudgetHit(msgspec.Struct, frozen=True):
+    """The budget that refused, as the caller is told: in 1e-6 units, `used` with what is
+    reserved."""
+
+    name: str = field(name="n")
+    limit: int = field(name="l")
+    used: int = field(name="u")
+
+
 class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     """How one request was decided. `conflict`: its idempotency key was used before with another
     body. `unavailable`: a record it needs is of a newer Kaskad. `failed`: it cannot be decided,
@@ -109,6 +119,7 @@ class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     detail: str = field(name="d", default="")
     replayed: bool = field(name="y", default=False)
     held: Held | None = field(name="h", default=None)
+    budget: BudgetHit | None = field(name="b", default=None)
 
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

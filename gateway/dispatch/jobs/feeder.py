@@ -6,8 +6,8 @@ two that feed at once. A lane gets what its provider sends within seconds: a mil
 nine do not stand before what comes in at one past. A campaign's own queues are left alone while it
 is paused; its first steps are released at its pace, which is one schedule for all shards. Where its
 start or send window was changed all that waits for a moment is asked again, when every process
-surely knows. Queues of a kind that a later version made are left to it. While a shard is
-unavailable, it is tried again.
+surely knows. What waits for a budget is released as far as that has room. Queues of a kind that a
+later version made are left to it. While a shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     """Feeds one shard's lanes until cancelled."""
     fed: defaultdict[str, dict[Lane, int]] = defaultdict(dict)  # by queue, and when last
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
+    stuck: dict[str, tuple[str, int]] = {}  # by queue, what did not fit into how much
 
     async def turn() -> float:
         more = False
@@ -53,14 +54,17 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
                     more |= await feed_campaign(deps, shard, name, queue, run_script, fed[name])
                 elif (lane := queues.lane_of(name)) is not None:
                     more |= await feed(deps, shard, name, lane)
+                elif (budget := queues.budget_of(name)) is not None:
+                    more |= await feed_budget(deps, shard, name, budget, fed[name], stuck)
         return 0.0 if more else LOOK_S
 
     await deps.redis_retry("feeder").for_ever(turn)
 
 
 async def look(deps: DispatchDeps) -> None:
-    """Learns which queues there are, and what is declared of campaigns, until cancelled. Once a
-    minute it drops the names of queues that are used no more."""
+    """Learns which queues there are, and what is declared of campaigns, until cancelled, and gives
+    back what was leased of budgets in vain. Once a minute it drops the names of queues that are
+    used no more."""
     forget_ms = 0
 
     async def turn() -> float:
@@ -68,6 +72,7 @@ async def look(deps: DispatchDeps) -> None:
         await deps.store.look_at_campaigns()
         await deps.store.queues.look(deps.redis)
         now_ms = deps.clock()
+        await deps.store.give_back_leases(now_ms)
         if now_ms >= forget_ms:
             await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)
             forget_ms = now_ms + FORGET_MS
@@ -136,6 +141,39 @@ async def feed_campaign(
         fed.update(dict.fromkeys(released, now_ms))
         if len(ids) < TOGETHER:
             return False
+    return True
+
+
+async def feed_budget(
+    deps: DispatchDeps,
+    shard: int,
+    name: str,
+    budget: str,
+    fed: dict[Lane, int],
+    stuck: dict[str, tuple[str, int]],
+) -> bool:
+    """Releases what waits for a budget, in order and as far as it has room, one to begin with. The
+    first that does not fit is not tried again before more is free: `stuck` says which, and how much
+    was. What waits for a budget that is gone waits no more. Raises RedisUnavailable."""
+    store, count = deps.store, 1
+    before: Sequence[str] = ()
+    for _ in range(COMMITS_MAX):
+        now_ms = deps.clock()
+        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
+        if room <= 0:
+            return False
+        known = [each for each in store.policy.budgets if each.name == budget]
+        free = await store.budgets.free(deps.redis, known, store.shards, now_ms)
+        left = free.get(budget, 1)
+        first, tried = stuck.get(name, ("", 0))
+        if left <= (tried if first == ids[0] else 0):
+            return False
+        stuck[name] = ids[0], left
+        count = 1 if ids[0] in before else min(4 * count, room)
+        before = ids[:count]
+        released = await _release(deps, shard, name, before, now_ms)
+        fed.update(dict.fromkeys(released, now_ms))
     return True
 
 

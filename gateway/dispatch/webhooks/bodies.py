@@ -26,12 +26,13 @@ _to_json = msgspec.json.Encoder().encode
 
 
 class Bodies(NamedTuple):
-    """The bodies by the events' ids; what is not to be told any more; and what cannot be read by
-    this process."""
+    """The bodies by the events' ids; what is not to be told any more; what cannot be read by this
+    process; and what the messages that are traced carry, by the events' ids."""
 
     ready: dict[str, bytes]
     forgotten: set[str]
     unread: set[str]
+    traced: dict[str, str]
 
 
 async def bodies(store: Store, events: Sequence[WebhookEvent], lost: LostEvents | None) -> Bodies:
@@ -39,13 +40,15 @@ async def bodies(store: Store, events: Sequence[WebhookEvent], lost: LostEvents 
     ids = dict.fromkeys(event.message for event in events if event.message)
     messages = await reads.messages_anywhere(store, ids)
     answered = await replies.find(store, [event.reply for event in events if event.reply])
-    found = Bodies({}, set(), set())
+    found = Bodies({}, set(), set(), {})
     for event in events:
         if event.message:
             message = messages.get(event.message)
             if isinstance(message, Exception):
                 found.unread.add(event.id)
                 continue
+            if message is not None and message.trace:
+                found.traced[event.id] = message.trace
             data = _of_message(event, message, store.policy.currency)
         elif event.reply:
             data = _of_reply(event.reply, answered)

@@ -63,7 +63,7 @@ class Sender:
         self._resting = Resting()
         self._recovering = Recovering(deps, app, webhook.id)
         self._in_hand: set[str] = set()
-        self._ready: deque[tuple[Due, bytes]] = deque()
+        self._ready: deque[tuple[Due, bytes, str]] = deque()
         self._open = 0
         self._ended: list[Ended] = []
         self._lost: LostEvents | None = None
@@ -115,15 +115,14 @@ class Sender:
     def _call(self, calls: trio.Nursery) -> None:
         now = trio.current_time()
         if self._resting.until > now:  # what waits here would be old by then
-            self._in_hand.difference_update(due.event.id for due, _ in self._ready)
+            self._in_hand.difference_update(due.event.id for due, _, _ in self._ready)
             self._ready.clear()
         most = self._resting.allowed(now, CONNECTIONS)
         while self._ready and self._open < most:
-            due, body = self._ready.popleft()
             self._open += 1
-            calls.start_soon(self._tell, due, body)
+            calls.start_soon(self._tell, *self._ready.popleft())
 
-    async def _tell(self, due: Due, body: bytes) -> None:
+    async def _tell(self, due: Due, body: bytes, trace: str) -> None:
         began, at_ms = trio.current_time(), self._deps.clock()
         answer = await self._posting.call(self.webhook, due.event.id, at_ms, body)
         now = trio.current_time()
@@ -143,6 +142,8 @@ class Sender:
             self._resting.succeeded()
         else:
             self._resting.failed(began, now, answer.status, answer.wish_ms / 1000)
+        if trace and (traces := self._deps.store.traces) is not None:
+            traces.told(trace, self._app, tried.succeeded, answer.status, latency_ms)
         self._open -= 1
         self._ended.append(Ended(due, tried, answer))
         self._deps.metrics.webhook_tried(tried)
@@ -176,7 +177,7 @@ class Sender:
             body = made.ready.get(each.event.id)
             if body is not None:
                 self._in_hand.add(each.event.id)
-                self._ready.append((each, body))
+                self._ready.append((each, body, made.traced.get(each.event.id, "")))
         forgotten = [each for each in fresh if each.event.id in made.forgotten]
         if forgotten:
             await webhook_queues.note(redis, id_, Told((), forgotten, ()), None)

@@ -19,6 +19,7 @@ from gateway.core.campaign_words import Version
 from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
 from gateway.core.ids import step_ref
+from gateway.core.opens import with_picture
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
@@ -58,7 +59,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 class ClaimedStep(msgspec.Struct, frozen=True):
     """A message's step, by its index, that we alone may send. `since` is trio's time of the
-    claim, `series` its reference's, `user` whose the message is, as stored users are called."""
+    claim, `series` its reference's, `user` whose the message is, as stored users are called;
+    `trace` is the message's."""
 
     entry: Entry
     index: int
@@ -67,6 +69,7 @@ class ClaimedStep(msgspec.Struct, frozen=True):
     series: int
     submission: Submission
     user: str | None = None
+    trace: str = ""
 
     def became(self, event: Event) -> Item:
         """The item that records its outcome: of this claim alone."""
@@ -149,7 +152,9 @@ async def claim(
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             user, series = message.named_user, message.step.series
-            step = ClaimedStep(entry, message.current, now_ms, since, series, submission, user)
+            step = ClaimedStep(
+                entry, message.current, now_ms, since, series, submission, user, message.trace
+            )
             result.claimed.append(step)
     if unsubscribe is not None:
         await unsubscribing.keep(store, unsubscribe.used)
@@ -218,6 +223,7 @@ def submission_of(
     said, kind = content.of(step.channel), CHANNELS[step.channel].address
     if message.links is not None and links is not None:
         said = links.written(said, message.links, message.current)
+        said = with_picture(said, message, links.rules.root, links.key)
     fields: dict[str, Any] = {"sender": sender, "text": ""}
     if unsubscribe is not None and message.category == "marketing":
         said, fields["unsubscribe_url"] = unsubscribe.written(message, said)

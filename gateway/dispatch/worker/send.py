@@ -31,6 +31,7 @@ from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
 from gateway.store.pauses import OUTAGE, REJECTIONS, Trouble
 from gateway.telemetry import few
+from gateway.traces import Traces
 from providers import contract
 from providers.contract import Provider
 from ratelimit.limiter import Limiter
@@ -163,9 +164,12 @@ class Sender:
         )
 
     async def _request(self, batch: Sequence[ClaimedStep], *, probe: bool) -> RequestResult:
-        began = trio.current_time()
+        began, traces = trio.current_time(), self._deps.store.traces
+        began_ns = 0 if traces is None else traces.clock()
         result = await self._ask(batch)
         now = trio.current_time()
+        if traces is not None and not result.split:
+            self._trace(traces, result, began_ns)
         seconds = now - began
         self._judge(result, began, now, probe=probe)
         self._seconds.observe(seconds)
@@ -181,6 +185,14 @@ class Sender:
             ms=round(seconds * 1000, 1),
         )
         return result
+
+    def _trace(self, traces: Traces, result: RequestResult, began_ns: int) -> None:
+        refused = set(result.not_accepted)
+        for step in result.batch:
+            if step.trace:
+                accepted = step.entry.message_id not in refused
+                size = len(result.batch)
+                traces.sent(step.trace, self._name, accepted, result.code, size, began_ns)
 
     async def _ask(self, batch: Sequence[ClaimedStep]) -> RequestResult:
         sent_ms = self._deps.clock()

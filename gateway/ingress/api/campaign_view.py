@@ -13,6 +13,7 @@ from gateway.core.money import format_amount
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.views.message import Amount
 from gateway.core.views.words import Time, rfc3339
+from gateway.ingress.api.budgets import BudgetView
 from gateway.store.declarations import BILLED, COST
 from providers.contract import Category
 
@@ -47,7 +48,8 @@ class CampaignCounts(msgspec.Struct, frozen=True):
 
 
 class CampaignView(msgspec.Struct, frozen=True):
-    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled. What
+    """A campaign as it is declared. `cancelling`: messages of it are still being cancelled.
+    `budgets` are those of this campaign, and say what they still allow. What
     its messages cost, and were billed to apps, stands with the scope `report-all`."""
 
     name: str
@@ -71,6 +73,7 @@ class CampaignView(msgspec.Struct, frozen=True):
     counts: CampaignCounts
     updated_at: Time
     updated_by: str
+    budgets: list[BudgetView]
     cost: Amount | msgspec.UnsetType = msgspec.UNSET
     billed: Amount | msgspec.UnsetType = msgspec.UNSET
 
@@ -87,6 +90,7 @@ def view_of(
     campaign: Campaign,
     words: CampaignWords,
     counts: Counter[str],
+    budgets: list[BudgetView],
     *,
     cancelling: bool,
     money: bool,
@@ -117,6 +121,7 @@ def view_of(
         counts=states,
         updated_at=rfc3339(campaign.updated_ms),
         updated_by=campaign.updated_by,
+        budgets=budgets,
         cost=format_amount(counts[COST]) if money else msgspec.UNSET,
         billed=format_amount(counts[BILLED]) if money else msgspec.UNSET,
     )

@@ -26,6 +26,7 @@ from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.texts import has_control, is_blank, name_of
+from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
 from gateway.ingress.api.decoder import read_given, require_json
@@ -192,6 +193,8 @@ class CampaignEndpoints:
         cancelled = [name for name, each in campaigns.items() if each.state == "cancelled"]
         left = await cancelling.left(redis, shards, cancelled)
         words = await declarations.words(redis, [n for n, each in campaigns.items() if each.words])
+        of_these = [b for b in self._store.policy.budgets if b.campaign in campaigns]
+        budgets = await views_of(self._store, of_these, self._now_ms())
         money = "report-all" in request.principal.scopes
         return [
             view_of(
@@ -199,6 +202,7 @@ class CampaignEndpoints:
                 each,
                 _readable(words.get(name, b"")),
                 counts[name],
+                [budget for budget in budgets if budget.campaign == name],
                 cancelling=bool(left.get(name)),
                 money=money,
             )

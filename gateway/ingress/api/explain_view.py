@@ -18,8 +18,9 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A question and its answer, with what decided it: `price` in `currency` is what the app pays
     for the first step; `message` has the campaign already; `count`
-    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`; a
-    step is held `until`."""
+    of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`; of
+    the `limit` of the budget `name` so much is `used`, with what is reserved; a step is held
+    `until`."""
 
     gate: GateName
     verdict: Verdict
@@ -28,11 +29,12 @@ class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     currency: str | msgspec.UnsetType = UNSET
     message: str | msgspec.UnsetType = UNSET
     name: str | msgspec.UnsetType = UNSET
-    limit: int | msgspec.UnsetType = UNSET
+    limit: int | Amount | msgspec.UnsetType = UNSET
     window: str | msgspec.UnsetType = UNSET
     count: int | msgspec.UnsetType = UNSET
     retry_at: Time | msgspec.UnsetType = UNSET
     until: Time | msgspec.UnsetType = UNSET
+    used: Amount | msgspec.UnsetType = UNSET
 
 
 class PlannedStepView(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ def explain_view(explanation: Explanation, currency: str) -> ExplainView:
 
 def _gate(gate: Gate, currency: str) -> GateView:
     priced = gate.price is not None
+    limit = gate.limit if gate.amount is None else format_amount(gate.amount)
     return GateView(
         gate=gate.gate,
         verdict=gate.verdict,
@@ -89,11 +92,12 @@ def _gate(gate: Gate, currency: str) -> GateView:
         currency=currency if priced else UNSET,
         message=gate.message or UNSET,
         name=gate.name or UNSET,
-        limit=UNSET if gate.limit is None else gate.limit,
+        limit=UNSET if limit is None else limit,
         window=gate.window or UNSET,
         count=UNSET if gate.count is None else gate.count,
         retry_at=UNSET if gate.retry_at_ms is None else rfc3339(gate.retry_at_ms),
         until=UNSET if gate.until_ms is None else rfc3339(gate.until_ms),
+        used=UNSET if gate.used is None else format_amount(gate.used),
     )
 
 

@@ -33,6 +33,7 @@ class MessageStream(LineStream):
         self._queue = queue
         self._key = key
         self._app = request.principal.app
+        self._traceparent = request.header(b"traceparent")
         quota = queue.quotas.of(self._app)
         self._quota = None if quota is None else StreamQuota(quota)
 
@@ -42,7 +43,12 @@ class MessageStream(LineStream):
             self.answer_at_once(closed, ends=True)
             return
         key = f"{self._key}#{self.next_line}" if self._key is not None else None
-        message = await self._queue.prepare(line, self._app, key)
+        traces = self._queue.store.traces
+        if traces is None or not traces.asked(self._traceparent):
+            message = await self._queue.prepare(line, self._app, key)
+        else:
+            with traces.accepting(self._traceparent, self._app) as trace:
+                message = await self._queue.prepare(line, self._app, key, trace)
         if isinstance(message, Problem):
             self.answer_at_once(message, ends=outcome_of(message) == "error")
             return

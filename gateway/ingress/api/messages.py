@@ -68,14 +68,23 @@ class SendEndpoint:
             stream = MessageStream(request, self._queue, self._limits, key)
             await self._streams.answer(request, stream)
             return
+        traces, given = self._queue.store.traces, request.header(b"traceparent")
+        if traces is None or not traces.asked(given):
+            await self._take(request, key, "")
+            return
+        with traces.accepting(given, request.principal.app) as trace:
+            await self._take(request, key, trace)
+
+    async def _take(self, request: Request, key: str | None, trace: str) -> None:
+        """One message, or an array of them, in the context of `trace`."""
         body = await request.body(self._limits.body_bytes_max)
         if is_array(body):
-            await self._many(request, body, key)
+            await self._many(request, body, key, trace)
         else:
-            await self._one(request, body, key)
+            await self._one(request, body, key, trace)
 
-    async def _one(self, request: Request, body: bytes, key: str | None) -> None:
-        message = await self._prepare_one(request, body, key)
+    async def _one(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
+        message = await self._prepare_one(request, body, key, trace)
         quota = self._queue.quotas.of(message.app)
         if quota is None:
             answer = await self._queue.ask(message)
@@ -87,9 +96,11 @@ class SendEndpoint:
         headers = (REPLAYED,) if answer.replayed else ()
         await request.respond(_STATUS[result.outcome], to_json(result), headers)
 
-    async def _prepare_one(self, request: Request, body: bytes, key: str | None) -> MessageRequest:
+    async def _prepare_one(
+        self, request: Request, body: bytes, key: str | None, trace: str = ""
+    ) -> MessageRequest:
         """The one message of a body. Raises Refusal."""
-        message = await self._queue.prepare(body, request.principal.app, key)
+        message = await self._queue.prepare(body, request.principal.app, key, trace)
         if isinstance(message, Problem):
             raise Refusal(message)
         crowded = self._queue.crowded(message)
@@ -113,11 +124,11 @@ class SendEndpoint:
         headers = (REPLAYED,) if told.answer.replayed else ()
         await request.respond(200, to_json(result), headers)
 
-    async def _many(self, request: Request, body: bytes, key: str | None) -> None:
+    async def _many(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
         items = array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
         messages = [
             await self._queue.prepare(
-                raw, request.principal.app, None if key is None else f"{key}#{i}"
+                raw, request.principal.app, None if key is None else f"{key}#{i}", trace
             )
             for i, raw in enumerate(items)
         ]

@@ -11,6 +11,7 @@ from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
 from gateway.fleet import Limit, ProviderFigures
+from gateway.ingress.api.budgets import BudgetView
 from gateway.ingress.api.health import PauseView, RedisServer
 from gateway.redis.client import RedisClient
 from gateway.store import archiving, drains, pauses, snapshots, temporary_rates, webhook_queues
@@ -112,6 +113,7 @@ class OpsView(msgspec.Struct, frozen=True):
     providers: dict[str, ProviderView]
     lanes: list[LaneView]
     redis: RedisView
+    budgets: list[BudgetView]
     webhooks: list[WebhookState]
     archive: ArchiveState | None
     drain: DrainView | msgspec.UnsetType = msgspec.UNSET
@@ -181,6 +183,7 @@ def view_of(
     shared: Fleet,
     lanes: Mapping[tuple[str, str], LaneState],
     servers: Sequence[RedisServer],
+    budgets: Sequence[BudgetView],
     now_ms: int,
 ) -> OpsView:
     """All of it. Pure."""
@@ -189,6 +192,7 @@ def view_of(
         {name: _provider(policy, shared, name) for name in sorted(policy.providers)},
         [LaneView(*lane, state.length, state.age_ms / 1000) for lane, state in lanes.items()],
         RedisView(list(servers)),
+        list(budgets),
         list(shared.webhooks),
         shared.archive,
         msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),

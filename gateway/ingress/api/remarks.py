@@ -32,3 +32,7 @@ def remarks(view: OpsView, shared: Fleet, processes: Mapping[str, str]) -> Itera
             yield f"{name} is paused{by} since {pause.since} ({pause.kind}): {pause.detail or '-'}"
         if (rate := provider.temporary_rate) is not msgspec.UNSET:
             yield f"{name} has {rate.rate}/s until {rate.until} by {rate.by}."
+    for budget in view.budgets:
+        if budget.warned:
+            used = f"{budget.used} of {budget.limit} {budget.currency}"
+            yield f"The budget {budget.name} has crossed {budget.warned} %: {used} are used."

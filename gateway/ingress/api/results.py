@@ -12,9 +12,11 @@ from typing import Literal, cast
 import msgspec
 import structlog
 
+from gateway.core.money import format_amount
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.request import Answer
+from gateway.core.views.message import Amount
 from gateway.core.views.words import HeldView, Status, Time, held_view, rfc3339
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.problems import (
@@ -41,6 +43,7 @@ WhySuppressed = Literal[
     "recipients_max",
     "excluded",
     "holdout",
+    "budget",
 ]
 
 
@@ -54,13 +57,22 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at: Time
 
 
+class BudgetHit(msgspec.Struct, frozen=True):
+    """The budget that refused: so much of its `limit` is `used`, with what is reserved for messages
+    that are not final."""
+
+    name: str
+    limit: Amount
+    used: Amount
+
+
 class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     """How one message was decided. `index` in an array's answer, `line` in a stream's.
 
     accepted: it will reach a final status; `held`: it waits for a moment first. duplicate: `id` is
-    the message that was there before. suppressed: a cap or an opt-out, `reason` says which.
-    rejected: the request is at fault, `error` says why. error: we could not take it now, and the
-    same message can be sent again.
+    the message that was there before. suppressed: a cap, a budget or an opt-out, `reason` says
+    which. rejected: the request is at fault, `error` says why. error: we could not take it now, and
+    the same message can be sent again.
     """
 
     index: int | msgspec.UnsetType = UNSET
@@ -71,6 +83,7 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     held: HeldView | msgspec.UnsetType = UNSET
     reason: WhySuppressed | msgspec.UnsetType = UNSET
     cap: CapHit | msgspec.UnsetType = UNSET
+    budget: BudgetHit | msgspec.UnsetType = UNSET
     error: Problem | msgspec.UnsetType = UNSET
 
 
@@ -164,6 +177,9 @@ def incident_of(reason: str, error: Exception | None = None) -> Problem:
 
 
 def _suppressed(answer: Answer) -> Result:
+    if (full := answer.budget) is not None:
+        shown = BudgetHit(full.name, format_amount(full.limit), format_amount(full.used))
+        return Result(outcome="suppressed", reason="budget", budget=shown)
     if answer.cap is None:
         # What was remembered before there were other reasons has none.
         reason = cast("WhySuppressed", answer.reason or "opted_out")

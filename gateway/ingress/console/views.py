@@ -20,6 +20,7 @@ from gateway.core.records.message import StepStatus
 from gateway.core.timing import day_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
+from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
@@ -102,7 +103,8 @@ class Views:
         self._pulse.note(counted(figures, now_ms))
         shared = await fleet_of(redis, store.shards, store.policy, found)
         servers = [server_shown(server) for server in self._servers.servers]
-        ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
+        budgets = await views_of(store, store.policy.budgets, now_ms)
+        ops = view_of(store.policy, shared, self._backlog.states, servers, budgets, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
         alarms = list(remarks(ops, shared, processes))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from gateway import telemetry
 from gateway.core.policy import Policy
 from gateway.ingress import campaign_watch
 from gateway.ingress.admission_queue import AdmissionQueue
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
@@ -34,6 +35,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.opening import OpenEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
@@ -75,13 +77,13 @@ from gateway.ingress.http.auth import (
 )
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.link_paths import LinkPaths
+from gateway.ingress.http.listeners import Listeners
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
 from gateway.ingress.http.route import (
     DocumentedSettings,
     HttpRoute,
-    Router,
     refuse_unknown_query,
 )
 from gateway.ingress.http.routes import ROUTES, Endpoints
@@ -162,12 +164,7 @@ class Ingress:
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
-        self._router, self._admin_router = Router(ROUTES), None
-        self._every_router = self._router
-        self._admin_port = limits.admin_port
-        if self._admin_port:
-            self._router = Router([r for r in ROUTES if r.on_admin_port != "only"])
-            self._admin_router = Router([r for r in ROUTES if r.on_admin_port != "no"])
+        self._listeners = Listeners(limits.admin_port)
         self._know_link_paths(settings)
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
@@ -206,6 +203,7 @@ class Ingress:
             stored_users=self.stored_users,
             inbound=self.inbound,
             reports=reports,
+            budgets=BudgetEndpoints(store, now_ms),
             report_shares=ReportShareEndpoints(
                 store.redis, reports, settings.server.public_url, now_ms
             ),
@@ -219,11 +217,12 @@ class Ingress:
             docs=DocsEndpoints(self.document, settings.server.public_url),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
             links=LinkEndpoints(store, now_ms),
+            opening=OpenEndpoint(store, self.clicks, now_ms),
         )
 
     def _know_link_paths(self, settings: Settings) -> None:
         paths = LinkPaths(self._store.policy.links, settings.server.public_url)
-        self._link_paths = None if paths.usual else paths
+        self._listeners.links = None if paths.usual else paths
 
     # --- requests ---
 
@@ -234,7 +233,7 @@ class Ingress:
         request = Request(scope, receive, send, self.ids, self.waiting)
         name, quiet, endless, outcome = "none", False, False, DONE
         try:
-            route, request.parameters = self._find(scope, request)
+            route, request.parameters = self._listeners.find(scope, request)
             name, quiet, endless = route.name, route.quiet, route.endless
             if route.scope is not None:
                 request.principal = await self._identify(scope, request, route)
@@ -271,21 +270,6 @@ class Ingress:
         if route.login:
             return await self.authority.identify_login(authorization, route.scope)
         return await self.authority.identify(authorization)
-
-    def _find(
-        self, scope: AsgiScope, request: Request
-    ) -> tuple[HttpRoute[Endpoints], Mapping[str, str]]:
-        """Its row, of those that are served where it came in, or of all where it is our own; and
-        the parameters in its path. Raises Refusal."""
-        router, path = self._router, request.raw_path
-        if self._admin_router is not None:
-            if ACTS_AS in scope:
-                router = self._every_router
-            elif request.port == self._admin_port:
-                return self._admin_router.find(request.method, path)
-        if self._link_paths is not None:
-            path = self._link_paths.path_of(request.header(b"host"), path)
-        return router.find(request.method, path)
 
     async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
         """Answers, unless an answer had begun; what came of the request."""
@@ -370,7 +354,7 @@ async def open_ingress(
             ("clicks", app.clicks.keep_recording()),
             ("keys", app.keys.keep_looking()),
             ("drain", app.draining.keep_looking()),
-            ("campaigns", campaign_watch.keep_looking(store)),
+            ("campaigns", campaign_watch.keep_looking(store, now_ms)),
             ("metrics", app.keep_publishing()),
         )
     ]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from itertools import chain
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import unquote, unquote_plus
 
 import msgspec
@@ -114,6 +115,9 @@ def refuse_unknown_query(route: HttpRoute[Any], query: bytes) -> None:
             raise refuse("malformed", f"Unknown query parameter {shown!r}; {there_are}.")
 
 
+Methods: TypeAlias = dict[str, HttpRoute[EndpointsT]]
+
+
 class Router(Generic[EndpointsT]):
     """Finds the row of a request."""
 
@@ -126,8 +130,11 @@ class Router(Generic[EndpointsT]):
             methods[route.method] = route
             if route.method == "GET" and not route.endless:
                 methods["HEAD"] = route
-        self._patterns = [(_pattern(path), methods) for path, methods in patterns.items()]
-        self._patterns += [
+        # By the first segment, which no pattern leaves open: people follow links all day.
+        self._patterns: dict[str, list[tuple[re.Pattern[str], Methods[EndpointsT]]]] = {}
+        for path, methods in patterns.items():
+            self._patterns.setdefault(_head(path), []).append((_pattern(path), methods))
+        self._elsewhere = [
             (re.compile(route.elsewhere), patterns[route.path])
             for route in routes
             if route.elsewhere
@@ -145,10 +152,14 @@ class Router(Generic[EndpointsT]):
         return route, parameters
 
     def _match(self, path: str) -> tuple[dict[str, HttpRoute[EndpointsT]], Mapping[str, str]]:
-        for pattern, methods in self._patterns:
+        for pattern, methods in chain(self._patterns.get(_head(path), ()), self._elsewhere):
             if (match := pattern.fullmatch(path)) is not None:
                 return methods, {name: unquote(value) for name, value in match.groupdict().items()}
         raise _nothing_here()
+
+
+def _head(path: str) -> str:
+    return path[: path.find("/", 1)]
 
 
 def _pattern(path: str) -> re.Pattern[str]:

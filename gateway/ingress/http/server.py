@@ -38,6 +38,7 @@ from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store.store import Store
 from gateway.supervisor import BEAT_S
+from gateway.traces import open_traces
 
 LISTEN_BACKLOG = 2_048  # connections the kernel keeps until they are accepted
 SESSIONS_A_SHARD = 4  # two of admission, two for receipts and cancels
@@ -156,11 +157,13 @@ async def serve(
             retention=retention_of(settings),
             log_messages=settings.log.messages,
         )
-        async with open_ingress(
-            settings, store, now_ms=now_ms, process=process, server=server
-        ) as app:
-            memory.freeze()
-            await _serve_http(app, configuration, sockets, beat)
+        with open_traces(settings.traces.endpoint, settings.traces.sample, "ingress") as traces:
+            store.traces = traces
+            async with open_ingress(
+                settings, store, now_ms=now_ms, process=process, server=server
+            ) as app:
+                memory.freeze()
+                await _serve_http(app, configuration, sockets, beat)
 
 
 async def _serve_http(

@@ -56,6 +56,7 @@ _SHOWN = {
     },
     "updated_at": "2026-11-28T10:00:00.000Z",
     "updated_by": "shop kk_1a2b",
+    "budgets": [],
     "cost": "1.5000",
     "billed": "2.7000",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.ingress.api.budgets import BudgetEndpoints
 from gateway.ingress.api.callbacks import CallbackEndpoint
 from gateway.ingress.api.campaigns import CampaignEndpoints
 from gateway.ingress.api.conversions import ConversionEndpoint
@@ -15,6 +16,7 @@ from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.links import LinkEndpoints
 from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.opening import OpenEndpoint
 from gateway.ingress.api.ops import OpsEndpoints
 from gateway.ingress.api.optouts import OptOutEndpoints
 from gateway.ingress.api.reactions import ReactionEndpoint
@@ -45,6 +47,7 @@ class Endpoints(NamedTuple):
     stored_users: StoredUserEndpoints
     inbound: InboundEndpoints
     reports: ReportEndpoints
+    budgets: BudgetEndpoints
     report_shares: ReportShareEndpoints
     webhooks: WebhookEndpoints
     ledger: LedgerEndpoint
@@ -56,3 +59,4 @@ class Endpoints(NamedTuple):
     docs: DocsEndpoints
     following: FollowEndpoint
     links: LinkEndpoints
+    opening: OpenEndpoint

@@ -106,4 +106,11 @@ LINKS: tuple[HttpRoute[Endpoints], ...] = (
         # Links go on that were sent when they stood elsewhere.
         elsewhere=rf"/(?!v1/)(?:[^/]+/)*(?P<code>[0-9A-Za-z]{{{CODE_CHARS}}})",
     ),
+    HttpRoute(
+        method="GET",
+        path="/o/{code}.gif",
+        name="openPicture",
+        handler=lambda endpoints: endpoints.opening.show,
+        quiet=True,
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.finance.lines import KINDS
+from gateway.ingress.api.budgets import BudgetList
 from gateway.ingress.api.ledger import LinesView
 from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.report_shares import EXAMPLE as SHARE_EXAMPLE
@@ -28,6 +29,18 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         parameters=COST_PARAMETERS,
         answers={200: COST_REPORT},
         problems=[400, 422],
+    ),
+    HttpRoute(
+        method="GET",
+        path="/v1/budgets",
+        name="listBudgets",
+        handler=lambda endpoints: endpoints.budgets.every,
+        scope="report-all",
+        tag="Reports",
+        summary="What may be spent, and what is left of it",
+        text="The budgets of the configuration, in its order. What is reserved for messages that "
+        "are not final counts as used.",
+        answers={200: json_payload("They.", BudgetList)},
     ),
     HttpRoute(
         method="GET",
