@@ -54,12 +54,8 @@ class Metrics:
         self.rates_differ = gauge(
             "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
-        self.budget_used = shared(
-            "budget_used_percent", "Reserved and used of a budget, of its limit", "budget"
-        )
-        self.budget_warned = shared(
-            "budget_warned_percent", "The highest warning of a budget that holds; 0: none", "budget"
-        )
+        self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
+        self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",

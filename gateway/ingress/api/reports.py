@@ -38,6 +38,7 @@ from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
 from gateway.ingress.pages.report_charts import time_key
+from gateway.ingress.pages.report_reactions import reaction_keys
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
     GROUP_BY_DEFAULT,
@@ -152,7 +153,7 @@ class ReportEndpoints:
         whole = msgspec.structs.replace(earlier, to_day=query.to_day)
         tallies = [
             self._tally(msgspec.structs.replace(query, group_by=keys))
-            for keys in (query.group_by, (), ("channel",), (time_key(query),))
+            for keys in (query.group_by, (), ("channel",), (time_key(query),), reaction_keys(query))
         ]
         tallies.append(self._tally(msgspec.structs.replace(earlier, group_by=())))
         apps: set[str] = set()

@@ -27,6 +27,7 @@ from gateway.ingress.pages.report_charts import (
 )
 from gateway.ingress.pages.report_links import REPORT_PAGE as PATH
 from gateway.ingress.pages.report_links import href, links_of
+from gateway.ingress.pages.report_reactions import reacting
 
 ROWS_SHOWN_MAX = 500
 GROUP_BY_DEFAULT = "campaign"
@@ -118,13 +119,14 @@ class Suggestions(msgspec.Struct, frozen=True):
 
 
 class PageReports(msgspec.Struct, frozen=True):
-    """What one page is made of: the report asked for, the same in one row, by channel and by day or
-    month, and the same of the time before in one row."""
+    """What one page is made of: the report asked for, the same in one row, by channel, by day or
+    month and by what people react to, and the same of the time before in one row."""
 
     rows: Report
     summary: Report
     channels: Report
     over_time: Report
+    reactions: Report
     before: Report
 
 
@@ -222,6 +224,8 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "tiles": _tiles(reports.summary, reports.before),
         "before": reports.before,
         "moments": moments,
+        "reactions": reacting(reports.reactions),
+        "by_step": "step" in reports.reactions.query.group_by,
         "time_height": TIME_HEIGHT,
         "time_key": time_key(query),
         "bars": bars,

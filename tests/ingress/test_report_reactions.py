@@ -1,0 +1,84 @@
+"""Click rates side by side, with the interval in which each lies."""
+
+from __future__ import annotations
+
+import datetime
+
+from gateway.core.records.entries import Group
+from gateway.finance.question import Query, parse_query
+from gateway.finance.report import Report, build
+from gateway.ingress.pages.report_reactions import Reacting, reacting, reaction_keys
+from gateway.store.totals import TotalRow
+from tests.ingress.test_conversions import convert, order
+from tests.ingress.test_reactions import UNTIL_SEEN, delivered, react, reaction
+from tests.worlds.ingress_world import World, with_ingress
+
+DAY = datetime.date(2026, 11, 21)
+
+
+def report(keys: tuple[str, ...], *rows: tuple[Group, str, int]) -> Report:
+    totals = [TotalRow(DAY, group, measure, amount) for group, measure, amount in rows]
+    return build(totals, Query(DAY, DAY, keys), "EUR")
+
+
+def mails(
+    delivered: int, clicked: int, channel: str = "email", step: int = 1, variant: str = ""
+) -> list[tuple[Group, str, int]]:
+    group = Group("shop", "autumn", channel=channel, step=step, variant=variant)
+    return [(group, "delivered", delivered), (group, "clicked", clicked)]
+
+
+def test_a_rate_has_its_interval_and_a_place_on_the_scale() -> None:
+    sms = mails(100, 35, channel="sms", step=0)
+    rows = reacting(report(("channel",), *mails(100, 10), *sms))
+    assert [(r.label, r.delivered, r.clicked, r.rate, r.between) for r in rows] == [
+        ("E-mail", "100", "10", "10.0%", "5.5% to 17.4%"),
+        ("SMS", "100", "35", "35.0%", "26.3% to 44.7%"),
+    ]
+    low, span = (float(part.removesuffix("%")) for part in (rows[1].low, rows[1].span))
+    assert 99 < low + span <= 100, "the widest fills the chart"
+
+
+def test_more_messages_make_it_narrower() -> None:
+    (few,), (many,) = (reacting(report(("channel",), *mails(n, n // 10))) for n in (100, 10_000))
+    assert few.rate == many.rate
+    assert float(many.span.removesuffix("%")) < float(few.span.removesuffix("%"))
+
+
+def test_a_step_may_be_clicked_of_which_every_delivery_was_a_double_one() -> None:
+    group = Group("shop", channel="sms")
+    rows = reacting(report(("channel",), (group, "double_delivered", 2), (group, "clicked", 3)))
+    assert [(row.rate, row.cost_per_click) for row in rows] == [("100.0%", "0.000000")]
+
+
+def test_nothing_is_compared_where_nobody_clicked() -> None:
+    assert reacting(report(("channel",), *mails(100, 0))) == ()
+    assert reacting(report(("channel",))) == ()
+
+
+def test_one_campaign_is_told_apart_by_step_channel_and_variant() -> None:
+    one = parse_query([("campaign", "autumn")], DAY)
+    both = parse_query([("campaign", "autumn"), ("campaign", "winter")], DAY)
+    assert reaction_keys(both) == reaction_keys(parse_query([], DAY)) == ("channel",)
+    keys = reaction_keys(one)
+    rows: list[Reacting] = list(reacting(report(keys, *mails(9, 1), *mails(9, 2, variant="b"))))
+    assert [row.label for row in rows] == ["2. E-mail", "2. E-mail (b)"]
+
+
+@with_ingress(changed=UNTIL_SEEN)
+async def test_the_page_shows_it_and_says_what_a_conversion_is_put_down_to(world: World) -> None:
+    id_ = await delivered(world)
+    await react(world, reaction(id_))
+    await convert(world, order(message=id_))
+    answer = await world.call(
+        "GET",
+        "/reports?campaign=autumn",
+        headers={"authorization": "Basic OmZpbmFuY2Uta2V5"},
+        key="",
+    )
+    page = answer.body.decode()
+    assert answer.status == 200
+    assert "Who reacts" in page
+    assert '<th scope="row">1. Viber</th>' in page
+    assert "49.900000" in page
+    assert "put down to the step of the last click" in page
