@@ -172,15 +172,6 @@ class Folder:
             yield
 
 
-def place_of(url: str) -> Place:
-    """Where `archive.url` says."""
-    if not url.startswith("s3://"):
-        return Folder(Path(url))
-    from gateway.archive.bucket import bucket_of  # with its library, which a folder needs not
-
-    return bucket_of(url)
-
-
 def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from gateway.archive.archive import Archive
 from gateway.archive.booked import through_of
 from gateway.archive.lines import lines_of_archive
-from gateway.archive.place import place_of
+from gateway.archive.places import place_of
 from gateway.archive.questions import FAULTS
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.core.days import day_of

@@ -43,7 +43,7 @@ def archive_of(settings: Settings, *, writes: bool = False) -> Archive:
     for library in (*LIBRARIES, *(["obstore"] if "://" in url else [])):
         archive_library(library)
     from gateway.archive.archive import Archive
-    from gateway.archive.place import place_of
+    from gateway.archive.places import place_of
 
     key = settings.secrets.get(settings.archive.hash_key_env)
     if writes and not key:

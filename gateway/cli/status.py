@@ -78,7 +78,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     await servers.sample()
     names = await snapshots.processes(redis, now_ms)
     found = await snapshots.of(redis, names)
-    shared = await fleet_of(redis, policy, found)
+    shared = await fleet_of(redis, settings.redis.shards, policy, found)
     shown = [server_shown(server) for server in servers.servers]
     budgets = await views_of(store, policy.budgets, now_ms)
     versions = telemetry.versions(telemetry.figures(found))

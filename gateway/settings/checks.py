@@ -16,16 +16,16 @@ from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import RECIPIENT, zone_named
-from gateway.core.texts import name_of
 from gateway.core.urls import UTM_NAMES, host_of
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
+from gateway.settings import books_checks
+from gateway.settings.books_checks import ZONE_RULE
 from gateway.settings.known_names import none_such, table_of
 from gateway.settings.route_checks import channel_faults, route_faults
 from gateway.settings.tables import Document, Route
 from providers.settings import address_faults
 
-ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
 # Names stand in URLs, Redis keys, metrics and report columns.
@@ -50,15 +50,13 @@ def faults(document: Document, table: Mapping[str, Any]) -> list[KeyFault]:
         *channel_faults(document, table),
         *route_faults(document, table),
         *_categories(document, table),
-        *_budgets(document),
         *_reach(document),
         *_links(document),
         *_send_windows(document),
         *_prices(document),
-        *_reports(document),
         *_lanes(document),
         *_traces(document),
-        *_archive(document),
+        *books_checks.faults(document),
     ]
 
 
@@ -192,27 +190,6 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
             owner.setdefault(old, path)
 
 
-def _budgets(document: Document) -> Iterator[KeyFault]:
-    apps = [app.name for app in document.apps]
-    for i, budget in enumerate(document.budgets):
-        path = f"budgets[{i}]"
-        if budget.app is not None and budget.app not in apps:
-            yield KeyFault(f"{path}.app", f"names the app {budget.app!r}, {none_such(apps)}")
-        if budget.channel is not None and budget.channel not in CHANNELS:
-            named = f"names the channel {budget.channel!r}, {none_such(CHANNELS)}"
-            yield KeyFault(f"{path}.channel", named)
-        if budget.country is not None and budget.country not in COUNTRIES:
-            yield KeyFault(
-                f"{path}.country",
-                f'is {budget.country!r}: write a country in two letters, such as "KZ".',
-            )
-        campaign = budget.campaign
-        if campaign is not None and name_of(campaign) != campaign:
-            yield KeyFault(
-                f"{path}.campaign", f"is {campaign!r}: write it as {name_of(campaign)!r}."
-            )
-
-
 def _reach(document: Document) -> Iterator[KeyFault]:
     for name in document.reach.prior or ():
         if name not in CHANNELS:
@@ -277,12 +254,6 @@ def _send_windows(document: Document) -> Iterator[KeyFault]:
                 )
 
 
-def _reports(document: Document) -> Iterator[KeyFault]:
-    zone = document.reports.zone
-    if zone_named(zone) is None:
-        yield KeyFault("reports.zone", f"is {zone!r}: {ZONE_RULE}")
-
-
 def _lanes(document: Document) -> Iterator[KeyFault]:
     lanes = document.lanes
     if lanes.lease_ms < HEARTBEATS_A_LEASE_MIN * lanes.heartbeat_ms:
@@ -290,16 +261,4 @@ def _lanes(document: Document) -> Iterator[KeyFault]:
             "lanes.lease",
             f"must be at least {HEARTBEATS_A_LEASE_MIN} times lanes.heartbeat, "
             "so that one lost heartbeat does not give the work away.",
-        )
-
-
-def _archive(document: Document) -> Iterator[KeyFault]:
-    archive = document.archive
-    scheme, separator, _ = archive.url.partition("://")
-    if separator and scheme != "s3":
-        yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
-    if archive.url and archive.keep_ms >= document.retention.messages_ms:
-        yield KeyFault(
-            "archive.keep",
-            "must be shorter than retention.messages, after which Redis drops messages.",
         )

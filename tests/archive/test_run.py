@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ import pytest
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
+from gateway.archive.sent import archived_messages
 from gateway.archive.tables import BOOKED, COLUMNS, LEDGER, MESSAGES
 from gateway.core.archive.hashing import hash_of
 from gateway.core.archive.manifest import ArchiveFault, reached
+from gateway.core.days import DAY_MS, day_of
+from gateway.core.reconciliation import Ours
 from gateway.core.records.message_codec import unpack_message
 from gateway.store import archiving, reads, receipts
 from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from gateway.store.sent_lines import lines_within, sent_lines
 from providers.contract import Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 
@@ -163,6 +168,27 @@ async def test_a_receipt_for_an_archived_message_settles_from_its_row(world: Arc
     assert sum(row["amount"] for row in booked if row["kind"] == "cost") == Decimal("0.0090")
     assert sum(row["amount"] for row in booked if row["kind"] == "bill") == Decimal("0.0090")
     assert (await world.verify()).agrees
+
+
+@with_archive()
+async def test_an_invoice_is_held_against_archived_messages_as_well(world: ArchiveWorld) -> None:
+    async def ours() -> list[Ours]:
+        span = (10**11, world.now_ms + 1)
+        async with aclosing(sent_lines(world.store, "viber", *span)) as batches:
+            found = [line async for batch in batches for line in batch]
+        days = day_of(world.now_ms - DAY_MS), day_of(world.now_ms)
+        for page in archived_messages(world.archive, *days):
+            found += lines_within(page, "viber", *span)
+        return found
+
+    await world.delivered(4)
+    before = await ours()
+    assert len(before) == 4
+    await world.archived(keep_ms=0)
+    after = await ours()
+    assert sorted((line.id, line.at_ms, line.to) for line in after) == sorted(
+        (line.id, line.at_ms, "") for line in before
+    )
 
 
 @with_archive()

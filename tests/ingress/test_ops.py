@@ -45,7 +45,10 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
     await world.app.servers.sample()
     world.clock.now_ms += 1_500
     view = (await operate(world, "GET", "/v1/ops")).json
-    assert set(view) == {"version", "providers", "lanes", "redis", "budgets", "webhooks"}
+    assert set(view) == {
+        *("version", "providers", "lanes", "redis", "budgets", "webhooks", "archive")
+    }
+    assert view["archive"] is None, "there is none"
     assert view["version"] == VERSION
     assert view["providers"]["sms"] == {
         "channel": "sms",

@@ -112,7 +112,7 @@ class OpsEndpoints:
     async def overview(self, request: Request) -> None:
         store, now_ms = self._store, self._now_ms()
         policy = store.policy
-        shared = await read_fleet(self._redis, policy, now_ms)
+        shared = await read_fleet(self._redis, store.shards, policy, now_ms)
         budgets = await views_of(store, policy.budgets, now_ms)
         servers = [server_shown(server) for server in self._servers.servers]
         view = view_of(policy, shared, self._backlog.states, servers, budgets, now_ms)

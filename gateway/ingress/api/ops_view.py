@@ -14,8 +14,9 @@ from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView
 from gateway.ingress.api.health import PauseView, RedisServer
 from gateway.redis.client import RedisClient
-from gateway.store import drains, pauses, snapshots, temporary_rates, webhook_queues
+from gateway.store import archiving, drains, pauses, snapshots, temporary_rates, webhook_queues
 from gateway.store.drains import Drain
+from gateway.store.former_shards import shards_ever
 from gateway.store.lanes import LaneState
 from gateway.store.pauses import Pause
 from gateway.store.temporary_rates import TemporaryRate
@@ -93,8 +94,20 @@ class WebhookState(msgspec.Struct, frozen=True):
     failing_since: Time | None
 
 
+class ArchiveState(msgspec.Struct, frozen=True):
+    """How the archive is: when its last good run ended, when the last one failed if none followed,
+    and why; and when the oldest booking was made that is not in it."""
+
+    files: int
+    last_run_at: Time | None
+    failed_at: Time | None
+    reason: str | None
+    waiting_since: Time | None
+
+
 class OpsView(msgspec.Struct, frozen=True):
-    """How everything is at this moment. `drain` is there while the installation drains."""
+    """How everything is at this moment. `archive` is null where there is none. `drain` is there
+    while the installation drains."""
 
     version: str
     providers: dict[str, ProviderView]
@@ -102,6 +115,7 @@ class OpsView(msgspec.Struct, frozen=True):
     redis: RedisView
     budgets: list[BudgetView]
     webhooks: list[WebhookState]
+    archive: ArchiveState | None
     drain: DrainView | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -113,14 +127,18 @@ class Fleet(msgspec.Struct, frozen=True):
     rates: Mapping[str, TemporaryRate]
     drain: Drain | None
     webhooks: Sequence[WebhookState]
+    archive: ArchiveState | None
 
 
-async def read_fleet(redis: RedisClient, policy: Policy, now_ms: int) -> Fleet:
+async def read_fleet(redis: RedisClient, shards: int, policy: Policy, now_ms: int) -> Fleet:
     """What dispatchers say, and what operators did. Raises RedisUnavailable."""
-    return await fleet_of(redis, policy, await snapshots.gather(redis, now_ms, "dispatch-"))
+    found = await snapshots.gather(redis, now_ms, "dispatch-")
+    return await fleet_of(redis, shards, policy, found)
 
 
-async def fleet_of(redis: RedisClient, policy: Policy, found: Iterable[bytes]) -> Fleet:
+async def fleet_of(
+    redis: RedisClient, shards: int, policy: Policy, found: Iterable[bytes]
+) -> Fleet:
     """The same, from snapshots that were read. Raises RedisUnavailable."""
     return Fleet(
         fleet.by_provider(telemetry.figures(found)),
@@ -128,7 +146,18 @@ async def fleet_of(redis: RedisClient, policy: Policy, found: Iterable[bytes]) -
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
         await _webhooks(redis),
+        await _archive(redis, shards),
     )
+
+
+async def _archive(redis: RedisClient, shards: int) -> ArchiveState | None:
+    state = await archiving.state(redis)
+    if state == archiving.State():
+        return None
+    since_ms = await archiving.waiting_since(redis, await shards_ever(redis, shards))
+    moments = (state.done_ms, state.failed_ms, since_ms)
+    done_at, failed_at, since = (rfc3339(at_ms) if at_ms else None for at_ms in moments)
+    return ArchiveState(state.files, done_at, failed_at, state.reason or None, since)
 
 
 async def _webhooks(redis: RedisClient) -> list[WebhookState]:
@@ -165,6 +194,7 @@ def view_of(
         RedisView(list(servers)),
         list(budgets),
         list(shared.webhooks),
+        shared.archive,
         msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),
     )
 

@@ -101,7 +101,7 @@ class Views:
         found = await snapshots.of(redis, names)
         figures = list(telemetry.figures(found))
         self._pulse.note(counted(figures, now_ms))
-        shared = await fleet_of(redis, store.policy, found)
+        shared = await fleet_of(redis, store.shards, store.policy, found)
         servers = [server_shown(server) for server in self._servers.servers]
         budgets = await views_of(store, store.policy.budgets, now_ms)
         ops = view_of(store.policy, shared, self._backlog.states, servers, budgets, now_ms)

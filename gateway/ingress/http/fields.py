@@ -173,6 +173,13 @@ FIELDS: Mapping[str, Field] = {
     "DisabledView.reason": Field("Why: `gone` or `failing`.", "failing"),
     "TestSent.id": Field("The event's id.", "evt_3f2b8c1d9e0a4b5c"),
     "WebhookState.disabled": Field("Why we disabled it; null: we did not.", None),
+    "ArchiveState.failed_at": Field("When the last run failed; null: a good one followed.", None),
+    "ArchiveState.files": Field("How many files it has.", 120),
+    "ArchiveState.last_run_at": Field("When the last good run ended."),
+    "ArchiveState.waiting_since": Field(
+        "When the oldest booking was made that is not in it.", None
+    ),
+    "OpsView.archive": Field("How the archive is; null: there is none."),
     "OpsView.webhooks": Field("Every app's webhooks."),
     "WebhookRequest.url": Field("Where it is told.", "https://shop.example/hooks"),
     "WebhookSet.url": Field("Where it is told.", "https://shop.example/hooks"),

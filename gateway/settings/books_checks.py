@@ -1,0 +1,61 @@
+"""What the tables of money must mean: reports, budgets, the archive. Touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.core.channels import CHANNELS
+from gateway.core.phones import COUNTRIES
+from gateway.core.send_windows import zone_named
+from gateway.core.texts import name_of
+from gateway.decoding import KeyFault
+from gateway.settings.known_names import none_such
+from gateway.settings.tables import Document
+
+ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
+
+
+def faults(document: Document) -> Iterator[KeyFault]:
+    """What is wrong with them."""
+    yield from _reports(document)
+    yield from _budgets(document)
+    yield from _archive(document)
+
+
+def _reports(document: Document) -> Iterator[KeyFault]:
+    zone = document.reports.zone
+    if zone_named(zone) is None:
+        yield KeyFault("reports.zone", f"is {zone!r}: {ZONE_RULE}")
+
+
+def _budgets(document: Document) -> Iterator[KeyFault]:
+    apps = [app.name for app in document.apps]
+    for i, budget in enumerate(document.budgets):
+        path = f"budgets[{i}]"
+        if budget.app is not None and budget.app not in apps:
+            yield KeyFault(f"{path}.app", f"names the app {budget.app!r}, {none_such(apps)}")
+        if budget.channel is not None and budget.channel not in CHANNELS:
+            named = f"names the channel {budget.channel!r}, {none_such(CHANNELS)}"
+            yield KeyFault(f"{path}.channel", named)
+        if budget.country is not None and budget.country not in COUNTRIES:
+            yield KeyFault(
+                f"{path}.country",
+                f'is {budget.country!r}: write a country in two letters, such as "KZ".',
+            )
+        campaign = budget.campaign
+        if campaign is not None and name_of(campaign) != campaign:
+            yield KeyFault(
+                f"{path}.campaign", f"is {campaign!r}: write it as {name_of(campaign)!r}."
+            )
+
+
+def _archive(document: Document) -> Iterator[KeyFault]:
+    archive = document.archive
+    scheme, separator, _ = archive.url.partition("://")
+    if separator and scheme != "s3":
+        yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
+    if archive.url and archive.keep_ms >= document.retention.messages_ms:
+        yield KeyFault(
+            "archive.keep",
+            "must be shorter than retention.messages, after which Redis drops messages.",
+        )

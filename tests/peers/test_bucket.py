@@ -1,0 +1,80 @@
+"""Our archive in somebody else's S3: moto's server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from obstore.store import S3Store
+
+from gateway.archive.archive import Archive
+from gateway.archive.bucket import Bucket, bucket_of
+from gateway.archive.place import ManifestMoved
+from gateway.core.archive.manifest import ArchiveFault
+from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+from tests.worlds.ports import free_port
+
+URL = "s3://books/kaskad/archive"
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    moto = ThreadedMotoServer(port=free_port(), verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    make_bucket("books")
+    yield
+    moto.stop()
+
+
+def make_bucket(name: str) -> None:
+    boto3.client("s3").create_bucket(Bucket=name)
+
+
+@with_archive(shards=2)
+async def test_an_archive_lives_there(world: ArchiveWorld) -> None:
+    world.archive = Archive(bucket_of(URL), URL, KEY)
+    await world.delivered(9)
+    await world.archived(keep_ms=0, rows_a_step=20)
+    assert (await world.verify()).agrees
+    world.archive = Archive(bucket_of(URL), URL, KEY)  # as another process has it
+    await world.delivered(3, "winter")
+    await world.archived(keep_ms=0)
+    assert (await world.verify()).agrees
+    assert not [reason for _, reason in world.archive.verify() if reason]
+
+
+def test_two_cannot_both_exchange_the_manifest() -> None:
+    one, other = bucket_of(URL), bucket_of(URL)
+    nothing = one.manifest()
+    one.exchange_manifest(b"1\n", nothing, [])
+    with pytest.raises(ManifestMoved):
+        other.exchange_manifest(b"2\n", nothing, [])
+    first = other.manifest()
+    one.exchange_manifest(b"1\n3\n", first, [])
+    with pytest.raises(ManifestMoved):
+        other.exchange_manifest(b"4\n", first, [])
+
+
+def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path) -> None:
+    bucket = bucket_of(URL)
+    name = "ledger/day=2026-11-29/a.parquet"
+    for octets in (b"one", b"one"):
+        (tmp_path / "finished").write_bytes(octets)
+        bucket.publish(tmp_path / "finished", name)
+    (tmp_path / "finished").write_bytes(b"two")
+    with pytest.raises(ArchiveFault, match="not what its name says"):
+        bucket.publish(tmp_path / "finished", name)
+
+
+def test_a_bucket_that_is_not_there_is_an_os_error() -> None:
+    with pytest.raises(OSError, match=r"nowhere|NoSuchBucket"):
+        Bucket(S3Store("nowhere")).found(b"{}")
