@@ -27,7 +27,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from bench.load_bodies import messages_of, receipts_of
+from bench.load_bodies import follow_of, messages_of, receipts_of
 from bench.load_posts import Posts
 from bench.load_spec import LoadFailed, Result, Spec, Tally, percentile
 from bench.load_stream import Streams
@@ -43,6 +43,9 @@ async def run(spec: Spec) -> Result:
         load = Streams(spec, messages_of(spec), tally)
     elif spec.mode == "single":
         load = Posts(spec, messages_of(spec).request, spec.messages, tally)
+    elif spec.mode == "follow":
+        followed = follow_of(spec)
+        load = Posts(spec, lambda _: followed, spec.messages, tally)
     else:
         bodies = receipts_of(spec)
         load = Posts(spec, bodies.__getitem__, len(bodies), tally)

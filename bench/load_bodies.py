@@ -20,6 +20,11 @@ PERSONS_MAX = 1_000_000_000
 _MARK = "\x00"
 _TOKEN = "d" * 150  # a token of FCM has some 160 characters
 
+BROWSER = (
+    b"Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) "
+    b"Chrome/130.0.0.0 Mobile Safari/537.36"
+)
+
 
 class Messages(NamedTuple):
     """`request(n)` is the whole POST of message n, `line(n)` its line of a stream."""
@@ -60,6 +65,15 @@ def messages_of(spec: Spec) -> Messages:
 
     stream_head = _head(spec, b"application/x-ndjson", b"Transfer-Encoding: chunked")
     return Messages(request, line, stream_head)
+
+
+def follow_of(spec: Spec) -> bytes:
+    """A telephone's browser follows the link at `spec.path`."""
+    return (
+        b"GET %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUser-Agent: %b\r\n"
+        b"Accept: text/html,application/xhtml+xml\r\nAccept-Language: ru-RU,ru;q=0.9\r\n"
+        b"Sec-Fetch-Mode: navigate\r\n\r\n" % (spec.path.encode(), spec.port, BROWSER)
+    )
 
 
 def receipts_of(spec: Spec) -> list[bytes]:

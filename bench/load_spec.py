@@ -30,9 +30,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     `window` is how many lines of a stream may be unanswered on one connection, `lines` how many go
     into one write. `samples` answers, evenly spread, are kept with their time. For receipts:
     `refs` names a file with one JSON array [reference, phone] a line, `per_request` go into a POST.
+    To follow a link `path` is its.
     """
 
-    mode: Literal["single", "stream", "receipts"]
+    mode: Literal["single", "stream", "receipts", "follow"]
     port: int
     path: str = "/v1/messages"
     key: str = ""

@@ -21,7 +21,7 @@ from bench.measure import Load, Mark, Row, cpu_us, post, require_accepted, row, 
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
-from bench.stack import CALLBACK_TOKEN, VIBER
+from bench.stack import APP_KEY, CALLBACK_TOKEN, VIBER, BenchFailed
 from bench.world import MAILED, NOTIFIED, VIBER_COST, Plan, World
 
 PROVIDER_POLL_S = 0.02
@@ -29,6 +29,7 @@ SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
 SINGLE_CONNECTIONS = 50
 OTP_RATE = 50.0
 LIMIT_BATCH = 100
+CLICKS_WAIT_S = 10.0
 
 
 class Bench(msgspec.Struct, kw_only=True):
@@ -369,6 +370,31 @@ def notifications(bench: Bench) -> list[Row]:
     return [_unreported(bench, "11", "FCM", how, notifies=True)]
 
 
+def following(bench: Bench) -> list[Row]:
+    """12: one link, followed by everybody at once on kept connections."""
+    count, warm = bench.sizes.messages, bench.sizes.warm
+    name = "a link is followed"
+    with bench.world() as world, bench.progress(f"12 {name}", count) as progress:
+        url, key = f"http://127.0.0.1:{world.port}/v1/links", f"Bearer {APP_KEY}"
+        made = world.ask(url, key, method="POST", body=b'{"url": "https://shop.example/autumn"}')
+        how = {"mode": "follow", "path": f"/l/{made['code']}", "samples": 0}
+        post(world, spec_for(world, messages=warm, **how))
+        begin, result = post(world, spec_for(world, messages=count, **how), progress)
+        found = row("12", name, count, begin, Mark(world), result)
+        _await_clicks(world, f"{url}/{made['code']}", key, warm + count)
+        found.ledger = world.reconcile(0)
+    return [found]
+
+
+def _await_clicks(world: World, url: str, key: str, clicks: int) -> None:
+    """Returns once each is counted; one too many is a fault."""
+    deadline = time.monotonic() + CLICKS_WAIT_S
+    while (counted := world.ask(url, key)["clicks"]) != clicks:
+        if counted > clicks or time.monotonic() > deadline:
+            raise BenchFailed(f"Of {clicks} clicks {counted} are counted.")
+        time.sleep(PROVIDER_POLL_S)
+
+
 def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:
     """A provider that takes one message at a time and reports nothing."""
     count, warm = bench.sizes.single, bench.sizes.warm
@@ -399,4 +425,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "8": single_message_provider,
     "10": mails,
     "11": notifications,
+    "12": following,
 }

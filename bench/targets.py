@@ -129,4 +129,5 @@ TARGETS: tuple[tuple[str, str, Judge], ...] = (
     ("10", "at most 900 µs CPU a message", _cpu(0, 900)),
     ("11", "FCM: at least 1,000/s", _rate(0, 1_000)),
     ("11", "at most 800 µs CPU a message", _cpu(0, 800)),
+    ("12", "a link followed: at most 120 µs CPU, all told", _cpu(0, 120)),
 )

@@ -57,6 +57,7 @@ def good_rows() -> list[Row]:
         a_row("8", figures={"in_flight": 50.0}),
         a_row("10"),
         a_row("11"),
+        a_row("12", cpu_us=dict.fromkeys(CPU, 20.0) | {"total": 100.0}),
     ]
 
 
