@@ -30,9 +30,9 @@ from gateway.core.archive.manifest import (
     read_manifest,
 )
 from gateway.core.archive.messages import nameless, row_of
+from gateway.core.days import day_of
 from gateway.core.ids import moment_of
 from gateway.core.months import NONE_CLOSED
-from gateway.core.timing import day_of
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
 from gateway.store import archiving, closed, receipts

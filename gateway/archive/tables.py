@@ -21,10 +21,10 @@ from gateway.archive.parquet import SumsOf
 from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import MessageRow
 from gateway.core.channels import BASELINE_COLUMN
+from gateway.core.days import day_of
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry
-from gateway.core.timing import day_of
 from gateway.finance.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"

@@ -29,7 +29,7 @@ from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
-from gateway.store import api_keys, installation, keys, leftovers, pauses, quarantine
+from gateway.store import api_keys, installation, leftovers, pauses, quarantine, shared_keys
 from gateway.store.declarations import Declarations
 
 UNREAD_SHOWN = 100
@@ -199,10 +199,10 @@ async def _read_unread(client: RedisClient, shards: int) -> list[tuple[str, str]
     for name, pause in (await pauses.read(client)).items():
         if pause == pauses.UNREADABLE:
             reason = "cannot be read, so the provider is tried again at once: delete the field."
-            found.append((f"{keys.PAUSED} {name}", reason))
+            found.append((f"{shared_keys.PAUSED} {name}", reason))
     for name in await api_keys.unreadable(client):
         reason = "cannot be read, so its API key is refused: delete the field and make a new key."
-        found.append((f"{keys.API_KEYS} {name}", reason))
+        found.append((f"{shared_keys.API_KEYS} {name}", reason))
     return found
 
 

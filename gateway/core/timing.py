@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import zlib
 
-from gateway.core.days import DAY_MS as DAY_MS
-from gateway.core.days import day_of as day_of
 from gateway.core.policy import (
     AWAY_LOOK_MAX_MS,
     AWAY_LOOK_MIN_MS,

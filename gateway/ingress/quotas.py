@@ -24,7 +24,7 @@ from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.script import Script
 from gateway.settings.file import Settings
-from gateway.store.keys import quota
+from gateway.store.shared_keys import quota
 from ratelimit.quota import SCRIPTS, Quota, Spent
 
 STREAM_PIECE_MAX = 100  # lines of a stream that are paid for together

@@ -1,9 +1,9 @@
 """API keys of the apps: made once, shown once, kept as a hash.
 
-They are fields of the hash `keys.API_KEYS`: SHA-256 of the key in hex, with msgpack of `ApiKey`. A
-key has 256 random bits, so a plain hash cannot be searched back. What is not in there, or cannot be
-read, is no key: the answer is None. A scope that this version does not know is left out. When a key
-was last used stands apart, in `keys.KEY_USES`, and is minutes old at most.
+They are fields of the hash `shared_keys.API_KEYS`: SHA-256 of the key in hex, with msgpack of
+`ApiKey`. A key has 256 random bits, so a plain hash cannot be searched back. What is not in there,
+or cannot be read, is no key: the answer is None. A scope that this version does not know is left
+out. When a key was last used stands apart, in `shared_keys.KEY_USES`, and is minutes old at most.
 
 Every call may raise RedisUnavailable.
 """
@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from gateway.redis.client import RedisClient
-from gateway.store import audit, keys
+from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.totals import as_list, pairs
 
@@ -61,7 +61,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 class ListedKey(NamedTuple):
     """A key as an operator sees it. `used_ms` is None for one that was never used."""
 
-    field: str  # of `keys.API_KEYS`
+    field: str  # of `shared_keys.API_KEYS`
     key: ApiKey
     used_ms: int | None
 
@@ -119,7 +119,7 @@ async def create(
     digest = digest_of(key.encode())
     await redis.call(
         [
-            ("HSET", keys.API_KEYS, digest.hex(), _encode(kept)),
+            ("HSET", shared_keys.API_KEYS, digest.hex(), _encode(kept)),
             audit.command(Deed(now_ms, by, "key.new", id_of(digest), _told(kept))),
         ]
     )
@@ -128,7 +128,7 @@ async def create(
 
 async def find(redis: RedisClient, digest: bytes) -> ApiKey | None:
     """The record of a key's digest."""
-    (record,) = await redis.call([("HGET", keys.API_KEYS, digest.hex())])
+    (record,) = await redis.call([("HGET", shared_keys.API_KEYS, digest.hex())])
     return None if record is None else _read(record)
 
 
@@ -136,8 +136,8 @@ async def revoke(redis: RedisClient, listed: ListedKey, now_ms: int, by: str) ->
     """Ends a key; one that is not there any more stays so."""
     await redis.call(
         [
-            ("HDEL", keys.API_KEYS, listed.field),
-            ("ZREM", keys.KEY_USES, listed.field),
+            ("HDEL", shared_keys.API_KEYS, listed.field),
+            ("ZREM", shared_keys.KEY_USES, listed.field),
             audit.command(Deed(now_ms, by, "key.revoke", listed.id, _told(listed.key))),
         ]
     )
@@ -146,7 +146,7 @@ async def revoke(redis: RedisClient, listed: ListedKey, now_ms: int, by: str) ->
 async def listed(redis: RedisClient) -> list[ListedKey]:
     """Every key that can be read, the newest first."""
     records, uses = await redis.call(
-        [("HGETALL", keys.API_KEYS), ("ZRANGE", keys.KEY_USES, 0, -1, "WITHSCORES")]
+        [("HGETALL", shared_keys.API_KEYS), ("ZRANGE", shared_keys.KEY_USES, 0, -1, "WITHSCORES")]
     )
     used = {field: int(float(ms)) for field, ms in pairs(as_list(uses))}
     found = [
@@ -161,19 +161,19 @@ async def note_uses(redis: RedisClient, uses: Mapping[bytes, int]) -> None:
     """Keys were used at these moments, by their digests; an earlier moment than is known already,
     and a key that was revoked meanwhile, change nothing."""
     fields = [digest.hex() for digest in uses]
-    (records,) = await redis.call([("HMGET", keys.API_KEYS, *fields)])
+    (records,) = await redis.call([("HMGET", shared_keys.API_KEYS, *fields)])
     assert isinstance(records, list)
     noted: list[str | int] = []
     for field, ms, record in zip(fields, uses.values(), records, strict=True):
         if record is not None:
             noted += [ms, field]
     if noted:
-        await redis.call([("ZADD", keys.KEY_USES, "GT", *noted)])
+        await redis.call([("ZADD", shared_keys.KEY_USES, "GT", *noted)])
 
 
 async def unreadable(redis: RedisClient) -> list[str]:
     """The fields whose record cannot be read."""
-    (reply,) = await redis.call([("HGETALL", keys.API_KEYS)])
+    (reply,) = await redis.call([("HGETALL", shared_keys.API_KEYS)])
     fields = pairs(as_list(reply))
     return sorted(name.decode(errors="replace") for name, value in fields if _read(value) is None)
 

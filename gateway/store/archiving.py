@@ -12,8 +12,9 @@ import msgspec
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.redis.client import Command, RedisClient
 from gateway.store import randomness
-from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.leases import hold
+from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from gateway.store.totals import as_list, pairs
 
 LEASE_MS = 15_000

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
-from gateway.store import keys, randomness
+from gateway.store import randomness, shared_keys
 from gateway.store.transaction import CommitCounts, commit
 
 DEEDS_MAX = 100_000  # of each list, about
@@ -53,14 +53,14 @@ _decode = msgspec.msgpack.Decoder(Deed).decode
 
 def command(deed: Deed, *, of_app: bool = False) -> Command:
     """What notes a deed, to go along with what is done."""
-    key = keys.AUDIT_APPS if of_app else keys.AUDIT
+    key = shared_keys.AUDIT_APPS if of_app else shared_keys.AUDIT
     return ("XADD", key, "MAXLEN", "~", DEEDS_MAX, "*", _FIELD, _encode(deed))
 
 
 async def done(redis: RedisClient, writes: Sequence[Command], deed: Deed) -> None:
     """An operator does this to what the installation shares, and it is noted: both or neither.
     Raises RedisUnavailable."""
-    token = keys.installation_token(randomness.token())
+    token = shared_keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], bool]:
         await session.call([("WATCH", token)])
@@ -87,7 +87,10 @@ async def read(redis: RedisClient, count: int, before: str = "") -> Page:
     have the same id, those that can be read. Raises RedisUnavailable."""
     end = f"({before}" if before else "+"
     replies = await redis.call(
-        [("XREVRANGE", key, end, "-", "COUNT", count + 1) for key in (keys.AUDIT, keys.AUDIT_APPS)]
+        [
+            ("XREVRANGE", key, end, "-", "COUNT", count + 1)
+            for key in (shared_keys.AUDIT, shared_keys.AUDIT_APPS)
+        ]
     )
     found = [entry for reply in replies if isinstance(reply, list) for entry in reply]
     found.sort(key=lambda entry: tuple(map(int, entry[0].split(b"-"))), reverse=True)

@@ -17,7 +17,7 @@ from gateway.core.budgets import Budget
 from gateway.core.money import format_amount
 from gateway.core.webhooks import BUDGET
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, outbox, randomness
+from gateway.store import outbox, randomness, shared_keys
 from gateway.store.budgets import Reading
 from gateway.store.transaction import CommitCounts, commit, values_in
 
@@ -54,14 +54,14 @@ async def read(redis: RedisClient, names: Iterable[str]) -> dict[str, Warned]:
     asked = list(names)
     if not asked:
         return {}
-    (found,) = await redis.call([("HMGET", keys.BUDGETS, *asked)])
+    (found,) = await redis.call([("HMGET", shared_keys.BUDGETS, *asked)])
     return {n: _warned(v) or Warned() for n, v in zip(asked, values_in(found), strict=True)}
 
 
 async def look(redis: RedisClient, found: Mapping[Budget, Reading], now_ms: int) -> list[Crossing]:
     """Notes what was crossed since, of budgets as they stand; what is to be told is told by this
     process."""
-    (values,) = await redis.call([("HMGET", keys.BUDGETS, *(b.name for b in found))])
+    (values,) = await redis.call([("HMGET", shared_keys.BUDGETS, *(b.name for b in found))])
     told: list[Crossing] = []
     for (budget, reading), value in zip(found.items(), values_in(values), strict=True):
         if _next(budget, reading.spent, _warned(value), now_ms) is not None:
@@ -70,11 +70,11 @@ async def look(redis: RedisClient, found: Mapping[Budget, Reading], now_ms: int)
 
 
 async def _change(redis: RedisClient, budget: Budget, spent: int, now_ms: int) -> list[Crossing]:
-    token = keys.installation_token(randomness.token())
+    token = shared_keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], list[Crossing]]:
         _, value = await session.call(
-            [("WATCH", token, keys.BUDGETS), ("HGET", keys.BUDGETS, budget.name)]
+            [("WATCH", token, shared_keys.BUDGETS), ("HGET", shared_keys.BUDGETS, budget.name)]
         )
         before = _warned(value)
         after = _next(budget, spent, before, now_ms)
@@ -82,7 +82,9 @@ async def _change(redis: RedisClient, budget: Budget, spent: int, now_ms: int) -
             return [], []
         least = before.percent if before is not None else 0
         crossed = [p for p in budget.warn if least < p <= after.percent]
-        writes: list[Command] = [("HSET", keys.BUDGETS, budget.name, msgspec.json.encode(after))]
+        writes: list[Command] = [
+            ("HSET", shared_keys.BUDGETS, budget.name, msgspec.json.encode(after))
+        ]
         told = [Crossing(budget, percent, spent) for percent in crossed]
         for crossing in told:
             writes += await outbox.about(redis, BUDGET, now_ms, crossing.said())

@@ -24,7 +24,7 @@ from gateway.core.budgets import GONE_MS, Budget, Funds, Lease, Move, named
 from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient
 from gateway.redis.script import Script
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 from gateway.store.totals import as_list, pairs
@@ -147,7 +147,9 @@ class Budgets:
             lease = self._leases.get(name)
             if lease is not None and lease.left > 0:
                 left, lease.left = lease.left, 0
-                await _LEASE.call(redis, [keys.leased(name)], [0, 0, 0, PARTS, left, lease.epoch])
+                await _LEASE.call(
+                    redis, [shared_keys.leased(name)], [0, 0, 0, PARTS, left, lease.epoch]
+                )
 
     async def give_back_old(self, redis: RedisClient, now_ms: int) -> None:
         """Gives back what was not needed in its time; without a lease nothing is asked."""
@@ -183,7 +185,7 @@ class Budgets:
         by_epoch = [part for pair in reading.of_leases.items() for part in pair]
         told = await _LEASE.call(
             redis,
-            [keys.leased(budget.name)],
+            [shared_keys.leased(budget.name)],
             [budget.limit, reading.spent, need, PARTS, left, epoch, *by_epoch],
         )
         return Leased(*cast("list[int]", told))
@@ -218,7 +220,7 @@ async def tidy(redis: RedisClient, budgets: Sequence[Budget], shards: int, now_m
     """Drops what counts no more: parts a window after they left it, epochs that are long over, and
     budgets that the configuration has no more, once nothing is reserved under their name and
     nothing was used for GONE_MS."""
-    (listed,) = await redis.call([("HKEYS", keys.BUDGETS)])
+    (listed,) = await redis.call([("HKEYS", shared_keys.BUDGETS)])
     ever = await shards_ever(redis, shards)
     for name in sorted(name.decode() for name in as_list(listed)):
         budget = named(budgets, name)
@@ -228,8 +230,8 @@ async def tidy(redis: RedisClient, budgets: Sequence[Budget], shards: int, now_m
         before_ms = now_ms - GONE_MS if budget is None else budget.kept_since_ms(now_ms)
         drops: list[Command]
         if budget is None and _is_over(found, before_ms):
-            drops = [("DEL", key) for key in (*hashes, keys.leased(name))]
-            drops.append(("HDEL", keys.BUDGETS, name))
+            drops = [("DEL", key) for key in (*hashes, shared_keys.leased(name))]
+            drops.append(("HDEL", shared_keys.BUDGETS, name))
         else:
             old = [_old(fields, before_ms) for fields in found]
             drops = [("HDEL", key, *o) for key, o in zip(hashes, old, strict=True) if o]

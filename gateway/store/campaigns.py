@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
 from gateway.redis.client import Command, RedisClient, Reply
-from gateway.store.keys import campaigns_of
+from gateway.store.shared_keys import campaigns_of
 
 KEEP_MS = 62 * 86_400_000  # nobody books on a month that is over
 MONTHS_KEPT = 2  # around midnight a process books on two

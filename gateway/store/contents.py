@@ -31,7 +31,8 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
 from gateway.redis.client import Command, RedisClient, Reply
-from gateway.store.keys import CAMPAIGN_WORDS, Keys, keys_of
+from gateway.store.keys import Keys, keys_of
+from gateway.store.shared_keys import CAMPAIGN_WORDS
 
 CACHE_BYTES_MAX = 32 * 1024 * 1024
 TIMES = 4  # what is read takes in memory, of its bytes in Redis

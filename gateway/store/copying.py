@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.core.records.moved import is_moved
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.installation import SHARDS_FIELD
 from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 
@@ -121,12 +121,12 @@ class Unchanged:
 
 def begin(target: Side) -> None:
     """Makes the target ready: it is empty, or what an interrupted copy left there is deleted."""
-    home = target.of(keys.COPYING)
-    if target.size() and not call(home, "EXISTS", keys.COPYING):
+    home = target.of(shared_keys.COPYING)
+    if target.size() and not call(home, "EXISTS", shared_keys.COPYING):
         raise CopyFault(f"The Redis at {target.label} is not empty: name one that is.")
-    call(home, "SET", keys.COPYING, 1)
+    call(home, "SET", shared_keys.COPYING, 1)
     for client, names in target.pages():
-        old = [name for name in names if name != keys.COPYING.encode()]
+        old = [name for name in names if name != shared_keys.COPYING.encode()]
         each(client, [("UNLINK", name) for name in old])
 
 
@@ -184,18 +184,20 @@ def compare(
 
 def finish(source: Side, target: Side, shards: int) -> None:
     """The copy is whole: the installation's record is written and the mark goes."""
-    record: dict[bytes, bytes] = call(source.of(keys.META), "HGETALL", keys.META)
+    record: dict[bytes, bytes] = call(source.of(shared_keys.META), "HGETALL", shared_keys.META)
     before = record.get(SHARDS_FIELD.encode(), b"")
     if before and int(before) != shards:
-        former = [n for n in record.get(keys.SHARDS_BEFORE_FIELD.encode(), b"").split(b",") if n]
+        former = [
+            n for n in record.get(shared_keys.SHARDS_BEFORE_FIELD.encode(), b"").split(b",") if n
+        ]
         record |= {
             SHARDS_FIELD.encode(): b"%d" % shards,
-            keys.SHARDS_BEFORE_FIELD.encode(): b",".join(dict.fromkeys([*former, before])),
+            shared_keys.SHARDS_BEFORE_FIELD.encode(): b",".join(dict.fromkeys([*former, before])),
         }
-    with target.of(keys.META).pipeline(transaction=True) as pipe:
+    with target.of(shared_keys.META).pipeline(transaction=True) as pipe:
         for field, value in record.items():
-            call(pipe, "HSET", keys.META, field, value)
-        call(pipe, "DEL", keys.COPYING)
+            call(pipe, "HSET", shared_keys.META, field, value)
+        call(pipe, "DEL", shared_keys.COPYING)
         pipe.execute()
 
 

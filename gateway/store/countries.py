@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.redis.client import Command, RedisClient
-from gateway.store.keys import COUNTRIES
+from gateway.store.shared_keys import COUNTRIES
 
 Reached = tuple[str, str]  # an app, and a country in two letters
 

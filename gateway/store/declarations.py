@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.core.campaign_words import hash_of
 from gateway.core.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import audit, keys, outbox, randomness
+from gateway.store import audit, outbox, randomness, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
@@ -70,12 +70,12 @@ class Declarations:
 
     async def look(self, redis: RedisClient) -> bool:
         """Reads them where they changed; whether they did. Raises RedisUnavailable."""
-        (version,) = await redis.call([("HGET", keys.CAMPAIGNS_META, VERSION_FIELD)])
+        (version,) = await redis.call([("HGET", shared_keys.CAMPAIGNS_META, VERSION_FIELD)])
         assert version is None or isinstance(version, bytes)
         changed = version != self._version
         if changed:
             meta, found = await redis.call(
-                [("HGETALL", keys.CAMPAIGNS_META), ("HGETALL", keys.CAMPAIGNS)]
+                [("HGETALL", shared_keys.CAMPAIGNS_META), ("HGETALL", shared_keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
             campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
@@ -92,14 +92,14 @@ async def change(
     campaign that `decide` gives back as it was is left. Where recipients are bounded, those there
     are have a place. Raises RedisUnavailable, UnreadableDeclarationError, and what `decide`
     raises."""
-    token = keys.installation_token(randomness.token())
+    token = shared_keys.installation_token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], Campaign]:
         _, value, words = await session.call(
             [
-                ("WATCH", token, keys.CAMPAIGNS),
-                ("HGET", keys.CAMPAIGNS, name),
-                ("HGET", keys.CAMPAIGN_WORDS, name),
+                ("WATCH", token, shared_keys.CAMPAIGNS),
+                ("HGET", shared_keys.CAMPAIGNS, name),
+                ("HGET", shared_keys.CAMPAIGN_WORDS, name),
             ]
         )
         assert value is None or isinstance(value, bytes)
@@ -109,15 +109,15 @@ async def change(
             return [], after
         after = replace(after, words=hash_of(said))
         commands: list[Command] = [
-            ("HSETNX", keys.CAMPAIGNS_META, HOLDOUT_FIELD, secrets.token_bytes(32)),
-            ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
-            ("HSET", keys.CAMPAIGNS, name, _encode(kept | msgspec.to_builtins(after))),
+            ("HSETNX", shared_keys.CAMPAIGNS_META, HOLDOUT_FIELD, secrets.token_bytes(32)),
+            ("HINCRBY", shared_keys.CAMPAIGNS_META, VERSION_FIELD, 1),
+            ("HSET", shared_keys.CAMPAIGNS, name, _encode(kept | msgspec.to_builtins(after))),
             audit.command(deed(after)),
         ]
         if said:
-            commands.append(("HSET", keys.CAMPAIGN_WORDS, name, said))
+            commands.append(("HSET", shared_keys.CAMPAIGN_WORDS, name, said))
         else:
-            commands.append(("HDEL", keys.CAMPAIGN_WORDS, name))
+            commands.append(("HDEL", shared_keys.CAMPAIGN_WORDS, name))
         if before is None or before.state != after.state:
             said_of = {"name": name, "state": after.state, "updated_by": after.updated_by}
             event = f"campaign.{after.state}"
@@ -126,7 +126,7 @@ async def change(
             accepted = (await counts(redis, shards, [name]))[name]["accepted"]
             lacking = accepted - await taken(redis, name)
             if lacking > 0:
-                commands.append(("HINCRBY", keys.RECIPIENTS, name, lacking))
+                commands.append(("HINCRBY", shared_keys.RECIPIENTS, name, lacking))
         return commands, after
 
     return await commit(redis, token, attempt, CommitCounts())
@@ -137,7 +137,7 @@ async def words(redis: RedisClient, names: Sequence[str]) -> dict[str, bytes]:
     RedisUnavailable."""
     if not names:
         return {}
-    (found,) = await redis.call([("HMGET", keys.CAMPAIGN_WORDS, *names)])
+    (found,) = await redis.call([("HMGET", shared_keys.CAMPAIGN_WORDS, *names)])
     packed = zip(names, values_in(found), strict=True)
     return {name: each for name, each in packed if each is not None}
 
@@ -159,7 +159,7 @@ async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[
 
 async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
     """Places for recipients, as many of those wanted as there are. Raises RedisUnavailable."""
-    (taken,) = await redis.call([("HINCRBY", keys.RECIPIENTS, name, wanted)])
+    (taken,) = await redis.call([("HINCRBY", shared_keys.RECIPIENTS, name, wanted)])
     assert isinstance(taken, int)
     granted = max(min(wanted, most - (taken - wanted)), 0)
     await give_back(redis, name, wanted - granted)
@@ -168,14 +168,14 @@ async def reserve(redis: RedisClient, name: str, wanted: int, most: int) -> int:
 
 async def taken(redis: RedisClient, name: str) -> int:
     """How many places for recipients are taken. Raises RedisUnavailable."""
-    (count,) = await redis.call([("HGET", keys.RECIPIENTS, name)])
+    (count,) = await redis.call([("HGET", shared_keys.RECIPIENTS, name)])
     return int(count) if isinstance(count, bytes) else 0
 
 
 async def give_back(redis: RedisClient, name: str, unused: int) -> None:
     """Places that were not needed. Raises RedisUnavailable."""
     if unused:
-        await redis.call([("HINCRBY", keys.RECIPIENTS, name, -unused)])
+        await redis.call([("HINCRBY", shared_keys.RECIPIENTS, name, -unused)])
 
 
 def read(value: bytes) -> Campaign:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.redis.client import RedisClient
-from gateway.store import audit, keys
+from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.pauses import DETAIL_MAX, Moment
 
@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(Drain).decode
 
 async def read(redis: RedisClient) -> Drain | None:
     """The drain under way; None: there is none. Raises RedisUnavailable."""
-    (value,) = await redis.call([("GET", keys.DRAIN)])
+    (value,) = await redis.call([("GET", shared_keys.DRAIN)])
     if not isinstance(value, bytes):
         return None
     try:
@@ -46,9 +46,9 @@ async def begin(redis: RedisClient, reason: str, by: str, now_ms: int) -> None:
         return
     drain = Drain(now_ms, by, reason[:DETAIL_MAX])
     deed = Deed(now_ms, by, "drain.begin", "", drain.reason)
-    await audit.done(redis, [("SET", keys.DRAIN, _encode(drain), "NX")], deed)
+    await audit.done(redis, [("SET", shared_keys.DRAIN, _encode(drain), "NX")], deed)
 
 
 async def end(redis: RedisClient, by: str, now_ms: int) -> None:
     """An operator has new messages taken again. Raises RedisUnavailable."""
-    await audit.done(redis, [("DEL", keys.DRAIN)], Deed(now_ms, by, "drain.end"))
+    await audit.done(redis, [("DEL", shared_keys.DRAIN)], Deed(now_ms, by, "drain.end"))

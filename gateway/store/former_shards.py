@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.redis.client import RedisClient
-from gateway.store.keys import META, SHARDS_BEFORE_FIELD
+from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD
 
 
 async def shards_before(redis: RedisClient) -> list[int]:

@@ -23,7 +23,7 @@ from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
-from gateway.store import keys
+from gateway.store import keys, shared_keys
 from gateway.store.former_shards import ever, numbers_in
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
@@ -65,16 +65,16 @@ def prepare(
     if errors:
         raise StoreUnfitError(errors)
     if restored_ms:
-        with connect(parse_address(url), decode=False, key=keys.META) as client:
-            client.hset(keys.META, RESTORED_FIELD, str(restored_ms))
+        with connect(parse_address(url), decode=False, key=shared_keys.META) as client:
+            client.hset(shared_keys.META, RESTORED_FIELD, str(restored_ms))
     return findings
 
 
 def restored_at(url: str) -> int:
     """When the data was restored from a backup last; 0: never. Raises RedisUnavailable."""
     try:
-        with connect(parse_address(url), decode=False, key=keys.META) as client:
-            return int(client.hget(keys.META, RESTORED_FIELD) or 0)
+        with connect(parse_address(url), decode=False, key=shared_keys.META) as client:
+            return int(client.hget(shared_keys.META, RESTORED_FIELD) or 0)
     except redis.RedisError as fault:
         raise RedisUnavailable(f"Redis stopped to answer: {fault}.") from None
 
@@ -117,7 +117,7 @@ def _check(url: str, shards: int, currency: str, zone: str, *, write: bool) -> l
     try:
         address = parse_address(url)
         findings += _check_spread(address, shards)
-        with connect(address, decode=False, key=keys.META) as client:
+        with connect(address, decode=False, key=shared_keys.META) as client:
             findings += _check_record(client, shards, write=write)
             if all(finding.level != "error" for finding in findings):
                 booked = partial(_has_booked, client, address, shards)
@@ -146,7 +146,7 @@ def _check_spread(address: Address, shards: int) -> list[Finding]:
 
 
 def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Finding]:
-    if client.exists(keys.COPYING):
+    if client.exists(shared_keys.COPYING):
         sentence = (
             "A copy into this Redis was begun and not finished: run `kaskad copy` again until it "
             "ends, or empty it."
@@ -154,18 +154,20 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
         return [Finding("error", "copy_unfinished", sentence)]
     with client.pipeline(transaction=True) as pipe:
         if write:
-            pipe.hsetnx(keys.META, keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
+            pipe.hsetnx(shared_keys.META, shared_keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
             # Two roles may start first at the same moment: one of them wins, the other reads it.
-            pipe.hsetnx(keys.META, SCHEMA_FIELD, str(SCHEMA))
-            pipe.hsetnx(keys.META, SHARDS_FIELD, str(shards))
-        pipe.hmget(keys.META, [SCHEMA_FIELD, SHARDS_FIELD])
+            pipe.hsetnx(shared_keys.META, SCHEMA_FIELD, str(SCHEMA))
+            pipe.hsetnx(shared_keys.META, SHARDS_FIELD, str(shards))
+        pipe.hmget(shared_keys.META, [SCHEMA_FIELD, SHARDS_FIELD])
         found = pipe.execute()[-1]
     if None in found:
         return []
     try:
         schema, stored_shards = (int(value) for value in found)
     except ValueError:
-        sentence = f"The record {keys.META} in Redis holds {found!r}: this is no data of Kaskad."
+        sentence = (
+            f"The record {shared_keys.META} in Redis holds {found!r}: this is no data of Kaskad."
+        )
         return [Finding("error", "meta_unreadable", sentence)]
     findings = judge(schema, stored_shards, shards)
     if write and schema < SCHEMA and not findings:
@@ -175,7 +177,7 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
 
 def _indexed_since_ms(client: redis.Redis) -> int:
     """Since when every message is indexed, where that begins now; 0: there was none before."""
-    if client.hget(keys.META, SCHEMA_FIELD) is None:
+    if client.hget(shared_keys.META, SCHEMA_FIELD) is None:
         return 0
     seconds, micros = client.time()
     return seconds * 1_000 + micros // 1_000
@@ -185,12 +187,12 @@ def _check_currency(
     client: redis.Redis, booked: Callable[[], bool], currency: str, *, write: bool
 ) -> list[Finding]:
     """Whether prices may be in this currency; a start records it."""
-    found = client.hget(keys.META, CURRENCY_FIELD)
+    found = client.hget(shared_keys.META, CURRENCY_FIELD)
     stored = found.decode() if isinstance(found, bytes) else found
     if stored is not None and stored != currency and booked():
         return [_other_currency(stored, currency)]
     if write and stored != currency:
-        client.hset(keys.META, CURRENCY_FIELD, currency)
+        client.hset(shared_keys.META, CURRENCY_FIELD, currency)
     return []
 
 
@@ -207,12 +209,12 @@ def _check_zone(
 ) -> list[Finding]:
     """Whether reports may count the days of this zone; a start records it. Before there was a
     choice it was UTC."""
-    found = client.hget(keys.META, ZONE_FIELD)
+    found = client.hget(shared_keys.META, ZONE_FIELD)
     stored = "UTC" if found is None else found.decode() if isinstance(found, bytes) else found
     if stored != zone and booked():
         return [_other_zone(stored, zone)]
     if write and stored != zone:
-        client.hset(keys.META, ZONE_FIELD, zone)
+        client.hset(shared_keys.META, ZONE_FIELD, zone)
     return []
 
 
@@ -226,7 +228,7 @@ def _other_zone(stored: str, wanted: str) -> Finding:
 
 def _has_booked(client: redis.Redis, address: Address, shards: int) -> bool:
     """Whether any shard has a ledger: then there is money, or messages with prices under way."""
-    before = numbers_in(client.hget(keys.META, keys.SHARDS_BEFORE_FIELD))
+    before = numbers_in(client.hget(shared_keys.META, shared_keys.SHARDS_BEFORE_FIELD))
     for shard in ever(shards, before):
         ledger = keys.keys_of(shard).ledger
         with connect(address, decode=False, key=ledger) as node:
@@ -239,8 +241,8 @@ def _raise_schema(client: redis.Redis) -> None:
     """Says that records are written in today's schema; a newer process may have said more."""
 
     def raised(pipe: Pipeline) -> None:
-        stored = int(pipe.hget(keys.META, SCHEMA_FIELD) or 0)
+        stored = int(pipe.hget(shared_keys.META, SCHEMA_FIELD) or 0)
         pipe.multi()
-        pipe.hset(keys.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
+        pipe.hset(shared_keys.META, SCHEMA_FIELD, str(max(stored, SCHEMA)))
 
-    client.transaction(raised, keys.META)
+    client.transaction(raised, shared_keys.META)

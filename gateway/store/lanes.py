@@ -21,7 +21,8 @@ from gateway.redis.client import Command, ErrorReply, RedisClient, Reply
 from gateway.redis.errors import CommandRefused
 from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
-from gateway.store.keys import GROUP, alive, keys_of, shard_in
+from gateway.store.keys import GROUP, keys_of, shard_in
+from gateway.store.shared_keys import alive
 from gateway.store.totals import as_list, pairs
 from gateway.store.writes import LANE_FIELD
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from gateway.core.campaigns import Campaign
 from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, randomness
+from gateway.store import randomness, shared_keys
 from gateway.store.declarations import VERSION_FIELD, counts, read
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
@@ -53,22 +53,26 @@ def _is_live(states: Counter[str]) -> bool:
 
 
 async def _drop(redis: RedisClient, shards: int, done: Mapping[str, Campaign]) -> int:
-    token, names = keys.installation_token(randomness.token()), list(done)
+    token, names = shared_keys.installation_token(randomness.token()), list(done)
 
     async def attempt(session: Session) -> tuple[list[Command], list[str]]:
         _, values = await session.call(
-            [("WATCH", token, keys.CAMPAIGNS), ("HMGET", keys.CAMPAIGNS, *names)]
+            [("WATCH", token, shared_keys.CAMPAIGNS), ("HMGET", shared_keys.CAMPAIGNS, *names)]
         )
         pairs = zip(names, as_list(values), strict=True)
         same = [name for name, value in pairs if value and read(value) == done[name]]
         if not same:
             return [], same
         return [
-            ("HINCRBY", keys.CAMPAIGNS_META, VERSION_FIELD, 1),
-            ("HDEL", keys.CAMPAIGNS, *same),
-            ("HDEL", keys.CAMPAIGN_WORDS, *same),
-            ("HDEL", keys.RECIPIENTS, *same),
-            ("HDEL", keys.CANCELLING, *(f"{n}:{name}" for name in same for n in range(shards))),
+            ("HINCRBY", shared_keys.CAMPAIGNS_META, VERSION_FIELD, 1),
+            ("HDEL", shared_keys.CAMPAIGNS, *same),
+            ("HDEL", shared_keys.CAMPAIGN_WORDS, *same),
+            ("HDEL", shared_keys.RECIPIENTS, *same),
+            (
+                "HDEL",
+                shared_keys.CANCELLING,
+                *(f"{n}:{name}" for name in same for n in range(shards)),
+            ),
         ], same
 
     dropped = await commit(redis, token, attempt, CommitCounts())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from gateway.redis.client import Command, RedisClient
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.keys import keys_of
 from gateway.store.lanes import LANES_A_CALL
 from gateway.store.lines import Lines
@@ -16,7 +16,7 @@ CATEGORIES = ("otp", "transactional", "marketing")
 async def waiting(redis: RedisClient, shards: int, known: Container[str]) -> dict[str, int]:
     """Messages in the lanes of each provider that some process had and `known` does not; those
     without any are left out. Raises RedisUnavailable."""
-    (had,) = await redis.call([("ZRANGE", keys.PROVIDERS, 0, -1)])
+    (had,) = await redis.call([("ZRANGE", shared_keys.PROVIDERS, 0, -1)])
     assert isinstance(had, list)
     lines = range(await Lines().in_use(redis))
     counts: dict[str, int] = {}

@@ -25,7 +25,7 @@ import msgspec
 
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
-from gateway.store.keys import LINES
+from gateway.store.shared_keys import LINES
 from gateway.store.totals import as_list, pairs
 
 LINES_MAX = 32

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from gateway.core.days import DAY_MS
 from gateway.core.ids import PACKED_BYTES, packed_id, unpacked_id
 from gateway.core.link_codes import (
     LINKS_A_PLACE,
@@ -41,9 +42,9 @@ from gateway.core.records.links import (
     targets_codec,
 )
 from gateway.core.records.message import Message
-from gateway.core.timing import DAY_MS
 from gateway.redis.client import Command, RedisClient
-from gateway.store.keys import LINKS, Keys, keys_of, shard_of
+from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.shared_keys import LINKS
 from gateway.store.transaction import values_in
 
 KEY_FIELD = "key"

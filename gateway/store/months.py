@@ -14,7 +14,8 @@ from gateway.core.months import ClosedMonths
 from gateway.core.records.message import Message
 from gateway.redis.client import RedisClient
 from gateway.store import reads
-from gateway.store.keys import CLOSED_MONTHS, keys_of, month_report
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import CLOSED_MONTHS, month_report
 from gateway.store.store import Store
 from gateway.store.totals import as_list, pairs
 

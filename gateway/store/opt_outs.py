@@ -33,7 +33,8 @@ from gateway.core.opt_outs import (
 )
 from gateway.redis.client import Command, RedisClient, Reply, Session
 from gateway.store import randomness
-from gateway.store.keys import META, Keys, keys_of, shard_of
+from gateway.store.keys import Keys, keys_of, shard_of
+from gateway.store.shared_keys import META
 from gateway.store.transaction import TOKEN_MS, CommitCounts, commit
 
 _HASHED = "#"  # no address begins with it

@@ -27,7 +27,7 @@ from gateway.core.records.webhook import (
 )
 from gateway.core.webhooks import LOST, Webhooks
 from gateway.redis.client import Command, RedisClient
-from gateway.store import keys, quarantine, randomness
+from gateway.store import quarantine, randomness, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_in
 from gateway.store.webhooks import KnownWebhooks
@@ -67,7 +67,7 @@ async def about(redis: RedisClient, type_: str, at_ms: int, data: object) -> lis
     if not known.now.wants("", type_):
         return []
     said = msgspec.json.encode(data)
-    return commands(keys.OUTBOX, [WebhookEvent(new_id(), type_, at_ms, data=said)])
+    return commands(shared_keys.OUTBOX, [WebhookEvent(new_id(), type_, at_ms, data=said)])
 
 
 def new_id() -> str:
@@ -77,7 +77,7 @@ def new_id() -> str:
 
 def names(shards: Iterable[int]) -> list[str]:
     """Every outbox."""
-    return [*(keys_of(shard).outbox for shard in shards), keys.OUTBOX]
+    return [*(keys_of(shard).outbox for shard in shards), shared_keys.OUTBOX]
 
 
 async def move(redis: RedisClient, outbox: str, webhooks: Webhooks) -> tuple[int, set[str]]:
@@ -96,7 +96,7 @@ async def move(redis: RedisClient, outbox: str, webhooks: Webhooks) -> tuple[int
             continue
         except Exception as error:
             what = {f"{outbox} {entry.decode()}": b" ".join(fields)}
-            shard = 0 if outbox == keys.OUTBOX else shard_in(outbox)
+            shard = 0 if outbox == shared_keys.OUTBOX else shard_in(outbox)
             at_ms = int(entry.partition(b"-")[0])
             await quarantine.set_aside(redis, shard, what, error, at_ms)
             events = []
@@ -116,7 +116,7 @@ async def give(redis: RedisClient, given: Iterable[tuple[str, Sequence[WebhookEv
     wanted: list[Command] = []
     ids = []
     for id_, events in given:
-        key = keys.webhook(id_, "queue")
+        key = shared_keys.webhook(id_, "queue")
         members = [part for e in events for part in (e.at_ms, event_codec.encode(e))]
         wanted += [("ZADD", key, "NX", *members), ("PEXPIRE", key, KEEP_MS), ("ZCARD", key)]
         ids.append(id_)
@@ -130,7 +130,7 @@ async def give(redis: RedisClient, given: Iterable[tuple[str, Sequence[WebhookEv
 
 async def _lose(redis: RedisClient, id_: str, count: int) -> None:
     """The oldest leave the queue, and an event tells of them."""
-    queue, state = keys.webhook(id_, "queue"), keys.webhook(id_, "state")
+    queue, state = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "state")
     members, said = await redis.call(
         [("ZRANGEBYSCORE", queue, "-inf", "+inf"), ("HGET", state, LOST_FIELD)]
     )
@@ -151,7 +151,7 @@ async def _lose(redis: RedisClient, id_: str, count: int) -> None:
         [
             ("MULTI",),
             ("ZREM", queue, *(member for _, member in oldest)),
-            ("HDEL", keys.webhook(id_, "tries"), *(event.id for event, _ in oldest)),
+            ("HDEL", shared_keys.webhook(id_, "tries"), *(event.id for event, _ in oldest)),
             ("HSET", state, LOST_FIELD, msgspec.json.encode(lost)),
             ("PEXPIRE", state, KEEP_MS),
             ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
@@ -162,7 +162,7 @@ async def _lose(redis: RedisClient, id_: str, count: int) -> None:
 
 async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
     """What was lost is told; what was lost since is told by an event of its own."""
-    queue, state = keys.webhook(id_, "queue"), keys.webhook(id_, "state")
+    queue, state = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "state")
     (said,) = await redis.call([("HGET", state, LOST_FIELD)])
     now = lost_of(said)
     if now is None or now.count == lost.count:

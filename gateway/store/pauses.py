@@ -16,7 +16,7 @@ import msgspec
 from gateway.backoff import delay_by_age_ms
 from gateway.core.webhooks import PAUSED
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import audit, keys, outbox, randomness
+from gateway.store import audit, outbox, randomness, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
@@ -128,7 +128,7 @@ def outranks(trouble: Trouble, pause: Pause) -> bool:
 
 async def read(redis: RedisClient) -> dict[str, Pause]:
     """Every provider that is paused. Raises RedisUnavailable."""
-    (reply,) = await redis.call([("HGETALL", keys.PAUSED)])
+    (reply,) = await redis.call([("HGETALL", shared_keys.PAUSED)])
     shown = as_list(reply)[: 2 * SHOWN_MAX]
     return {name.decode(errors="replace"): _pause(value) for name, value in pairs(shown)}
 
@@ -139,20 +139,23 @@ async def change(
     """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
     Nobody else writes in between, or it is decided again; a `deed` is noted with the change. Raises
     RedisUnavailable."""
-    token = keys.installation_token(randomness.token())
+    token = shared_keys.installation_token(randomness.token())
     noted = () if deed is None else (audit.command(deed),)
 
     async def attempt(session: Session) -> tuple[list[Command], Changed]:
-        commands: list[Command] = [("WATCH", token, keys.PAUSED), ("HGET", keys.PAUSED, provider)]
+        commands: list[Command] = [
+            ("WATCH", token, shared_keys.PAUSED),
+            ("HGET", shared_keys.PAUSED, provider),
+        ]
         _, value = await session.call(commands)
         before = _pause(value) if isinstance(value, bytes) else None
         after = decide(before)
         if after == before:
             return [], Changed(before, before)
-        write: Command = ("HDEL", keys.PAUSED, provider)
+        write: Command = ("HDEL", shared_keys.PAUSED, provider)
         told: list[Command] = []
         if after is not None:
-            write = ("HSET", keys.PAUSED, provider, msgspec.json.encode(after))
+            write = ("HSET", shared_keys.PAUSED, provider, msgspec.json.encode(after))
             if before is None:
                 told = await outbox.about(redis, PAUSED, after.since, _said_of(provider, after))
         return [write, *noted, *told], Changed(before, after)
@@ -187,18 +190,20 @@ async def resume(redis: RedisClient, provider: str, reason: str, by: str, now_ms
 
 async def delete(redis: RedisClient, provider: str) -> None:
     """Ends a pause; one that is not there is none. Raises RedisUnavailable."""
-    await redis.call([("HDEL", keys.PAUSED, provider)])
+    await redis.call([("HDEL", shared_keys.PAUSED, provider)])
 
 
 async def rename(redis: RedisClient, former: Mapping[str, str]) -> None:
     """Pauses of earlier names go on under the present ones. Raises RedisUnavailable."""
     if not former:
         return
-    (values,) = await redis.call([("HMGET", keys.PAUSED, *former)])
+    (values,) = await redis.call([("HMGET", shared_keys.PAUSED, *former)])
     assert isinstance(values, list)
     for (old, name), value in zip(former.items(), values, strict=True):
         if value is not None:
-            await redis.call([("HSETNX", keys.PAUSED, name, value), ("HDEL", keys.PAUSED, old)])
+            await redis.call(
+                [("HSETNX", shared_keys.PAUSED, name, value), ("HDEL", shared_keys.PAUSED, old)]
+            )
 
 
 def _pause(value: bytes) -> Pause:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.redis.client import RedisClient
 from gateway.store import leases
-from gateway.store.keys import place
+from gateway.store.shared_keys import place
 
 LEASE_MS = 10_000
 _WANTED = "wanted"

@@ -24,8 +24,9 @@ from typing import NamedTuple
 from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import keys, leases, randomness
-from gateway.store.keys import QUEUES, keys_of
+from gateway.store import leases, randomness, shared_keys
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import QUEUES
 from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, commit
 
@@ -129,7 +130,7 @@ class Queues:
     async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
         """Drops the names of queues that nobody used for long and that hold nothing. One that a
         process says meanwhile is looked at again, and stays. Raises RedisUnavailable."""
-        token = keys.installation_token(randomness.token())
+        token = shared_keys.installation_token(randomness.token())
 
         async def attempt(session: Session) -> tuple[list[Command], None]:
             _, found = await session.call(
@@ -143,7 +144,7 @@ class Queues:
                 held = [keys_of(shard).held(name.decode()) for shard in range(shards)]
                 if not any(await redis.call([("EXISTS", key) for key in held])):
                     asked = (f"{shard}:{name.decode()}" for shard in range(shards))
-                    drops += [("ZREM", QUEUES, name), ("HDEL", keys.ASKED_AGAIN, *asked)]
+                    drops += [("ZREM", QUEUES, name), ("HDEL", shared_keys.ASKED_AGAIN, *asked)]
             return drops, None
 
         await commit(redis, token, attempt, CommitCounts())
@@ -200,13 +201,13 @@ async def ask_again(redis: RedisClient, shard: int, name: str, now_ms: int) -> N
 
 async def asked_ms(redis: RedisClient, shard: int, name: str) -> int:
     """Which change of its campaign a queue was asked again after last; 0: none."""
-    (moment,) = await redis.call([("HGET", keys.ASKED_AGAIN, f"{shard}:{name}")])
+    (moment,) = await redis.call([("HGET", shared_keys.ASKED_AGAIN, f"{shard}:{name}")])
     return int(moment) if isinstance(moment, bytes) else 0
 
 
 async def note_asked(redis: RedisClient, shard: int, name: str, changed_ms: int) -> None:
     """A queue was asked again after that change of its campaign."""
-    await redis.call([("HSET", keys.ASKED_AGAIN, f"{shard}:{name}", changed_ms)])
+    await redis.call([("HSET", shared_keys.ASKED_AGAIN, f"{shard}:{name}", changed_ms)])
 
 
 async def drop(redis: RedisClient, shard: int, name: str, ids: Sequence[str]) -> None:

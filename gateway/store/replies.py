@@ -23,13 +23,14 @@ from gateway.core.records.reply import KeptReply, reply_codec
 from gateway.core.records.webhook import WebhookEvent
 from gateway.core.webhooks import REPLY
 from gateway.redis.client import Command, RedisClient
-from gateway.store import keys, outbox, person_index, reads
+from gateway.store import outbox, person_index, reads, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.former_shards import shards_ever
-from gateway.store.keys import REPLIES, keys_of, reply_token
+from gateway.store.keys import keys_of
 from gateway.store.people import read_records
 from gateway.store.person_index import bucket_of
 from gateway.store.reads import EventEntry
+from gateway.store.shared_keys import REPLIES, reply_token
 from gateway.store.store import Store
 from gateway.store.writes import BLOB_FIELD, event_commands
 from providers.contract import PersonReply
@@ -99,7 +100,7 @@ async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Messag
     commands: list[Command] = []
     for id_, reply in kept:
         message = messages.get(reply.message)
-        box = keys_of(store.shard_of_message(message.id)).outbox if message else keys.OUTBOX
+        box = keys_of(store.shard_of_message(message.id)).outbox if message else shared_keys.OUTBOX
         if store.webhooks.now.wants(reply.app, REPLY):
             event = WebhookEvent(f"evt_{id_}", REPLY, reply.at_ms, reply.app, reply=id_)
             commands += outbox.commands(box, [event])

@@ -8,7 +8,7 @@ import hashlib
 
 from gateway.core.records.report_share import ReportShare, report_share_codec
 from gateway.redis.client import RedisClient
-from gateway.store import keys
+from gateway.store import shared_keys
 
 
 async def keep(redis: RedisClient, secret: str, share: ReportShare) -> None:
@@ -24,4 +24,4 @@ async def find(redis: RedisClient, secret: str, now_ms: int) -> ReportShare | No
 
 
 def _key(secret: str) -> str:
-    return keys.report_share(hashlib.sha256(secret.encode()).hexdigest())
+    return shared_keys.report_share(hashlib.sha256(secret.encode()).hexdigest())

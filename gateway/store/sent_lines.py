@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 from gateway.core.channels import CHANNELS
+from gateway.core.days import DAY_MS
 from gateway.core.ids import moment_of, step_ref
 from gateway.core.policy import AHEAD_MAX_MS, TTL_MAX_MS
 from gateway.core.reconciliation import Ours
 from gateway.core.records.message import Message, Step
-from gateway.core.timing import DAY_MS
 from gateway.store import person_index, reads
 from gateway.store.former_shards import shards_ever
 from gateway.store.store import Store

@@ -6,7 +6,7 @@ Raises RedisUnavailable.
 from __future__ import annotations
 
 from gateway.redis.client import RedisClient
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.totals import as_list
 
 LEASE_MS = 5_000
@@ -14,7 +14,7 @@ THERE_MS = 3_500  # since it said so last; less than a lease, so that what it ha
 
 
 def lease(name: str) -> str:
-    return keys.sends(name)
+    return shared_keys.sends(name)
 
 
 async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:
@@ -22,9 +22,9 @@ async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:
     gone_ms = now_ms - THERE_MS
     *_, found = await redis.call(
         [
-            ("ZADD", keys.SENDERS, now_ms, consumer),
-            ("ZREMRANGEBYSCORE", keys.SENDERS, "-inf", gone_ms),
-            ("ZRANGEBYSCORE", keys.SENDERS, "-inf", "+inf"),
+            ("ZADD", shared_keys.SENDERS, now_ms, consumer),
+            ("ZREMRANGEBYSCORE", shared_keys.SENDERS, "-inf", gone_ms),
+            ("ZRANGEBYSCORE", shared_keys.SENDERS, "-inf", "+inf"),
         ]
     )
     return [name.decode() for name in as_list(found)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.redis.client import RedisClient
-from gateway.store import keys
+from gateway.store import shared_keys
 
 SNAPSHOT_MS = 10_000  # how long a snapshot stands for its process
 PROCESSES_MAX = 1_000  # shown at once; the ones seen last win
@@ -18,23 +18,25 @@ async def publish(redis: RedisClient, process: str, snapshot: bytes, now_ms: int
     """Puts a process's snapshot where every worker finds it, for SNAPSHOT_MS."""
     await redis.call(
         [
-            ("SET", keys.stats(process), snapshot, "PX", SNAPSHOT_MS),
-            ("ZADD", keys.PROCESSES, now_ms, process),
-            ("ZREMRANGEBYSCORE", keys.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
+            ("SET", shared_keys.stats(process), snapshot, "PX", SNAPSHOT_MS),
+            ("ZADD", shared_keys.PROCESSES, now_ms, process),
+            ("ZREMRANGEBYSCORE", shared_keys.PROCESSES, "-inf", now_ms - SNAPSHOT_MS),
         ]
     )
 
 
 async def withdraw(redis: RedisClient, process: str) -> None:
     """The process stops: it is no longer counted from now on."""
-    await redis.call([("DEL", keys.stats(process)), ("ZREM", keys.PROCESSES, process)])
+    await redis.call(
+        [("DEL", shared_keys.stats(process)), ("ZREM", shared_keys.PROCESSES, process)]
+    )
 
 
 async def processes(redis: RedisClient, now_ms: int) -> list[str]:
     """The processes seen within SNAPSHOT_MS, the latest first."""
     least = now_ms - SNAPSHOT_MS
     (names,) = await redis.call(
-        [("ZREVRANGEBYSCORE", keys.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
+        [("ZREVRANGEBYSCORE", shared_keys.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
     )
     assert isinstance(names, list)
     return [name.decode() for name in names]
@@ -50,6 +52,6 @@ async def of(redis: RedisClient, names: Sequence[str]) -> list[bytes]:
     """The latest snapshots of these processes."""
     if not names:
         return []
-    (values,) = await redis.call([("MGET", *(keys.stats(name) for name in names))])
+    (values,) = await redis.call([("MGET", *(shared_keys.stats(name) for name in names))])
     assert isinstance(values, list)
     return [value for value in values if value is not None]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from gateway.redis.client import RedisClient
-from gateway.store import audit, keys
+from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.pauses import Moment
 
@@ -38,7 +38,7 @@ async def read(
     names = [*former, *providers]  # what was set under the present name wins
     if not names:
         return {}
-    (values,) = await redis.call([("MGET", *map(keys.temporary_rate, names))])
+    (values,) = await redis.call([("MGET", *map(shared_keys.temporary_rate, names))])
     assert isinstance(values, list)
     found = {}
     for name, value in zip(names, values, strict=True):
@@ -57,7 +57,7 @@ async def begin(
     """An operator gives a provider this rate for so long, whatever it had. Raises
     RedisUnavailable."""
     rate = TemporaryRate(rate_per_s, now_ms, now_ms + for_ms, by)
-    key = keys.temporary_rate(provider)
+    key = shared_keys.temporary_rate(provider)
     deed = Deed(now_ms, by, "provider.rate", provider, f"{rate_per_s}/s for {for_ms // 1000} s")
     await audit.done(redis, [("SET", key, _encode(rate), "PX", for_ms)], deed)
     return rate
@@ -69,4 +69,4 @@ async def end(
     """An operator ends it: the configured rate holds again. Raises RedisUnavailable."""
     names = [provider, *(old for old, present in former.items() if present == provider)]
     deed = Deed(now_ms, by, "provider.rate.end", provider)
-    await audit.done(redis, [("DEL", *map(keys.temporary_rate, names))], deed)
+    await audit.done(redis, [("DEL", *map(shared_keys.temporary_rate, names))], deed)

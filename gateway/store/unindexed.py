@@ -15,8 +15,9 @@ from gateway.core.ids import moment_of
 from gateway.core.policy import TTL_MAX_MS
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import CommandRefused
-from gateway.store.keys import INDEXED_FIELD, META, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.servers import server_states
+from gateway.store.shared_keys import INDEXED_FIELD, META
 from gateway.store.writes import Retention
 
 UPGRADE_MS = 86_400_000  # the longest that versions without the index may go on

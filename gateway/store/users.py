@@ -29,7 +29,8 @@ from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import randomness
 from gateway.store.base import StoreBase
 from gateway.store.identities import link, separate
-from gateway.store.keys import META, Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.shared_keys import META
 from gateway.store.totals import pairs
 from gateway.store.transaction import commit, values_in
 from providers.contract import Device

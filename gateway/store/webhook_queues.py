@@ -21,7 +21,7 @@ from gateway.core.records.webhook import (
     tries_codec,
 )
 from gateway.redis.client import Command, RedisClient
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.outbox import KEEP_MS, LOST_FIELD, LostEvents, lost_of
 from gateway.store.totals import as_list, pairs
@@ -72,7 +72,7 @@ class Told(NamedTuple):
 async def due(redis: RedisClient, id_: str, now_ms: int, count: int) -> list[Due]:
     """The events whose time has come, the longest due first. One that cannot be read is dropped;
     what a newer Kaskad put there is left to it."""
-    queue, tries = keys.webhook(id_, "queue"), keys.webhook(id_, "tries")
+    queue, tries = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "tries")
     members, tried = await redis.call(
         [("ZRANGEBYSCORE", queue, "-inf", now_ms, "LIMIT", 0, count), ("HLEN", tries)]
     )
@@ -96,7 +96,7 @@ async def due(redis: RedisClient, id_: str, now_ms: int, count: int) -> list[Due
 async def note(redis: RedisClient, id_: str, told: Told, failing_ms: int | None) -> None:
     """Writes down what tries came to. `failing_ms`: since when none succeeded, where that is new;
     0: one did."""
-    queue, tries, state = (keys.webhook(id_, what) for what in ("queue", "tries", "state"))
+    queue, tries, state = (shared_keys.webhook(id_, what) for what in ("queue", "tries", "state"))
     commands: list[Command] = []
     if told.done:
         commands.append(("ZREM", queue, *(each.member for each in told.done)))
@@ -108,7 +108,7 @@ async def note(redis: RedisClient, id_: str, told: Told, failing_ms: int | None)
         counts = [part for each, _ in told.later for part in (each.event.id, each.tries + 1)]
         commands += [("HSET", tries, *counts), ("PEXPIRE", tries, KEEP_MS)]
     if told.tries:
-        attempts = keys.webhook(id_, "attempts")
+        attempts = shared_keys.webhook(id_, "attempts")
         entry = pack(tries_codec.encode(WebhookTries(list(told.tries))))
         commands.append(("XADD", attempts, "MAXLEN", "~", ENTRIES_MAX, "*", _FIELD, entry))
         commands.append(("PEXPIRE", attempts, TRIES_KEPT_MS))
@@ -123,24 +123,24 @@ async def note(redis: RedisClient, id_: str, told: Told, failing_ms: int | None)
 async def put_off(redis: RedisClient, id_: str, events: Collection[Due], at_ms: int) -> None:
     """Events are told later, and that is no try."""
     moments = [part for each in events for part in (at_ms, each.member)]
-    await redis.call([("ZADD", keys.webhook(id_, "queue"), "XX", *moments)])
+    await redis.call([("ZADD", shared_keys.webhook(id_, "queue"), "XX", *moments)])
 
 
 async def cut_tries(redis: RedisClient, id_: str, now_ms: int) -> None:
     """Drops what is older than what is kept."""
     oldest_ms = max(now_ms - TRIES_KEPT_MS, 0)
-    await redis.call([("XTRIM", keys.webhook(id_, "attempts"), "MINID", oldest_ms)])
+    await redis.call([("XTRIM", shared_keys.webhook(id_, "attempts"), "MINID", oldest_ms)])
 
 
 async def states(redis: RedisClient, ids: Sequence[str]) -> list[State]:
     """How webhooks are, in their order."""
     commands: list[Command] = []
     for id_ in ids:
-        queue = keys.webhook(id_, "queue")
+        queue = shared_keys.webhook(id_, "queue")
         commands += [
             ("ZCARD", queue),
             ("ZRANGEBYSCORE", queue, "-inf", "+inf", "LIMIT", 0, 1),
-            ("HGETALL", keys.webhook(id_, "state")),
+            ("HGETALL", shared_keys.webhook(id_, "state")),
         ]
     if not commands:
         return []
@@ -170,7 +170,7 @@ def recovery_of(said: object) -> Recovery | None:
 
 async def recover(redis: RedisClient, id_: str, recovery: Recovery | None) -> None:
     """What is to be recovered from now on; None: nothing is any more."""
-    state = keys.webhook(id_, "state")
+    state = shared_keys.webhook(id_, "state")
     if recovery is None:
         await redis.call([("HDEL", state, RECOVER_FIELD)])
     else:
@@ -192,7 +192,7 @@ async def read_tries(redis: RedisClient, id_: str, count: int, cursor: str = "")
     found: list[WebhookTry] = []
     while True:
         (page,) = await redis.call(
-            [("XREVRANGE", keys.webhook(id_, "attempts"), end, "-", "COUNT", PAGE)]
+            [("XREVRANGE", shared_keys.webhook(id_, "attempts"), end, "-", "COUNT", PAGE)]
         )
         for name, fields in as_list(page):
             tries = _tries(fields[1])[::-1]

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import Webhooks
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import audit, keys, randomness
+from gateway.store import audit, randomness, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
@@ -42,9 +42,9 @@ class KnownWebhooks:
 
     async def look(self, redis: RedisClient) -> None:
         """Reads them where they changed. Raises RedisUnavailable."""
-        (version,) = await redis.call([("HGET", keys.WEBHOOKS, _VERSION)])
+        (version,) = await redis.call([("HGET", shared_keys.WEBHOOKS, _VERSION)])
         if version != self._version:
-            (found,) = await redis.call([("HGETALL", keys.WEBHOOKS)])
+            (found,) = await redis.call([("HGETALL", shared_keys.WEBHOOKS)])
             told = dict(pairs(as_list(found)))
             self._version = told.pop(_VERSION, None)
             every = {}
@@ -61,16 +61,16 @@ async def change(
     """Puts what `decide` says of a webhook in its place, and notes the deed; None: there is none.
     One that `decide` gives back as it was is left. What waits for one that is no more goes with it.
     Raises RedisUnavailable, and what `decide` raises."""
-    token = keys.installation_token(randomness.token())
+    token = shared_keys.installation_token(randomness.token())
     field = app + _BETWEEN + name
     gone: list[str] = []
 
     async def attempt(session: Session) -> tuple[list[Command], Webhook | None]:
         _, value, fields = await session.call(
             [
-                ("WATCH", token, keys.WEBHOOKS),
-                ("HGET", keys.WEBHOOKS, field),
-                ("HKEYS", keys.WEBHOOKS),
+                ("WATCH", token, shared_keys.WEBHOOKS),
+                ("HGET", shared_keys.WEBHOOKS, field),
+                ("HKEYS", shared_keys.WEBHOOKS),
             ]
         )
         mine = (app + _BETWEEN).encode()
@@ -80,15 +80,15 @@ async def change(
         gone[:] = [before.id] if before is not None and after is None else []
         if after == before:
             return [], before
-        write: Command = ("HDEL", keys.WEBHOOKS, field)
+        write: Command = ("HDEL", shared_keys.WEBHOOKS, field)
         if after is not None:
-            write = ("HSET", keys.WEBHOOKS, field, _encode(after))
-        version: Command = ("HINCRBY", keys.WEBHOOKS, _VERSION, 1)
+            write = ("HSET", shared_keys.WEBHOOKS, field, _encode(after))
+        version: Command = ("HINCRBY", shared_keys.WEBHOOKS, _VERSION, 1)
         return [write, version, audit.command(deed, of_app=True)], after
 
     stands = await commit(redis, token, attempt, CommitCounts())
     for id_ in gone:
-        await redis.call([("DEL", *(keys.webhook(id_, what) for what in KEYS))])
+        await redis.call([("DEL", *(shared_keys.webhook(id_, what) for what in KEYS))])
     return stands
 
 

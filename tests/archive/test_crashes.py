@@ -28,7 +28,7 @@ from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.redis.trio_driver import open_client
 from gateway.store import archiving, reads
-from gateway.store.keys import ARCHIVER
+from gateway.store.shared_keys import ARCHIVER
 from tests.worlds.archive_world import EVER_MS, KEY, ArchiveWorld, with_archive
 
 ROOT = Path(__file__).resolve().parents[2]

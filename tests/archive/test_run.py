@@ -23,8 +23,9 @@ from gateway.core.days import DAY_MS, day_of
 from gateway.core.reconciliation import Ours
 from gateway.core.records.message_codec import unpack_message
 from gateway.store import archiving, reads, receipts
-from gateway.store.keys import ARCHIVE, ARCHIVER, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
+from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from providers.contract import Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 

@@ -28,7 +28,8 @@ from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
 from gateway.store import installation, quarantine, snapshots
-from gateway.store.keys import API_KEYS, PAUSED, PROVIDERS, keys_of
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import API_KEYS, PAUSED, PROVIDERS
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault
 from gateway.version import VERSION

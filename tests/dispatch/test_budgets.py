@@ -13,7 +13,7 @@ from gateway.core.records.webhook import Webhook, outbox_codec
 from gateway.core.webhooks import BUDGET
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.budgets import BudgetWatch
-from gateway.store import budget_warnings, keys, webhooks
+from gateway.store import budget_warnings, shared_keys, webhooks
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.compression import unpack
@@ -68,7 +68,7 @@ async def test_webhooks_that_want_it_are_told(redis_url: str) -> None:
         await webhooks.change(w.redis, "ops", "money", lambda _before, _count: wanted, deed)
         await w.admit(20)
         await BudgetWatch(w.deps()).look()
-        (entries,) = await w.redis.call([("XRANGE", keys.OUTBOX, "-", "+")])
+        (entries,) = await w.redis.call([("XRANGE", shared_keys.OUTBOX, "-", "+")])
         ((_, (_, entry)),) = as_list(entries)
         (event,) = outbox_codec.decode(unpack(entry)).events
         assert (event.type, json.loads(event.data)) == (
@@ -96,7 +96,7 @@ async def test_it_is_shown_while_there_is_the_budget(redis_url: str) -> None:
 async def test_what_another_version_noted_counts_as_never_warned(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.store.policy = replace(w.store.policy, budgets=(CAP,))
-        await w.redis.call([("HSET", keys.BUDGETS, "cap", b"?")])
+        await w.redis.call([("HSET", shared_keys.BUDGETS, "cap", b"?")])
         await w.admit(24)
         assert await look(BudgetWatch(w.deps())) == [50]
 

@@ -25,7 +25,7 @@ from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.redis.script import Script
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import keys as k
-from gateway.store import lanes
+from gateway.store import lanes, shared_keys
 from gateway.store.apply import Applied, Item, LaneEntry
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -63,7 +63,7 @@ async def dies(w: DispatchWorld, when: Callable[[], bool], **changes: Any) -> No
         await nursery.start(dispatch, deps)
         await w.until_true(when)
         nursery.cancel_scope.cancel()
-    await w.redis.call([("DEL", k.alive(deps.consumer))])
+    await w.redis.call([("DEL", shared_keys.alive(deps.consumer))])
 
 
 async def pending(w: DispatchWorld) -> int:
@@ -80,7 +80,7 @@ async def test_what_was_read_and_not_claimed_is_sent_by_the_next(redis_url: str)
         async def run(name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
             return await Script(SCRIPTS[name]).call(w.redis, keys, args)
 
-        limiter = Limiter(run, k.limit("viber"), rate_per_s=1_000, batch=100)
+        limiter = Limiter(run, shared_keys.limit("viber"), rate_per_s=1_000, batch=100)
         await limiter.hold_off(60_000)  # so it reads and never gets a token
         held = 0
 
@@ -324,7 +324,7 @@ async def test_a_process_that_stood_still_sends_nothing_it_claimed_before(redis_
                 await heartbeat.beat()
             since = trio.current_time() - seconds_ago
             made = await claim.claim(w.store, "viber", "Shop", entries, w.clock(), since)
-            limiter = Limiter(never_asked, k.limit("viber"), rate_per_s=1, batch=100)
+            limiter = Limiter(never_asked, shared_keys.limit("viber"), rate_per_s=1, batch=100)
             sender = Sender(deps, w.viber, limiter, Pauses(deps), Breaker(), heartbeat)
             shards = Shards(1, lambda: deps.redis_retry("worker"))
             for result in await sender.send(made.claimed, early.append):

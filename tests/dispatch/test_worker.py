@@ -17,8 +17,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.worker import wake_ups
 from gateway.settings.tables import Lanes
-from gateway.store import keys as k
-from gateway.store import users
+from gateway.store import shared_keys, users
 from gateway.store.apply import Applied, Item
 from providers.contract import (
     AccountFault,
@@ -258,10 +257,10 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             await w.until_true(lambda: bool(w.viber.batches))
 
             async def is_paused() -> bool:
-                return await w.redis.call([("HLEN", k.PAUSED)]) == [1]
+                return await w.redis.call([("HLEN", shared_keys.PAUSED)]) == [1]
 
             await w.until_asked(is_paused)
-            (value,) = await w.redis.call([("HGET", k.PAUSED, "viber")])
+            (value,) = await w.redis.call([("HGET", shared_keys.PAUSED, "viber")])
             pause = msgspec.json.decode(value)
             assert (pause["code"], pause["detail"]) == ("E402", "No credit.")
             assert pause["until"] - pause["since"] == 5_000
@@ -272,7 +271,7 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
             await w.until(ids, "queued", "planned")  # so the longer pause is known
             w.go_ahead(11_000)
             await w.until(ids, "sent", "planned")
-            assert await w.redis.call([("HLEN", k.PAUSED)]) == [0]
+            assert await w.redis.call([("HLEN", shared_keys.PAUSED)]) == [0]
             assert deps.metrics.paused.labels("viber", "account")._value.get() == 0
             # The other provider was not touched.
             (sms,) = await w.admit(route="sms-only")
@@ -283,13 +282,13 @@ async def test_an_account_fault_pauses_the_provider_until_a_probe_goes_well(redi
 async def test_a_pause_one_dispatcher_found_is_kept_by_all(redis_url: str) -> None:
     async with world(redis_url) as w:
         pause = {"code": "E402", "detail": "", "since": w.clock(), "until": w.clock() + 60_000}
-        await w.redis.call([("HSET", k.PAUSED, "viber", msgspec.json.encode(pause))])
+        await w.redis.call([("HSET", shared_keys.PAUSED, "viber", msgspec.json.encode(pause))])
         (id_,) = await w.admit()
         async with dispatching(w):
             (sms,) = await w.admit(route="sms-only")
             await w.until([sms], "sent")
             assert w.viber.batches == []
-            await w.redis.call([("HDEL", k.PAUSED, "viber")])  # by hand
+            await w.redis.call([("HDEL", shared_keys.PAUSED, "viber")])  # by hand
             await w.until([id_], "sent", "planned")
 
 

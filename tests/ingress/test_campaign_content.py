@@ -16,7 +16,7 @@ from gateway.core.records.content import content_codec
 from gateway.core.records.message import Message
 from gateway.dispatch.worker.claim import content_said
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import declarations, keys, reads
+from gateway.store import declarations, reads, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.contents import Contents
 from gateway.store.declarations import Declarations
@@ -240,7 +240,7 @@ async def test_content_and_variants_stay_and_are_reset_apart(world: World) -> No
     assert (kept["content"], kept["variants"]) == (None, variants)
     kept = await declare(world, variants=None)
     assert (kept["content"], kept["variants"]) == (None, None)
-    assert await world.redis.call([("EXISTS", keys.CAMPAIGN_WORDS)]) == [0]
+    assert await world.redis.call([("EXISTS", shared_keys.CAMPAIGN_WORDS)]) == [0]
 
 
 @with_ingress(changed=MANAGED)
@@ -302,7 +302,7 @@ async def test_what_a_newer_kaskad_lets_a_campaign_say_is_left_to_it(world: Worl
     assert refused.status == 503
     paused = await declare(world, state="paused")
     assert paused["content"] is None, "it is not for this one to show"
-    assert await world.redis.call([("HGET", keys.CAMPAIGN_WORDS, "autumn")]) == [newer]
+    assert await world.redis.call([("HGET", shared_keys.CAMPAIGN_WORDS, "autumn")]) == [newer]
 
 
 @with_ingress(changed=MANAGED)

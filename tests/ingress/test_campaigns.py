@@ -15,8 +15,9 @@ from gateway.ingress.api import campaigns
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.store import lapsing, reads
 from gateway.store.apply import Item
-from gateway.store.keys import CAMPAIGNS, RECIPIENTS, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.recipients import DOUBT_MS
+from gateway.store.shared_keys import CAMPAIGNS, RECIPIENTS
 from providers.contract import Receipt, ReceiptStatus
 from tests.worlds.ingress_world import SALE, World, with_ingress
 

@@ -12,7 +12,7 @@ from gateway.core.events import Cancelled
 from gateway.ingress.api import event_hub, events
 from gateway.store import reads
 from gateway.store.apply import Item
-from gateway.store.keys import META, SHARDS_BEFORE_FIELD
+from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD
 from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
 
 

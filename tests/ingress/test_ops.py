@@ -10,7 +10,7 @@ import pytest
 
 from gateway import telemetry
 from gateway.dispatch.metrics import Metrics
-from gateway.store import api_keys, drains, keys, pauses, snapshots, temporary_rates
+from gateway.store import api_keys, drains, pauses, shared_keys, snapshots, temporary_rates
 from gateway.store.pauses import OPERATOR
 from gateway.version import VERSION
 from tests.worlds.ingress_world import ENV, OTP, SALE, T0, Answer, World, with_ingress
@@ -171,7 +171,7 @@ async def test_a_provider_has_another_rate_for_a_while(world: World, asked: dict
     providers = (await operate(world, "GET", "/v1/ops")).json["providers"]
     assert providers["sms"]["temporary_rate"] == rate
     assert "temporary_rate" not in providers["viber"]
-    (left,) = await world.redis.call([("PTTL", keys.temporary_rate("sms"))])
+    (left,) = await world.redis.call([("PTTL", shared_keys.temporary_rate("sms"))])
     assert isinstance(left, int)
     assert 0 < left <= 600_000, "it ends by itself"
     ended = await operate(world, "DELETE", RATE)
@@ -214,7 +214,7 @@ async def test_a_rate_of_an_earlier_name_holds_under_the_present_one(world: Worl
     assert (await temporary_rates.read(world.redis, ["sms"], former))["sms"].rate_per_s == 7
     await temporary_rates.end(world.redis, "sms", former, "ann", T0)
     assert await temporary_rates.read(world.redis, ["sms"], former) == {}
-    await world.redis.call([("SET", keys.temporary_rate("sms"), b"of another version")])
+    await world.redis.call([("SET", shared_keys.temporary_rate("sms"), b"of another version")])
     assert await temporary_rates.read(world.redis, ["sms"], former) == {}
 
 
@@ -273,7 +273,7 @@ async def test_a_drain_is_over_when_the_lanes_are_empty_and_everybody_knows(worl
 
 @with_ingress()
 async def test_a_drain_that_another_version_wrote_is_one(world: World) -> None:
-    await world.redis.call([("SET", keys.DRAIN, b"of another version")])
+    await world.redis.call([("SET", shared_keys.DRAIN, b"of another version")])
     await world.app.draining.look()
     assert (await world.send(OTP)).status == 503
     world.redis.away = True

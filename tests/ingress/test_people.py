@@ -22,8 +22,9 @@ from gateway.store import api_keys, opt_outs, persons, quarantine, reads, uninde
 from gateway.store.api_keys import Scope
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
-from gateway.store.keys import INDEXED_FIELD, META, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.receipts import take_receipts
+from gateway.store.shared_keys import INDEXED_FIELD, META
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 

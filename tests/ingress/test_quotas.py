@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.settings.file import Settings
-from gateway.store import keys
+from gateway.store import shared_keys
 from gateway.store.lines import Lines
 from providers.notation import Rate
 from ratelimit.quota import AHEAD_US, Quota
@@ -35,7 +35,7 @@ def value_of(world: World, name: str, **labels: str) -> float:
 
 
 async def used(world: World) -> int:
-    (reply,) = await world.redis.call([("HGET", keys.quota("shop"), "used")])
+    (reply,) = await world.redis.call([("HGET", shared_keys.quota("shop"), "used")])
     return int(reply) if isinstance(reply, bytes) else 0
 
 
@@ -72,7 +72,7 @@ async def test_duplicates_replays_and_suppressed_ones_use_nothing_up(world: Worl
     assert (await world.send(sale(0), Idempotency_Key="k")).json == first.json
     again = await world.send(sale(3), Idempotency_Key="k3")
     assert again.status == 429
-    await world.redis.call([("DEL", keys.quota("shop"))])  # the next day
+    await world.redis.call([("DEL", shared_keys.quota("shop"))])  # the next day
     assert (await world.send(sale(3), Idempotency_Key="k3")).status == 202, "not remembered"
 
 
@@ -143,7 +143,7 @@ async def test_a_stream_over_the_rate_is_slowed_down(world: World) -> None:
     (now,) = await world.redis.call([("TIME",)])
     assert isinstance(now, list)
     spent_us = int(now[0]) * 1_000_000 + int(now[1]) + AHEAD_US + 200_000
-    await world.redis.call([("HSET", keys.quota("shop"), "free_us", spent_us)])
+    await world.redis.call([("HSET", shared_keys.quota("shop"), "free_us", spent_us)])
     exchange = world.stream()
     exchange.feed(json.dumps(sale(0)).encode() + b"\n", more=False)
     assert [each["outcome"] for each in (await exchange.answer()).lines] == ["accepted"]
@@ -165,7 +165,7 @@ async def test_a_day_is_exact_over_all_processes(world: World) -> None:
 
 def replaced(world: World) -> Quota:
     """The same app's quota as another process has it."""
-    return Quota(world.app.quotas._run, keys.quota("shop"), rate_per_s=0, day_max=3)
+    return Quota(world.app.quotas._run, shared_keys.quota("shop"), rate_per_s=0, day_max=3)
 
 
 @with_ingress()
@@ -174,7 +174,7 @@ async def test_quotas_change_while_it_runs_and_an_app_without_any_asks_nothing(
 ) -> None:
     await world.send(sale(0))
     assert world.app.quotas.of("shop") is None
-    (exists,) = await world.redis.call([("EXISTS", keys.quota("shop"))])
+    (exists,) = await world.redis.call([("EXISTS", shared_keys.quota("shop"))])
     assert exists == 0
     world.app.take_over(limited(settings()), world.store.policy)
     assert (await world.send(sale(1))).status == 202

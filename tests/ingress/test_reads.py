@@ -15,7 +15,7 @@ from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
 from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
-from gateway.store import keys, providers, snapshots
+from gateway.store import providers, shared_keys, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.version import VERSION
@@ -201,8 +201,8 @@ async def test_health_and_readiness_tell_what_an_operator_needs(world: World) ->
     )
     await world.redis.call(
         [
-            ("HSET", keys.PAUSED, "sms", json.dumps(pause)),
-            ("HSET", keys.PAUSED, "viber", b"of another version"),
+            ("HSET", shared_keys.PAUSED, "sms", json.dumps(pause)),
+            ("HSET", shared_keys.PAUSED, "viber", b"of another version"),
         ]
     )
     answer = await world.call("GET", "/readyz", key="")
@@ -347,7 +347,7 @@ async def test_what_a_newer_kaskad_wrote_is_unavailable_and_its_neighbours_are_n
 
 @with_ingress(changed={'kind = "infobip-viber"': 'kind = "infobip-viber"\nwas = ["viber-old"]'})
 async def test_a_worker_says_which_providers_it_has(world: World) -> None:
-    said = ("ZRANGEBYSCORE", keys.PROVIDERS, world.clock.now_ms, "+inf")
+    said = ("ZRANGEBYSCORE", shared_keys.PROVIDERS, world.clock.now_ms, "+inf")
     await world.app.publish()
     (found,) = await world.redis.call([said])
     assert isinstance(found, list)

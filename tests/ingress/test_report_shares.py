@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.store.keys import report_share
+from gateway.store.shared_keys import report_share
 from tests.worlds.ingress_world import SALE, T0, World, with_ingress
 
 QUERY = "group_by=campaign&campaign=autumn"

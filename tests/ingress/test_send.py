@@ -12,7 +12,7 @@ import pytest
 from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import api_keys, keys, quarantine, reads
+from gateway.store import api_keys, keys, quarantine, reads, shared_keys
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
 
@@ -212,9 +212,9 @@ async def test_a_missing_scope_is_named(world: World) -> None:
 async def test_a_key_of_redis_works_until_it_is_withdrawn(world: World) -> None:
     key = await api_keys.create(world.redis, "kiosk", ["send"], T0)
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
-    stored = await world.redis.call([("HGETALL", keys.API_KEYS)])
+    stored = await world.redis.call([("HGETALL", shared_keys.API_KEYS)])
     assert key.encode() not in b"".join(stored[0])
-    await world.redis.call([("DEL", keys.API_KEYS)])
+    await world.redis.call([("DEL", shared_keys.API_KEYS)])
     world.clock.now_ms += auth.KNOWN_MS - 1
     assert (await world.call("POST", "/v1/messages", OTP, key=key)).status == 202
     world.clock.now_ms += 1

@@ -17,7 +17,8 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.store import audit, persons, quarantine, reads, users
 from gateway.store.apply import Item
 from gateway.store.base import StoreBase
-from gateway.store.keys import COUNTRIES, keys_of, shard_of
+from gateway.store.keys import keys_of, shard_of
+from gateway.store.shared_keys import COUNTRIES
 from providers.contract import FcmAddress
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress

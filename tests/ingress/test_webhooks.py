@@ -14,7 +14,8 @@ from gateway.ingress.api import webhooks
 from gateway.store import reads, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
-from gateway.store.keys import OUTBOX, WEBHOOKS, keys_of
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import OUTBOX, WEBHOOKS
 from gateway.store.webhook_queues import Told
 from gateway.store.webhooks import WEBHOOKS_MAX
 from providers.contract import Fault

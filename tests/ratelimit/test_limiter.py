@@ -15,7 +15,7 @@ import trio
 from gateway.redis.client import RedisClient
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_client
-from gateway.store.keys import limit
+from gateway.store.shared_keys import limit
 from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, RunScript, Schedule
 from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
 

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from gateway.core.budgets import Budget
 from gateway.store import budgets, reads
-from gateway.store.keys import QUEUES, keys_of
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import QUEUES
 from gateway.store.totals import as_list
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import policy

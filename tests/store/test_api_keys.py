@@ -12,7 +12,7 @@ from gateway.redis.client import RedisClient
 from gateway.store import api_keys, audit
 from gateway.store.api_keys import ApiKey, ListedKey, Scope, digest_of, granted
 from gateway.store.audit import KeptDeed
-from gateway.store.keys import API_KEYS, KEY_USES
+from gateway.store.shared_keys import API_KEYS, KEY_USES
 
 T0 = 1_795_262_400_000
 KEY = b"kk_example"

@@ -20,7 +20,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.request import Answer, BudgetHit
 from gateway.redis.trio_driver import open_client
 from gateway.store import budgets as kept
-from gateway.store import keys, reads
+from gateway.store import reads, shared_keys
 from gateway.store.apply import Applied, Item
 from gateway.store.budgets import EPOCHS_KEPT, LEASE_MS, READ_MS, Budgets, Reading
 from gateway.store.keys import keys_of
@@ -160,7 +160,7 @@ def test_eight_processes_accept_what_there_is_and_no_more(redis_url: str) -> Non
 def test_what_former_shards_hold_counts_after_a_copy_with_fewer(redis_url: str) -> None:
     async def work(store: Store) -> None:
         await ask(process(store, SPRING), 10)
-        await store.redis.call([("HSET", keys.META, keys.SHARDS_BEFORE_FIELD, "3")])
+        await store.redis.call([("HSET", shared_keys.META, shared_keys.SHARDS_BEFORE_FIELD, "3")])
         fewer = process(store, SPRING, shards=1)
         assert await stands(fewer) == Reading(10 * ONE, 0)
         assert not accepted(await ask(fewer, 1))
@@ -220,7 +220,7 @@ def test_what_a_process_dies_with_is_free_again_when_its_epoch_is_over(redis_url
         budget = replace(SPRING, limit=1_000 * ONE)
         dead, other = process(store, budget), process(store, budget)
         assert len(accepted(await ask(dead, 1))) == 1
-        leased = keys.leased("spring")
+        leased = shared_keys.leased("spring")
         (fields,) = await store.redis.call([("HGETALL", leased)])
         epoch, granted = as_list(fields)
         assert int(granted) > ONE, "it leased ahead"
@@ -278,7 +278,7 @@ def test_a_budget_that_is_gone_keeps_its_books_until_nothing_is_reserved(redis_u
     async def work(store: Store) -> None:
         one = process(store, SPRING)
         ids = accepted(await ask(one, 2))
-        await store.redis.call([("HSET", keys.BUDGETS, "spring", 0)])
+        await store.redis.call([("HSET", shared_keys.BUDGETS, "spring", 0)])
         renamed = replace(SPRING, name="summer")
         other = process(store, renamed)
         await deliver(other, ids[0])
@@ -290,7 +290,7 @@ def test_a_budget_that_is_gone_keeps_its_books_until_nothing_is_reserved(redis_u
         await other.apply([Item(ids[1], ev.Cancelled())], T0)
         await kept.tidy(store.redis, [renamed], store.shards, after_ms)
         (left,) = await store.redis.call([("EXISTS", keys_of(0).budget("spring"))])
-        (listed,) = await store.redis.call([("HKEYS", keys.BUDGETS)])
+        (listed,) = await store.redis.call([("HKEYS", shared_keys.BUDGETS)])
         assert (left, listed) == (0, [])
 
     in_store(redis_url, work)
@@ -302,7 +302,7 @@ def test_what_counts_no_more_is_dropped(redis_url: str) -> None:
         (id_,) = accepted(await ask(one, 1))
         await deliver(one, id_)
         epochs = [f"epoch:{n}" for n in range(10**8, 10**8 + 3)]
-        await store.redis.call([("HSET", keys.BUDGETS, "spring", 0)])
+        await store.redis.call([("HSET", shared_keys.BUDGETS, "spring", 0)])
         await store.redis.call([("HSET", key, *(p for e in epochs for p in (e, 1)))])
         newest = f"epoch:{10**8 + 2 + EPOCHS_KEPT}"
         await store.redis.call([("HSET", key, newest, 1)])

@@ -11,8 +11,9 @@ from gateway.core.records.request import Saying
 from gateway.finance.question import Query
 from gateway.finance.report import Cell, cost_report
 from gateway.finance.verify import Verdict, compare_books
-from gateway.store.keys import campaigns_of, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
+from gateway.store.shared_keys import campaigns_of
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
 from gateway.store.writes import Retention

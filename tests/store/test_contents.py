@@ -18,7 +18,7 @@ from gateway.core.records.request import MessageRequest
 from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim, content_said
 from gateway.ingress.api.sayings import sayings_of
 from gateway.redis.client import Command, Session
-from gateway.store import declarations, keys, reads
+from gateway.store import declarations, reads, shared_keys
 from gateway.store.admit import Admission
 from gateway.store.apply import Item, LaneEntry
 from gateway.store.asks import ask_of
@@ -180,7 +180,7 @@ def test_content_that_changes_a_thousand_times_leaves_nothing_for_good(redis_url
             await declare(store, content={"text": f"{change} {{{{name}}}}"})
             await accept(store, change, months_ago, ttl_ms=HOUR)
         assert await standing(store) == {}
-        (said,) = await store.redis.call([("HLEN", keys.CAMPAIGN_WORDS)])
+        (said,) = await store.redis.call([("HLEN", shared_keys.CAMPAIGN_WORDS)])
         assert said == 1
         id_ = await accept(store, 1_000)
         await declare(store)

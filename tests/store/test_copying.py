@@ -27,6 +27,7 @@ from gateway.store import (
     opt_outs,
     outbox,
     pauses,
+    shared_keys,
     sharing,
     webhook_queues,
     webhooks,
@@ -97,7 +98,7 @@ async def fill(url: str, count: int = 40) -> list[str]:
         await opt_outs.put(client, store.shards, "79169999999", "all", Origin("shop", T0))
         await api_keys.create(client, "shop", ("send",), T0)
         await pauses.change(client, "sms", lambda _: pauses.Pause("no_credit", "", T0, T0))
-        lapsing = keys.campaigns_of("2026-10")
+        lapsing = shared_keys.campaigns_of("2026-10")
         await client.call([("SADD", lapsing, "old"), ("PEXPIRE", lapsing, 60_000)])
         return ids
 
@@ -251,4 +252,4 @@ def test_webhooks_go_along_with_their_secrets_and_with_what_waits(
     trio.run(declare)
     whole_copy(redis_url, target_url)
     assert trio.run(found) == (made, 1, 1)
-    assert keys.SENDERS.encode() not in everything(target_url)
+    assert shared_keys.SENDERS.encode() not in everything(target_url)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.redis.client import Command, Reply
 from gateway.redis.errors import RedisUnavailable
-from gateway.store.keys import LINES, keys_of
+from gateway.store.keys import keys_of
 from gateway.store.lines import CONFIRM_MS, LINES_MAX, UNREAD_MS, UNUSED_MS, Lines, Use, choose
+from gateway.store.shared_keys import LINES
 from tests.worlds.cascade_world import T0
 from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
 

@@ -24,7 +24,8 @@ from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, lanes, pauses, quarantine, reads
 from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item, LaneEntry
-from gateway.store.keys import API_KEYS, PAUSED, keys_of
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import API_KEYS, PAUSED
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from gateway.store.keys import limit
+from gateway.store.shared_keys import limit
 from tests.worlds import fake_provider
 from tests.worlds.fake_provider import FakeProvider, Turn, push, report
 from tests.worlds.stack import PROVIDER_KEY, Stack, phone, stack, until

@@ -27,10 +27,11 @@ from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
 from gateway.store.idempotency import open_key
 from gateway.store.identities import find_home
-from gateway.store.keys import campaigns_of, keys_of, shard_of
+from gateway.store.keys import keys_of, shard_of
 from gateway.store.ledger import read_books
 from gateway.store.people import read_others, read_records
 from gateway.store.receipts import told_id
+from gateway.store.shared_keys import campaigns_of
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
 from providers.contract import Fault, Receipt

@@ -1,4 +1,4 @@
-"""The table of keys in `gateway.store.keys`, as what a Redis holds can be held against it."""
+"""The tables of keys of `gateway.store`, as what a Redis holds can be held against them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from gateway.store import keys
+from gateway.store import keys, shared_keys
 
 COLUMNS = re.compile(r"\s{2,}")
 NAMES = re.compile(r"<[^>]+>")
@@ -30,7 +30,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows() -> list[Row]:
-    lines = [line.strip() for line in (keys.__doc__ or "").splitlines()]
+    pages = (keys.__doc__ or "") + (shared_keys.__doc__ or "")
+    lines = [line.strip() for line in pages.splitlines()]
     cells = [COLUMNS.split(line) for line in lines if line.startswith("{")]
     return [Row(*row[:3]) for row in cells]
 

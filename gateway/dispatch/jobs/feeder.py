@@ -19,7 +19,7 @@ import structlog
 
 from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import keys, lanes, quarantine, queues
+from gateway.store import lanes, quarantine, queues, shared_keys
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.queues import CampaignQueue, place_of
@@ -135,7 +135,9 @@ async def feed_campaign(
         ids = ids[:room]
         if queue.of_first and declared is not None and declared.pace_per_min:
             pace = pace_of(declared.pace_per_min)
-            places = await take_in_pace(run_script, keys.pace(queue.campaign), pace, len(ids))
+            places = await take_in_pace(
+                run_script, shared_keys.pace(queue.campaign), pace, len(ids)
+            )
             ids = ids[:places]
         released = await _release(deps, shard, name, ids, now_ms, in_pace=True)
         fed.update(dict.fromkeys(released, now_ms))

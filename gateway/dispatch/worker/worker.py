@@ -50,7 +50,7 @@ from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.token_source import CLAIM_TOGETHER, Granted, TokenSource
 from gateway.redis.errors import RedisUnavailable
-from gateway.store.keys import limit
+from gateway.store.shared_keys import limit
 from providers.contract import Provider
 from ratelimit.limiter import Grant, Limiter, RunScript
 

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from gateway import telemetry
 from gateway.core.records.message import StepStatus
-from gateway.core.timing import day_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
 from gateway.ingress.api.budgets import views_of
@@ -207,7 +206,7 @@ class Views:
     async def campaign(self, request: Request) -> View:
         name = segment(request.parameters["name"])
         campaign = await self.read(request, f"/v1/campaigns/{name}")
-        today = day_of(self._now_ms())
+        today = self._store.policy.days.of(self._now_ms())
         first = today - datetime.timedelta(days=FUNNEL_DAYS - 1)
         report = await self.read(
             request,
