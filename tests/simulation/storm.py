@@ -27,7 +27,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
-from gateway.store import keys as k
+from gateway.store import shared_keys
 from gateway.store.keys import Keys, keys_of
 from gateway.store.queues import campaign_queue
 from gateway.store.receipts import take_receipts
@@ -285,7 +285,7 @@ class Storm:
 
     def probes_at_s(self) -> dict[str, float]:
         """When the providers that stand still for an account fault are tried again."""
-        found = self.server.value(k.PAUSED.encode()) or {}
+        found = self.server.value(shared_keys.PAUSED.encode()) or {}
         untils = {
             name.decode(): msgspec.json.decode(value)["until"] for name, value in found.items()
         }
@@ -321,7 +321,7 @@ class Storm:
 
     def _held_in(self, keys: Keys) -> list[str]:
         """Queues of what is held, but those that nobody releases from."""
-        names = [name.decode() for name in self.server.value(k.QUEUES.encode()) or ()]
+        names = [name.decode() for name in self.server.value(shared_keys.QUEUES.encode()) or ()]
         paused = set(map(campaign_queue, self.campaigns.paused()))
         return [keys.held(name) for name in names if name not in paused]
 
@@ -341,7 +341,7 @@ class Storm:
                 continue
             self.mock_clock.jump(ahead_s)
             for key in self.server.names():
-                if key.startswith(k.alive("").encode()):
+                if key.startswith(shared_keys.alive("").encode()):
                     self.server.outlive(key, int(Lanes().lease_ms))
                 elif b"}lane:" in key:
                     for group in self.server.data[key].groups.values():

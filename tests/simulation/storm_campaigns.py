@@ -9,8 +9,7 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.campaigns import Campaign, State
-from gateway.store import declarations
-from gateway.store import keys as k
+from gateway.store import declarations, shared_keys
 from gateway.store.audit import Deed
 from tests.simulation.memory_client import MemoryClient
 
@@ -57,7 +56,7 @@ class Campaigns:
 
     def not_through(self) -> set[str]:
         """Those that were cancelled, but not all of their messages yet."""
-        done = self.storm.server.value(k.CANCELLING.encode()) or {}
+        done = self.storm.server.value(shared_keys.CANCELLING.encode()) or {}
         shards = range(self.storm.plan.shards)
         return {
             name

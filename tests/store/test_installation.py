@@ -9,14 +9,14 @@ import redis
 
 from gateway.core.records.codec import SCHEMA
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import installation
+from gateway.store import installation, shared_keys
 from gateway.store import keys as k
 from gateway.store.installation import StoreUnfitError
 
 
 def record(url: str) -> dict[bytes, bytes]:
     with redis.Redis.from_url(url) as client:
-        found: dict[bytes, bytes] = client.hgetall(k.META)
+        found: dict[bytes, bytes] = client.hgetall(shared_keys.META)
         return found
 
 
@@ -35,7 +35,7 @@ def test_an_installation_from_before_the_index_of_persons_notes_when_it_began(
     redis_url: str,
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": str(SCHEMA), "shards": "4"})
+        client.hset(shared_keys.META, mapping={"schema": str(SCHEMA), "shards": "4"})
         before_s, _ = client.time()
     installation.prepare(redis_url, 4, "EUR")
     since = int(record(redis_url)[b"indexed"])
@@ -97,7 +97,7 @@ def test_what_was_booked_before_there_were_zones_counts_by_utc(redis_url: str) -
 
 def test_an_installation_of_before_takes_the_currency_it_is_started_with(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": SCHEMA, "shards": 1})
+        client.hset(shared_keys.META, mapping={"schema": SCHEMA, "shards": 1})
         client.xadd(k.keys_of(0).ledger, {"d": b""})
     installation.prepare(redis_url, 1, "EUR")
     with pytest.raises(StoreUnfitError):
@@ -106,14 +106,16 @@ def test_an_installation_of_before_takes_the_currency_it_is_started_with(redis_u
 
 def test_data_of_a_newer_schema_is_refused(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": SCHEMA + 1, "shards": 1})
+        client.hset(shared_keys.META, mapping={"schema": SCHEMA + 1, "shards": 1})
     with pytest.raises(StoreUnfitError, match=r"newer Kaskad.*upgrade"):
         installation.prepare(redis_url, 1, "EUR")
 
 
 def test_data_of_an_older_schema_is_refused_and_left_as_it_is(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": installation.OLDEST_SCHEMA - 1, "shards": 1})
+        client.hset(
+            shared_keys.META, mapping={"schema": installation.OLDEST_SCHEMA - 1, "shards": 1}
+        )
     with pytest.raises(StoreUnfitError, match=r"before its first release.*empty"):
         installation.prepare(redis_url, 1, "EUR")
     assert record(redis_url)[b"schema"] == str(installation.OLDEST_SCHEMA - 1).encode()
@@ -122,7 +124,7 @@ def test_data_of_an_older_schema_is_refused_and_left_as_it_is(redis_url: str) ->
 def test_the_schema_of_data_that_can_be_read_is_raised_at_the_start(redis_url: str) -> None:
     oldest = installation.OLDEST_SCHEMA
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": oldest, "shards": 1})
+        client.hset(shared_keys.META, mapping={"schema": oldest, "shards": 1})
     installation.look(redis_url, 1, "EUR")
     assert record(redis_url)[b"schema"] == str(oldest).encode()
     installation.prepare(redis_url, 1, "EUR")
@@ -131,7 +133,7 @@ def test_the_schema_of_data_that_can_be_read_is_raised_at_the_start(redis_url: s
 
 def test_a_record_that_is_no_record_is_refused(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        client.hset(k.META, mapping={"schema": "one", "shards": 1})
+        client.hset(shared_keys.META, mapping={"schema": "one", "shards": 1})
     with pytest.raises(StoreUnfitError, match="no data of Kaskad"):
         installation.prepare(redis_url, 1, "EUR")
 

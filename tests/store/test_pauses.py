@@ -8,8 +8,7 @@ import trio
 from gateway.redis.address import parse_address
 from gateway.redis.server.checks import connect
 from gateway.redis.trio_driver import open_client
-from gateway.store import keys as k
-from gateway.store import pauses
+from gateway.store import pauses, shared_keys
 from gateway.store.pauses import Pause
 
 
@@ -36,11 +35,13 @@ def test_a_change_is_decided_again_when_another_wrote_meanwhile(redis_url: str) 
     async def main() -> None:
         async with open_client(redis_url) as redis:
             await pauses.change(redis, "viber", lambda _: first)
-            with connect(parse_address(redis_url), decode=False, key=k.PAUSED) as other:
+            with connect(parse_address(redis_url), decode=False, key=shared_keys.PAUSED) as other:
 
                 def end_the_first(stands: Pause | None) -> Pause | None:
                     if not seen:
-                        other.hset(k.PAUSED, "viber", msgspec.json.encode(second).decode())
+                        other.hset(
+                            shared_keys.PAUSED, "viber", msgspec.json.encode(second).decode()
+                        )
                     seen.append(stands)
                     return None if stands == first else stands
 
@@ -54,7 +55,7 @@ def test_a_change_is_decided_again_when_another_wrote_meanwhile(redis_url: str) 
 def test_a_value_that_cannot_be_read_is_a_pause_whose_time_is_over(redis_url: str) -> None:
     async def main() -> None:
         async with open_client(redis_url) as redis:
-            await redis.call([("HSET", k.PAUSED, "viber", b'{"reason": 7}')])
+            await redis.call([("HSET", shared_keys.PAUSED, "viber", b'{"reason": 7}')])
             (pause,) = (await pauses.read(redis)).values()
             assert (pause.code, pause.until) == ("unknown", 0)
 
@@ -67,7 +68,7 @@ def test_a_pause_of_a_version_without_kinds_is_an_account_fault_and_unknown_fiel
     async def main() -> None:
         async with open_client(redis_url) as redis:
             old = b'{"code": "E402", "detail": "", "since": 1, "until": 2, "later": [1]}'
-            await redis.call([("HSET", k.PAUSED, "viber", old)])
+            await redis.call([("HSET", shared_keys.PAUSED, "viber", old)])
             assert await pauses.read(redis) == {
                 "viber": Pause("E402", "", 1, 2, kind=pauses.ACCOUNT)
             }
