@@ -234,7 +234,8 @@ class MessageEndpoints:
         id_ = request.parameters["id"]
         message = await reads.message(self._store, id_)
         if message is None and self._archived is not None:
-            message = reads.readable(self._store, id_, await self._archived.record(id_))
+            records = await self._archived.records([id_])
+            message = reads.readable(self._store, id_, records.get(id_))
         if message is None or message.app != request.principal.app:
             raise Refusal(no_message())
         return message
