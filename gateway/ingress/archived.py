@@ -13,6 +13,7 @@ import structlog
 
 from gateway.core.archive.manifest import EntryId
 from gateway.core.ids import moment_of
+from gateway.core.records.message import Message
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     READER_MODULE,
@@ -30,6 +31,8 @@ from gateway.finance.archive_calls import (
 )
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
+from gateway.store import reads
+from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
 WAITING_MAX = 50  # questions; one more is refused
@@ -121,3 +124,14 @@ class ArchiveReader:
 
 def _unreadable() -> Refusal:
     return refuse("unavailable", "The archive cannot be read now: ask again later.")
+
+
+async def message_anywhere(
+    store: Store, archived: ArchiveReader | None, id_: str
+) -> Message | None:
+    """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
+    and RedisUnavailable."""
+    message = await reads.message(store, id_)
+    if message is None and archived is not None:
+        return reads.readable(store, id_, await archived.record(id_))
+    return message
