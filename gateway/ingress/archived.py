@@ -153,3 +153,14 @@ class ArchivedMessages:
 
 def _unreadable() -> Refusal:
     return refuse("unavailable", "The archive cannot be read now: ask again later.")
+
+
+async def message_anywhere(
+    store: Store, archived: ArchiveReader | None, id_: str
+) -> Message | None:
+    """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
+    and RedisUnavailable."""
+    message = await reads.message(store, id_)
+    if message is None and archived is not None:
+        message = reads.readable(store, id_, (await archived.records([id_])).get(id_))
+    return message

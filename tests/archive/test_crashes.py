@@ -112,19 +112,24 @@ async def test_a_run_may_die_at_any_step(world: ArchiveWorld) -> None:
     assert not [reason for _, reason in world.archive.verify() if reason]
 
 
-def test_a_killed_archiver_is_followed_by_the_next(redis_url: str, tmp_path: Path) -> None:
-    root = tmp_path / "archive"
+def archiver(redis_url: str, tmp_path: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    """A command of `kaskad archive` with an archive below `tmp_path`, and its environment."""
     config = tmp_path / "kaskad.toml"
     text = (ROOT / "config/kaskad.toml").read_text()
-    text = text.replace("[archive]", f'[archive]\nurl = "{root}"\nkeep = "1ms"')
+    text = text.replace("[archive]", f'[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"')
     text = text.replace('file = "prices.csv"', f'file = "{ROOT}/config/prices.csv"')
     config.write_text(text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")}
     environment |= {"KASKAD_ARCHIVE_KEY": KEY.decode(), "KASKAD_REDIS_URL": redis_url}
+    command = [sys.executable, "-m", "gateway.cli", "archive", *words, "--config", str(config)]
+    return command, environment
+
+
+def test_a_killed_archiver_is_followed_by_the_next(redis_url: str, tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    command, environment = archiver(redis_url, tmp_path, "run", "--once")
 
     def once(**more: str) -> subprocess.CompletedProcess[str]:
-        words = ["archive", "run", "--once", "--config", str(config)]
-        command = [sys.executable, "-m", "gateway.cli", *words]
         given = environment | more
         return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
 

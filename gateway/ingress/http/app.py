@@ -179,7 +179,7 @@ class Ingress:
 
     def _console(self, limits: Server) -> ConsoleEndpoints:
         caller = Caller(self)
-        parts = (self.backlog, self.servers, self.users)
+        parts = (self.backlog, self.servers, self.users, self.archived)
         views = Views(self._store, *parts, caller, self._now_ms)
         return ConsoleEndpoints(views, caller, self.keys, limits)
 
@@ -211,7 +211,7 @@ class Ingress:
             ),
             webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             ledger=ledger,
-            report_details=ReportDetails(store, ledger, now_ms),
+            report_details=ReportDetails(store, ledger, self.archived, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             console=self.console,
