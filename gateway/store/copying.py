@@ -62,6 +62,7 @@ _NAMES = {
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",
+    "closed": "lists of closed messages",
     "totals": "totals",
     "events": "status changes",
     "parked": "unmatched receipts",
