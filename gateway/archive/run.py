@@ -101,7 +101,8 @@ class Run:
             with suppress(RedisError):
                 await self._lease.give_back()
         files = self._archive.files()
-        await archiving.note_success(self._redis, len(files), self._clock())
+        rows = sum(file.rows for file in files)
+        await archiving.note_success(self._redis, len(files), rows, self._clock())
         return self._done
 
     async def _begin(self) -> None:

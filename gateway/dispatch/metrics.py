@@ -56,6 +56,12 @@ class Metrics:
         )
         self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
         self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
+        self.archive_lag = shared(
+            "archive_lag_seconds", "How long the oldest booking waits to be archived"
+        )
+        self.archive_files = shared("archive_files", "Files that the archive has")
+        self.archive_rows = shared("archive_rows", "Rows that the archive has")
+        self.archive_failing = shared("archive_failing", "1 after a run that failed")
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",

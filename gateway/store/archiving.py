@@ -53,6 +53,7 @@ class State(msgspec.Struct, frozen=True):
     """How the archive's last runs went; 0 and empty: none did."""
 
     files: int = 0
+    rows: int = 0
     done_ms: int = 0  # when the last good run ended
     failed_ms: int = 0  # when the last run failed, if no good one followed
     reason: str = ""
@@ -72,8 +73,8 @@ async def installation(redis: RedisClient) -> tuple[str, bool]:
     return name.decode(), bool(int(files or 0)) if isinstance(files, bytes | None) else False
 
 
-async def note_success(redis: RedisClient, files: int, now_ms: int) -> None:
-    fields = ("files", files, "done_ms", now_ms, "failed_ms", 0, "reason", "")
+async def note_success(redis: RedisClient, files: int, rows: int, now_ms: int) -> None:
+    fields = ("files", files, "rows", rows, "done_ms", now_ms, "failed_ms", 0, "reason", "")
     await redis.call([("HSET", ARCHIVE, *fields)])
 
 
