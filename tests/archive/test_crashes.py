@@ -22,6 +22,7 @@ import trio
 from gateway.archive import archive as archives
 from gateway.archive import run as runs
 from gateway.archive.booked import ArchivedLedger
+from gateway.archive.questions import by_day
 from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
@@ -64,7 +65,7 @@ async def messages_of(world: ArchiveWorld, ids: list[str]) -> dict[str, int]:
     """Each message's status, wherever it is."""
     found = {message.id: message for message in await reads.readable_messages(world.store, ids)}
     missing = [id_ for id_ in ids if id_ not in found]
-    for id_, kept in world.archive.questions().latest(runs.by_day(missing)).items():
+    for id_, kept in world.archive.questions().latest(by_day(missing)).items():
         message = reads.readable(world.store, id_, kept.record)
         assert message is not None
         found[id_] = message

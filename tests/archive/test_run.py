@@ -29,11 +29,12 @@ from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.message_codec import unpack_message
 from gateway.store import archiving, reads, receipts
-from gateway.store.keys import keys_of
+from gateway.store.keys import keys_of, shard_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from providers.contract import Fault, Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+from tests.worlds.cascade_world import request
 
 LEDGER_COLUMNS = [
     *("id", "booked_at", "kind", "message", "step", "app", "campaign", "category", "route"),
@@ -331,6 +332,29 @@ async def test_a_run_waits_for_the_one_under_way(world: ArchiveWorld) -> None:
     assert (await world.archived()).rows["ledger"] == 2
     assert waits == 3
     assert await world.redis.call([("GET", ARCHIVER)]) == [None]
+
+
+@with_archive(shards=4)
+async def test_the_first_booking_of_a_shard_waits_for_the_archive_as_any_other(
+    world: ArchiveWorld,
+) -> None:
+    """So no month is closed while it does."""
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
+    (id_,) = await world.delivered(1)
+    assert await archiving.waiting_since(world.redis, range(4)) > 0
+    await world.archived()
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
+    shard = (world.store.shard_of_message(id_) + 1) % 4
+    home = next(f"7917{n:07}" for n in range(99) if shard_of(f"p:7917{n:07}", 4) == shard)
+    sent = request(
+        id=world.store.new_id_in(shard, world.now_ms),
+        addresses=Addresses(home),
+        campaign="another",
+    )
+    await world.store.admit([sent], world.now_ms)
+    assert await archiving.waiting_since(world.redis, range(4)) > 0
+    await world.archived()
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
 
 
 @with_archive(shards=2)

@@ -43,7 +43,7 @@ async def test_how_the_archive_is_stands_in_the_metrics(redis_url: str) -> None:
         await trio.sleep(LOOK_S)
         await watch.look()
         assert shown(deps)[3] == 1
-        await archiving.note_success(w.redis, files=3, rows=40, now_ms=w.clock())
+        await archiving.note_success(w.redis, files=3, rows=40, through={}, now_ms=w.clock())
         await trio.sleep(LOOK_S)
         await watch.look()
         assert shown(deps)[1:] == [3, 40, 0]

@@ -359,6 +359,12 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_page_is_in_the_list_of_pages() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", text_of("docs/README.md"))
+    assert sorted(listed) == sorted(pages)
+
+
 def test_every_command_that_a_document_shows_exists() -> None:
     unknown = []
     for document in documents():

@@ -118,9 +118,10 @@ async def test_the_ledgers_lines_are_the_same_wherever_they_are(
     assert await lines(world, "&step=0&day=2026-11-19") == []
 
 
-def hide_messages(root: Path) -> None:
-    for path in root.rglob("messages/*/*.parquet"):
-        path.rename(path.with_suffix(".away"))
+def hide_messages(archive: Archive) -> list[Path]:
+    """Where they are now."""
+    found = Path(archive.url).rglob("messages/*/*.parquet")
+    return [path.rename(path.with_suffix(".away")) for path in found]
 
 
 @with_archive
@@ -129,7 +130,7 @@ async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
 ) -> None:
     (id_,) = await send(world, 1)
     await archive_all(world, archive)
-    hide_messages(Path(archive.url))
+    hide_messages(archive)
     answer = await world.call("GET", f"/v1/messages/{id_}")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
     assert (await world.send(OTP | {"to": "+79161234590"})).status == 202
