@@ -24,6 +24,7 @@ from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
 from gateway.demo.reach import Reach
+from gateway.finance.report import Figures
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage
@@ -119,7 +120,10 @@ def summary(result: Result) -> dict[str, Any]:
         BASELINE_COLUMN: format_amount(total.baseline_cost),
         "saved": format_amount(total.saved),
         "saved_pct": total.saved_pct,
-        "clicked": total.clicked,
+        "clicks": {
+            name: {"clicked": figures.clicked, "bot_clicks": figures.bot_clicks}
+            for name, figures in clicks_by_channel(books)
+        },
         "acts": {ACT_NAMES[type(act)]: msgspec.to_builtins(act) for act in result.acts},
         "ledger_entries": verdict.entries,
         "ledger_agrees": verdict.agrees,
@@ -132,6 +136,12 @@ def summary(result: Result) -> dict[str, Any]:
 def delivered_by(books: Books, channel: str) -> int:
     """Messages whose first delivery was on this channel."""
     return sum(line.figures.delivered for line in books.by_channel.lines if line.keys == (channel,))
+
+
+def clicks_by_channel(books: Books) -> Iterator[tuple[str, Figures]]:
+    """The channels of the route that have a line in the report."""
+    figures = {line.keys[0]: line.figures for line in books.by_channel.lines}
+    yield from ((name, figures[name]) for name in books.channels if name in figures)
 
 
 class RichShow:
@@ -290,7 +300,14 @@ def _result_table(figures: CampaignFigures, books: Books) -> Table:
             for place, name in enumerate(books.channels)
         ),
         ("Undelivered", f"{total.accepted - total.delivered:,}", "never billed"),
-        ("Clicked", f"{total.clicked:,}", "reported by the apps"),
+        *(
+            (
+                f"Clicked in {label_of(name)}",
+                f"{counted.clicked:,}",
+                f"and {counted.bot_clicks:,} fetched by previewers and scanners",
+            )
+            for name, counted in clicks_by_channel(books)
+        ),
         (
             "Delivered twice",
             f"{total.double_delivered:,}",

@@ -72,6 +72,9 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "Delivered by Viber",
         "Delivered by SMS",
         "Undelivered",
+        "Clicked in Viber",
+        "fetched by previewers and scanners",
+        "Clicked, and links followed by people",
         "Cost per delivered",
         "Saved",
         "Viber until it is seen, then SMS for what is important",
@@ -102,6 +105,8 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert shape["accepted"] + held_back == 100
     arrived = shape["viber_delivered"] + shape["sms_delivered"]
     assert shape["accepted"] == arrived + shape["undelivered"]
+    assert list(shape["clicks"]) == ["viber", "sms"]
+    assert any(each["bot_clicks"] for each in shape["clicks"].values())
     acts = shape["acts"]
     outcomes = acts["reactions"]["outcomes"]
     assert sum(each["important"] + each["others"] for each in outcomes) == REMINDED
