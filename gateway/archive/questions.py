@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ import pyarrow as pa
 
 from gateway.archive.place import Place
 from gateway.core.archive.manifest import ArchivedFile
+from gateway.core.days import day_of
+from gateway.core.ids import moment_of
 
 MEMORY = "512MB"
 THREADS = 2
@@ -88,6 +91,19 @@ class Questions:
             answer = database.execute(query, values | dict(parameters or {}))
             while page := answer.fetchmany(ROWS_A_PAGE):
                 yield page
+
+
+def by_day(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Messages by the day they were accepted on, each once."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for id_ in dict.fromkeys(ids):
+        found[day_name(id_)].append(id_)
+    return dict(found)
+
+
+def day_name(message_id: str) -> str:
+    """The UTC day a message was accepted on, by its id."""
+    return day_of(moment_of(message_id) or 0).isoformat()
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import select
 import sys
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from gateway.archive.archive import Archive
 from gateway.archive.booked import through_of
 from gateway.archive.lines import lines_of_archive
 from gateway.archive.places import place_of
-from gateway.archive.questions import FAULTS
+from gateway.archive.questions import FAULTS, by_day
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.core.days import day_of
 from gateway.core.ids import moment_of
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
@@ -26,8 +26,8 @@ from gateway.finance.archive_calls import (
     Found,
     LinesAsked,
     LinesFound,
-    MessageAsked,
-    MessageFound,
+    MessagesAsked,
+    MessagesFound,
     NotRead,
     ThroughFound,
     decode_asked,
@@ -40,8 +40,8 @@ IDLE_S = 60.0
 def answer(archive: Archive, asked: Asked) -> Found:
     """What the archive says as it is now."""
     try:
-        if isinstance(asked, MessageAsked):
-            return MessageFound(_record(archive, asked.id))
+        if isinstance(asked, MessagesAsked):
+            return MessagesFound(_records(archive, asked.ids))
         if isinstance(asked, LinesAsked):
             return LinesFound(lines_of_archive(archive, asked.wanted))
         return ThroughFound(through_of(archive, asked.shard))
@@ -49,12 +49,9 @@ def answer(archive: Archive, asked: Asked) -> Found:
         return NotRead(str(fault))
 
 
-def _record(archive: Archive, id_: str) -> bytes | None:
-    moment_ms = moment_of(id_)
-    if moment_ms is None:
-        return None
-    found = archive.questions().latest({day_of(moment_ms).isoformat(): [id_]})
-    return found[id_].record if id_ in found else None
+def _records(archive: Archive, ids: Iterable[str]) -> dict[str, bytes]:
+    found = archive.questions().latest(by_day(id_ for id_ in ids if moment_of(id_) is not None))
+    return {id_: kept.record for id_, kept in found.items()}
 
 
 def serve(archive: Archive, questions: BinaryIO, answers: BinaryIO) -> None:

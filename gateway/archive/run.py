@@ -12,7 +12,7 @@ goes on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
-from gateway.archive.questions import Kept
+from gateway.archive.questions import Kept, by_day, day_name
 from gateway.archive.tables import BOOKED, MESSAGES, rows_of
 from gateway.core.archive.manifest import (
     ArchivedFile,
@@ -30,8 +30,6 @@ from gateway.core.archive.manifest import (
     read_manifest,
 )
 from gateway.core.archive.messages import nameless, row_of
-from gateway.core.days import day_of
-from gateway.core.ids import moment_of
 from gateway.core.months import NONE_CLOSED
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
@@ -101,7 +99,8 @@ class Run:
             with suppress(RedisError):
                 await self._lease.give_back()
         files = self._archive.files()
-        await archiving.note_success(self._redis, len(files), self._clock())
+        through = reached(files, BOOKED)
+        await archiving.note_success(self._redis, len(files), through, self._clock())
         return self._done
 
     async def _begin(self) -> None:
@@ -216,7 +215,7 @@ class Run:
             if kept.record != nameless(message):
                 key, currency = self._archive.key, self._store.policy.currency
                 row = row_of(message, kept.revision + 1, key, currency)
-                rows[MESSAGES, _day_of(message.id)].append(row)
+                rows[MESSAGES, day_name(message.id)].append(row)
 
     async def _take_out(self, ends: Mapping[int, EntryId]) -> None:
         """Takes messages out of Redis that were closed `keep` ago, and are archived as they are."""
@@ -266,16 +265,3 @@ _NOTHING = Kept(0, b"")
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def by_day(ids: Iterable[str]) -> dict[str, list[str]]:
-    """Messages by the day they were accepted on, each once."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for id_ in dict.fromkeys(ids):
-        found[_day_of(id_)].append(id_)
-    return dict(found)
-
-
-def _day_of(message_id: str) -> str:
-    """The UTC day a message was accepted on, by its id."""
-    return day_of(moment_of(message_id) or 0).isoformat()

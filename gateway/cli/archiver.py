@@ -89,6 +89,8 @@ class _Role:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        if self._stopping.is_set():  # it came before there was one to pass it on to
+            self._child.terminate()
         said = b""
         while True:
             try:

@@ -1,6 +1,6 @@
 """A reconciled invoice is accepted: our cost of its lines becomes what it asks for, to the unit.
 
-It may be repeated, and goes on where it was interrupted. Raises RedisUnavailable.
+It may be repeated, and goes on where it was interrupted. Raises RedisUnavailable and DaysAccepted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.core.reconciliation import PICOS_A_MICRO, Item, in_micros
 from gateway.finance.reconcile import Reconciled
-from gateway.store.invoices import accept_lines, accept_rest
+from gateway.store.invoices import accept_lines, accept_rest, ensure_days
 from gateway.store.store import Store
 
 LINES_A_BATCH = 256
@@ -30,6 +30,8 @@ async def accept(
 ) -> Acceptance:
     """Books an invoice, which `invoice` names; `items` are all its lines that differ."""
     provider = result.question.provider
+    days = result.days.first, result.days.last
+    await ensure_days(store, provider, days)
     rest = in_micros(result.total.theirs) - result.classes["matched"].ours // PICOS_A_MICRO
     lines = amount = 0
     of_ours = (item for item in items if item.ours is not None)
@@ -39,7 +41,6 @@ async def accept(
         rest += sum(_change(item) for item in told.gone)
         lines += len(told.changed)
         amount += sum(_change(item) for item in told.changed)
-    days = f"{result.days.first} {result.days.last}"
     amount += await accept_rest(store, provider, days, invoice, rest, now_ms)
     return Acceptance(lines, amount)
 

@@ -13,10 +13,10 @@ LENGTH_BYTES = 4
 READER_MODULE = "gateway.archive.reader"  # that other process
 
 
-class MessageAsked(msgspec.Struct, frozen=True, tag="message"):
-    """The latest record of a message."""
+class MessagesAsked(msgspec.Struct, frozen=True, tag="messages"):
+    """The latest records of messages."""
 
-    id: str
+    ids: list[str]
 
 
 class ThroughAsked(msgspec.Struct, frozen=True, tag="through"):
@@ -31,8 +31,10 @@ class LinesAsked(msgspec.Struct, frozen=True, tag="lines"):
     wanted: LinesWanted
 
 
-class MessageFound(msgspec.Struct, frozen=True, tag="message"):
-    record: bytes | None
+class MessagesFound(msgspec.Struct, frozen=True, tag="messages"):
+    """By id; what is not archived is absent."""
+
+    records: dict[str, bytes]
 
 
 class ThroughFound(msgspec.Struct, frozen=True, tag="through"):
@@ -49,8 +51,8 @@ class NotRead(msgspec.Struct, frozen=True, tag="fault"):
     reason: str
 
 
-Asked = MessageAsked | ThroughAsked | LinesAsked
-Found = MessageFound | ThroughFound | LinesFound | NotRead
+Asked = MessagesAsked | ThroughAsked | LinesAsked
+Found = MessagesFound | ThroughFound | LinesFound | NotRead
 
 _encode = msgspec.msgpack.Encoder().encode
 _asked: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)

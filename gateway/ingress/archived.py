@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 
 import structlog
 
 from gateway.core.archive.manifest import EntryId
 from gateway.core.ids import moment_of
+from gateway.core.records.message import Message
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     READER_MODULE,
@@ -20,8 +22,8 @@ from gateway.finance.archive_calls import (
     Found,
     LinesAsked,
     LinesFound,
-    MessageAsked,
-    MessageFound,
+    MessagesAsked,
+    MessagesFound,
     NotRead,
     ThroughAsked,
     ThroughFound,
@@ -30,6 +32,9 @@ from gateway.finance.archive_calls import (
 )
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
+from gateway.store import reads
+from gateway.store.closed import bring_back
+from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
 WAITING_MAX = 50  # questions; one more is refused
@@ -47,13 +52,14 @@ class ArchiveReader:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def record(self, message_id: str) -> bytes | None:
-        """The latest record of a message; None where it is not archived."""
-        if moment_of(message_id) is None:
-            return None
-        found = await self._ask(MessageAsked(message_id))
-        assert isinstance(found, MessageFound)
-        return found.record
+    async def records(self, message_ids: Iterable[str]) -> dict[str, bytes]:
+        """The latest records of messages; what is not archived is absent."""
+        ids = [id_ for id_ in message_ids if moment_of(id_) is not None]
+        if not ids:
+            return {}
+        found = await self._ask(MessagesAsked(ids))
+        assert isinstance(found, MessagesFound)
+        return found.records
 
     async def through(self, shard: int) -> EntryId:
         found = await self._ask(ThroughAsked(shard))
@@ -119,5 +125,42 @@ class ArchiveReader:
         return decode_found(await process.stdout.readexactly(length))
 
 
+class ArchivedMessages:
+    """Messages for what comes for them late: those that are in the archive alone are put back into
+    Redis first, where they change as ever, and leave it again. `reader` None: there is no archive.
+    Raises RedisUnavailable and Refusal (503)."""
+
+    def __init__(self, store: Store, reader: ArchiveReader | None) -> None:
+        self._store = store
+        self._reader = reader
+
+    async def find(self, message_ids: Iterable[str]) -> dict[str, Message | Exception]:
+        """As `reads.messages_anywhere` does."""
+        ids = list(message_ids)
+        found = await reads.messages_anywhere(self._store, ids)
+        if self._reader is not None:
+            gone = [id_ for id_ in ids if id_ not in found]
+            if records := await self._reader.records(gone):
+                await bring_back(self._store, records)
+                found |= await reads.messages_anywhere(self._store, records)
+        return found
+
+    async def bring_back(self, message_ids: Iterable[str]) -> None:
+        """For whoever reads them afterwards."""
+        if self._reader is not None:
+            await self.find(message_ids)
+
+
 def _unreadable() -> Refusal:
     return refuse("unavailable", "The archive cannot be read now: ask again later.")
+
+
+async def message_anywhere(
+    store: Store, archived: ArchiveReader | None, id_: str
+) -> Message | None:
+    """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
+    and RedisUnavailable."""
+    message = await reads.message(store, id_)
+    if message is None and archived is not None:
+        message = reads.readable(store, id_, (await archived.records([id_])).get(id_))
+    return message

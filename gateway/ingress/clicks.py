@@ -16,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.backoff import Backoff
+from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.metrics import ClickMetrics
 from gateway.redis.errors import RedisError
 from gateway.store import clicks, opens, randomness
@@ -36,8 +37,15 @@ _log = structlog.get_logger("ingress")
 class ClickRecorder:
     """One worker's. `keep_recording` must run beside it."""
 
-    def __init__(self, store: Store, metrics: ClickMetrics, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        messages: ArchivedMessages,
+        metrics: ClickMetrics,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._messages = messages
         self._metrics = metrics
         self._now_ms = now_ms
         self._waiting: deque[Click | Opening] = deque()
@@ -80,6 +88,8 @@ class ClickRecorder:
         """Each part as often as it takes; a part with a fault of ours is lost, and no other."""
         store = self._store
         followed = [each for each in batch if isinstance(each, Click)]
+        ids = dict.fromkeys(id_ for each in batch if (id_ := _message_of(each)) is not None)
+        await self._tried(lambda: self._messages.bring_back(ids), 0)
         if openings := [each for each in batch if isinstance(each, Opening)]:
             await self._tried(lambda: opens.react(store, openings, self._now_ms()), len(openings))
         judged = await self._tried(lambda: clicks.judged(store, followed), len(followed)) or []
@@ -107,3 +117,7 @@ class ClickRecorder:
                 self._metrics.lost.inc(count)
                 _log.exception("clicks_lost", clicks=count)
                 return None
+
+
+def _message_of(noted: Click | Opening) -> str | None:
+    return noted.link.message if isinstance(noted, Click) else noted.opened.message

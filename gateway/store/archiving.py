@@ -4,7 +4,7 @@ streams begin and end that it is made from. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -72,9 +72,18 @@ async def installation(redis: RedisClient) -> tuple[str, bool]:
     return name.decode(), bool(int(files or 0)) if isinstance(files, bytes | None) else False
 
 
-async def note_success(redis: RedisClient, files: int, now_ms: int) -> None:
-    fields = ("files", files, "done_ms", now_ms, "failed_ms", 0, "reason", "")
+async def note_success(
+    redis: RedisClient, files: int, through: Mapping[int, EntryId], now_ms: int
+) -> None:
+    """`through`: up to which entry each shard's ledger is archived."""
+    fields: list[str | int] = ["files", files, "done_ms", now_ms, "failed_ms", 0, "reason", ""]
+    for shard, entry in through.items():
+        fields += [_through(shard), entry_text(entry)]
     await redis.call([("HSET", ARCHIVE, *fields)])
+
+
+def _through(shard: int) -> str:
+    return f"through:{shard}"
 
 
 async def note_failure(redis: RedisClient, reason: str, now_ms: int) -> None:
@@ -88,14 +97,15 @@ async def state(redis: RedisClient) -> State:
 
 
 async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:
-    """When the oldest booking was made that is not archived; 0: all are."""
-    commands: list[Command] = [("HGET", ARCHIVE, "files")]
-    # The last entry that was archived stays.
-    commands += (("XRANGE", keys_of(s).ledger, "-", "+", "COUNT", 2) for s in shards)
-    files, *ledgers = await redis.call(commands)
-    begun = isinstance(files, bytes) and int(files) > 0
-    waiting = [entries[begun][0] for found in ledgers if len(entries := as_list(found)) > begun]
-    return min((entry_id(id_.decode())[0] for id_ in waiting), default=0)
+    """When the oldest booking was made that no good run has archived; 0: all are."""
+    (noted,) = await redis.call([("HMGET", ARCHIVE, *map(_through, shards))])
+    after = [f"({entry.decode()}" if entry else "-" for entry in as_list(noted)]
+    asked: list[Command] = [
+        ("XRANGE", keys_of(shard).ledger, start, "+", "COUNT", 1)
+        for shard, start in zip(shards, after, strict=True)
+    ]
+    waiting = [entry for found in await redis.call(asked) for entry in as_list(found)]
+    return min((entry_id(id_.decode())[0] for id_, _ in waiting), default=0)
 
 
 async def newest(redis: RedisClient, shards: Sequence[int], source: Source) -> dict[int, EntryId]:

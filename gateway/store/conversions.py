@@ -12,8 +12,9 @@ what counts in a cap. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import blake2b
 
 import msgspec
@@ -32,6 +33,8 @@ from gateway.store.people import read_others
 from gateway.store.store import Store
 
 KEPT_MS = 90 * 86_400_000
+
+Find = Callable[[Iterable[str]], Awaitable[dict[str, Message | Exception]]]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -55,13 +58,21 @@ class Booked(msgspec.Struct, frozen=True):
     failed: Sequence[Applied] = ()
 
 
-async def book(store: Store, app: str, asked: Sequence[Asked], now_ms: int) -> list[Booked]:
-    """Puts an app's conversions down and books them; one answer each, in order, durable."""
+async def book(
+    store: Store, app: str, asked: Sequence[Asked], now_ms: int, find: Find | None = None
+) -> list[Booked]:
+    """Puts an app's conversions down and books them; one answer each, in order, durable. `find` is
+    for messages that may have left Redis; what it raises passes unchanged, and nothing is kept."""
     known = await _kept(store, app, {each.id for each in asked})
+    new = {each.id: each for each in reversed(asked) if each.id not in known}
+    held = {id_: await _held(store, each) for id_, each in new.items()}
+    ids = dict.fromkeys(message for each in held.values() for message in each)
+    found = await (find or partial(reads.messages_anywhere, store))(ids)
     first: dict[str, Conversion] = {}
-    for each in asked:
-        if each.id not in known and each.id not in first:
-            first[each.id] = _put_down(store, each, await _candidates(store, app, each))
+    for id_, each in new.items():
+        candidates = [each.message] if each.message is not None else []
+        candidates += [m for i in held[id_] if isinstance(m := found.get(i), Message)]
+        first[id_] = _put_down(store, each, [m for m in candidates if m.app == app])
     kept = known | await _keep(store, app, first)
     failed = await _apply(store, app, kept, now_ms)
     booked = []
@@ -157,10 +168,10 @@ def _targets(had: Attribution) -> dict[str, Target]:
     }
 
 
-async def _candidates(store: Store, app: str, asked: Asked) -> list[Message]:
-    """The messages that it may be put down to."""
+async def _held(store: Store, asked: Asked) -> Collection[str]:
+    """The messages that its user holds something for; of one that names a message none."""
     if asked.message is not None:
-        return [asked.message]
+        return ()
     campaigns = [asked.campaign] if asked.campaign is not None else []
     held: dict[str, None] = {}
     with suppress(NewerRecordError, UnreadableRecordError):
@@ -172,8 +183,7 @@ async def _candidates(store: Store, app: str, asked: Asked) -> list[Message]:
             if not campaigns:
                 held |= {claim.message: None for claim in person.claims.values()}
                 held |= {slot.message: None for slot in person.slots}
-    found = await reads.readable_messages(store, held)
-    return [message for message in found if message.app == app]
+    return held
 
 
 def _key(store: Store, app: str, id_: str) -> str:

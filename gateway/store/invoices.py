@@ -3,22 +3,28 @@
 Each line of ours is changed by an event of its message, one by one; what is on the invoice and
 nothing of ours is booked as one amount a provider and days, of which it is kept how much that is.
 So who accepts the same invoice again, or goes on after a crash, books only what is still missing.
+Of days of which some were accepted together with others that could not be told: it is refused.
 Raises RedisUnavailable.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.core.events import Invoiced
 from gateway.core.reconciliation import Item
 from gateway.core.settlement import uninvoiced
+from gateway.errors import CallerFault
 from gateway.redis.client import Command, Session
 from gateway.store import apply, randomness
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
+from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import commit
+
+FirstAndLast = tuple[datetime.date, datetime.date]
 
 REST_SHARD = 0  # in whose ledger is booked what is of no message
 
@@ -53,27 +59,54 @@ async def accept_lines(
     return told
 
 
+class DaysAccepted(CallerFault):
+    """An invoice for some of the days, and for others, was accepted before."""
+
+
+async def ensure_days(store: Store, provider: str, days: FirstAndLast) -> None:
+    """Raises DaysAccepted where an invoice of the provider may not be accepted for these days."""
+    (found,) = await store.redis.call([("HGETALL", keys_of(REST_SHARD).invoices)])
+    _booked(store, provider, days, as_list(found))
+
+
+def _booked(store: Store, provider: str, days: FirstAndLast, found: list[bytes]) -> int:
+    """What was booked for these days, under whatever name the provider had. Raises DaysAccepted."""
+    names, booked = store.policy.names_of(provider), 0
+    asked = days[0].isoformat(), days[1].isoformat()
+    for field, amount in pairs(found):
+        name, first, last = field.decode().rsplit(" ", 2)
+        if name not in names:
+            continue
+        if (first, last) == asked:
+            booked += int(amount)
+        elif int(amount) and first <= asked[1] and asked[0] <= last:
+            raise DaysAccepted(
+                f"An invoice of {provider} for {first} to {last} is accepted already, and these "
+                f"are {asked[0]} to {asked[1]}. To put that one right give --from {first} --to "
+                f"{last}; else give days that were not accepted."
+            )
+    return booked
+
+
 async def accept_rest(
-    store: Store, provider: str, days: str, invoice: str, amount: int, now_ms: int
+    store: Store, provider: str, days: FirstAndLast, invoice: str, amount: int, now_ms: int
 ) -> int:
     """Books what the invoice of a provider for these days asks for beyond our lines: `amount` in
-    all. Returns what was booked now."""
+    all. Returns what was booked now. Raises DaysAccepted."""
     keys = keys_of(REST_SHARD)
     token = keys.token(randomness.token())
-    field = f"{provider} {days}"
+    field = f"{provider} {days[0]} {days[1]}"
     channel = store.policy.provider(provider).channel
 
     async def attempt(session: Session) -> tuple[list[Command], int]:
-        replies = await session.call(
-            [("WATCH", token, keys.invoices), ("HGET", keys.invoices, field)]
-        )
-        booked = replies[1]
-        missing = amount - (int(booked) if isinstance(booked, bytes) else 0)
+        _, found = await session.call([("WATCH", token, keys.invoices), ("HGETALL", keys.invoices)])
+        missing = amount - _booked(store, provider, days, as_list(found))
         if not missing:
             return [], 0
         writes = store.writes(keys, now_ms)
         writes.post(uninvoiced(provider, channel, missing, invoice))
         await writes.learn(store.redis)
-        return [*writes.commands(), ("HSET", keys.invoices, field, amount)], missing
+        kept = ("HINCRBY", keys.invoices, field, missing)
+        return [*writes.commands(), kept], missing
 
     return await commit(store.redis, token, attempt, store.counts)

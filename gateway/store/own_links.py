@@ -14,7 +14,7 @@ from gateway.core.records.links import OwnLink, own_link_codec
 from gateway.redis.client import Command, Session
 from gateway.store import randomness
 from gateway.store.keys import keys_of, shard_of
-from gateway.store.links import own_key
+from gateway.store.links import find, own_key
 from gateway.store.store import Store
 from gateway.store.transaction import commit
 
@@ -22,8 +22,12 @@ CODES_SHARD = 0  # whose ranges give codes; where a link stands is said by its c
 
 
 async def make(store: Store, link: OwnLink, slug: str | None) -> str | None:
-    """Under which code or slug it stands from now on; None: another has the slug."""
+    """Under which code or slug it stands from now on; None: another has the slug, or it is the code
+    of a message's link, which stays what it is."""
     code = slug if slug is not None else await _new_code(store)
+    taken = await find(store.redis, store.links, store.shards, code)
+    if taken is not None and taken.own is None:
+        return None
     key, record = own_key(code, store.shards), own_link_codec.encode(link)
     made, kept = await store.redis.call([("SET", key, record, "NX"), ("GET", key)])
     # One that was made by a call whose answer was lost says the same.

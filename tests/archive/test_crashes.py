@@ -22,6 +22,7 @@ import trio
 from gateway.archive import archive as archives
 from gateway.archive import run as runs
 from gateway.archive.booked import ArchivedLedger
+from gateway.archive.questions import by_day
 from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
@@ -64,7 +65,7 @@ async def messages_of(world: ArchiveWorld, ids: list[str]) -> dict[str, int]:
     """Each message's status, wherever it is."""
     found = {message.id: message for message in await reads.readable_messages(world.store, ids)}
     missing = [id_ for id_ in ids if id_ not in found]
-    for id_, kept in world.archive.questions().latest(runs.by_day(missing)).items():
+    for id_, kept in world.archive.questions().latest(by_day(missing)).items():
         message = reads.readable(world.store, id_, kept.record)
         assert message is not None
         found[id_] = message
@@ -111,19 +112,24 @@ async def test_a_run_may_die_at_any_step(world: ArchiveWorld) -> None:
     assert not [reason for _, reason in world.archive.verify() if reason]
 
 
-def test_a_killed_archiver_is_followed_by_the_next(redis_url: str, tmp_path: Path) -> None:
-    root = tmp_path / "archive"
+def archiver(redis_url: str, tmp_path: Path, *words: str) -> tuple[list[str], dict[str, str]]:
+    """A command of `kaskad archive` with an archive below `tmp_path`, and its environment."""
     config = tmp_path / "kaskad.toml"
     text = (ROOT / "config/kaskad.toml").read_text()
-    text = text.replace("[archive]", f'[archive]\nurl = "{root}"\nkeep = "1ms"')
+    text = text.replace("[archive]", f'[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"')
     text = text.replace('file = "prices.csv"', f'file = "{ROOT}/config/prices.csv"')
     config.write_text(text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")}
     environment |= {"KASKAD_ARCHIVE_KEY": KEY.decode(), "KASKAD_REDIS_URL": redis_url}
+    command = [sys.executable, "-m", "gateway.cli", "archive", *words, "--config", str(config)]
+    return command, environment
+
+
+def test_a_killed_archiver_is_followed_by_the_next(redis_url: str, tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    command, environment = archiver(redis_url, tmp_path, "run", "--once")
 
     def once(**more: str) -> subprocess.CompletedProcess[str]:
-        words = ["archive", "run", "--once", "--config", str(config)]
-        command = [sys.executable, "-m", "gateway.cli", *words]
         given = environment | more
         return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
 

@@ -12,22 +12,29 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.sent import archived_messages
 from gateway.archive.tables import BOOKED, COLUMNS, LEDGER, MESSAGES
+from gateway.core.addresses import Addresses
 from gateway.core.archive.hashing import hash_of
 from gateway.core.archive.manifest import ArchiveFault, reached
+from gateway.core.archive.messages import row_of
 from gateway.core.days import DAY_MS, day_of
 from gateway.core.reconciliation import Ours
+from gateway.core.records.attempt import Attempt, Candidate
+from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.message_codec import unpack_message
 from gateway.store import archiving, reads, receipts
-from gateway.store.keys import keys_of
+from gateway.store.keys import keys_of, shard_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
-from providers.contract import Receipt
+from providers.contract import Fault, Receipt
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+from tests.worlds.cascade_world import request
 
 LEDGER_COLUMNS = [
     *("id", "booked_at", "kind", "message", "step", "app", "campaign", "category", "route"),
@@ -87,6 +94,11 @@ async def test_a_run_leaves_what_the_contract_says(world: ArchiveWorld) -> None:
 @with_archive()
 async def test_nothing_in_the_archive_says_who_it_was_or_what_was_said(world: ArchiveWorld) -> None:
     ids = await world.delivered(12)
+    ids += await world.refused(
+        "winter",
+        Fault("5.7.1", "somebody12@example.com wrote 'secret'", True),
+        Fault("79160000000", "EC_ABSENT_SUBSCRIBER", True),
+    )
     await world.archived()
     for path in world.root.rglob("*.parquet"):
         octets = path.read_bytes()
@@ -99,6 +111,33 @@ async def test_nothing_in_the_archive_says_who_it_was_or_what_was_said(world: Ar
     assert first["phone_hash"] == hash_of(KEY, "p:79160000000")
     assert first["mail_hash"] == hash_of(KEY, "e:somebody0@example.com")
     assert rows[ids[1]]["mail_hash"] is None
+    refused = unpack_message(ids[-1], rows[ids[-1]]["record"])
+    assert [step.latest_fault for step in refused.steps] == [
+        Fault("5.7.1", "5.7.1", True),
+        Fault("withheld", "EC_ABSENT_SUBSCRIBER", True),
+    ]
+    assert [step["error"] for step in rows[ids[-1]]["steps"]] == ["5.7.1", "withheld"]
+
+
+@given(
+    *(st.from_regex(r"[ -~]{0,12}(\+?79161234567|a@example\.com|Hello you)[ -~]{0,12}"),) * 2,
+    st.booleans(),
+)
+def test_what_a_provider_said_never_brings_an_address_or_text_along(
+    code: str, name: str, skipped: bool
+) -> None:
+    fault = Fault(code, name, True)
+    said = {"fault": fault} if skipped else {"attempts": [Attempt(fault=fault)]}
+    step = Step("sms", [Candidate("sms", 1)], 1, 1, 1, status=StepStatus.REJECTED, **said)
+    message = Message(
+        *("shop", Addresses("79161234567"), "RU", "otp", "sms", 1, 1, 1, [step]),
+        id="0123456789ABCDEFGHJK",
+        reason=name,
+    )
+    row = row_of(message, 1, KEY, "EUR")
+    octets = repr(row).encode() + row.record
+    assert not [word for word in (b"79161234567", b"a@example.com", b"Hello you") if word in octets]
+    assert unpack_message(message.id, row.record).steps[0].status == StepStatus.REJECTED
 
 
 @with_archive()
@@ -293,6 +332,29 @@ async def test_a_run_waits_for_the_one_under_way(world: ArchiveWorld) -> None:
     assert (await world.archived()).rows["ledger"] == 2
     assert waits == 3
     assert await world.redis.call([("GET", ARCHIVER)]) == [None]
+
+
+@with_archive(shards=4)
+async def test_the_first_booking_of_a_shard_waits_for_the_archive_as_any_other(
+    world: ArchiveWorld,
+) -> None:
+    """So no month is closed while it does."""
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
+    (id_,) = await world.delivered(1)
+    assert await archiving.waiting_since(world.redis, range(4)) > 0
+    await world.archived()
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
+    shard = (world.store.shard_of_message(id_) + 1) % 4
+    home = next(f"7917{n:07}" for n in range(99) if shard_of(f"p:7917{n:07}", 4) == shard)
+    sent = request(
+        id=world.store.new_id_in(shard, world.now_ms),
+        addresses=Addresses(home),
+        campaign="another",
+    )
+    await world.store.admit([sent], world.now_ms)
+    assert await archiving.waiting_since(world.redis, range(4)) > 0
+    await world.archived()
+    assert await archiving.waiting_since(world.redis, range(4)) == 0
 
 
 @with_archive(shards=2)

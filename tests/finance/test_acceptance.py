@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.events import Reported
 from gateway.core.reconciliation import Item, Theirs, in_micros
@@ -22,6 +23,8 @@ from gateway.finance.verify import compare_books
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.store import apply, invoices
+from gateway.store.invoices import DaysAccepted
+from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
@@ -44,15 +47,20 @@ def run(url: str, work: Callable[[RedisClient], Awaitable[Any]]) -> Any:
 
 
 async def settle(
-    store: Store, theirs: Sequence[Theirs], invoice: str = "one", *, accepts: bool = True
+    store: Store,
+    theirs: Sequence[Theirs],
+    invoice: str = "one",
+    *,
+    accepts: bool = True,
+    days: DaySpan = DAYS,
 ) -> tuple[Reconciled, Acceptance | None]:
     """Reconciles with what is booked by now, and accepts it."""
     question = Question(PROVIDER, "EUR", "UTC", charged_on_delivery=True)
     with SortedLines() as lines:
         work = Reconciliation(question, lines)
-        work.take_theirs(theirs, DAY, DAY)
+        work.take_theirs(theirs, days.first, days.last)
         work.take_ours(await lines_of(store, PROVIDER))
-        result = work.settle(DAYS)
+        result = work.settle(days)
         if not accepts:
             return result, None
         return result, await accept(store, result, work.items(), invoice, LATER)
@@ -153,6 +161,29 @@ def test_an_invoice_that_was_put_right_takes_the_place_of_the_one_before(redis_u
         assert asked(right) < asked(theirs)
         await settle(store, right, "two")
         assert (await books(store))[0] == asked(right)
+
+    run(redis_url, work)
+
+
+def test_what_is_nothing_of_ours_is_not_booked_again_under_other_days(redis_url: str) -> None:
+    week = DaySpan(DAY, DAY + datetime.timedelta(days=6))
+    after = DaySpan(week.last, week.last)
+
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, 2)
+        await settle(store, theirs, "one")
+        booked = await books(store)
+        with pytest.raises(DaysAccepted, match="give --from 2026-11-21 --to 2026-11-21; else"):
+            await settle(store, theirs, "two", days=week)
+        assert await books(store) == booked
+        await settle(store, [], "two", days=after)
+        renamed = Store(redis, replace(RULES, former={"old": PROVIDER}), shards=1)
+        field = f"{PROVIDER} {DAY} {DAY}"
+        (rest,) = await redis.call([("HGET", keys_of(0).invoices, field)])
+        await redis.call([("HDEL", keys_of(0).invoices, field)])
+        await redis.call([("HSET", keys_of(0).invoices, f"old {DAY} {DAY}", rest)])
+        await settle(renamed, theirs, "one")
+        assert await books(store) == booked
 
     run(redis_url, work)
 

@@ -17,6 +17,7 @@ from gateway.core.events import Accepted, Claimed
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from tests.ingress.test_callbacks import BASIC, report
+from tests.ingress.test_report_details import page
 from tests.worlds.ingress_world import ENV, OTP, T0, World, with_ingress
 
 KEY = "a key of the archive's hashes"
@@ -79,6 +80,7 @@ async def test_a_message_is_read_as_before_without_its_person(
     (id_,) = await send(world, 1)
     before = (await world.call("GET", f"/v1/messages/{id_}")).json
     timeline = (await world.call("GET", f"/v1/messages/{id_}/timeline")).json
+    shown = await page(world, f"/reports/messages/{id_}")
     await archive_all(world, archive)
     shard = world.store.shard_of_message(id_)
     assert await world.redis.call([("EXISTS", keys_of(shard).message(id_))]) == [0]
@@ -86,6 +88,8 @@ async def test_a_message_is_read_as_before_without_its_person(
     assert after == before | {"to": None, "user": None, "metadata": None}
     assert (await world.call("GET", f"/v1/messages/{id_}/timeline")).json == timeline
     assert (await world.call("GET", f"/v1/messages/{id_}/explain")).status == 200
+    seen = await page(world, f"/reports/messages/{id_}")
+    assert (seen.status, seen.body) == (200, shown.body)
     assert (await world.call("DELETE", f"/v1/messages/{id_}")).json["type"] == "/docs#final"
     other = await world.call("GET", f"/v1/messages/{id_}", key="bank-key")
     assert other.status == 404
@@ -114,9 +118,10 @@ async def test_the_ledgers_lines_are_the_same_wherever_they_are(
     assert await lines(world, "&step=0&day=2026-11-19") == []
 
 
-def hide_messages(root: Path) -> None:
-    for path in root.rglob("messages/*/*.parquet"):
-        path.rename(path.with_suffix(".away"))
+def hide_messages(archive: Archive) -> list[Path]:
+    """Where they are now."""
+    found = Path(archive.url).rglob("messages/*/*.parquet")
+    return [path.rename(path.with_suffix(".away")) for path in found]
 
 
 @with_archive
@@ -125,7 +130,7 @@ async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
 ) -> None:
     (id_,) = await send(world, 1)
     await archive_all(world, archive)
-    hide_messages(Path(archive.url))
+    hide_messages(archive)
     answer = await world.call("GET", f"/v1/messages/{id_}")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
     assert (await world.send(OTP | {"to": "+79161234590"})).status == 202

@@ -10,6 +10,7 @@ import pytest
 from gateway.core import events as ev
 from gateway.core.clickers import Visitor
 from gateway.core.link_codes import code_of
+from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
 from gateway.store import clicks, links, reads
@@ -205,7 +206,8 @@ async def test_more_clicks_than_can_wait_are_lost_and_counted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.ingress.clicks.WAITING_MAX", 2)
-    recorder = ClickRecorder(world.store, world.app.metrics.clicks, world.clock)
+    messages = ArchivedMessages(world.store, None)
+    recorder = ClickRecorder(world.store, messages, world.app.metrics.clicks, world.clock)
     id_ = await delivered(world)
     link = await links.find(world.store.redis, world.store.links, 1, await code(world, id_))
     assert link is not None

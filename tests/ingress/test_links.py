@@ -62,6 +62,10 @@ async def test_a_link_is_led_elsewhere_and_ended(world: World) -> None:
     again = await world.call("PATCH", "/v1/links/autumn26", {"expires_at": None, "title": None})
     assert (again.json["expires_at"], again.json["title"]) == (None, None)
     assert (await follow(world, "/l/autumn26")).status == 302
+    for passed in ("2020-01-01T00:00:00Z", "1969-01-01T00:00:00Z"):
+        ended = await world.call("PATCH", "/v1/links/autumn26", {"expires_at": passed})
+        assert ended.status == 200
+        assert (await follow(world, "/l/autumn26")).status == 410
 
 
 @with_ingress(changed={"[prices]\n": '[links]\nbase_url = "https://k.example"\n[prices]\n'})
@@ -97,6 +101,15 @@ async def test_a_link_is_its_apps_alone_and_a_messages_is_not_to_be_changed(worl
     view = (await world.call("GET", f"/v1/links/{of_message}")).json
     assert (view["clicks"], view["clickers"], view["channel"]) == (1, 1, "viber")
     assert view["by_country"] == {"RU": 1}
+
+
+@with_ingress()
+async def test_nobody_takes_over_the_link_of_a_message_by_a_slug(world: World) -> None:
+    of_message = await code(world, await delivered(world))
+    before = (await follow(world, f"/l/{of_message}")).headers["location"]
+    taken = await world.call("POST", "/v1/links", POSTER | {"slug": of_message}, key="bank-key")
+    assert (taken.status, taken.json["errors"][0]["pointer"]) == (422, "/slug")
+    assert (await follow(world, f"/l/{of_message}")).headers["location"] == before
 
 
 @with_ingress()

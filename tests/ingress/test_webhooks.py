@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -277,3 +278,28 @@ async def test_a_fallback_is_told_to_webhooks_and_not_to_the_stream(world: World
     kept = await reads.events_from(world.store.redis, "shop", 0, "-")
     changes = [(change.status, change.fallback) for entry in kept for change in entry.changes]
     assert changes == [("queued", False), ("queued", True)]
+
+
+@with_ingress(changed=MANAGED)
+async def test_what_changes_something_is_known_everywhere_before_it_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(webhooks, "asyncio", SimpleNamespace(sleep=sleep))
+    changes: list[dict[str, Any]] = [
+        {"enabled": False},
+        {"enabled": True},
+        {"events": ["message.sent"]},
+        {"url": "https://other.example/"},
+    ]
+    await put(world)
+    for said in changes:
+        await put(world, **said)
+    await world.call("PUT", PATH + "?rotate=true")
+    assert len(waits) == 6
+    await put(world, url="https://other.example/")
+    assert len(waits) == 6

@@ -9,6 +9,7 @@ import trio
 
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.ids import moment_of
+from gateway.core.records.webhook import Secret
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
@@ -18,7 +19,7 @@ from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.webhook_queues import Recovery
 from providers.contract import Receipt
-from tests.simulation.webhook_world import OK, Call, WebhookWorld
+from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
 
 ALL = ("message.queued", "message.sent", "message.delivered", "message.seen")
 
@@ -175,6 +176,49 @@ def test_a_receiver_that_says_wait_is_left_alone(world: WebhookWorld) -> None:
         first, *later = [call.at for call in world.receivers.calls]
         assert min(later) >= first + 120
         assert len(later) == 4
+
+    world.tell(work)
+
+
+def test_a_short_wish_after_a_429_is_obeyed_too(world: WebhookWorld) -> None:
+    async def busy(_: Call) -> Answer:
+        return failing(429, wish_ms=3_000) if len(world.receivers.calls) == 1 else OK
+
+    world.receivers.answer = busy
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(1)
+        await trio.sleep(300)
+        first, second = [call.at for call in world.receivers.calls]
+        assert 3 <= second - first <= 10
+
+    world.tell(work)
+
+
+def test_what_its_app_changes_holds_for_the_next_call(
+    world: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the desk's turn: the process knows, so the call is as it was set."""
+    monkeypatch.setattr(desk, "TURN_S", 8.0)
+    moved, new = "https://moved.example/", "whsec_bmV3"
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await trio.sleep(20)
+        both = (Secret(new), Secret(SECRET, world.clock() + HOUR))
+        await world.declare("hook", "message.queued", secrets=both)
+        await world.admit(1)
+        await trio.sleep(1)
+        assert [call.secrets for call in world.receivers.calls] == [[new, SECRET]]
+        await world.declare("hook", "message.queued", url=moved, secrets=both)
+        await world.admit(1)
+        await trio.sleep(30)
+        assert [call.url for call in world.receivers.calls] == ["https://hook.example/", moved]
+        await world.declare("hook", "message.queued", url=moved, enabled=False)
+        await world.admit(1)
+        await trio.sleep(30)
+        assert len(world.receivers.calls) == 2
 
     world.tell(work)
 

@@ -26,6 +26,7 @@ class Call(NamedTuple):
     url: str
     id: str
     body: dict[str, Any]
+    secrets: list[str]
 
 
 class Receivers:
@@ -53,7 +54,9 @@ class Scripted(Posting):
 
     async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> Answer:
         theirs = self._receivers
-        call = Call(trio.current_time(), self.url, event_id, json.loads(body))
+        call = Call(
+            trio.current_time(), self.url, event_id, json.loads(body), webhook.signs_with(now_ms)
+        )
         theirs.calls.append(call)
         theirs.open += 1
         theirs.most_open = max(theirs.open, theirs.most_open)
@@ -74,8 +77,8 @@ class WebhookWorld(Pace):
         self.receivers = Receivers()
 
     async def declare(self, name: str, *events: str, **changes: Any) -> Webhook:
-        url = f"https://{name}.example/"
-        made = Webhook(name, url, events or EVERY_STATUS, (Secret(SECRET),), **changes)
+        keys = {"url": f"https://{name}.example/", "secrets": (Secret(SECRET),)} | changes
+        made = Webhook(name, events=events or EVERY_STATUS, **keys)
         deed = Deed(self.clock(), "test", "webhook.put", name)
         await webhooks.change(self.store.redis, "shop", name, lambda _before, _count: made, deed)
         await self.store.look_at_campaigns()

@@ -182,7 +182,7 @@ def test_rows_have_the_columns_of_the_contract_and_add_up_to_the_total(
     kaskad: Stack, messages: dict[str, dict[str, Any]], group_by: str
 ) -> None:
     report = kaskad.cost(group_by)
-    assert set(report) == {"from", "to", "group_by", "rows", "total"}
+    assert set(report) == {"from", "to", "group_by", "zone", "rows", "total"}
     assert report["group_by"] == ([group_by] if group_by else [])
     columns = [
         column

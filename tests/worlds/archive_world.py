@@ -23,7 +23,7 @@ from gateway.store import receipts
 from gateway.store.apply import Item
 from gateway.store.store import Store
 from gateway.store.writes import Retention
-from providers.contract import Receipt
+from providers.contract import Fault, Receipt
 from tests.worlds.cascade_world import T0, policy, request
 
 KEY = b"a key of the archive's hashes"
@@ -76,6 +76,14 @@ class ArchiveWorld:
         ids = await self.send(count, campaign)
         await self.hand_over(ids)
         await self.tell(ids, "delivered")
+        return ids
+
+    async def refused(self, campaign: str, *faults: Fault) -> list[str]:
+        """A message that each of its steps' providers refuses, with the faults."""
+        ids = await self.send(1, campaign)
+        for step, fault in enumerate(faults):
+            for event in (ev.Claimed(step), ev.Refused(step, fault)):
+                await self.store.apply([Item(ids[0], event)], self.now_ms)
         return ids
 
     def run(self, *, keep_ms: int = EVER_MS, **limits: int) -> Run:

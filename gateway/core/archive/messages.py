@@ -1,12 +1,14 @@
 """A closed message as the archive keeps it. Pure.
 
 Beside the columns that people ask for stands the record itself, without anything that says to whom
-it went or what it said: addresses, `user`, `metadata`, texts, variables. From that record a late
-receipt settles, and it is shown as ever.
+it went or what it said: addresses, `user`, `metadata`, texts, variables, and sentences of a
+provider, which may quote any of those. From that record a late receipt settles, and it is shown as
+ever.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,6 +20,11 @@ from gateway.core.channels import CHANNELS
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.message_codec import pack_message
 from gateway.core.records.words import IMPORTANCE_NAMES, REACTION_NAMES
+from providers.contract import Fault
+
+WITHHELD = "withheld"
+# A code or a name such as `5.1.1` or `EC_ABSENT_SUBSCRIBER`; seven digits could be a number.
+_is_word = re.compile(r"(?!(?:\D*\d){7})[A-Za-z0-9_.:-]{1,64}", re.ASCII).fullmatch
 
 
 class StepRow(NamedTuple):
@@ -72,6 +79,8 @@ def nameless(message: Message) -> bytes:
     return pack_message(
         replace(
             message,
+            steps=[_wordless(step) for step in message.steps],
+            reason=_word(message.reason),
             addresses=Addresses(),
             person="",
             user=None,
@@ -81,6 +90,23 @@ def nameless(message: Message) -> bytes:
             vars=None,
         )
     )
+
+
+def _wordless(step: Step) -> Step:
+    attempts = [replace(each, fault=_bare(each.fault)) for each in step.attempts]
+    return replace(step, fault=_bare(step.fault), attempts=attempts)
+
+
+def _bare(fault: Fault | None) -> Fault | None:
+    """A provider's code and name, where they are words; a name that is a sentence is its code."""
+    if fault is None:
+        return None
+    code = _word(fault.code) or WITHHELD
+    return Fault(code, fault.name if _is_word(fault.name) else code, fault.permanent)
+
+
+def _word(text: str | None) -> str | None:
+    return text if text is None or _is_word(text) else WITHHELD
 
 
 def row_of(message: Message, revision: int, key: bytes, currency: str) -> MessageRow:
@@ -99,7 +125,7 @@ def row_of(message: Message, revision: int, key: bytes, currency: str) -> Messag
         route=message.route,
         country=message.country,
         status=MESSAGE_NAMES[message.status],
-        reason=message.reason,
+        reason=_word(message.reason),
         reaction=REACTION_NAMES[message.reaction],
         created_at=message.created_ms,
         updated_at=message.updated_ms,
@@ -117,7 +143,7 @@ def row_of(message: Message, revision: int, key: bytes, currency: str) -> Messag
 
 def _steps(message: Message) -> Iterator[StepRow]:
     for index, step in enumerate(message.steps):
-        carrier, fault = step.carrier, step.latest_fault
+        carrier, fault = step.carrier, _bare(step.latest_fault)
         yield StepRow(
             channel=step.channel,
             provider=step.provider,

@@ -100,8 +100,6 @@ class Desk:
             if id_ not in ours or ours[id_][2].url != sender.webhook.url:
                 sender.scope.cancel()
                 del self._senders[id_]
-            else:
-                sender.webhook = ours[id_][2]
         for id_, (app, name, webhook) in ours.items():
             if id_ not in self._senders:
                 sender = Sender(self._deps, app, name, webhook, self._open_posting)

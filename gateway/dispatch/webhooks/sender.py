@@ -36,7 +36,7 @@ UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
 SEEN_S = 2.0  # how often it is looked at how it is
 FAREWELL_S = 1.0
 GONE, BUSY = 410, 429
-BUSY_MS = 60_000  # what was too much is not told again sooner
+BUSY_MS = 60_000  # what was too much is not told again sooner, where nothing is wished
 
 _log = structlog.get_logger("dispatch")
 
@@ -51,8 +51,8 @@ class Ended(NamedTuple):
 
 
 class Sender:
-    """One webhook's, while it is this dispatcher's to tell. `webhook` may be replaced by what its
-    app made of it."""
+    """One webhook's, while it is this dispatcher's to tell. Nothing more is called once its app
+    disabled it, deleted it or gave it another address."""
 
     def __init__(
         self,
@@ -123,14 +123,24 @@ class Sender:
         return len(self._in_hand) <= FETCH // 2
 
     def _call(self, calls: trio.Nursery, posting: Posting) -> None:
-        now = trio.current_time()
-        if self._resting.until > now:  # what waits here would be old by then
+        now, known = trio.current_time(), self._known()
+        if known is not None:
+            self.webhook = known
+        if known is None or self._resting.until > now:  # what waits here would be old by then
             self._in_hand.difference_update(due.event.id for due, _, _ in self._ready)
             self._ready.clear()
         most = self._resting.allowed(now, CONNECTIONS)
         while self._ready and self._open < most:
             self._open += 1
             calls.start_soon(self._tell, posting, *self._ready.popleft())
+
+    def _known(self) -> Webhook | None:
+        """As it stands now; None: it is not to be called here any more, and will be ended."""
+        stands = self._deps.store.webhooks.now.every.get((self._app, self._name))
+        if stands is None or not stands.enabled:
+            return None
+        same = (stands.id, stands.url) == (self.webhook.id, self.webhook.url)
+        return stands if same else None
 
     async def _tell(self, posting: Posting, due: Due, body: bytes, trace: str) -> None:
         began, at_ms = trio.current_time(), self._deps.clock()
@@ -170,6 +180,8 @@ class Sender:
         if now < self._fetch_at or not self._has_room or self._resting.until > now:
             return
         self._fetch_at = now + LOOK_S
+        if self._known() is None:
+            return
         await self._recovering.go_on(self.webhook.events)
         redis, id_ = self._deps.redis, self.webhook.id
         found = await webhook_queues.due(redis, id_, now_ms, FETCH)
@@ -219,7 +231,7 @@ class Sender:
         """What is to be written down, and since when none succeeded: None as it was, 0 one did."""
         done, later, tries = list[Due](), list[tuple[Due, int]](), list[WebhookTry]()
         for due, tried, answer in ended:
-            wish_ms = max(answer.wish_ms, BUSY_MS if tried.status == BUSY else 0)
+            wish_ms = answer.wish_ms or (BUSY_MS if tried.status == BUSY else 0)
             delay_ms = next_delay_ms(due.tries + 1, random.randrange(100), wish_ms)
             if delay_ms is None or tried.succeeded:
                 done.append(due)

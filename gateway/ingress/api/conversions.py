@@ -24,11 +24,12 @@ from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.decoder import read_item, require_json
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid
 from gateway.ingress.http.request import Request
-from gateway.store import conversions, reads
+from gateway.store import conversions
 from gateway.store.conversions import Asked, Booked
 from gateway.store.store import Store
 
@@ -102,8 +103,15 @@ class ConversionResult(msgspec.Struct, omit_defaults=True, kw_only=True):
 class ConversionEndpoint:
     """Takes conversions. `now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int], body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        messages: ArchivedMessages,
+        now_ms: Callable[[], int],
+        body_bytes_max: int,
+    ) -> None:
         self._store = store
+        self._messages = messages
         self._now_ms = now_ms
         self._body_bytes_max = body_bytes_max
 
@@ -128,10 +136,12 @@ class ConversionEndpoint:
         """What each came to, in order."""
         items = [read_item(ConversionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
-        messages = await reads.messages_anywhere(self._store, dict.fromkeys(ids))
+        messages = await self._messages.find(dict.fromkeys(ids))
         found = [self._asked(app, item, messages) for item in items]
         asked = [each for each in found if isinstance(each, Asked)]
-        booked = iter(await conversions.book(self._store, app, asked, self._now_ms()))
+        booked = iter(
+            await conversions.book(self._store, app, asked, self._now_ms(), self._messages.find)
+        )
         return [
             _result(next(booked)) if isinstance(each, Asked) else _failed(each) for each in found
         ]

@@ -42,6 +42,9 @@ TITLE_MAX = 200
 SLUG_RULE = "1 to 64 letters, digits, dashes and underscores; it begins with a letter or digit."
 TARGET_RULE = "Where it leads: an absolute http or https address."
 END_RULE = "RFC 3339, in the future: until when it leads there."
+END_ANEW_RULE = (
+    "RFC 3339: until when it leads there; a moment that passed: no longer. null: for ever."
+)
 EXAMPLE = {"url": "https://shop.example/autumn", "campaign": "autumn-sale", "slug": "autumn"}
 QR_SCALE, QR_BORDER, QR_ERROR = 8, 4, "m"
 SVG = (b"content-type", b"image/svg+xml")
@@ -51,6 +54,7 @@ _slug = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}").fullmatch
 
 Target = Annotated[Url, msgspec.Meta(description=TARGET_RULE)]
 End = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=END_RULE)]
+EndAnew = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=END_ANEW_RULE)]
 Title = Annotated[
     str, msgspec.Meta(max_length=TITLE_MAX, description=f"For people, {TITLE_MAX} characters.")
 ]
@@ -71,7 +75,7 @@ class LinkChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: Target | None = None
     title: Title | None = None
-    expires_at: Annotated[End | None, msgspec.Meta(description="null: for ever.")] = None
+    expires_at: Annotated[EndAnew | None, msgspec.Meta(description=END_ANEW_RULE)] = None
 
 
 class LinkView(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +112,9 @@ class LinkEndpoints:
         body = await request.body(BODY_BYTES_MAX)
         asked = read_object(LinkRequest, body, msgspec.json.encode(EXAMPLE).decode())
         campaign = None if asked.campaign is None else name_of(asked.campaign)
-        faults = [*self._faults(asked.url, asked.title, asked.expires_at)]
+        faults = [*self._faults(asked.url, asked.title)]
+        if asked.expires_at is not None and moment_ms(asked.expires_at) <= self._now_ms():
+            faults.append(RequestFault("/expires_at", END_RULE))
         if asked.slug is not None and _slug(asked.slug) is None:
             faults.append(RequestFault("/slug", SLUG_RULE))
         if campaign is not None and (is_blank(campaign) or has_control(campaign)):
@@ -133,7 +139,7 @@ class LinkEndpoints:
         require_json(request)
         example = '{"url": "https://shop.example/winter"}'
         asked, given = read_given(LinkChange, await request.body(BODY_BYTES_MAX), example)
-        faults = [*self._faults(asked.url, asked.title, asked.expires_at)]
+        faults = [*self._faults(asked.url, asked.title)]
         if "url" in given and asked.url is None:
             faults.append(RequestFault("/url", TARGET_RULE))
         if faults:
@@ -144,7 +150,8 @@ class LinkEndpoints:
         if "title" in given:
             changed["title"] = asked.title
         if "expires_at" in given:
-            changed["expires_ms"] = moment_ms(asked.expires_at)
+            ends = asked.expires_at  # 0 is never, so what ended before 1970 ended then
+            changed["expires_ms"] = 0 if ends is None else max(moment_ms(ends), 1)
         app, code = request.principal.app, request.parameters["code"]
 
         def decide(before: OwnLink | None) -> OwnLink | None:
@@ -175,9 +182,7 @@ class LinkEndpoints:
         code.save(out, kind=kind, scale=QR_SCALE, border=QR_BORDER)
         await request.respond(200, out.getvalue(), content_type=content_type)
 
-    def _faults(
-        self, url: str | None, title: str | None, end: datetime.datetime | None
-    ) -> list[RequestFault]:
+    def _faults(self, url: str | None, title: str | None) -> list[RequestFault]:
         rules, faults = self._store.policy.links, []
         if url is not None:
             ours = "A link leads to no link of ours." if rules.is_ours(url) else None
@@ -185,8 +190,6 @@ class LinkEndpoints:
                 faults.append(RequestFault("/url", reason))
         if title is not None and (has_control(title) or is_blank(title)):
             faults.append(RequestFault("/title", "A title that can be seen, or none."))
-        if end is not None and moment_ms(end) <= self._now_ms():
-            faults.append(RequestFault("/expires_at", END_RULE))
         return faults
 
     async def _own(self, request: Request, code: str) -> Link:

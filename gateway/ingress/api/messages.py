@@ -25,14 +25,14 @@ from gateway.ingress.api.message_stream import MessageStream
 from gateway.ingress.api.requests import key_fault
 from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
 from gateway.ingress.api.stream import Streams
-from gateway.ingress.archived import ArchiveReader
+from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.quotas import ItemAnswer
 from gateway.settings.tables import Server
-from gateway.store import audit, reads
+from gateway.store import audit
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.store import Store
@@ -231,10 +231,7 @@ class MessageEndpoints:
 
     async def _own(self, request: Request) -> Message:
         """The message, if it is the asking app's. Raises Refusal (404) and RedisUnavailable."""
-        id_ = request.parameters["id"]
-        message = await reads.message(self._store, id_)
-        if message is None and self._archived is not None:
-            message = reads.readable(self._store, id_, await self._archived.record(id_))
+        message = await message_anywhere(self._store, self._archived, request.parameters["id"])
         if message is None or message.app != request.principal.app:
             raise Refusal(no_message())
         return message

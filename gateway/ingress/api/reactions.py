@@ -22,11 +22,11 @@ from gateway.ingress.api.array_items import array_items, is_array
 from gateway.ingress.api.decoder import read_item
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import reads
 from gateway.store.apply import Applied, Item
 from gateway.store.store import Store
 
@@ -72,8 +72,15 @@ class ReactionResult(msgspec.Struct, omit_defaults=True, kw_only=True):
 class ReactionEndpoint:
     """Takes reactions. `now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int], body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        messages: ArchivedMessages,
+        now_ms: Callable[[], int],
+        body_bytes_max: int,
+    ) -> None:
         self._store = store
+        self._messages = messages
         self._now_ms = now_ms
         self._body_bytes_max = body_bytes_max
 
@@ -97,7 +104,7 @@ class ReactionEndpoint:
         """What each came to, in order."""
         asked = [read_item(ReactionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
-        messages = await reads.messages_anywhere(self._store, ids)
+        messages = await self._messages.find(ids)
         found = [self._item(app, each, messages) for each in asked]
         items = [each for each in found if isinstance(each, Item)]
         applied = await self._store.apply(items, self._now_ms())

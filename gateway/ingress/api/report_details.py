@@ -17,6 +17,7 @@ from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
 from gateway.ingress.api.searches import Searches
+from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import HTML, PRIVATE
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
@@ -26,7 +27,6 @@ from gateway.ingress.pages.report_details import (
     message_page,
     messages_page,
 )
-from gateway.store import reads
 from gateway.store.message_search import search
 from gateway.store.person_index import Place
 from gateway.store.store import Store
@@ -42,8 +42,15 @@ _place = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.([0-9]{1,6})")
 class ReportDetails:
     """Answers for the pages behind the report. `now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store, ledger: LedgerEndpoint, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: LedgerEndpoint,
+        archived: ArchiveReader | None,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._store = store
+        self._archived = archived
         self._ledger = ledger
         self._now_ms = now_ms
         self._looks = Searches(LOOKS_MAX, "messages behind a count")
@@ -75,7 +82,7 @@ class ReportDetails:
         await _respond(request, messages_page(query, counts[0], views, cursor))
 
     async def message(self, request: Request) -> None:
-        message = await reads.message(self._store, request.parameters["id"])
+        message = await message_anywhere(self._store, self._archived, request.parameters["id"])
         principal = request.principal
         every = "report-all" in principal.scopes
         if message is None or not (every or message.app == principal.app):

@@ -1,7 +1,7 @@
 """`/v1/webhooks`: where an app is told of events, with which secret, and what that came to.
 
-A webhook is its app's alone. What is set holds everywhere before it is answered: a call that has
-more told waits until every process has looked.
+A webhook is its app's alone. What is set holds everywhere before it is answered: a call that
+changes something waits until every process has looked.
 """
 
 from __future__ import annotations
@@ -103,17 +103,17 @@ class WebhookEndpoints:
             raise Refusal(invalid(faults))
         _refuse_operators_events(wanted.events, request.principal)
         now_ms, fresh = self._now_ms(), secret_of(random_bits.token_bytes(SECRET_BYTES))
-        more = shown = False
+        changed = shown = False
 
         def decide(before: Webhook | None, count: int) -> Webhook:
-            nonlocal more, shown
+            nonlocal changed, shown
             if before is None and count >= WEBHOOKS_MAX:
                 raise refuse("final", f"An app has {WEBHOOKS_MAX} webhooks at most: delete one.")
             after = _changed(before, wanted, given, fresh, now_ms)
             if rotate and before is not None:
                 after = replace(after, secrets=rotated(after.secrets, fresh, now_ms))
             shown = before is None or rotate
-            more = after.enabled and not _told(before) >= set(after.events)
+            changed = before is None or after != replace(before, updated_ms=now_ms)
             return after
 
         keys = ", ".join(sorted(given | ({"secret"} if rotate else set())))
@@ -121,7 +121,7 @@ class WebhookEndpoints:
         stands = await webhooks.change(self._redis, app, name, decide, deed)
         assert stands is not None, "it was put there"
         await self._store.webhooks.look(self._redis)
-        if more:
+        if changed:
             await asyncio.sleep(KNOWN_S)
         secret = fresh if shown else msgspec.UNSET
         answer = WebhookSet(name, stands.url, list(stands.events), stands.enabled, secret)
@@ -251,11 +251,6 @@ def _changed(
     if "enabled" in given:
         changes |= {"enabled": wanted.enabled, "why": "", "disabled_ms": 0}
     return replace(before, **changes, updated_ms=now_ms)
-
-
-def _told(webhook: Webhook | None) -> Set[str]:
-    """What it is told now."""
-    return frozenset(webhook.events) if webhook is not None and webhook.enabled else frozenset()
 
 
 def _refuse_operators_events(events: Sequence[str], principal: Principal) -> None:

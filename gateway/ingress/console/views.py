@@ -27,6 +27,7 @@ from gateway.ingress.api.remarks import remarks
 from gateway.ingress.api.results import no_message
 from gateway.ingress.api.search import ADDRESSES, SearchRequest, sought_of
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.pulse import Beat, Pulse, counted
@@ -34,7 +35,7 @@ from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import ServerWatch
-from gateway.store import quarantine, reads, receipts, snapshots
+from gateway.store import quarantine, receipts, snapshots
 from gateway.store.message_search import Sought, search
 from gateway.store.store import Store
 
@@ -72,6 +73,7 @@ class Views:
         backlog: Backlog,
         servers: ServerWatch,
         users: UserEndpoints,
+        archived: ArchiveReader | None,
         caller: Caller,
         now_ms: Callable[[], int],
     ) -> None:
@@ -79,6 +81,7 @@ class Views:
         self._backlog = backlog
         self._servers = servers
         self._users = users
+        self._archived = archived
         self._caller = caller
         self._now_ms = now_ms
         self._pulse = Pulse()
@@ -163,7 +166,7 @@ class Views:
 
     async def message(self, request: Request) -> View:
         id_ = request.parameters["id"]
-        message = await reads.message(self._store, id_)
+        message = await message_anywhere(self._store, self._archived, id_)
         if message is None:
             raise Refusal(no_message())
         path = f"/v1/messages/{segment(id_)}"

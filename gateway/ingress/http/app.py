@@ -49,7 +49,7 @@ from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
-from gateway.ingress.archived import ArchiveReader
+from gateway.ingress.archived import ArchivedMessages, ArchiveReader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -127,6 +127,7 @@ class Ingress:
         self.aside = OneThread()
         url = settings.archive.url
         self.archived = ArchiveReader(url) if url else None
+        self._messages = ArchivedMessages(store, self.archived)
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
         self.servers = ServerWatch(store, disk_free_of(settings))
@@ -142,7 +143,7 @@ class Ingress:
             now_ms,
         )
         self.hub = EventHub(store)
-        self.clicks = ClickRecorder(store, self.metrics.clicks, now_ms)
+        self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -178,13 +179,14 @@ class Ingress:
 
     def _console(self, limits: Server) -> ConsoleEndpoints:
         caller = Caller(self)
-        parts = (self.backlog, self.servers, self.users)
+        parts = (self.backlog, self.servers, self.users, self.archived)
         views = Views(self._store, *parts, caller, self._now_ms)
         return ConsoleEndpoints(views, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
+        body_bytes_max = settings.server.body_bytes_max
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         ledger = LedgerEndpoint(
             store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
@@ -195,8 +197,8 @@ class Ingress:
             campaigns=CampaignEndpoints(store, now_ms),
             search=SearchEndpoints(store),
             events=self.events,
-            reactions=ReactionEndpoint(store, now_ms, settings.server.body_bytes_max),
-            conversions=ConversionEndpoint(store, now_ms, settings.server.body_bytes_max),
+            reactions=ReactionEndpoint(store, self._messages, now_ms, body_bytes_max),
+            conversions=ConversionEndpoint(store, self._messages, now_ms, body_bytes_max),
             unsubscribing=UnsubscribeEndpoints(store, now_ms),
             optouts=OptOutEndpoints(store, now_ms),
             users=self.users,
@@ -209,7 +211,7 @@ class Ingress:
             ),
             webhooks=WebhookEndpoints(store, settings.webhooks.allow_hosts, now_ms),
             ledger=ledger,
-            report_details=ReportDetails(store, ledger, now_ms),
+            report_details=ReportDetails(store, ledger, self.archived, now_ms),
             callbacks=self.callbacks,
             ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
             console=self.console,

@@ -295,7 +295,9 @@ FIELDS: Mapping[str, Field] = {
     "LinkView.qr_clicks": Field("Clicks of people that came by the picture.", 2),
     "LinkView.target": Field("Where it leads.", "https://shop.example/autumn"),
     "LinkView.title": Field("What it is called, for people.", "Poster"),
-    "LinkChange.expires_at": Field("Until when it leads there; null: for ever.", None),
+    "LinkChange.expires_at": Field(
+        "Until when it leads there, now if it passed; null: for ever.", None
+    ),
     "LinkChange.title": Field("What it is called, for people; null: nothing.", "Poster"),
     "LinkChange.url": Field("Where it leads from now on.", "https://shop.example/winter"),
     "LinkRequest.expires_at": Field("Until when it leads there; left out: for ever."),
