@@ -27,6 +27,7 @@ from gateway.demo.audience import Audience
 from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.configuration import read_additions
+from gateway.demo.invoice import reconcile
 from gateway.demo.looking import looks
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
@@ -88,10 +89,10 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
         show.started(place)
         result = _play(place, traffic, show)
         show.result(place, result, keep=options.keep)
-        if result.books.agree and options.keep:
+        if result.agrees and options.keep:
             _stay(place)
-    show.end(ok=result.books.agree)
-    return 0 if result.books.agree else 1
+    show.end(ok=result.agrees)
+    return 0 if result.agrees else 1
 
 
 def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
@@ -113,7 +114,8 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
             for act in Acts(place, audience, place.cast, visitors).play():
                 show.act(act)
                 acts.append(act)
-        return Result(played, acts, _books(place, audience, visitors, receiver))
+        books = _books(place, audience, visitors, receiver)
+        return Result(played, acts, books, reconcile(place))
     finally:
         for listener in listeners:
             listener.close()

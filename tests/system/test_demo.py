@@ -86,6 +86,11 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "E-mail: charged, EUR",
         "equal the running totals",
         "the provider's own bill to the last unit",
+        "with 3 faults planted",
+        "On the invoice twice: 1",
+        "Unknown to us: 1",
+        "Another price: 1",
+        "Written as a spreadsheet",
         "Everything that was started is stopped.",
     ):
         assert words in out
@@ -100,6 +105,7 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert shape["ok"]
     assert shape["ledger_agrees"]
     assert shape["bill_agrees"]
+    assert shape["invoice"]["found"] == {"duplicate_line": 1, "unknown_to_us": 1, "price": 1}
     assert shape["messages"] == 100
     held_back = shape["duplicates"] + shape["capped"] + shape["opted_out"]
     assert shape["accepted"] + held_back == 100
