@@ -16,7 +16,7 @@ import msgspec
 from gateway.core.channels import CHANNELS
 from gateway.core.records.message import Message
 from gateway.core.records.unsubscriber import Unsubscriber
-from gateway.core.urls import Said
+from gateway.core.urls import Said, is_one_click
 
 NAME = "unsubscribe"  # of the place that is filled in
 CODE_CHARS = 22
@@ -53,7 +53,7 @@ class UnsubscribeWriter:
         """What the current step of a message of marketing says, and the address of its header."""
         row = CHANNELS[message.step.channel]
         asking = [name for name in _FIELDS if _asks(getattr(said, name, None))]
-        one_click = row.one_click and self._root.startswith("https://")
+        one_click = row.one_click and is_one_click(self._root)
         address = message.addresses.one(row.address).removeprefix("+")
         if not address or not (asking or one_click):
             return said, None

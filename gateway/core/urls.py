@@ -203,6 +203,12 @@ def _ascii_host(host: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def is_one_click(root: str) -> bool:
+    """Whether mail programs may unsubscribe below an address: RFC 8058 wants https; on this machine
+    and its own network, where one rehearses, http will do."""
+    return root.startswith("https://") or (bool(root) and not _is_public(_host(root)))
+
+
 def _is_public(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_global

@@ -57,7 +57,9 @@ def test_marketing_by_mail_has_a_header_and_texts_their_address() -> None:
     ("root", "channel", "said", "kept"),
     [
         (ROOT, "email", EmailContent(subject="Sale", text="x"), True),
-        ("http://localhost", "email", EmailContent(subject="Sale", text="x"), False),
+        ("http://k.shop.example", "email", EmailContent(subject="Sale", text="x"), False),
+        ("http://localhost:8080", "email", EmailContent(subject="Sale", text="x"), True),
+        ("", "email", EmailContent(subject="Sale", text="x"), False),
         (ROOT, "sms", SmsContent(text="x {{name}}"), False),
         (ROOT, "push", SmsContent(text="{{unsubscribe}}"), False),
     ],

@@ -92,6 +92,7 @@ def test_one_click_unsubscribes() -> None:
     read = written(unsubscribe_url="https://k.shop.example/u/AbC123")
     assert read["List-Unsubscribe"] == "<https://k.shop.example/u/AbC123>"
     assert read["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert written(unsubscribe_url="http://127.0.0.1:8080/u/A")["List-Unsubscribe"] is not None
     assert written()["List-Unsubscribe"] is None
 
 
