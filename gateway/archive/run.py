@@ -89,8 +89,8 @@ class Run:
         while not await self._run():
             pass
         files = self._archive.files()
-        through = reached(files, BOOKED)
-        await archiving.note_success(self._redis, len(files), through, self._clock())
+        rows, through = sum(file.rows for file in files), reached(files, BOOKED)
+        await archiving.note_success(self._redis, len(files), rows, through, self._clock())
         return self._done
 
     async def _run(self) -> bool:

@@ -40,9 +40,7 @@ class Metrics:
         self.claimed = gauge("claimed", "Messages claimed, outcome not recorded", "provider")
         self.tokens = counter("tokens", "Tokens granted by the rate limit", "provider")
         self.rate = shared("rate", "Messages a second that its rate limit allows", "provider")
-        self.tokens_left = shared(
-            "tokens_left", "Tokens the rate limit would grant at this moment", "provider"
-        )
+        self.tokens_left = shared("tokens_left", "Tokens that are free at this moment", "provider")
         self.token_wait = counter(
             "token_wait_seconds", "Time in which only the rate limit was waited for", "provider"
         )
@@ -56,6 +54,10 @@ class Metrics:
         )
         self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
         self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
+        self.archive_lag = shared("archive_lag_seconds", "Age of the oldest booking not archived")
+        self.archive_files = shared("archive_files", "Files that the archive has")
+        self.archive_rows = shared("archive_rows", "Rows that the archive has")
+        self.archive_failing = shared("archive_failing", "1 after a run that failed")
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",

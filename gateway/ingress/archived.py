@@ -125,6 +125,18 @@ class ArchiveReader:
         return decode_found(await process.stdout.readexactly(length))
 
 
+async def message_anywhere(
+    store: Store, archived: ArchiveReader | None, id_: str
+) -> Message | None:
+    """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
+    and RedisUnavailable."""
+    message = await reads.message(store, id_)
+    if message is None and archived is not None:
+        records = await archived.records([id_])
+        return reads.readable(store, id_, records.get(id_))
+    return message
+
+
 class ArchivedMessages:
     """Messages for what comes for them late: those that are in the archive alone are put back into
     Redis first, where they change as ever, and leave it again. `reader` None: there is no archive.
@@ -153,14 +165,3 @@ class ArchivedMessages:
 
 def _unreadable() -> Refusal:
     return refuse("unavailable", "The archive cannot be read now: ask again later.")
-
-
-async def message_anywhere(
-    store: Store, archived: ArchiveReader | None, id_: str
-) -> Message | None:
-    """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
-    and RedisUnavailable."""
-    message = await reads.message(store, id_)
-    if message is None and archived is not None:
-        message = reads.readable(store, id_, (await archived.records([id_])).get(id_))
-    return message

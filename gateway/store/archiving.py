@@ -54,6 +54,7 @@ class State(msgspec.Struct, frozen=True):
     """How the archive's last runs went; 0 and empty: none did."""
 
     files: int = 0
+    rows: int = 0
     done_ms: int = 0  # when the last good run ended
     failed_ms: int = 0  # when the last run failed, if no good one followed
     reason: str = ""
@@ -74,10 +75,11 @@ async def installation(redis: RedisClient) -> tuple[str, bool]:
 
 
 async def note_success(
-    redis: RedisClient, files: int, through: Mapping[int, EntryId], now_ms: int
+    redis: RedisClient, files: int, rows: int, through: Mapping[int, EntryId], now_ms: int
 ) -> None:
     """`through`: up to which entry each shard's ledger is archived."""
-    fields: list[str | int] = ["files", files, "done_ms", now_ms, "failed_ms", 0, "reason", ""]
+    fields: list[str | int] = ["files", files, "rows", rows, "done_ms", now_ms]
+    fields += ["failed_ms", 0, "reason", ""]
     for shard, entry in through.items():
         fields += [_through(shard), entry_text(entry)]
     await redis.call([("HSET", ARCHIVE, *fields)])
