@@ -122,6 +122,13 @@ class Run:
         self._archive.begin(installation)
         self._shards = await shards_ever(self._redis, self._store.shards)
         self._months = await closed_months(self._redis, self._store.policy.days)
+        have = reached(self._archive.files(), BOOKED)
+        noted = await archiving.noted_through(self._redis, self._shards)
+        if any(entry > have.get(shard, NOTHING_BOOKED) for shard, entry in noted.items()):
+            raise ArchiveFault(
+                f"The manifest at {self._archive.url} names less than was archived: put back the "
+                "newest one. Redis was trimmed behind what is missing. Nothing was changed."
+            )
 
     async def _again_where_moved(self) -> None:
         booked = await archiving.newest(self._redis, self._shards, "ledger")

@@ -12,6 +12,7 @@ import msgspec
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.redis.client import Command, RedisClient
 from gateway.store import randomness
+from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.keys import keys_of
 from gateway.store.leases import hold
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
@@ -84,6 +85,15 @@ async def note_success(
     await redis.call([("HSET", ARCHIVE, *fields)])
 
 
+async def noted_through(redis: RedisClient, shards: Sequence[int]) -> dict[int, EntryId]:
+    """Up to which entry each shard's ledger was archived when the last good run ended."""
+    (noted,) = await redis.call([("HMGET", ARCHIVE, *map(_through, shards))])
+    return {
+        shard: entry_id(entry.decode()) if entry else NOTHING_BOOKED
+        for shard, entry in zip(shards, as_list(noted), strict=True)
+    }
+
+
 def _through(shard: int) -> str:
     return f"through:{shard}"
 
@@ -100,11 +110,10 @@ async def state(redis: RedisClient) -> State:
 
 async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:
     """When the oldest booking was made that no good run has archived; 0: all are."""
-    (noted,) = await redis.call([("HMGET", ARCHIVE, *map(_through, shards))])
-    after = [f"({entry.decode()}" if entry else "-" for entry in as_list(noted)]
+    through = await noted_through(redis, shards)
     asked: list[Command] = [
-        ("XRANGE", keys_of(shard).ledger, start, "+", "COUNT", 1)
-        for shard, start in zip(shards, after, strict=True)
+        ("XRANGE", keys_of(shard).ledger, f"({entry_text(entry)}", "+", "COUNT", 1)
+        for shard, entry in through.items()
     ]
     waiting = [entry for found in await redis.call(asked) for entry in as_list(found)]
     return min((entry_id(id_.decode())[0] for id_, _ in waiting), default=0)

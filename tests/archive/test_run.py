@@ -316,6 +316,25 @@ async def test_an_archive_that_is_gone_is_not_begun_anew(world: ArchiveWorld) ->
 
 
 @with_archive()
+async def test_an_older_manifest_is_not_gone_on_with(world: ArchiveWorld) -> None:
+    """There would be a hole in the books between it and Redis."""
+    await world.delivered(2)
+    await world.archived()
+    manifest = world.root / "manifest.ndjson"
+    older = manifest.read_bytes()
+    await world.delivered(2, "winter")
+    await world.archived()
+    newest = manifest.read_bytes()
+    await world.delivered(2, "spring")
+    manifest.write_bytes(older)
+    with pytest.raises(ArchiveFault, match="names less than was archived"):
+        await world.archived()
+    manifest.write_bytes(newest)
+    await world.archived()
+    assert (await world.verify()).agrees
+
+
+@with_archive()
 async def test_a_run_waits_for_the_one_under_way(world: ArchiveWorld) -> None:
     await world.delivered(1)
     other = archiving.Lease(world.redis)
