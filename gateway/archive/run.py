@@ -86,11 +86,23 @@ class Run:
 
     async def once(self) -> Done:
         """Waits for a run under way, then takes everything booked and closed before now."""
+        while not await self._run():
+            pass
+        files = self._archive.files()
+        rows, through = sum(file.rows for file in files), reached(files, BOOKED)
+        await archiving.note_success(self._redis, len(files), rows, through, self._clock())
+        return self._done
+
+    async def _run(self) -> bool:
+        """Whether it came to its end: False where a step took so long that another run has begun,
+        which goes first."""
         while not await self._lease.take():
             await self._pause()
         try:
             await self._begin()
             await self._again_where_moved()
+        except archiving.LeaseLost:
+            return False
         except Exception as error:
             with suppress(RedisError):
                 await archiving.note_failure(self._redis, _reason(error), self._clock())
@@ -98,10 +110,7 @@ class Run:
         finally:
             with suppress(RedisError):
                 await self._lease.give_back()
-        files = self._archive.files()
-        rows, through = sum(file.rows for file in files), reached(files, BOOKED)
-        await archiving.note_success(self._redis, len(files), rows, through, self._clock())
-        return self._done
+        return True
 
     async def _begin(self) -> None:
         installation, has_files = await archiving.installation(self._redis)

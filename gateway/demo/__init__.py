@@ -7,10 +7,11 @@ configuration  what it all runs with, made from the shipped one
 stage      what is started: Redis, simulator, roles, in a temporary directory
 api        the HTTP client, as an app would write one
 audience   what is known about the messages while they travel
-link_counter  what people clicked, reported as an app reports it
+visitors   who follows the links: people, and programs before them
 acts       a cascade by reaction, somebody's own order, a send window, a pause, many channels
 reach      one route over many channels (pure)
 audit      our ledger against the simulator's bill (pure)
+invoice    the provider's invoice with faults planted, and what is found in it
 tour       the order of it all
 show       what it looks like, with acts_view
 """

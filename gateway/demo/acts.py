@@ -23,10 +23,10 @@ from gateway.demo.audience import Audience
 from gateway.demo.campaign import SHOP
 from gateway.demo.cast import Cast
 from gateway.demo.configuration import BEST, REACTIONS, WINDOW, alone
-from gateway.demo.link_counter import LinkCounter
 from gateway.demo.looking import looks
 from gateway.demo.reach import Reach, bodies, reach_of
 from gateway.demo.stage import Stage
+from gateway.demo.visitors import Visitors
 
 Body = dict[str, Any]
 First = Literal["seen", "unseen", "unreached"]
@@ -34,8 +34,9 @@ First = Literal["seen", "unseen", "unreached"]
 WAIT_S = 30.0
 HISTORY = 5  # messages over each channel alone, by which somebody gets to be known
 REMINDER, OWN_ORDER, NIGHT, PAUSED = "basket-reminder", "own-order", "night-sale", "paused-sale"
-TEXT = "Your basket waits until midnight: shop.example/basket"
-PAUSED_TEXT = "Ten per cent off until Sunday with your code {{code}}: shop.example/sale"
+ON_ITS_WAY = "Order {0} is on its way: https://shop.example/orders/{0}"
+TEXT = "Your basket waits until midnight: https://shop.example/basket"
+PAUSED_TEXT = "Ten per cent off until Sunday with your code {{code}}: https://shop.example/sale"
 # Somewhere it is night, and somewhere day.
 ZONES = (
     *("Pacific/Auckland", "Asia/Tokyo", "Asia/Novosibirsk", "Europe/Moscow", "Europe/London"),
@@ -108,13 +109,11 @@ Act = Reactions | OwnOrder | Window | Pause | Reach
 class Acts:
     """The acts on one stage. `cast` are people who got nothing else."""
 
-    def __init__(
-        self, place: Stage, audience: Audience, cast: Cast, link_counter: LinkCounter
-    ) -> None:
+    def __init__(self, place: Stage, audience: Audience, cast: Cast, visitors: Visitors) -> None:
         self._place = place
         self._audience = audience
         self._cast = cast
-        self._link_counter = link_counter
+        self._visitors = visitors
         self._api: Api = place.api(SHOP)
 
     def play(self) -> Iterator[Act]:
@@ -146,7 +145,7 @@ class Acts:
         """Somebody who reacts on the dear channel alone gets that one first."""
         channels, phone = self._place.channels, self._cast.known
         for channel in channels:
-            texts = [f"Order {number} is on its way." for number in range(HISTORY)]
+            texts = [ON_ITS_WAY.format(number) for number in range(HISTORY)]
             self._finals(
                 self._send(
                     {"to": phone, "user": phone, "category": "transactional", "text": text}
@@ -155,9 +154,9 @@ class Acts:
                 )
             )
         self._place.simulator.flush(everything=True)
-        self._link_counter.report()
+        clicks = [click for click in self._visitors.follow() if click.to == phone[1:]]
+        known = self._known(phone, len(clicks))
         (id_,) = self._send([_body(phone, OWN_ORDER, route=BEST)])
-        known = self._api.call("GET", f"/v1/users/{phone.replace('+', '%2B')}")["channels"]
         plan = self._api.call("GET", f"/v1/messages/{id_}/explain")["plan"]
         self._finals([id_])
         steps = [
@@ -170,6 +169,15 @@ class Acts:
             for step in plan
         ]
         return OwnOrder(phone, list(channels), steps)
+
+    def _known(self, phone: str, clicks: int) -> dict[str, Any]:
+        """What is known of the person by channel, once so many clicks are."""
+        for late in looks(WAIT_S):
+            user = self._api.call("GET", f"/v1/users/{phone.replace('+', '%2B')}")
+            known: dict[str, Any] = user["channels"]
+            if late or sum(round(each["reactions"]) for each in known.values()) >= clicks:
+                break
+        return known
 
     def _window(self) -> Window:
         """The same campaign where it is night, and where it is day."""
@@ -220,7 +228,7 @@ class Acts:
         ids: list[str] = []
 
         def answer(shape: dict[str, Any]) -> None:
-            self._audience.answer(shape, SHOP)
+            self._audience.answer(shape)
             if shape["outcome"] != "accepted":
                 raise CampaignFailed(f"A message was not accepted: {shape}")
             ids.append(shape["id"])

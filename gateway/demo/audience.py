@@ -34,25 +34,17 @@ class Audience:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
-        self._owners: dict[str, str] = {}
         self._arrived: dict[str, str] = {}
         self._final: set[str] = set()
         self.rejection: dict[str, Any] | None = None  # the first one, to be shown
 
-    def answer(self, shape: dict[str, Any], app: str) -> None:
-        """What the API said to one request of an app."""
+    def answer(self, shape: dict[str, Any]) -> None:
+        """What the API said to one request."""
         outcome = shape["outcome"]
         with self._lock:
-            if outcome == "accepted":
-                self._owners[shape["id"]] = app
             self._outcomes[shape["reason"] if outcome == "suppressed" else outcome] += 1
             if outcome == "rejected" and self.rejection is None:
                 self.rejection = shape
-
-    def owner(self, message: str) -> str | None:
-        """The app whose message it is; None while its answer is still to come."""
-        with self._lock:
-            return self._owners.get(message)
 
     def event(self, shape: dict[str, Any]) -> None:
         """One status change of a message."""

@@ -72,6 +72,11 @@ def against_webhooks(figures: CampaignFigures, told: int) -> Check:
     return Check("Final, and told by webhook", str(figures.final), str(told))
 
 
+def against_links(total: Booked, people: int) -> Check:
+    """The clicks that count against the people who followed a link: programs are none of them."""
+    return Check("Clicked, and links followed by people", str(total.clicked), str(people))
+
+
 def against_answers(total: Booked, figures: CampaignFigures) -> list[Check]:
     """The report's sums of requests against what the API said to each."""
     suppressed = figures.capped + figures.opted_out

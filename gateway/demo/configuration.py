@@ -96,6 +96,7 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     server |= {"host": HOST, "port": places.port, "public_url": url}
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
+    document["links"] = {"default": "track"}
     document["webhooks"] = {"allow_hosts": [HOST]}
     document.setdefault("prices", {})["file"] = PRICES
     scopes = {

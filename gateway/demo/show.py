@@ -23,7 +23,10 @@ from gateway.demo.acts_view import drawn
 from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
+from gateway.demo.invoice import PLANTED, Invoice
 from gateway.demo.reach import Reach
+from gateway.finance.reconciled_formats import WORDS
+from gateway.finance.report import Figures
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage
@@ -49,11 +52,16 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All of it; `books` are those of its end."""
+    """All of it; `books` are those of its end, and `invoice` is None where there can be none."""
 
     campaign: Campaign
     acts: Sequence[Act]
     books: Books
+    invoice: Invoice | None
+
+    @property
+    def agrees(self) -> bool:
+        return self.books.agree and (self.invoice is None or self.invoice.as_planted)
 
 
 class Show(Protocol):
@@ -103,7 +111,7 @@ def summary(result: Result) -> dict[str, Any]:
     figures, books = result.campaign.figures, result.campaign.books
     total, verdict, checks = books.total.total, result.books.verdict, result.books.checks
     return {
-        "ok": result.books.agree,
+        "ok": result.agrees,
         "messages": figures.answered,
         "accepted": total.accepted,
         "duplicates": total.duplicates,
@@ -119,8 +127,12 @@ def summary(result: Result) -> dict[str, Any]:
         BASELINE_COLUMN: format_amount(total.baseline_cost),
         "saved": format_amount(total.saved),
         "saved_pct": total.saved_pct,
-        "clicked": total.clicked,
+        "clicks": {
+            name: {"clicked": figures.clicked, "bot_clicks": figures.bot_clicks}
+            for name, figures in clicks_by_channel(books)
+        },
         "acts": {ACT_NAMES[type(act)]: msgspec.to_builtins(act) for act in result.acts},
+        "invoice": msgspec.to_builtins(result.invoice),
         "ledger_entries": verdict.entries,
         "ledger_agrees": verdict.agrees,
         "bill_agrees": all(check.agrees for check in checks),
@@ -132,6 +144,12 @@ def summary(result: Result) -> dict[str, Any]:
 def delivered_by(books: Books, channel: str) -> int:
     """Messages whose first delivery was on this channel."""
     return sum(line.figures.delivered for line in books.by_channel.lines if line.keys == (channel,))
+
+
+def clicks_by_channel(books: Books) -> Iterator[tuple[str, Figures]]:
+    """The channels of the route that have a line in the report."""
+    figures = {line.keys[0]: line.figures for line in books.by_channel.lines}
+    yield from ((name, figures[name]) for name in books.channels if name in figures)
 
 
 class RichShow:
@@ -209,7 +227,9 @@ class RichShow:
 
     def result(self, place: Stage, result: Result, *, keep: bool) -> None:
         self._books(result.books)
-        if keep and result.books.agree:
+        if result.invoice is not None:
+            self._invoice(result.invoice, keep=keep)
+        if keep and result.agrees:
             self._around(place)
         else:
             self._console.print(
@@ -240,6 +260,25 @@ class RichShow:
             table.add_row(check.what, check.ours, check.theirs, style=style)
         table.columns[1].justify = table.columns[2].justify = "right"
         print_(table)
+        print_()
+
+    def _invoice(self, invoice: Invoice, *, keep: bool) -> None:
+        print_ = self._console.print
+        mark = "[green]✓[/green]" if invoice.as_planted else "[red]✗[/red]"
+        print_(
+            f"{mark} An invoice of {invoice.provider} over {invoice.lines:,} lines, with "
+            f"{len(PLANTED)} faults planted, against the ledger; to be claimed: "
+            f"{invoice.claimed} {invoice.currency}"
+        )
+        for kind, lines in invoice.found.items():
+            print_(f"  {WORDS[kind]}: {lines}")
+        if invoice.workbook is not None:
+            print_(
+                f"  As a spreadsheet for the provider: {invoice.workbook}"
+                if keep
+                else "  Written as a spreadsheet for the provider, too.",
+                soft_wrap=True,
+            )
         print_()
 
     def _around(self, place: Stage) -> None:
@@ -290,7 +329,14 @@ def _result_table(figures: CampaignFigures, books: Books) -> Table:
             for place, name in enumerate(books.channels)
         ),
         ("Undelivered", f"{total.accepted - total.delivered:,}", "never billed"),
-        ("Clicked", f"{total.clicked:,}", "reported by the apps"),
+        *(
+            (
+                f"Clicked in {label_of(name)}",
+                f"{counted.clicked:,}",
+                f"and {counted.bot_clicks:,} fetched by previewers and scanners",
+            )
+            for name, counted in clicks_by_channel(books)
+        ),
         (
             "Delivered twice",
             f"{total.double_delivered:,}",

@@ -27,10 +27,11 @@ from gateway.demo.audience import Audience
 from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.configuration import read_additions
-from gateway.demo.link_counter import LinkCounter
+from gateway.demo.invoice import reconcile
 from gateway.demo.looking import looks
 from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
 from gateway.demo.stage import Stage, shipped_file, stage
+from gateway.demo.visitors import Visitors
 from gateway.demo.webhook_receiver import WebhookReceiver
 from gateway.finance.question import Query
 from gateway.finance.report import build
@@ -45,7 +46,7 @@ from gateway.telemetry import configure_logs
 from providers.simulator import read_people
 
 KEEP_PORT = 8080
-REPORT_EVERY_S = 1.0  # how often the apps report what was clicked
+FOLLOW_EVERY_S = 1.0  # how often people and programs come to the links
 LISTEN_WAIT_S = 10.0
 FINAL_WAIT_S = 60.0  # beyond what a slow machine needs to send everything
 MESSAGES_A_SECOND_MIN = 50
@@ -88,32 +89,33 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
         show.started(place)
         result = _play(place, traffic, show)
         show.result(place, result, keep=options.keep)
-        if result.books.agree and options.keep:
+        if result.agrees and options.keep:
             _stay(place)
-    show.end(ok=result.books.agree)
-    return 0 if result.books.agree else 1
+    show.end(ok=result.agrees)
+    return 0 if result.agrees else 1
 
 
 def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
     """The campaign, then the acts, each followed by a look into the books."""
     audience = Audience()
-    link_counter = LinkCounter(place, audience)
+    visitors = Visitors(place)
     listeners = [_Listener(place, app, audience) for app in (SHOP, CLUB)]
     receiver = WebhookReceiver()
     try:
         for app in (SHOP, CLUB):
             receiver.subscribe(place, app)
         began = time.monotonic()
-        _send(place, traffic, audience, link_counter, show)
-        books = _books(place, audience, link_counter, receiver)
+        _send(place, traffic, audience, visitors, show)
+        books = _books(place, audience, visitors, receiver)
         played = Campaign(audience.figures(), books, time.monotonic() - began)
         show.campaign(played)
         acts: list[Act] = []
         if place.cast is not None:
-            for act in Acts(place, audience, place.cast, link_counter).play():
+            for act in Acts(place, audience, place.cast, visitors).play():
                 show.act(act)
                 acts.append(act)
-        return Result(played, acts, _books(place, audience, link_counter, receiver))
+        books = _books(place, audience, visitors, receiver)
+        return Result(played, acts, books, reconcile(place))
     finally:
         for listener in listeners:
             listener.close()
@@ -121,19 +123,19 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
 
 
 def _send(
-    place: Stage, traffic: Traffic, audience: Audience, link_counter: LinkCounter, show: Show
+    place: Stage, traffic: Traffic, audience: Audience, visitors: Visitors, show: Show
 ) -> None:
     """Sends everything and waits until every accepted message is final. Raises CampaignFailed."""
     apis = {app: place.api(app) for app in (SHOP, CLUB)}
     apis[SHOP].opt_out(traffic.opted_out)
     faults: list[BaseException] = []
-    work = [partial(apis[SHOP].post, traffic.posts, partial(audience.answer, app=SHOP))]
+    work = [partial(apis[SHOP].post, traffic.posts, audience.answer)]
     for app, lines in traffic.streams.items():
         if lines:
-            work.append(partial(apis[app].stream, lines, partial(audience.answer, app=app)))
+            work.append(partial(apis[app].stream, lines, audience.answer))
     senders = [_thread(each, faults) for each in work]
     within_s = FINAL_WAIT_S + traffic.messages / MESSAGES_A_SECOND_MIN
-    report_at = time.monotonic() + REPORT_EVERY_S
+    follow_at = time.monotonic() + FOLLOW_EVERY_S
     with show.progress(traffic.messages) as update:
         for late in looks(within_s):
             sending = any(sender.is_alive() for sender in senders)
@@ -151,13 +153,13 @@ def _send(
                     f"{figures.accepted - figures.final} of {figures.accepted} messages are "
                     f"not final yet, long after they should be.{place.last()}"
                 )
-            if time.monotonic() > report_at:
-                link_counter.report()
-                report_at = time.monotonic() + REPORT_EVERY_S
+            if time.monotonic() > follow_at:
+                visitors.follow()
+                follow_at = time.monotonic() + FOLLOW_EVERY_S
 
 
 def _books(
-    place: Stage, audience: Audience, link_counter: LinkCounter, receiver: WebhookReceiver
+    place: Stage, audience: Audience, visitors: Visitors, receiver: WebhookReceiver
 ) -> Books:
     """The books once the last receipts are in; the latest ones when they never agree."""
     prices = place.settings.prices
@@ -165,7 +167,7 @@ def _books(
     for late in looks(BOOKS_WAIT_S):
         # What is still to come from the provider comes now: looks, and late deliveries.
         place.simulator.flush(everything=True)
-        link_counter.report()
+        visitors.follow()
         today = datetime.datetime.now(datetime.UTC).date()
         days = (today - DAY, today)  # a demo around midnight is booked on both
         rows, verdict = _booked(place, *days)
@@ -173,6 +175,7 @@ def _books(
         by_channel = build(rows, Query(*days, ("channel",)), currency, baseline)
         checks = [
             *audit.against_answers(total.total, audience.figures()),
+            audit.against_links(total.total, visitors.people),
             audit.against_webhooks(audience.figures(), receiver.final),
             *audit.against_bill(by_channel, place.simulator.bill()),
         ]

@@ -249,7 +249,8 @@ class _Reader(msgspec.Struct, frozen=True):
                 end = Place(self.shard, *trimmed.through, EVERY_AMOUNT)
                 while after < end:
                     page = await archived.lines(self._wanted(after, trimmed.through, over_ms))
-                    yield page
+                    told = [(place, _as_late(line, self.closed)) for place, line in page.lines]
+                    yield page._replace(lines=told)
                     after = page.last
 
     def _wanted(self, after: Place, through: EntryId, over_ms: int) -> LinesWanted:
@@ -293,8 +294,13 @@ def lines_of(
             place = Place(shard, *id_, number * len(AMOUNTS) + which)
             line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
             line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
-            late = closed.late(line.message, line.at_ms)
-            yield place, line if late is None else replace(line, reason=late)
+            yield place, _as_late(line, closed)
+
+
+def _as_late(line: LedgerLine, closed: ClosedMonths) -> LedgerLine:
+    """The line with what closed months say of it; it may have been archived before they did."""
+    late = closed.late(line.message, line.at_ms)
+    return line if late is None else replace(line, reason=late)
 
 
 def _kind(post: Post, measure: str, amount: int) -> Kind:

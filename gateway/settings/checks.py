@@ -105,6 +105,12 @@ def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
         path = f"routes.{name}.steps[{i}]"
         channel = CHANNELS[document.channel_of(step)]
         shown = channel.can_show(step.until)
+        if step.until == "clicked" and shown != "clicked":
+            yield (
+                f"{path}.until asks for clicked, which {channel.label} shows of messages with "
+                f"tracked links alone: without one {shown} counts there."
+            )
+            continue
         if shown != step.until:
             yield (
                 f"{path}.until asks for {step.until}, which {channel.label} cannot show: {shown} "

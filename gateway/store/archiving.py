@@ -41,7 +41,7 @@ class Lease:
     async def keep(self) -> None:
         """Raises LeaseLost."""
         if not await self.take():
-            raise LeaseLost("Another archiver has taken over: this run ends.")
+            raise LeaseLost("Another archiver has taken over: this run goes on behind it.")
 
     async def give_back(self) -> None:
         (owner,) = await self._redis.call([("GET", ARCHIVER)])

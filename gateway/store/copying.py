@@ -32,7 +32,7 @@ from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 # otherwise), the two records that `begin` and `finish` write, and how far shards followed a
 # campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:|feeder$)|\{hook_\w+\}"
+    rb"\{k\d+\}(?!t:|feeder$)|\{hook_\w+\}(?!t:)"
     rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
@@ -62,6 +62,7 @@ _NAMES = {
     "lane": "lane entries",
     "held": "held messages",
     "ledger": "ledger entries",
+    "closed": "lists of closed messages",
     "totals": "totals",
     "events": "status changes",
     "parked": "unmatched receipts",

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.webhook import (
     WebhookEvent,
     WebhookEvents,
@@ -26,10 +26,12 @@ from gateway.core.records.webhook import (
     outbox_codec,
 )
 from gateway.core.webhooks import LOST, Webhooks
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command, RedisClient, Reply, Session
 from gateway.store import quarantine, randomness, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_in
+from gateway.store.totals import as_list
+from gateway.store.transaction import Attempt, CommitCounts, commit
 from gateway.store.webhooks import KnownWebhooks
 
 WAITING_MAX = 10_000
@@ -129,53 +131,82 @@ async def give(redis: RedisClient, given: Iterable[tuple[str, Sequence[WebhookEv
 
 
 async def _lose(redis: RedisClient, id_: str, count: int) -> None:
-    """The oldest leave the queue, and an event tells of them."""
+    """The oldest leave the queue, and an event tells of them; what cannot be read here stays."""
     queue, state = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "state")
-    members, said = await redis.call(
-        [("ZRANGEBYSCORE", queue, "-inf", "+inf"), ("HGET", state, LOST_FIELD)]
-    )
-    waiting = [(event_codec.decode(member), member) for member in members]
-    waiting = [each for each in waiting if each[0].type != LOST]
-    waiting.sort(key=lambda each: each[0].at_ms)
-    oldest = waiting[:count]
-    first, last = oldest[0][0].at_ms, oldest[-1][0].at_ms
-    before = lost_of(said) or LostEvents(new_id(), first, 0, first, last)
-    lost = replace(
-        before,
-        count=before.count + len(oldest),
-        from_ms=min(before.from_ms, first),
-        to_ms=max(before.to_ms, last),
-    )
-    told = WebhookEvent(lost.id, LOST, lost.at_ms)
-    await redis.call(
-        [
-            ("MULTI",),
+    fresh = new_id()
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        members = as_list(await _only(session, ("ZRANGEBYSCORE", queue, "-inf", "+inf")))
+        said = await _only(session, ("HGET", state, LOST_FIELD))
+        waiting = [(event, each) for each in members if (event := readable(each)) is not None]
+        waiting = [each for each in waiting if each[0].type != LOST]
+        waiting.sort(key=lambda each: each[0].at_ms)
+        oldest = waiting[:count]
+        if not oldest:
+            return [], None
+        first, last = oldest[0][0].at_ms, oldest[-1][0].at_ms
+        before = lost_of(said) or LostEvents(fresh, first, 0, first, last)
+        lost = replace(
+            before,
+            count=before.count + len(oldest),
+            from_ms=min(before.from_ms, first),
+            to_ms=max(before.to_ms, last),
+        )
+        leaving: list[Command] = [
             ("ZREM", queue, *(member for _, member in oldest)),
             ("HDEL", shared_keys.webhook(id_, "tries"), *(event.id for event, _ in oldest)),
-            ("HSET", state, LOST_FIELD, msgspec.json.encode(lost)),
-            ("PEXPIRE", state, KEEP_MS),
-            ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
-            ("EXEC",),
         ]
-    )
+        return [*leaving, *_tells_of(id_, lost)], None
+
+    await _change(redis, id_, attempt)
 
 
 async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
     """What was lost is told; what was lost since is told by an event of its own."""
+    state, fresh = shared_keys.webhook(id_, "state"), new_id()
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        now = lost_of(await _only(session, ("HGET", state, LOST_FIELD)))
+        if now is None or now.count <= lost.count:
+            return [("HDEL", state, LOST_FIELD)], None
+        count = now.count - lost.count
+        return _tells_of(id_, replace(now, id=fresh, count=count, from_ms=lost.to_ms)), None
+
+    await _change(redis, id_, attempt)
+
+
+async def _change(redis: RedisClient, id_: str, attempt: Attempt[None]) -> None:
+    """Changes what a webhook lost, whoever else does meanwhile: its outboxes are of several."""
+    token = shared_keys.webhook(id_, f"t:{randomness.token()}")
+
+    async def watching(session: Session) -> tuple[list[Command], None]:
+        await session.call([("WATCH", token, shared_keys.webhook(id_, "state"))])
+        return await attempt(session)
+
+    await commit(redis, token, watching, CommitCounts())
+
+
+async def _only(session: Session, command: Command) -> Reply:
+    (reply,) = await session.call([command])
+    return reply
+
+
+def _tells_of(id_: str, lost: LostEvents) -> list[Command]:
     queue, state = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "state")
-    (said,) = await redis.call([("HGET", state, LOST_FIELD)])
-    now = lost_of(said)
-    if now is None or now.count == lost.count:
-        await redis.call([("HDEL", state, LOST_FIELD)])
-        return
-    rest = replace(now, id=new_id(), count=now.count - lost.count, from_ms=lost.to_ms)
-    told = WebhookEvent(rest.id, LOST, rest.at_ms)
-    await redis.call(
-        [
-            ("HSET", state, LOST_FIELD, msgspec.json.encode(rest)),
-            ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
-        ]
-    )
+    told = WebhookEvent(lost.id, LOST, lost.at_ms)
+    return [
+        ("HSET", state, LOST_FIELD, msgspec.json.encode(lost)),
+        ("PEXPIRE", state, KEEP_MS),
+        ("ZADD", queue, "NX", told.at_ms, event_codec.encode(told)),
+    ]
+
+
+def readable(member: bytes) -> WebhookEvent | None:
+    """An event as it stands in a queue; None: only a newer Kaskad can read it, or nobody."""
+    try:
+        return event_codec.decode(member)
+    except (NewerRecordError, UnreadableRecordError):
+        return None
 
 
 def lost_of(said: object) -> LostEvents | None:

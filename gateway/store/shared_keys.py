@@ -31,6 +31,7 @@ are in `keys`.
     {hook_<id>}state           hash    30 d after the last change: since  dispatch
                                        when it fails, what was lost, how
                                        far it is recovered
+    {hook_<id>}t:<token>       string  60 s: a change of what was lost   dispatch
     {kaskad}replies            stream  7 d: what people wrote back       ingress
     {kaskad}reply:<p>:<id>     string  7 d: a provider's reply is taken  ingress
     {kaskad}campaigns:<month>  set     62 d: campaigns in detail in totals  every commit that books
@@ -134,7 +135,7 @@ def sends(what: str) -> str:
 
 
 def webhook(webhook_id: str, what: str) -> str:
-    """One of the four keys of a webhook: queue, tries, attempts or state."""
+    """One of the keys of a webhook: queue, tries, attempts, state, or a token."""
     return "{hook_" + webhook_id + "}" + what
 
 

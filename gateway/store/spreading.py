@@ -7,10 +7,11 @@ as anybody may ask. Opt-outs, idempotency keys, conversions, provider ids and un
 by their own names; timers, queues of what is held and lane entries with their messages, the lanes
 in the order of their entries. What campaigns say goes to every shard.
 
-Ledger, totals, what campaigns, rates and delays count, links of messages, events, the index and
-what is set aside stay in the shard they were written in (`gateway.store.former_shards`), so that
-sums, checkpoints and places in a stream stay what they were. How many changes an event stream told
-is counted anew; the streams of shards that are no more end with the messages' retention.
+Ledger, totals, lists of closed messages, what campaigns, rates and delays count, links of messages,
+events, the index and what is set aside stay in the shard they were written in
+(`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
+were. How many changes an event stream told is counted anew; the streams of shards that are no more
+end with the messages' retention.
 
 What cannot be read stays where its name says. Synchronous; raises CopyFault for a key that is none
 of ours.
@@ -41,7 +42,7 @@ SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its p
 _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
-    *("ledger", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
+    *("ledger", "closed", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
     *("rates", "delays", "budget", "invoices", "l", "lc"),
 )
 _STRINGS_STAYING = ("verified", "li")

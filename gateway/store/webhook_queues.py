@@ -23,7 +23,7 @@ from gateway.core.records.webhook import (
 from gateway.redis.client import Command, RedisClient
 from gateway.store import shared_keys
 from gateway.store.compression import pack, unpack
-from gateway.store.outbox import KEEP_MS, LOST_FIELD, LostEvents, lost_of
+from gateway.store.outbox import KEEP_MS, LOST_FIELD, LostEvents, lost_of, readable
 from gateway.store.totals import as_list, pairs
 
 TRIES_KEPT_MS = 3 * 86_400_000
@@ -42,8 +42,8 @@ class Due(NamedTuple):
 
 
 class State(NamedTuple):
-    """How a webhook is: how many events wait, when the one that is tried next was, since when no
-    try succeeded, what was lost, and what is to be recovered."""
+    """How a webhook is: how many events wait, when the one that is tried next was (None: nobody
+    here can read it), since when no try succeeded, what was lost, and what is to be recovered."""
 
     waiting: int
     first_ms: int | None
@@ -155,9 +155,10 @@ def _state(waiting: object, first: list[bytes], said: list[bytes]) -> State:
     assert isinstance(waiting, int)
     told = dict(pairs(said))
     failing = told.get(FAILING_FIELD.encode())
+    event = readable(first[0]) if first else None
     return State(
         waiting,
-        event_codec.decode(first[0]).at_ms if first else None,
+        event.at_ms if event is not None else None,
         int(failing) if failing else None,
         lost_of(told.get(LOST_FIELD.encode())),
         recovery_of(told.get(RECOVER_FIELD.encode())),

@@ -58,6 +58,7 @@ class Entry(msgspec.Struct, gc=False):
     requests: int = 1
     charged_ms: int = 0
     news: bool = False
+    link: str = ""
 
     @property
     def delivered_ms(self) -> int:
@@ -73,12 +74,13 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Click(msgspec.Struct, frozen=True, gc=False):
-    """Somebody followed a link of a message at `at_ms`."""
+    """Somebody followed a link of a message at `at_ms`; `link` is empty where none is known."""
 
     message_id: str
     channel: Channel
     to: str
     at_ms: int
+    link: str = ""
 
 
 class Clicks(msgspec.Struct, frozen=True):
@@ -185,7 +187,8 @@ class Book:
 
     def click(self, entry: Entry, now_ms: int) -> None:
         """The person follows a link of the message, which no report tells."""
-        self._clicks.append(Click(entry.message_id, entry.channel, entry.to, now_ms))
+        click = Click(entry.message_id, entry.channel, entry.to, now_ms, entry.link)
+        self._clicks.append(click)
 
     def clicks(self, offset: int) -> Clicks:
         """A page of the clicks from `offset` on."""

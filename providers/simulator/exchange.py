@@ -210,6 +210,7 @@ class Exchange:
             status=rejected or words.statuses[destiny.status],
             error=words.no_error if rejected else words.errors[destiny.error],
             hooks=order.hooks,
+            link=order.link,
         )
         self.book.add(entry)
         if rejected is not None:

@@ -50,6 +50,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag="accepted", gc=
     charged_ms: int
     news: bool
     plan: Plan
+    link: str = ""
 
 
 class Repeated(msgspec.Struct, frozen=True, array_like=True, tag="repeated", gc=False):
@@ -98,6 +99,7 @@ def accepted(entry: Entry, plan: Plan) -> Accepted:
         charged_ms=entry.charged_ms,
         news=entry.news,
         plan=plan,
+        link=entry.link,
     )
 
 
@@ -145,6 +147,7 @@ class Recalled:
             seen_ms=line.seen_ms,
             charged_ms=line.charged_ms,
             news=line.news,
+            link=line.link,
         )
         self.book.add(entry)
         if line.plan:

@@ -31,7 +31,8 @@ class Destination(NamedTuple):
 class Order(msgspec.Struct, frozen=True):
     """One message of a request, and what all its destinations share.
 
-    `category` is empty where the wire format has none; `intermediate` asks for a report on the way.
+    `category` is empty where the wire format has none; `intermediate` asks for a report on the way;
+    `link` is what a person would follow, empty where there is none or the twin reads no texts.
     """
 
     channel: Channel
@@ -42,6 +43,7 @@ class Order(msgspec.Struct, frozen=True):
     hooks: Hooks
     intermediate: bool
     destinations: list[Destination]
+    link: str = ""
 
 
 class Sending(msgspec.Struct, frozen=True):

@@ -335,6 +335,31 @@ async def test_a_run_waits_for_the_one_under_way(world: ArchiveWorld) -> None:
     assert await world.redis.call([("GET", ARCHIVER)]) == [None]
 
 
+@with_archive()
+async def test_a_run_that_took_too_long_goes_on_behind_the_other(world: ArchiveWorld) -> None:
+    await world.delivered(4)
+    waited = []
+
+    async def meanwhile() -> None:
+        waited.append(1)
+        await world.redis.call([("DEL", ARCHIVER)])
+
+    world.pause = meanwhile
+    keep = archiving.Lease.keep
+
+    async def late(lease: archiving.Lease) -> None:
+        if not waited:  # it lapsed, and another run has it, which ends later
+            await world.redis.call([("SET", ARCHIVER, "another", "PX", 60_000)])
+        await keep(lease)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archiving.Lease, "keep", late)
+        done = await world.archived()
+    assert (waited, done.rows[LEDGER], done.rows[MESSAGES]) == ([1], 8, 4)
+    assert (await archiving.state(world.redis)).failed_ms == 0
+    assert (await world.verify()).agrees
+
+
 @with_archive(shards=4)
 async def test_the_first_booking_of_a_shard_waits_for_the_archive_as_any_other(
     world: ArchiveWorld,

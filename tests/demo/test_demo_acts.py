@@ -12,19 +12,19 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from gateway.core.clickers import visitor_of
 from gateway.demo import acts, cast
 from gateway.demo.acts import Act, Outcome, OwnOrder, OwnStep, Pause, Reactions, Window
 from gateway.demo.acts_view import drawn
-from gateway.demo.audience import Audience
-from gateway.demo.campaign import CLUB, SHOP, expand, read_templates
+from gateway.demo.campaign import expand, read_templates
 from gateway.demo.configuration import Places, read_additions, write
-from gateway.demo.link_counter import LinkCounter
 from gateway.demo.reach import Addressed, Reach, bodies, reach_of
+from gateway.demo.visitors import PERSON, visits
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load
 from providers.simulator import Manner, People, person_at, read_people
-from providers.simulator.book import Click, Clicks
+from providers.simulator.book import Click
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = read_people((ROOT / "config/demo/people.toml").read_text())
@@ -192,39 +192,15 @@ def test_people_are_counted_by_their_addresses_and_where_they_were_reached() -> 
     )
 
 
-# --- what people clicked ---
+# --- who follows the links ---
 
 
-class Place:
-    """A stage on which two messages were clicked, and the apps report it."""
-
-    def __init__(self) -> None:
-        self.simulator = self
-        self.posted: list[tuple[str, list[str]]] = []
-
-    def clicks(self, offset: int) -> Clicks:
-        all_of_them = [Click("a.0", "viber", "1", 0), Click("b.1", "sms", "2", 0)]
-        return Clicks(all_of_them[offset:], len(all_of_them))
-
-    def api(self, app: str) -> Any:
-        place = self
-
-        class Api:
-            def call(self, _method: str, _path: str, said: list[dict[str, str]]) -> Any:
-                place.posted.append((app, [one["message"] for one in said]))
-                return [{"outcome": "accepted"}] * len(said)
-
-        return Api()
-
-
-def test_each_click_is_reported_once_by_the_app_whose_message_it_is() -> None:
-    audience = Audience()
-    place: Any = Place()
-    counter = LinkCounter(place, audience)
-    audience.answer({"outcome": "accepted", "id": "a"}, SHOP)
-    counter.report()
-    assert place.posted == [(SHOP, ["a"])]
-    audience.answer({"outcome": "accepted", "id": "b"}, CLUB)
-    counter.report()
-    counter.report()
-    assert place.posted == [(SHOP, ["a"]), (CLUB, ["b"])]
+def test_programs_fetch_a_link_before_its_person_and_are_told_from_them() -> None:
+    clicks = [Click(f"{n}.0", "sms", "1", 0, f"http://here/l/{n}") for n in range(2)]
+    found = [(link[-1], headers is PERSON) for link, headers in visits(clicks)]
+    assert found == [("0", False), ("0", False), ("0", True), ("1", False), ("1", True)]
+    for _, headers in visits(clicks):
+        sent = {name.lower().encode(): value.encode() for name, value in headers.items()}
+        reason = visitor_of("GET", sent.get).reason
+        assert (reason is None) == (headers is PERSON)
+        assert reason in (None, "previewer", "scanner")

@@ -166,7 +166,7 @@ def test_answers_and_events_are_counted_by_what_became_of_them() -> None:
         {"outcome": "suppressed", "reason": "frequency_cap"},
         {"outcome": "suppressed", "reason": "opted_out"},
     ):
-        audience.answer(shape, SHOP)
+        audience.answer(shape)
     for id_, status, channel in (
         ("a", "sent", None),
         ("a", "delivered", "viber"),

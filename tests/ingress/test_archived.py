@@ -16,6 +16,7 @@ from gateway.archive.run import Limits, Run
 from gateway.core.events import Accepted, Claimed
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
+from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
 from tests.ingress.test_report_details import page
 from tests.worlds.ingress_world import ENV, OTP, T0, World, with_ingress
@@ -116,6 +117,18 @@ async def test_the_ledgers_lines_are_the_same_wherever_they_are(
     ]
     assert await lines(world, "&campaign=none") == []
     assert await lines(world, "&step=0&day=2026-11-19") == []
+
+
+@with_archive
+async def test_what_was_archived_while_its_month_was_closed_says_so(
+    world: World, archive: Archive
+) -> None:
+    """It is closed as of the moment in which that began."""
+    await send(world, 2)
+    await archive_all(world, archive)
+    await keep_report(world.redis, "2026-11", b"{}", T0)
+    archived = await lines(world)
+    assert [line["reason"] for line in archived] == ["late:2026-11"] * 4
 
 
 def hide_messages(archive: Archive) -> list[Path]:

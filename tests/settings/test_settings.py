@@ -492,6 +492,15 @@ def test_what_a_channel_cannot_show_is_a_warning(words: str, told: list[str]) ->
     assert all(map(str.startswith, warnings, told))
 
 
+def test_every_channel_shows_clicks_of_tracked_links() -> None:
+    (told,) = read(with_step('until = "clicked", react = "4h"')).warnings
+    assert "tracked links alone: without one seen counts there" in told
+    sms = SMALL.replace('kind = "infobip-viber"', 'kind = "infobip-sms"')
+    step = '{ provider = "v", until = "clicked", react = "4h" }'
+    (told,) = read(sms.replace('{ provider = "v" }', step)).warnings
+    assert "tracked links alone: without one delivered counts there" in told
+
+
 def test_a_reaction_that_is_awaited_beyond_the_ttl_is_a_warning() -> None:
     steps = '{ provider = "v", wait = "1s", until = "seen", react = "80h" }, { provider = "s" }'
     text = SMALL.replace('{ provider = "v" }', steps)

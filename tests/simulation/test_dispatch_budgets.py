@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import trio
 from msgspec.structs import replace
 
 from gateway.core.budgets import Budget
+from gateway.dispatch.jobs.feeder import STUCK_MS
 from gateway.store import budgets, reads
+from gateway.store.budgets import Budgets
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import QUEUES
 from gateway.store.totals import as_list
@@ -117,6 +122,29 @@ def test_one_that_does_not_fit_is_not_tried_again_before_there_is_more_room() ->
         key = keys_of(0).held("budget:spring")
         (waiting,) = await pace.store.redis.call([("ZRANGEBYSCORE", key, "-inf", "+inf")])
         assert len(as_list(waiting)) == 2
+
+    pace.run(work)
+
+
+def test_what_another_process_had_for_a_moment_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No more may ever be free than was then."""
+    pace = world()
+    lease, turns = Budgets.lease, iter([True])
+
+    async def taken(self: Budgets, *asked: Any) -> frozenset[str]:
+        return frozenset({"spring"}) if next(turns, False) else await lease(self, *asked)
+
+    async def work() -> None:
+        await admit(pace, 11)
+        await trio.sleep(LOOK_S)
+        monkeypatch.setattr(Budgets, "lease", taken)
+        pace.store.policy = replace(policy(), budgets=(replace(SPRING, limit=11 * ONE),))
+        await trio.sleep(LOOK_S)
+        assert len(pace.arrived) == 10
+        await trio.sleep(STUCK_MS / 1000)
+        assert len(pace.arrived) == 11
 
     pace.run(work)
 

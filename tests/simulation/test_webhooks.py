@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.ids import moment_of
-from gateway.core.records.webhook import Secret
+from gateway.core.records.webhook import Secret, WebhookEvent
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
 from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer
-from gateway.store import outbox, webhook_queues
+from gateway.store import outbox, shared_keys, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.webhook_queues import Recovery
+from gateway.store.webhook_queues import Due, Recovery, Told
 from providers.contract import Receipt
 from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
 
@@ -312,6 +315,66 @@ def test_of_too_many_the_oldest_are_told_by_range_and_can_be_recovered(
         assert all(len(ids_of[id_]) == 1 for id_ in ids)
 
     world.tell(work)
+
+
+def event(number: int) -> WebhookEvent:
+    return WebhookEvent(f"e{number}", "message.sent", number + 1, "shop")
+
+
+@pytest.mark.parametrize("after_ms", [0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.6, 3.2, 4.0])
+def test_what_is_lost_while_others_lose_or_tell_is_counted_once(
+    world: WebhookWorld, monkeypatch: pytest.MonkeyPatch, after_ms: float
+) -> None:
+    monkeypatch.setattr(outbox, "WAITING_MAX", 5)
+    monkeypatch.setattr(outbox, "MAKE_ROOM", 0)
+    redis = world.store.redis
+
+    async def later(work: Callable[[], Awaitable[None]]) -> None:
+        await trio.sleep(after_ms / 1000)
+        await work()
+
+    async def main() -> None:
+        await outbox.give(redis, [("hook", [event(n) for n in range(8)])])
+        (state,) = await webhook_queues.states(redis, ["hook"])
+        lost = state.lost
+        assert lost is not None
+        (due,) = [d for d in await webhook_queues.due(redis, "hook", 10**9, 99) if is_lost(d)]
+        await webhook_queues.note(redis, "hook", Told((), [due], ()), None)
+        async with trio.open_nursery() as nursery:
+            for begin in (10, 20):
+                more = [event(begin + n) for n in range(6)]
+                nursery.start_soon(outbox.give, redis, [("hook", more)])
+            nursery.start_soon(later, partial(outbox.lost_is_told, redis, "hook", lost))
+        (state,) = await webhook_queues.states(redis, ["hook"])
+        found = await webhook_queues.due(redis, "hook", 10**9, 99)
+        assert state.lost is not None
+        assert [each.event.id for each in found if is_lost(each)].count(state.lost.id) == 1
+        waiting = sum(not is_lost(each) for each in found)
+        assert lost.count + state.lost.count + waiting == 8 + 6 + 6
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def is_lost(due: Due) -> bool:
+    return due.event.type == LOST
+
+
+def test_what_nobody_here_can_read_stops_nothing(
+    world: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "WAITING_MAX", 5)
+    monkeypatch.setattr(outbox, "MAKE_ROOM", 0)
+    redis = world.store.redis
+
+    async def main() -> None:
+        await redis.call([("ZADD", shared_keys.webhook("hook", "queue"), 0, b"a newer one")])
+        await outbox.give(redis, [("hook", [event(n) for n in range(8)])])
+        (state,) = await webhook_queues.states(redis, ["hook"])
+        assert state.first_ms is None
+        assert state.lost is not None
+        assert state.lost.count == 4
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:

@@ -35,10 +35,12 @@ def knobs_for(manner: Manner, channel: str = "viber") -> Knobs:
     return replace(SURE, people=(People("all", 1.0, {channel: manner}),))
 
 
-def sent(knobs: Knobs, channel: str = "viber", phone: str = PHONES[0]) -> Exchange:
+def sent(
+    knobs: Knobs, channel: str = "viber", phone: str = PHONES[0], said: str = "Hello"
+) -> Exchange:
     """An exchange that was sent one message `m`."""
     exchange = Exchange(knobs, noting=True)
-    text = {"type": "TEXT", "text": "Hello"} if channel == "viber" else {"text": "Hello"}
+    text = {"type": "TEXT", "text": said} if channel == "viber" else {"text": said}
     webhooks = {"delivery": {"url": "d"}, "seen": {"url": "s"}}
     if channel == "sms":
         del webhooks["seen"]
@@ -114,6 +116,27 @@ def test_an_sms_shows_no_seen_and_can_be_clicked() -> None:
     exchange = sent(knobs_for(Manner(clicks=1.0), "sms"), "sms")
     assert kinds(exchange.tick(NOW + HOUR)) == ["delivery"]
     assert len(exchange.book.clicks(0).clicks) == 1
+
+
+@pytest.mark.parametrize("channel", ["viber", "sms"])
+@pytest.mark.parametrize(
+    ("said", "link"),
+    [
+        ("Hello", ""),
+        ("Look (https://k.example/l/aB3dE6gH): it is new.", "https://k.example/l/aB3dE6gH"),
+        ("http://a.example/x?y=1, http://b.example", "http://a.example/x?y=1"),
+    ],
+)
+def test_a_click_says_which_link_was_followed(channel: str, said: str, link: str) -> None:
+    exchange = sent(knobs_for(Manner(clicks=1.0), channel), channel, said=said)
+    recalled = Recalled(Book())
+    for line in exchange.take_notes():
+        recalled.take(line)
+    exchange.tick(NOW + HOUR)
+    for line in exchange.take_notes():
+        recalled.take(line)
+    assert [click.link for click in exchange.book.clicks(0).clicks] == [link]
+    assert recalled.book.clicks(0) == exchange.book.clicks(0)
 
 
 def test_what_is_not_read_is_neither_clicked_nor_answered() -> None:

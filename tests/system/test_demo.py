@@ -72,6 +72,9 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "Delivered by Viber",
         "Delivered by SMS",
         "Undelivered",
+        "Clicked in Viber",
+        "fetched by previewers and scanners",
+        "Clicked, and links followed by people",
         "Cost per delivered",
         "Saved",
         "Viber until it is seen, then SMS for what is important",
@@ -83,6 +86,11 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
         "E-mail: charged, EUR",
         "equal the running totals",
         "the provider's own bill to the last unit",
+        "with 3 faults planted",
+        "On the invoice twice: 1",
+        "Unknown to us: 1",
+        "Another price: 1",
+        "Written as a spreadsheet",
         "Everything that was started is stopped.",
     ):
         assert words in out
@@ -97,11 +105,14 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert shape["ok"]
     assert shape["ledger_agrees"]
     assert shape["bill_agrees"]
+    assert shape["invoice"]["found"] == {"duplicate_line": 1, "unknown_to_us": 1, "price": 1}
     assert shape["messages"] == 100
     held_back = shape["duplicates"] + shape["capped"] + shape["opted_out"]
     assert shape["accepted"] + held_back == 100
     arrived = shape["viber_delivered"] + shape["sms_delivered"]
     assert shape["accepted"] == arrived + shape["undelivered"]
+    assert list(shape["clicks"]) == ["viber", "sms"]
+    assert any(each["bot_clicks"] for each in shape["clicks"].values())
     acts = shape["acts"]
     outcomes = acts["reactions"]["outcomes"]
     assert sum(each["important"] + each["others"] for each in outcomes) == REMINDED

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -34,7 +35,20 @@ KNOWN_MS = 3_000  # every process looks at what is declared more often
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
 
+STUCK_MS = 10_000
+
 Lane = tuple[str, str]
+
+
+class Stuck(NamedTuple):
+    """What did not fit into how much of a budget, and until when that is not tried again."""
+
+    first: str
+    left: int
+    until_ms: int
+
+
+_NOT_STUCK = Stuck("", 0, 0)
 
 _log = structlog.get_logger("dispatch")
 
@@ -43,7 +57,7 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     """Feeds one shard's lanes until cancelled."""
     fed: defaultdict[str, dict[Lane, int]] = defaultdict(dict)  # by queue, and when last
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
-    stuck: dict[str, tuple[str, int]] = {}  # by queue, what did not fit into how much
+    stuck: dict[str, Stuck] = {}  # by queue
 
     async def turn() -> float:
         more = False
@@ -152,11 +166,12 @@ async def feed_budget(
     name: str,
     budget: str,
     fed: dict[Lane, int],
-    stuck: dict[str, tuple[str, int]],
+    stuck: dict[str, Stuck],
 ) -> bool:
     """Releases what waits for a budget, in order and as far as it has room, one to begin with. The
-    first that does not fit is not tried again before more is free: `stuck` says which, and how much
-    was. What waits for a budget that is gone waits no more. Raises RedisUnavailable."""
+    first that does not fit is not tried again before more is free, or STUCK_MS have passed: another
+    process may have had it all for that moment. What waits for a budget that is gone waits no more.
+    Raises RedisUnavailable."""
     store, count = deps.store, 1
     before: Sequence[str] = ()
     for _ in range(COMMITS_MAX):
@@ -168,10 +183,11 @@ async def feed_budget(
         known = [each for each in store.policy.budgets if each.name == budget]
         free = await store.budgets.free(deps.redis, known, store.shards, now_ms)
         left = free.get(budget, 1)
-        first, tried = stuck.get(name, ("", 0))
-        if left <= (tried if first == ids[0] else 0):
+        last = stuck.get(name, _NOT_STUCK)
+        again = ids[0] == last.first and now_ms < last.until_ms
+        if left <= (last.left if again else 0):
             return False
-        stuck[name] = ids[0], left
+        stuck[name] = Stuck(ids[0], left, now_ms + STUCK_MS)
         count = 1 if ids[0] in before else min(4 * count, room)
         before = ids[:count]
         released = await _release(deps, shard, name, before, now_ms)

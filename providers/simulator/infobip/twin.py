@@ -28,11 +28,13 @@ from providers.simulator.infobip.wire import (
     SmsMessage,
     SmsRequest,
     ValidityPeriod,
+    ViberContent,
     ViberMessage,
     ViberRequest,
     error_body,
     violation,
 )
+from providers.simulator.links import link_in
 from providers.simulator.replies import Reply
 from providers.simulator.segments import octet_parts, text_parts
 from providers.simulator.twin import (
@@ -154,13 +156,14 @@ def _order(message: ViberMessage | SmsMessage) -> Order:
     webhooks, options = message.webhooks, message.options
     delivery = webhooks.delivery
     channel: Channel = "sms"
-    category, parts = "", 1
+    category, parts, link = "", 1, ""
     if isinstance(message, ViberMessage):
         channel = "viber"
         label = message.options.label
         category = "transactional" if label == "TRANSACTIONAL" else "marketing"
+        link = _link(message.content)
     elif message.content.text is not None:
-        parts = text_parts(message.content.text)
+        parts, link = text_parts(message.content.text), link_in(message.content.text)
     else:
         parts = octet_parts(len((message.content.hex or "").split()))
     return Order(
@@ -181,7 +184,14 @@ def _order(message: ViberMessage | SmsMessage) -> Order:
         ),
         intermediate=delivery.intermediate_report,
         destinations=[Destination(each.message_id, each.to) for each in message.destinations],
+        link=link,
     )
+
+
+def _link(content: ViberContent) -> str:
+    """Its button's, or the first of its text."""
+    button = getattr(content, "button", None)
+    return button.action if button else link_in(getattr(content, "text", None) or "")
 
 
 def _validity(period: ValidityPeriod | None) -> int:

@@ -18,6 +18,7 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
 from providers.simulator.callbacks_only import CallbacksOnly
+from providers.simulator.links import link_in
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -132,6 +133,7 @@ class SmscRu(CallbacksOnly):
             hooks=Hooks("", ""),
             intermediate=False,
             destinations=[Destination(request.id, request.phones)],
+            link=link_in(request.mes),
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.callbacks_only import CallbacksOnly
+from providers.simulator.links import link_in
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -120,6 +121,7 @@ class Twilio(CallbacksOnly):
             hooks=Hooks(form.get("StatusCallback", ""), ""),
             intermediate=True,
             destinations=[Destination("", form.get("To", "").removeprefix("+"))],
+            link=link_in(text),
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 

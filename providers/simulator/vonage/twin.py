@@ -14,6 +14,7 @@ import msgspec
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks, charge_of
 from providers.simulator.callbacks_only import CallbacksOnly, moment
+from providers.simulator.links import link_in
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.segments import text_parts
 from providers.simulator.twin import (
@@ -146,6 +147,7 @@ class Vonage(CallbacksOnly):
             hooks=Hooks(request.webhook_url, request.webhook_url),
             intermediate=True,
             destinations=[Destination(request.client_ref, request.to)],
+            link=link_in(request.text),
         )
         return Sending(bulk_id="", orders=[order], counted=True)
 
