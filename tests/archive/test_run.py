@@ -33,6 +33,7 @@ from gateway.store.keys import keys_of, shard_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from providers.contract import Fault, Receipt
+from tests.archive import filled_days
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.cascade_world import request
 
@@ -417,3 +418,8 @@ async def test_many_small_steps_are_one_archive(world: ArchiveWorld) -> None:
 def test_no_table_has_a_column_that_could_name_somebody() -> None:
     names = {column.name for columns in COLUMNS.values() for column in columns}
     assert names.isdisjoint({"user", "to", "phone", "email", "metadata", "text", "content"})
+
+
+def test_filled_days_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert filled_days.main(["--days", "2", "--messages", "20"]) == 0
+    assert "- messages: 40, in files" in capsys.readouterr().out
