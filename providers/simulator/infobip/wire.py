@@ -18,7 +18,7 @@ from msgspec import Meta, Raw, Struct
 To = Annotated[str, Meta(max_length=64)]
 MessageId = Annotated[str, Meta(max_length=200)]
 ViberText = Annotated[str, Meta(min_length=1, max_length=1000)]
-RedisClient = Annotated[str, Meta(min_length=1, max_length=1000)]
+Url = Annotated[str, Meta(min_length=1, max_length=1000)]
 Reference = Annotated[str, Meta(max_length=255)]
 
 
@@ -75,7 +75,7 @@ class RequestOptions(_Wire, frozen=True):
 
 class ViberButton(_Wire, frozen=True):
     title: Annotated[str, Meta(min_length=1, max_length=30)]
-    action: RedisClient
+    action: Url
 
 
 class TextContent(_Wire, frozen=True, tag="TEXT", tag_field="type"):
@@ -84,7 +84,7 @@ class TextContent(_Wire, frozen=True, tag="TEXT", tag_field="type"):
 
 
 class ImageContent(_Wire, frozen=True, tag="IMAGE", tag_field="type"):
-    media_url: RedisClient
+    media_url: Url
     text: ViberText | None = None
     show_image_in_full_screen: bool = False
     button: ViberButton | None = None
@@ -95,9 +95,9 @@ class ImageContent(_Wire, frozen=True, tag="IMAGE", tag_field="type"):
 
 
 class VideoContent(_Wire, frozen=True, tag="VIDEO", tag_field="type"):
-    media_url: RedisClient
+    media_url: Url
     media_duration: str
-    thumbnail_url: RedisClient
+    thumbnail_url: Url
     text: ViberText | None = None
     button: ViberButton | None = None
     button_title: str | None = None
@@ -105,7 +105,7 @@ class VideoContent(_Wire, frozen=True, tag="VIDEO", tag_field="type"):
 
 class FileContent(_Wire, frozen=True, tag="FILE", tag_field="type"):
     file_name: str
-    media_url: RedisClient
+    media_url: Url
 
 
 class ListContent(_Wire, frozen=True, tag="LIST", tag_field="type"):
