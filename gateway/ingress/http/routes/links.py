@@ -104,7 +104,7 @@ LINKS: tuple[HttpRoute[Endpoints], ...] = (
         any_query=True,
         quiet=True,
         # Links go on that were sent when they stood elsewhere.
-        elsewhere=rf"/(?!v1/)(?:[^/]+/)*(?P<code>[0-9A-Za-z]{{{CODE_CHARS}}})",
+        elsewhere=rf"/(?!v[0-9]+/)(?:[^/]+/)*(?P<code>[0-9A-Za-z]{{{CODE_CHARS}}})",
     ),
     HttpRoute(
         method="GET",
