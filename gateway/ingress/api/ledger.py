@@ -73,14 +73,17 @@ class LedgerEndpoint:
         self._looks = Searches(LOOKS_MAX, "ledger lines")
 
     async def lines(self, request: Request) -> None:
+        page = await self.page(self.read(request))
+        await request.respond(200, to_json(page), PRIVATE)
+
+    def read(self, request: Request) -> Asked:
+        """What the parameters ask for, of what the key may see. Raises Refusal."""
         try:
-            asked = self.read(pairs_of(request), request.principal)
+            return self._asked(pairs_of(request), request.principal)
         except ReportFault as fault:
             raise refusal(fault) from None
-        await request.respond(200, to_json(await self.page(asked)), PRIVATE)
 
-    def read(self, pairs: Pairs, principal: Principal) -> Asked:
-        """What the parameters ask for, of what the key may see. Raises ReportFault and Refusal."""
+    def _asked(self, pairs: Pairs, principal: Principal) -> Asked:
         others, limit, after = _page_asked(pairs)
         others, kinds = take_out(others, "kind", KINDS)
         query = parse_query(others, self._days.of(self._now_ms()))
