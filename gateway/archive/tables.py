@@ -7,7 +7,7 @@
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
 and together they are everything it booked: `MEASURES_OF` leads back. An id begins with the shard
-and the entry, which `entry_of_row` reads.
+and the entry, which `ENTRY_OF_ROW` reads; `group_of` has the group back.
 """
 
 from __future__ import annotations
@@ -113,6 +113,13 @@ SUMS: dict[str, tuple[SumsOf, ...]] = {
 }
 
 
+ENTRY_OF_ROW = """
+CAST(split_part(id, '-', 1) AS INTEGER) AS shard, CAST(split_part(id, '-', 2) AS BIGINT) AS ms,
+CAST(split_part(id, '-', 3) AS BIGINT) AS seq
+"""
+GROUP_OF_ROW = "app, campaign, category, route, channel, provider, country, variant, step"
+
+
 class Row(NamedTuple):
     """One row: its table, its UTC day, and its values in the order of the columns."""
 
@@ -181,4 +188,31 @@ def _names(group: Group) -> tuple[str | None, ...]:
         group.provider or None,
         group.country or None,
         group.variant or None,
+    )
+
+
+def group_of(
+    app: str,
+    campaign: str | None,
+    category: str,
+    route: str | None,
+    channel: str | None,
+    provider: str | None,
+    country: str | None,
+    variant: str | None,
+    step: int | None,
+) -> Group:
+    """The other way, from the columns of `GROUP_OF_ROW`."""
+    # Where there is no route, it was booked before groups had a step.
+    of_step = NO_STEP if step is None or route is None else step
+    return Group(
+        app,
+        campaign or "",
+        category,
+        channel or "",
+        provider or "",
+        country or "",
+        route or "",
+        of_step,
+        variant or "",
     )
