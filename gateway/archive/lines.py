@@ -3,7 +3,7 @@ Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from gateway.archive.archive import Archive
@@ -52,7 +52,8 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
     end = Place(wanted.shard, *wanted.through, EVERY_AMOUNT)
     if not files:
         return LinesPage(found, 0, end)
-    filters, values = _filters(wanted)
+    selection, days = Selection(wanted.query.report), Days(wanted.zone)
+    filters, values = _filters(selection, wanted.query.kinds)
     query = _LINES.format(
         entry=ENTRY_OF_ROW, amounts=len(AMOUNTS), filters=filters, count=LINES_A_PAGE
     )
@@ -61,7 +62,6 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
     values |= {"last_ms": wanted.through[0], "last_seq": wanted.through[1]}
     values |= {"begins_ms": wanted.begins_ms, "over_ms": wanted.over_ms}
     rows = [row for page in questions.rows(query, {"files": files}, values) for row in page]
-    selection, days = Selection(wanted.query.report), Days(wanted.zone)
     for row in rows:
         line = LedgerLine(*row[3:-1])
         group = group_of(
@@ -81,13 +81,10 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
     return LinesPage(found, len(rows), end if whole else Place(wanted.shard, *rows[-1][:3]))
 
 
-def _filters(wanted: LinesWanted) -> tuple[str, dict[str, Any]]:
+def _filters(selection: Selection, kinds: Collection[str]) -> tuple[str, dict[str, Any]]:
     """What of the query's filters the files can be asked for, which is nearly all."""
-    by_key: Mapping[str, set[str]] = {}
-    for key, value in wanted.query.report.filters:
-        by_key = {**by_key, key: by_key.get(key, set()) | {value}}
-    if wanted.query.kinds:
-        by_key = {**by_key, "kind": set(wanted.query.kinds)}
-    asked = {key: sorted(each) for key, each in by_key.items() if key in (*FILTERS, "kind")}
+    asked = {key: sorted(values) for key, values in selection.wanted.items() if key in FILTERS}
+    if kinds:
+        asked["kind"] = sorted(kinds)
     text = "".join(f" AND coalesce({key}, '') IN (SELECT unnest(${key}))" for key in asked)
     return text, dict(asked)
