@@ -1,6 +1,6 @@
 """The archive's tables: their columns, and how a ledger entry becomes rows of them.
 
-    ledger     one row an amount, as `GET /v1/ledger` gives lines
+    ledger     one row an amount: the fields of a `LedgerLine`, and the variant
     counts     what was booked beside those: counts, and what is compared or kept apart
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from gateway.archive.columns import Column, Kind
 from gateway.archive.parquet import SumsOf
@@ -139,27 +141,8 @@ def rows_of(
     none, `months` those that are closed."""
     day = day_of(entry.at_ms).isoformat()
     for place, line in lines_of(shard, id_, entry, currency, closed=months):
-        values = (
-            line.id,
-            line.at_ms,
-            line.kind,
-            line.message,
-            line.step,
-            line.app,
-            line.campaign,
-            line.category,
-            line.route,
-            line.channel,
-            line.provider,
-            line.country,
-            line.parts,
-            line.amount,
-            line.list_amount,
-            line.currency,
-            line.reason,
-            entry.posts[place.post].group.variant or None,
-        )
-        yield Row(LEDGER, day, values)
+        variant = entry.posts[place.post].group.variant or None
+        yield Row(LEDGER, day, (*astuple(line), variant))
     counted: defaultdict[tuple[Group, str], int] = defaultdict(int)
     for post in entry.posts:
         for measure, amount in post.measures.items():
