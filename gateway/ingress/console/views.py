@@ -22,9 +22,7 @@ from gateway.core.records.message import StepStatus
 from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
-from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.explain_view import explain_view
-from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.remarks import remarks
@@ -108,10 +106,9 @@ class Views:
         found = await snapshots.of(redis, names)
         figures = list(telemetry.figures(found))
         self._pulse.note(counted(figures, now_ms))
-        shared = await fleet_of(redis, store.shards, store.policy, found)
-        servers = [server_shown(server) for server in self._servers.servers]
-        budgets = await views_of(store, store.policy.budgets, now_ms)
-        ops = view_of(store.policy, shared, self._backlog.states, servers, budgets, now_ms)
+        shared = await fleet_of(store, found, now_ms)
+        servers = self._servers.servers
+        ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
         alarms = list(remarks(ops, shared, processes))
