@@ -27,7 +27,7 @@ from gateway.core.records.message import Message
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import Acceptance, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
-from gateway.finance.reconcile import EDGE_MS, DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
 from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
@@ -77,8 +77,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
         async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
             retention = bootstrap.retention_of(settings)
             store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-            asked = days.range(question.zone)
-            span = asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
+            span = work.span(days)
             async with aclosing(sent_lines(store, question.provider, *span)) as batches:
                 async for batch in batches:
                     work.take_ours(batch)
