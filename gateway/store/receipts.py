@@ -12,8 +12,9 @@ provider.
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -185,14 +186,17 @@ async def waited_for(store: Store, shard: int) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     async with aclosing(scans.pages(store.redis, "ZSCAN", key)) as pages:
         async for page in pages:
+            members: dict[int, bytes] = {}  # by their receipts
+            told: defaultdict[str, list[Receipt]] = defaultdict(list)
             for member, _ in page:
-                try:
+                with suppress(NewerRecordError, UnreadableRecordError):
                     unmatched = unmatched_codec.decode(member)
-                except (NewerRecordError, UnreadableRecordError):
-                    continue
-                items = (await _match(store, unmatched.provider, [unmatched.receipt])).items
-                for item in items:
-                    found.setdefault(item.message_id, []).append(member)
+                    members[id(unmatched.receipt)] = member
+                    told[unmatched.provider].append(unmatched.receipt)
+            for provider, receipts in told.items():
+                for item in (await _match(store, provider, receipts)).items:
+                    assert isinstance(item.event, Reported)
+                    found.setdefault(item.message_id, []).append(members[id(item.event.receipt)])
     return found
 
 
