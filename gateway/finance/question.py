@@ -13,6 +13,7 @@ from typing import get_args
 import msgspec
 
 from gateway.core.channels import CHANNELS
+from gateway.core.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
@@ -24,7 +25,6 @@ KEYS = (
     *("provider", "country"),
 )
 STEP_KEYS = frozenset(("step", "channel", "provider"))  # a message as a whole has none of these
-MONTH_CHARS = len("2026-11")
 
 DAYS_DEFAULT = 30
 DAYS_MAX = 36_600  # a hundred years: a day without bookings costs a few microseconds to read
