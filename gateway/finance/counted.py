@@ -8,8 +8,8 @@ message, so there is nothing to show of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args
 
 import msgspec
 
@@ -30,6 +30,7 @@ Count = Literal[
     "seen",
     "clicked",
 ]
+COUNTS: Mapping[str, Count] = {name: name for name in get_args(Count)}
 _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 

@@ -8,7 +8,7 @@ negative value corrects. Every item has an answer of its own, in order, once it 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -20,14 +20,13 @@ from gateway.core.channels import ChannelName
 from gateway.core.conversions import By
 from gateway.core.records.conversion import Conversion
 from gateway.core.records.message import Message
-from gateway.ingress.api.array_items import array_items, is_array
+from gateway.ingress.api.array_items import Items, answer_each
 from gateway.ingress.api.decoder import read_item, require_json
 from gateway.ingress.api.requests import moment_ms
-from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.api.results import message_after, outcome_of, own_message
 from gateway.ingress.archived import ArchivedMessages
-from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.fields import MESSAGE_ID
-from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid
+from gateway.ingress.http.problems import Problem, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.store import conversions
 from gateway.store.conversions import Asked, Booked
@@ -117,22 +116,11 @@ class ConversionEndpoint:
 
     async def take(self, request: Request) -> None:
         require_json(request)
-        body = await request.body(self._body_bytes_max)
-        app = request.principal.app
-        if not is_array(body):
-            (result,) = await self._decide(app, [body])
-            if isinstance(result.error, Problem):
-                raise Refusal(result.error)
-            await request.respond(200, to_json(result))
-            return
-        results = await self._decide(app, array_items(body, CONVERSIONS_MAX, "conversion"))
-        for index, result in enumerate(results):
-            result.index = index
-        await request.respond(200, to_json(results))
+        await answer_each(
+            request, self._body_bytes_max, CONVERSIONS_MAX, "conversion", self._decide
+        )
 
-    async def _decide(
-        self, app: str, raws: Sequence[bytes | msgspec.Raw]
-    ) -> list[ConversionResult]:
+    async def _decide(self, app: str, raws: Items) -> list[ConversionResult]:
         """What each came to, in order."""
         items = [read_item(ConversionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
@@ -163,11 +151,9 @@ class ConversionEndpoint:
         if item.message is None:
             user = f"u:{person_id(item.user, policy.numbering_of(app))}"
             return Asked(item.id, at_ms, value, user=user, campaign=item.campaign)
-        message = messages.get(item.message)
-        if isinstance(message, Exception):
-            return refusal_of(message).problem
-        if message is None or message.app != app:
-            return no_message()
+        message = own_message(messages.get(item.message), app)
+        if isinstance(message, Problem):
+            return message
         return Asked(item.id, at_ms, value, message)
 
 

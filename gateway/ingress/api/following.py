@@ -18,6 +18,7 @@ from gateway.ingress.http.problems import RETRY_AFTER_S
 from gateway.ingress.http.request import Request
 from gateway.ingress.misses import Misses
 from gateway.ingress.pages import links as pages
+from gateway.ingress.pages.lang import lang_of
 from gateway.redis.errors import RedisError
 from gateway.store import links
 from gateway.store.clicks import Click
@@ -91,7 +92,7 @@ class FollowEndpoint:
         )
 
     async def _show(self, request: Request, status: int) -> None:
-        body = pages.page(status, pages.lang_of(request.header(b"accept-language")))
+        body = pages.page(status, lang_of(request.header(b"accept-language")))
         retry = ((b"retry-after", b"%d" % _RETRY_S[status]),) if status in _RETRY_S else ()
         await request.respond(status, body, (*_PAGE, *retry), HTML)
 

@@ -21,7 +21,7 @@ import msgspec
 from gateway.core.policy import Policy
 from gateway.finance.lines import KINDS, ArchivedLines, LinesQuery, LineView, Place, pages_of_lines
 from gateway.finance.question import ReportFault, parse_query
-from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_RULE, is_limit
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.http.asgi import PRIVATE, to_json
@@ -73,14 +73,17 @@ class LedgerEndpoint:
         self._looks = Searches(LOOKS_MAX, "ledger lines")
 
     async def lines(self, request: Request) -> None:
+        page = await self.page(self.read(request))
+        await request.respond(200, to_json(page), PRIVATE)
+
+    def read(self, request: Request) -> Asked:
+        """What the parameters ask for, of what the key may see. Raises Refusal."""
         try:
-            asked = self.read(pairs_of(request), request.principal)
+            return self._asked(pairs_of(request), request.principal)
         except ReportFault as fault:
             raise refusal(fault) from None
-        await request.respond(200, to_json(await self.page(asked)), PRIVATE)
 
-    def read(self, pairs: Pairs, principal: Principal) -> Asked:
-        """What the parameters ask for, of what the key may see. Raises ReportFault and Refusal."""
+    def _asked(self, pairs: Pairs, principal: Principal) -> Asked:
         others, limit, after = _page_asked(pairs)
         others, kinds = take_out(others, "kind", KINDS)
         query = parse_query(others, self._days.of(self._now_ms()))
@@ -128,9 +131,8 @@ def _page_asked(asked: Pairs) -> tuple[Pairs, int, Place | None]:
         if len(values) > 1:
             raise ReportFault(name, f"The parameter {name!r} is given twice: give it once.")
     limit = limits[0] if limits else str(LIMIT_DEFAULT)
-    right = limit.isdecimal() and len(limit) <= len(str(LIMIT_MAX))
-    if not right or not 1 <= int(limit) <= LIMIT_MAX:
-        raise ReportFault("limit", f"`limit` is a number from 1 to {LIMIT_MAX}.", impossible=True)
+    if not is_limit(limit):
+        raise ReportFault("limit", LIMIT_RULE, impossible=True)
     return asked, int(limit), _place_of(cursors[0]) if cursors else None
 
 

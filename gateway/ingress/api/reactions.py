@@ -8,7 +8,7 @@ answer of its own, in order, once it is durable.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,14 +18,13 @@ from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_step
 from gateway.core.records.message import Message
 from gateway.core.timing import within_ms
-from gateway.ingress.api.array_items import array_items, is_array
+from gateway.ingress.api.array_items import Items, answer_each
 from gateway.ingress.api.decoder import read_item
 from gateway.ingress.api.requests import moment_ms
-from gateway.ingress.api.results import message_after, no_message, outcome_of, refusal_of
+from gateway.ingress.api.results import message_after, outcome_of, own_message
 from gateway.ingress.archived import ArchivedMessages
-from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.fields import MESSAGE_ID
-from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
+from gateway.ingress.http.problems import Problem, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.apply import Applied, Item
 from gateway.store.store import Store
@@ -87,20 +86,9 @@ class ReactionEndpoint:
     async def take(self, request: Request) -> None:
         if request.media_type != "application/json":
             raise refuse("media-type", "Send application/json: one reaction or an array.")
-        body = await request.body(self._body_bytes_max)
-        app = request.principal.app
-        if not is_array(body):
-            (result,) = await self._decide(app, [body])
-            if isinstance(result.error, Problem):
-                raise Refusal(result.error)
-            await request.respond(200, to_json(result))
-            return
-        results = await self._decide(app, array_items(body, REACTIONS_MAX, "reaction"))
-        for index, result in enumerate(results):
-            result.index = index
-        await request.respond(200, to_json(results))
+        await answer_each(request, self._body_bytes_max, REACTIONS_MAX, "reaction", self._decide)
 
-    async def _decide(self, app: str, raws: Sequence[bytes | msgspec.Raw]) -> list[ReactionResult]:
+    async def _decide(self, app: str, raws: Items) -> list[ReactionResult]:
         """What each came to, in order."""
         asked = [read_item(ReactionRequest, bytes(raw), _SHOWN) for raw in raws]
         ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
@@ -122,11 +110,9 @@ class ReactionEndpoint:
     ) -> Item | Problem:
         if isinstance(asked, Problem):
             return asked
-        message = messages.get(asked.message)
-        if isinstance(message, Exception):
-            return refusal_of(message).problem
-        if message is None or message.app != app:
-            return no_message()
+        message = own_message(messages.get(asked.message), app)
+        if isinstance(message, Problem):
+            return message
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)

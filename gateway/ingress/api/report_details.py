@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import get_args
 
 from gateway.core.views.message import timeline_of, view_of
-from gateway.finance.counted import Count, Counted
+from gateway.finance.counted import COUNTS, Counted
 from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
@@ -33,7 +32,6 @@ from gateway.store.store import Store
 
 ROWS_A_PAGE = 200
 LOOKS_MAX = 4  # at once in a worker
-COUNTS: tuple[str, ...] = get_args(Count)
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _place = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,4})\.([0-9]{1,6})").fullmatch
@@ -56,17 +54,14 @@ class ReportDetails:
         self._looks = Searches(LOOKS_MAX, "messages behind a count")
 
     async def lines(self, request: Request) -> None:
-        try:
-            asked = self._ledger.read(pairs_of(request), request.principal)
-        except ReportFault as fault:
-            raise refusal(fault) from None
+        asked = self._ledger.read(request)
         found = await self._ledger.page(asked)
         await _respond(request, lines_page(asked.query, found.items, found.next))
 
     async def messages(self, request: Request) -> None:
         policy = self._store.policy
         try:
-            others, counts = take_out(pairs_of(request), "count", COUNTS)
+            others, counts = take_out(pairs_of(request), "count", tuple(COUNTS))
             others, before = _before(others)
             query = parse_query(others, policy.days.of(self._now_ms()))
             if len(counts) != 1:
@@ -74,7 +69,7 @@ class ReportDetails:
         except ReportFault as fault:
             raise refusal(fault) from None
         app = app_seen(request.principal, query)
-        sought = Counted.of(query, counts[0], policy.days, app)  # type: ignore[arg-type]
+        sought = Counted.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
             page = await search(self._store, sought, ROWS_A_PAGE, before)
         views = [view_of(message, policy.currency) for message in page.messages]

@@ -144,6 +144,13 @@ def no_message() -> Problem:
     return problem("not-found", "Your app has no message of this id; it may have been forgotten.")
 
 
+def own_message(found: Message | Exception | None, app: str) -> Message | Problem:
+    """A message that was found for an app, or why it has none."""
+    if isinstance(found, Exception):
+        return refusal_of(found).problem
+    return no_message() if found is None or found.app != app else found
+
+
 def message_after(applied: Applied, said: str) -> Message | Problem:
     """The message that an event was applied to, or what kept it from that; `said` is logged where
     it was set aside."""

@@ -18,6 +18,7 @@ from gateway.ingress.http.asgi import HTML, PRIVATE
 from gateway.ingress.http.problems import RETRY_AFTER_S
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import unsubscribing as pages
+from gateway.ingress.pages.lang import lang_of
 from gateway.redis.errors import RedisError
 from gateway.store import opt_outs, unsubscribing
 from gateway.store.store import Store
@@ -83,7 +84,7 @@ class UnsubscribeEndpoints:
     async def _answer(
         self, request: Request, status: int, stops: pages.Stops, *more: tuple[bytes, bytes]
     ) -> None:
-        body = pages.page(stops, pages.lang_of(request.header(b"accept-language")))
+        body = pages.page(stops, lang_of(request.header(b"accept-language")))
         await request.respond(status, body, (*_HEADERS, *more), HTML)
 
 

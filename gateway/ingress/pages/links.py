@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from typing import Literal
 
+from gateway.ingress.pages.lang import Lang
 from gateway.ingress.pages.page import Page
 
-Lang = Literal["en", "ru"]
-
-_page = Page("link")
+_page = Page("person")
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 _WORDS: dict[Lang, dict[int, tuple[str, str]]] = {
     "en": {
@@ -26,12 +23,6 @@ _WORDS: dict[Lang, dict[int, tuple[str, str]]] = {
         503: ("Одну минуту", "Сейчас мы не можем открыть эту ссылку. Попробуйте ещё раз позже."),
     },
 }
-_prefers_russian = re.compile(rb"\s*(ru|be|kk|uk)\b", re.IGNORECASE).match
-
-
-def lang_of(accept_language: bytes | None) -> Lang:
-    """By what a browser asks for first."""
-    return "ru" if _prefers_russian(accept_language or b"") is not None else "en"
 
 
 @cache

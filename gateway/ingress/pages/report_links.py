@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from msgspec.structs import replace
 
 from gateway.core.records.entries import OTHER_CAMPAIGNS
+from gateway.finance.counted import COUNTS
 from gateway.finance.question import Query
 from gateway.finance.report import Cell
 
@@ -21,11 +22,6 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "cost": ("cost", "adjust", "reverse"),
     "billed": ("bill",),
 }
-# What of a message is counted in a column.
-COUNTS = (
-    *("accepted", "sent", "delivered", "double_delivered", "undelivered", "undelivered_messages"),
-    *("parts", "seen", "clicked"),
-)
 _NOTHING = (None, 0, "0.0000")
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Literal
 
+from gateway.ingress.pages.lang import Lang
 from gateway.ingress.pages.page import Page
 
 FORM_TYPE = "application/x-www-form-urlencoded"
-Lang = Literal["en", "ru"]
 # What the person stopped; unknown: that could not be noted.
 Stops = Literal["nothing", "channel", "all", "unknown"]
 
-_page = Page("unsubscribe", "form-action 'self'; ")
+_page = Page("unsubscribe", "form-action 'self'; ", styles=("person", "unsubscribe"))
 CONTENT_SECURITY_POLICY = _page.content_security_policy
 _WORDS: dict[Lang, dict[Stops, tuple[str, str]]] = {
     "en": {
@@ -47,12 +46,6 @@ _OFFERED: dict[Stops, tuple[str, ...]] = {
     "all": ("none",),
     "unknown": ("channel",),
 }
-_prefers_russian = re.compile(rb"\s*(ru|be|kk|uk)\b", re.IGNORECASE).match
-
-
-def lang_of(accept_language: bytes | None) -> Lang:
-    """By what a browser asks for first."""
-    return "ru" if _prefers_russian(accept_language or b"") is not None else "en"
 
 
 @cache
