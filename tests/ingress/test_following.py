@@ -14,7 +14,6 @@ from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
 from gateway.store import clicks, links, reads
 from gateway.store.links import Link
-from tests.ingress.test_reactions import delivered as arrived
 from tests.worlds.ingress_world import OTP, PHONE, SALE, Answer, World, with_ingress
 
 TARGET = "https://shop.example/sale?x=1"
@@ -30,7 +29,9 @@ UTM = {
 
 async def delivered(world: World, **changes: Any) -> str:
     """A tracked message whose first step arrived."""
-    return await arrived(world, **(TRACKED | changes))
+    id_: str = (await world.send(TRACKED | changes)).json["id"]
+    await world.deliver(id_)
+    return id_
 
 
 async def code(world: World, id_: str, step: int = 0) -> str:

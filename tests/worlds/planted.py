@@ -12,21 +12,19 @@ from random import Random
 
 from msgspec.structs import replace
 
-from gateway.core.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Class, Ours, Theirs
+from gateway.core.reconciliation import (
+    CLASSES,
+    PICOS_A_MICRO,
+    ROUNDING_MAX,
+    Class,
+    Ours,
+    Theirs,
+)
 
 DAY_MS = 86_400_000
 PRICES = (40_000, 41_500, 12_345)  # of a part
 NETWORKS = ("25001", "25002", "25099", "40101")
-KINDS: tuple[Class, ...] = (
-    "duplicate_line",
-    "unknown_to_us",
-    "missing_on_invoice",
-    "not_delivered_billed",
-    "network",
-    "parts",
-    "price",
-    "rounding",
-)
+KINDS: tuple[Class, ...] = tuple(kind for kind in CLASSES if kind != "matched")
 
 Faults = Counter[tuple[Class, str]]
 
@@ -83,15 +81,14 @@ class Planter:
             return [plain] if mine.delivered or self._random.random() < 0.5 else []
         if not mine.delivered and kind not in ("not_delivered_billed", "unknown_to_us"):
             return [plain]
-        self.faults[kind, mine.to] += 1
+        whose = f"8{mine.to}" if kind == "unknown_to_us" else mine.to
+        self.faults[kind, whose] += 1
         if kind == "missing_on_invoice":
             return []
         if kind == "duplicate_line":
             return [plain, plain]
         if kind == "unknown_to_us":
-            del self.faults[kind, mine.to]
-            stranger = replace(plain, id=f"x{plain.id}", to=f"8{mine.to}", amount=PICOS_A_MICRO)
-            self.faults[kind, f"8{mine.to}"] += 1
+            stranger = replace(plain, id=f"x{plain.id}", to=whose, amount=PICOS_A_MICRO)
             return [plain, stranger]
         return [self._changed(plain, mine, kind)]
 
