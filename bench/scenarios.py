@@ -22,9 +22,9 @@ from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
 from bench.stack import APP_KEY, CALLBACK_TOKEN, VIBER, BenchFailed
-from bench.world import MAILED, NOTIFIED, VIBER_COST, Plan, World
+from bench.waiting import until
+from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
-PROVIDER_POLL_S = 0.02
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
 SINGLE_CONNECTIONS = 50
 OTP_RATE = 50.0
@@ -201,9 +201,14 @@ def otp_under_backlog(bench: Bench) -> list[Row]:
 
 
 def _await_sent(world: World, messages: int) -> None:
-    while world.stats()["messages"] < messages:
-        world.check()
-        time.sleep(PROVIDER_POLL_S)
+    until(f"{messages} messages are sent", lambda: _sent(world) >= messages, SETTLE_S_MAX)
+
+
+def _sent(world: World) -> int:
+    """How many messages the provider has. Raises BenchFailed when a process has ended."""
+    world.check()
+    messages: int = world.stats()["messages"]
+    return messages
 
 
 def _await_otps(world: World, result: Result) -> None:
@@ -249,13 +254,15 @@ def _watch_provider(
 ) -> list[tuple[float, int]]:
     """(moment, messages the provider has) until it has all."""
     samples: list[tuple[float, int]] = []
-    while not samples or samples[-1][1] < count:
-        world.check()
+
+    def has_all() -> bool:
         asked_s = time.perf_counter()
-        messages = world.stats()["messages"]
+        messages = _sent(world)
         samples.append(((asked_s + time.perf_counter()) / 2, messages))
         progress(messages)
-        time.sleep(PROVIDER_POLL_S)
+        return messages >= count
+
+    until(f"{count} messages are sent", has_all, SETTLE_S_MAX)
     return samples
 
 
@@ -310,12 +317,16 @@ def _grown(bench: Bench, waiting: int) -> Row:
 
 
 def _await_receipts(world: World, receipts_taken: int) -> tuple[Mark, int]:
-    while True:
+    taken = 0
+
+    def has_taken() -> bool:
+        nonlocal taken
         world.check()
-        taken: int = world.stats()["pushed"]["reports"]
-        if taken >= receipts_taken:
-            return Mark(world), taken
-        time.sleep(PROVIDER_POLL_S)
+        taken = world.stats()["pushed"]["reports"]
+        return taken >= receipts_taken
+
+    until(f"{receipts_taken} receipts are taken", has_taken, SETTLE_S_MAX)
+    return Mark(world), taken
 
 
 def _added(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -388,11 +399,14 @@ def following(bench: Bench) -> list[Row]:
 
 def _await_clicks(world: World, url: str, key: str, clicks: int) -> None:
     """Returns once each is counted; one too many is a fault."""
-    deadline = time.monotonic() + CLICKS_WAIT_S
-    while (counted := world.ask(url, key)["clicks"]) != clicks:
-        if counted > clicks or time.monotonic() > deadline:
-            raise BenchFailed(f"Of {clicks} clicks {counted} are counted.")
-        time.sleep(PROVIDER_POLL_S)
+
+    def counted() -> bool:
+        found: int = world.ask(url, key)["clicks"]
+        if found > clicks:
+            raise BenchFailed(f"Of {clicks} clicks {found} are counted.")
+        return found == clicks
+
+    until(f"{clicks} clicks are counted", counted, CLICKS_WAIT_S)
 
 
 def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:

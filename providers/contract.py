@@ -257,13 +257,15 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WithoutLookUps:
-    """Base of a `Provider` that cannot be asked about references."""
+    """Base of a `Provider`, or of its adapter, that cannot be asked about references."""
 
     can_look_up = False
     look_up_max = 1
 
-    def look_up(self, refs: Sequence[str]) -> Never:
+    def look_up(self, asked: object) -> Never:
         raise NotImplementedError
+
+    looked_up = look_up
 
 
 class Receive(Protocol):

@@ -14,20 +14,29 @@ from typing import Any
 from gateway.archive.archive import Archive
 from gateway.archive.lines import lines_of_archive
 from gateway.archive.questions import Questions
-from gateway.archive.tables import BOOKED, COUNTS, LEDGER, MEASURES_OF, OUTCOMES, REQUESTS
+from gateway.archive.tables import (
+    BOOKED,
+    COUNTS,
+    ENTRY_OF_ROW,
+    GROUP_OF_ROW,
+    LEDGER,
+    MEASURES_OF,
+    OUTCOMES,
+    REQUESTS,
+    group_of,
+)
 from gateway.core.archive.manifest import ArchivedFile, EntryId, reached
-from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
+from gateway.core.records.entries import LedgerEntry, Post
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.store.checkpoints import NOTHING_BOOKED
 
 _MICROS = "CAST(amount * 1000000 AS BIGINT)"
-_GROUP = "app, campaign, category, channel, provider, country, route, step, variant"
 # Of each table: what its rows measure, how much of it, and in which currency.
 _PARTS = {
-    LEDGER: (f"{_GROUP}, kind, {_MICROS}, currency", "$ledger"),
-    COUNTS: (f"{_GROUP}, measure, coalesce(count, {_MICROS}), currency", "$counts"),
+    LEDGER: (f"{GROUP_OF_ROW}, kind, {_MICROS}, currency", "$ledger"),
+    COUNTS: (f"{GROUP_OF_ROW}, measure, coalesce(count, {_MICROS}), currency", "$counts"),
     REQUESTS: (
-        f"{_GROUP.replace('step', 'NULL AS step')}, outcome, requests, NULL",
+        f"{GROUP_OF_ROW.replace('step', 'NULL AS step')}, outcome, requests, NULL",
         "$requests",
     ),
 }
@@ -38,9 +47,7 @@ FROM rows WHERE shard = $shard AND (ms, seq) > ($after_ms, $after_seq)
 AND (ms, seq) <= ($last_ms, $last_seq) ORDER BY ms, seq
 """
 _PART = """
-SELECT CAST(split_part(id, '-', 1) AS INTEGER) AS shard,
-CAST(split_part(id, '-', 2) AS BIGINT) AS ms, CAST(split_part(id, '-', 3) AS BIGINT) AS seq,
-booked_at, {columns} FROM read_parquet({files})
+SELECT {entry}, booked_at, {columns} FROM read_parquet({files})
 """
 _MEASURES = MEASURES_OF | {outcome: measure for measure, outcome in OUTCOMES.items()}
 
@@ -100,7 +107,7 @@ def _stretch(
 ) -> Iterator[tuple[EntryId, LedgerEntry]]:
     by_table = {table: [file for file in files if file.table == table] for table in BOOKED}
     parts = [
-        _PART.format(columns=_PARTS[table][0], files=_PARTS[table][1])
+        _PART.format(entry=ENTRY_OF_ROW, columns=_PARTS[table][0], files=_PARTS[table][1])
         for table, each in by_table.items()
         if each
     ]
@@ -118,18 +125,5 @@ def _entry(rows: Sequence[tuple[Any, ...]]) -> LedgerEntry:
 
 
 def _post(row: tuple[Any, ...]) -> Post:
-    app, campaign, category, channel, provider, country, route, step, variant = row[3:12]
     measure, amount = row[12:14]
-    group = Group(
-        app,
-        campaign or "",
-        category,
-        channel or "",
-        provider or "",
-        country or "",
-        route or "",
-        # Where there is no route, it was booked before groups had a step.
-        NO_STEP if step is None or route is None else step,
-        variant or "",
-    )
-    return Post(group, {_MEASURES.get(measure, measure): amount})
+    return Post(group_of(*row[3:12]), {_MEASURES.get(measure, measure): amount})

@@ -3,13 +3,12 @@ Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from gateway.archive.archive import Archive
-from gateway.archive.tables import LEDGER
+from gateway.archive.tables import ENTRY_OF_ROW, LEDGER, group_of
 from gateway.core.days import Days, day_of
-from gateway.core.records.entries import NO_STEP, Group
 from gateway.finance.lines import (
     AMOUNTS,
     EVERY_AMOUNT,
@@ -25,9 +24,7 @@ FILTERS = ("app", "campaign", "variant", "category", "route", "channel", "provid
 
 _LINES = """
 WITH lines AS (
-    SELECT *, CAST(split_part(id, '-', 1) AS INTEGER) AS shard,
-    CAST(split_part(id, '-', 2) AS BIGINT) AS ms, CAST(split_part(id, '-', 3) AS BIGINT) AS seq,
-    {amounts} * CAST(split_part(id, '-', 4) AS INTEGER)
+    SELECT *, {entry}, {amounts} * CAST(split_part(id, '-', 4) AS INTEGER)
     + CASE kind WHEN 'bill' THEN 1 ELSE 0 END AS place
     FROM read_parquet($files)
     WHERE booked_at >= make_timestamptz($begins_ms * 1000)
@@ -55,44 +52,39 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
     end = Place(wanted.shard, *wanted.through, EVERY_AMOUNT)
     if not files:
         return LinesPage(found, 0, end)
-    filters, values = _filters(wanted)
-    query = _LINES.format(amounts=len(AMOUNTS), filters=filters, count=LINES_A_PAGE)
+    selection, days = Selection(wanted.query.report), Days(wanted.zone)
+    filters, values = _filters(selection, wanted.query.kinds)
+    query = _LINES.format(
+        entry=ENTRY_OF_ROW, amounts=len(AMOUNTS), filters=filters, count=LINES_A_PAGE
+    )
     _, ms, seq, place = wanted.after
     values |= {"shard": wanted.shard, "ms": ms, "seq": seq, "place": place}
     values |= {"last_ms": wanted.through[0], "last_seq": wanted.through[1]}
     values |= {"begins_ms": wanted.begins_ms, "over_ms": wanted.over_ms}
     rows = [row for page in questions.rows(query, {"files": files}, values) for row in page]
-    selection, days = Selection(wanted.query.report), Days(wanted.zone)
     for row in rows:
         line = LedgerLine(*row[3:-1])
-        if selection.takes(days.of(line.at_ms), _group(line, row[-1])):
+        group = group_of(
+            line.app,
+            line.campaign,
+            line.category,
+            line.route,
+            line.channel,
+            line.provider,
+            line.country,
+            row[-1],
+            line.step,
+        )
+        if selection.takes(days.of(line.at_ms), group):
             found.append((Place(wanted.shard, *row[:3]), line))
     whole = len(rows) < LINES_A_PAGE
     return LinesPage(found, len(rows), end if whole else Place(wanted.shard, *rows[-1][:3]))
 
 
-def _filters(wanted: LinesWanted) -> tuple[str, dict[str, Any]]:
+def _filters(selection: Selection, kinds: Collection[str]) -> tuple[str, dict[str, Any]]:
     """What of the query's filters the files can be asked for, which is nearly all."""
-    by_key: Mapping[str, set[str]] = {}
-    for key, value in wanted.query.report.filters:
-        by_key = {**by_key, key: by_key.get(key, set()) | {value}}
-    if wanted.query.kinds:
-        by_key = {**by_key, "kind": set(wanted.query.kinds)}
-    asked = {key: sorted(each) for key, each in by_key.items() if key in (*FILTERS, "kind")}
+    asked = {key: sorted(values) for key, values in selection.wanted.items() if key in FILTERS}
+    if kinds:
+        asked["kind"] = sorted(kinds)
     text = "".join(f" AND coalesce({key}, '') IN (SELECT unnest(${key}))" for key in asked)
     return text, dict(asked)
-
-
-def _group(line: LedgerLine, variant: str | None) -> Group:
-    return Group(
-        line.app,
-        line.campaign or "",
-        line.category,
-        line.channel or "",
-        line.provider or "",
-        line.country or "",
-        line.route or "",
-        # Where there is no route, it was booked before groups had a step.
-        NO_STEP if line.step is None or line.route is None else line.step,
-        variant or "",
-    )

@@ -1,13 +1,13 @@
 """The archive's tables: their columns, and how a ledger entry becomes rows of them.
 
-    ledger     one row an amount, as `GET /v1/ledger` gives lines
+    ledger     one row an amount: the fields of a `LedgerLine`, and the variant
     counts     what was booked beside those: counts, and what is compared or kept apart
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
 and together they are everything it booked: `MEASURES_OF` leads back. An id begins with the shard
-and the entry, which `entry_of_row` reads.
+and the entry, which `ENTRY_OF_ROW` reads; `group_of` has the group back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from gateway.archive.columns import Column, Kind
 from gateway.archive.parquet import SumsOf
@@ -113,6 +115,13 @@ SUMS: dict[str, tuple[SumsOf, ...]] = {
 }
 
 
+ENTRY_OF_ROW = """
+CAST(split_part(id, '-', 1) AS INTEGER) AS shard, CAST(split_part(id, '-', 2) AS BIGINT) AS ms,
+CAST(split_part(id, '-', 3) AS BIGINT) AS seq
+"""
+GROUP_OF_ROW = "app, campaign, category, route, channel, provider, country, variant, step"
+
+
 class Row(NamedTuple):
     """One row: its table, its UTC day, and its values in the order of the columns."""
 
@@ -132,27 +141,8 @@ def rows_of(
     none, `months` those that are closed."""
     day = day_of(entry.at_ms).isoformat()
     for place, line in lines_of(shard, id_, entry, currency, closed=months):
-        values = (
-            line.id,
-            line.at_ms,
-            line.kind,
-            line.message,
-            line.step,
-            line.app,
-            line.campaign,
-            line.category,
-            line.route,
-            line.channel,
-            line.provider,
-            line.country,
-            line.parts,
-            line.amount,
-            line.list_amount,
-            line.currency,
-            line.reason,
-            entry.posts[place.post].group.variant or None,
-        )
-        yield Row(LEDGER, day, values)
+        variant = entry.posts[place.post].group.variant or None
+        yield Row(LEDGER, day, (*astuple(line), variant))
     counted: defaultdict[tuple[Group, str], int] = defaultdict(int)
     for post in entry.posts:
         for measure, amount in post.measures.items():
@@ -181,4 +171,31 @@ def _names(group: Group) -> tuple[str | None, ...]:
         group.provider or None,
         group.country or None,
         group.variant or None,
+    )
+
+
+def group_of(
+    app: str,
+    campaign: str | None,
+    category: str,
+    route: str | None,
+    channel: str | None,
+    provider: str | None,
+    country: str | None,
+    variant: str | None,
+    step: int | None,
+) -> Group:
+    """The other way, from the columns of `GROUP_OF_ROW`."""
+    # Where there is no route, it was booked before groups had a step.
+    of_step = NO_STEP if step is None or route is None else step
+    return Group(
+        app,
+        campaign or "",
+        category,
+        channel or "",
+        provider or "",
+        country or "",
+        route or "",
+        of_step,
+        variant or "",
     )

@@ -8,13 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
 HOUR_MS = 3_600_000
 Device = Literal["phone", "tablet", "desktop", "other"]
-DEVICES: tuple[Device, ...] = get_args(Device)
 PERSON, BY_QR = "person", "qr"  # who it was; else the reason why it was nobody
 
 _tablet = re.compile(r"ipad|tablet|kindle|silk/|android(?!.*mobile)", re.IGNORECASE).search

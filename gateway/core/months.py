@@ -15,7 +15,7 @@ from gateway.core.days import UTC_DAYS, Days
 from gateway.core.ids import moment_of
 
 FORM = "%Y-%m"
-CHARS = len("2026-11")
+MONTH_CHARS = len("2026-11")  # of a day as ISO 8601 has it
 LATE = "late:"
 
 _DAY = datetime.timedelta(days=1)
@@ -35,7 +35,7 @@ class Month(msgspec.Struct, frozen=True):
             first = datetime.datetime.strptime(name, FORM).date()  # noqa: DTZ007 - no moment
         except ValueError:
             return None
-        if len(name) != CHARS:
+        if len(name) != MONTH_CHARS:
             return None
         after = (first.replace(day=28) + 4 * _DAY).replace(day=1)
         return cls(name, first, after - _DAY)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -28,17 +28,7 @@ Class = Literal[
     "rounding",
     "matched",
 ]
-CLASSES: Final[tuple[Class, ...]] = (
-    "duplicate_line",
-    "unknown_to_us",
-    "missing_on_invoice",
-    "not_delivered_billed",
-    "network",
-    "parts",
-    "price",
-    "rounding",
-    "matched",
-)
+CLASSES: Final[tuple[Class, ...]] = get_args(Class)
 AGREED: Final = frozenset(("rounding", "matched"))
 
 PICOS = 10**12  # a currency unit, of their amounts

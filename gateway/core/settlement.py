@@ -4,9 +4,9 @@ bill. Pure; it changes nothing, the cascade applies what is returned.
 The app is billed once a leg, at its first delivery, at the price fixed at acceptance; the baseline
 is compared once a message. The provider's charge is booked once an attempt, when that provider
 charges, and from then on only corrected by what a receipt says it was, or at last by an accepted
-invoice. So that the order of
-receipts does not matter, of several prices the highest stands, and a failure that costs nothing
-takes the charge back for as long as nothing arrived. CONTRACT.md section 7.
+invoice. So that the order of receipts does not matter, of several prices the highest stands, and a
+failure that costs nothing takes the charge back for as long as nothing arrived. CONTRACT.md section
+7.
 """
 
 from __future__ import annotations

@@ -47,13 +47,14 @@ class UnsubscribeWriter:
     def __init__(self, root: str, key: bytes) -> None:
         self._root = root
         self._key = key
+        self._is_one_click = is_one_click(root)
         self.used: dict[str, Unsubscriber] = {}  # by code
 
     def written(self, message: Message, said: Said) -> tuple[Said, str | None]:
         """What the current step of a message of marketing says, and the address of its header."""
         row = CHANNELS[message.step.channel]
         asking = [name for name in _FIELDS if _asks(getattr(said, name, None))]
-        one_click = row.one_click and is_one_click(self._root)
+        one_click = row.one_click and self._is_one_click
         address = message.addresses.one(row.address).removeprefix("+")
         if not address or not (asking or one_click):
             return said, None

@@ -13,6 +13,7 @@ from typing import get_args
 import msgspec
 
 from gateway.core.channels import CHANNELS
+from gateway.core.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
 from gateway.errors import CallerFault
@@ -24,7 +25,6 @@ KEYS = (
     *("provider", "country"),
 )
 STEP_KEYS = frozenset(("step", "channel", "provider"))  # a message as a whole has none of these
-MONTH_CHARS = len("2026-11")
 
 DAYS_DEFAULT = 30
 DAYS_MAX = 36_600  # a hundred years: a day without bookings costs a few microseconds to read
@@ -87,17 +87,17 @@ class Query(msgspec.Struct, frozen=True):
 
 class Selection:
     """What a question takes in of everything that was booked: its days, and of each key that it
-    filters by one of the values."""
+    filters by one of the values that are `wanted`."""
 
     def __init__(self, query: Query) -> None:
         self._from_day, self._to_day = query.from_day, query.to_day
-        self._wanted: dict[str, set[str]] = {}
+        self.wanted: dict[str, set[str]] = {}
         for key, value in query.filters:
-            self._wanted.setdefault(key, set()).add(value)
+            self.wanted.setdefault(key, set()).add(value)
 
     def takes(self, day: datetime.date, group: Group) -> bool:
         return self._from_day <= day <= self._to_day and all(
-            str(value_in(day, group, key)) in values for key, values in self._wanted.items()
+            str(value_in(day, group, key)) in values for key, values in self.wanted.items()
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import aclosing
 
 import msgspec
 
@@ -21,16 +22,14 @@ from gateway.core.events import Reacted
 from gateway.core.records.entries import Post
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, Session
-from gateway.store import reads
+from gateway.store import reads, scans
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.links import Link
 from gateway.store.store import Store
-from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import commit
 
 BATCH_MAX = 500
-SCAN_COUNT = 1_000
 SPARE_MS = 31 * 86_400_000  # a message may be sent so long after it was accepted
 
 
@@ -126,16 +125,11 @@ async def react(store: Store, clicks: Sequence[tuple[Click, str]], now_ms: int) 
 async def counts_of(store: Store, link: Link) -> ClickCounts:
     """What was counted of a link."""
     _, key, prefix = _counters_of(store, link)
-    found: list[tuple[str, int]] = []
-    cursor = b"0"
-    while True:
-        (reply,) = await store.redis.call(
-            [("HSCAN", key, cursor, "MATCH", f"{prefix}*", "COUNT", SCAN_COUNT)]
-        )
-        cursor, flat = as_list(reply)
-        found += [(name[len(prefix) :].decode(), int(n)) for name, n in pairs(flat)]
-        if cursor == b"0":
-            return counted(found)
+    found: dict[str, int] = {}  # by name, because one can come twice
+    async with aclosing(scans.pages(store.redis, "HSCAN", key, f"{prefix}*")) as pages:
+        async for page in pages:
+            found |= {name[len(prefix) :].decode(): int(n) for name, n in page}
+    return counted(found.items())
 
 
 def shard_of_click(store: Store, click: Click) -> int:

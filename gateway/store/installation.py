@@ -121,8 +121,10 @@ def _check(url: str, shards: int, currency: str, zone: str, *, write: bool) -> l
             findings += _check_record(client, shards, write=write)
             if all(finding.level != "error" for finding in findings):
                 booked = partial(_has_booked, client, address, shards)
-                findings += _check_currency(client, booked, currency, write=write)
-                findings += _check_zone(client, booked, zone, write=write)
+                check = partial(_check_booked_in, client, booked, write=write)
+                findings += check(CURRENCY_FIELD, currency, _other_currency)
+                # Before there was a choice it was UTC.
+                findings += check(ZONE_FIELD, zone, _other_zone, unsaid="UTC")
             return findings
     except redis.RedisError as fault:
         return [
@@ -183,16 +185,24 @@ def _indexed_since_ms(client: redis.Redis) -> int:
     return seconds * 1_000 + micros // 1_000
 
 
-def _check_currency(
-    client: redis.Redis, booked: Callable[[], bool], currency: str, *, write: bool
+def _check_booked_in(
+    client: redis.Redis,
+    booked: Callable[[], bool],
+    field: str,
+    wanted: str,
+    differs: Callable[[str, str], Finding],
+    *,
+    write: bool,
+    unsaid: str | None = None,
 ) -> list[Finding]:
-    """Whether prices may be in this currency; a start records it."""
-    found = client.hget(shared_keys.META, CURRENCY_FIELD)
-    stored = found.decode() if isinstance(found, bytes) else found
-    if stored is not None and stored != currency and booked():
-        return [_other_currency(stored, currency)]
-    if write and stored != currency:
-        client.hset(shared_keys.META, CURRENCY_FIELD, currency)
+    """Whether what bookings are kept in may be this; a start records it. `unsaid` is what it was
+    before it was recorded."""
+    found = client.hget(shared_keys.META, field)
+    stored = unsaid if found is None else found.decode() if isinstance(found, bytes) else found
+    if stored is not None and stored != wanted and booked():
+        return [differs(stored, wanted)]
+    if write and stored != wanted:
+        client.hset(shared_keys.META, field, wanted)
     return []
 
 
@@ -202,20 +212,6 @@ def _other_currency(stored: str, wanted: str) -> Finding:
         f'currencies cannot be added up. Set prices.currency = "{stored}", or use an empty Redis.'
     )
     return Finding("error", "currency_differs", sentence)
-
-
-def _check_zone(
-    client: redis.Redis, booked: Callable[[], bool], zone: str, *, write: bool
-) -> list[Finding]:
-    """Whether reports may count the days of this zone; a start records it. Before there was a
-    choice it was UTC."""
-    found = client.hget(shared_keys.META, ZONE_FIELD)
-    stored = "UTC" if found is None else found.decode() if isinstance(found, bytes) else found
-    if stored != zone and booked():
-        return [_other_zone(stored, zone)]
-    if write and stored != zone:
-        client.hset(shared_keys.META, ZONE_FIELD, zone)
-    return []
 
 
 def _other_zone(stored: str, wanted: str) -> Finding:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.core.archive.manifest import EntryId
+from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, RedisClient
@@ -101,7 +101,7 @@ async def _with_end(
     newest = ("XREVRANGE", keys.ledger, "+", "-", "COUNT", 1)
     replies = await redis.call([("MULTI",), newest, command, ("EXEC",)])
     found, answer = as_list(replies[-1])
-    return as_list(answer), _entry_id(found[0][0]) if found else NOTHING_BOOKED
+    return as_list(answer), entry_id(found[0][0].decode()) if found else NOTHING_BOOKED
 
 
 class TrimmedError(Exception):
@@ -150,20 +150,20 @@ async def pages_of_entries(
     """One shard's entries in Redis after `since` up to and with `until` (None: the last), in the
     order of booking; they are decoded `aside`. Raises TrimmedError where the next ones are
     `archived`; it may do so after any page, since the archive takes more meanwhile."""
-    keys, last = keys_of(shard), "+" if until is None else f"{until[0]}-{until[1]}"
+    keys, last = keys_of(shard), "+" if until is None else entry_text(until)
     while until is None or since < until:
-        span = (f"({since[0]}-{since[1]}", last, "COUNT", ENTRIES_A_PAGE)
+        span = (f"({entry_text(since)}", last, "COUNT", ENTRIES_A_PAGE)
         oldest = ("XRANGE", keys.ledger, "-", "+", "COUNT", 1)
         replies = await redis.call([("MULTI",), oldest, ("XRANGE", keys.ledger, *span), ("EXEC",)])
         first, page = as_list(replies[-1])
-        if archived is not None and first and _entry_id(first[0][0]) > since:
+        if archived is not None and first and entry_id(first[0][0].decode()) > since:
             through = await archived.through(shard)
             if through > since:
                 raise TrimmedError(through)
         yield await aside(partial(_decoded, keys, page))
         if len(page) < ENTRIES_A_PAGE:
             return
-        since = _entry_id(page[-1][0])
+        since = entry_id(page[-1][0].decode())
 
 
 async def before_first_since(redis: RedisClient, keys: Keys, at_ms: int) -> EntryId | None:
@@ -199,7 +199,7 @@ def before(entry_ms: int, entry: int) -> EntryId:
 
 
 def _decoded(keys: Keys, page: Sequence[Any]) -> list[tuple[EntryId, LedgerEntry]]:
-    return [(_entry_id(id_), _entry(keys, id_, fields)) for id_, fields in page]
+    return [(entry_id(id_.decode()), _entry(keys, id_, fields)) for id_, fields in page]
 
 
 def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
@@ -210,8 +210,3 @@ def _entry(keys: Keys, id_: bytes, fields: list[bytes]) -> LedgerEntry:
         raise LedgerFault(f"{place} cannot be read: {error!r}.") from None
     except NewerRecordError as error:
         raise LedgerFault(f"{place} cannot be read. {error}") from None
-
-
-def _entry_id(id_: bytes) -> EntryId:
-    milliseconds, _, sequence = id_.partition(b"-")
-    return int(milliseconds), int(sequence)

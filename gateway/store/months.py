@@ -7,19 +7,18 @@ wins. Raises RedisUnavailable.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from gateway.core.days import Days
 from gateway.core.ids import moment_of
 from gateway.core.months import ClosedMonths
 from gateway.core.records.message import Message
 from gateway.redis.client import RedisClient
-from gateway.store import reads
+from gateway.store import reads, scans
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import CLOSED_MONTHS, month_report
 from gateway.store.store import Store
 from gateway.store.totals import as_list, pairs
-
-TIMERS_A_PAGE = 1_000
 
 
 async def closed_months(redis: RedisClient, days: Days) -> ClosedMonths:
@@ -55,14 +54,9 @@ async def open_messages(store: Store, before_ms: int) -> AsyncGenerator[list[Mes
     """Messages accepted before a moment of which a step's time is still running, in pages. Who
     waits has a timer; one whose message this process cannot read is left out."""
     for shard in range(store.shards):
-        cursor = b"0"
-        while True:
-            asked = ("ZSCAN", keys_of(shard).timers, cursor, "COUNT", TIMERS_A_PAGE)
-            (reply,) = await store.redis.call([asked])
-            cursor, members = as_list(reply)
-            ids = [id_.decode() for id_, _ in pairs(members)]
-            early = [id_ for id_ in ids if (moment_of(id_) or 0) < before_ms]
-            found = await reads.readable_messages(store, dict.fromkeys(early))
-            yield [message for message in found if not message.closed]
-            if cursor == b"0":
-                break
+        async with aclosing(scans.pages(store.redis, "ZSCAN", keys_of(shard).timers)) as pages:
+            async for page in pages:
+                ids = [id_.decode() for id_, _ in page]
+                early = [id_ for id_ in ids if (moment_of(id_) or 0) < before_ms]
+                found = await reads.readable_messages(store, dict.fromkeys(early))
+                yield [message for message in found if not message.closed]

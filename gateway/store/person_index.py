@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from contextlib import aclosing
 from typing import NamedTuple
 
 import msgspec
@@ -53,23 +54,11 @@ async def find(
     first."""
     buckets = frozenset(map(bucket_of, identities))
     for shard in shards:
-        end = "+"
-        while True:
-            (page,) = await redis.call(
-                [("XREVRANGE", keys_of(shard).index, end, "-", "COUNT", ENTRIES_A_PAGE)]
-            )
-            assert isinstance(page, list)
-            found = [
-                item
-                for _, fields in page
-                for item in _items(fields)
-                if not buckets.isdisjoint(item.buckets)
-            ]
-            if found:
-                yield found
-            if len(page) < ENTRIES_A_PAGE:
-                break
-            end = "(" + page[-1][0].decode()
+        async with aclosing(_pages(redis, shard, "XREVRANGE", "+", "-")) as pages:
+            async for page in pages:
+                found = [item for item in page if not buckets.isdisjoint(item.buckets)]
+                if found:
+                    yield found
 
 
 async def oldest(
@@ -79,16 +68,24 @@ async def oldest(
     shard first."""
     for shard in shards:
         start = str(max(from_ms, 0))
-        while True:
-            (page,) = await redis.call(
-                [("XRANGE", keys_of(shard).index, start, "+", "COUNT", ENTRIES_A_PAGE)]
-            )
-            assert isinstance(page, list)
-            if page:
-                yield [item.message for _, fields in page for item in _items(fields)]
-            if len(page) < ENTRIES_A_PAGE:
-                break
-            start = "(" + page[-1][0].decode()
+        async with aclosing(_pages(redis, shard, "XRANGE", start, "+")) as pages:
+            async for page in pages:
+                yield [item.message for item in page]
+
+
+async def _pages(
+    redis: RedisClient, shard: int, command: str, start: str, end: str
+) -> AsyncGenerator[list[Indexed], None]:
+    """One shard's index from one end to the other."""
+    while True:
+        (page,) = await redis.call(
+            [(command, keys_of(shard).index, start, end, "COUNT", ENTRIES_A_PAGE)]
+        )
+        assert isinstance(page, list)
+        yield [item for _, fields in page for item in _items(fields)]
+        if len(page) < ENTRIES_A_PAGE:
+            return
+        start = "(" + page[-1][0].decode()
 
 
 async def newest(

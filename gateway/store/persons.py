@@ -11,8 +11,8 @@ repeated finds nothing. What is sent to the person meanwhile is a new message, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 
 import msgspec
@@ -39,6 +39,7 @@ from gateway.store import (
     randomness,
     reads,
     replies,
+    scans,
     unindexed,
     unsubscribing,
     users,
@@ -53,7 +54,6 @@ from gateway.store.store import Store
 from gateway.store.transaction import commit, values_in
 
 MESSAGES_A_BATCH = 100
-RECEIPTS_A_PAGE = 1_000
 
 
 class Found(msgspec.Struct):
@@ -239,21 +239,11 @@ async def _drop_receipts(store: Store, identities: Collection[str]) -> None:
     phones = {identity[2:] for identity in identities if identity.startswith("p:")}
     for shard in range(store.shards):
         key = keys_of(shard).unmatched_receipts
-        async for page in _pages(store, key):
-            theirs = [member for member in page if _receipt_to(member) in phones]
-            if theirs:
-                await store.redis.call([("ZREM", key, *theirs)])
-
-
-async def _pages(store: Store, key: str) -> AsyncIterator[list[bytes]]:
-    cursor: bytes | int = 0
-    while True:
-        (reply,) = await store.redis.call([("ZSCAN", key, cursor, "COUNT", RECEIPTS_A_PAGE)])
-        assert isinstance(reply, list)
-        cursor, pairs = reply
-        yield pairs[::2]
-        if not int(cursor):
-            return
+        async with aclosing(scans.pages(store.redis, "ZSCAN", key)) as pages:
+            async for page in pages:
+                theirs = [member for member, _ in page if _receipt_to(member) in phones]
+                if theirs:
+                    await store.redis.call([("ZREM", key, *theirs)])
 
 
 def _receipt_to(member: bytes) -> str | None:

@@ -6,8 +6,8 @@ else's waiting; those of one moment are released in the order of their ids, whic
 acceptance. What is counted for a declared campaign waits in the campaign's own queues, so that it
 is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
 steps, which go out at its pace, wait apart from those that follow. What waits for a budget waits in
-the budget's queue. What waits for the time zone of
-its user has a mark of the user for a moment, and is released by who learns the zone.
+the budget's queue. What waits for the time zone of its user has a mark of the user for a moment,
+and is released by who learns the zone.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
 something into one, and again each minute in which it does; a name that nobody used for an hour and

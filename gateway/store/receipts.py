@@ -12,7 +12,9 @@ provider.
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import msgspec
@@ -22,7 +24,7 @@ from gateway.core.ids import read_ref
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
-from gateway.store import quarantine
+from gateway.store import quarantine, scans
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_provider_id
@@ -180,22 +182,22 @@ async def unmatched(store: Store, most: int) -> Waiting:
 async def waited_for(store: Store, shard: int) -> dict[str, list[bytes]]:
     """The messages that the unmatched receipts of one shard speak of, as far as they say, each with
     those receipts as they are kept."""
-    key, cursor = keys_of(shard).unmatched_receipts, b"0"
+    key = keys_of(shard).unmatched_receipts
     found: dict[str, list[bytes]] = {}
-    while True:
-        (reply,) = await store.redis.call([("ZSCAN", key, cursor, "COUNT", SWEEP_COUNT)])
-        assert isinstance(reply, list)
-        cursor, pairs = reply
-        for member in pairs[::2]:
-            try:
-                unmatched = unmatched_codec.decode(member)
-            except (NewerRecordError, UnreadableRecordError):
-                continue
-            items = (await _match(store, unmatched.provider, [unmatched.receipt])).items
-            for item in items:
-                found.setdefault(item.message_id, []).append(member)
-        if cursor == b"0":
-            return found
+    async with aclosing(scans.pages(store.redis, "ZSCAN", key)) as pages:
+        async for page in pages:
+            members: dict[int, bytes] = {}  # by their receipts
+            told: defaultdict[str, list[Receipt]] = defaultdict(list)
+            for member, _ in page:
+                with suppress(NewerRecordError, UnreadableRecordError):
+                    unmatched = unmatched_codec.decode(member)
+                    members[id(unmatched.receipt)] = member
+                    told[unmatched.provider].append(unmatched.receipt)
+            for provider, receipts in told.items():
+                for item in (await _match(store, provider, receipts)).items:
+                    assert isinstance(item.event, Reported)
+                    found.setdefault(item.message_id, []).append(members[id(item.event.receipt)])
+    return found
 
 
 async def try_again(store: Store, shard: int, members: Sequence[bytes], now_ms: int) -> None:

@@ -6,15 +6,16 @@ Raises RedisUnavailable.
 from __future__ import annotations
 
 from gateway.redis.client import RedisClient
-from gateway.store import shared_keys
+from gateway.store import leases, shared_keys
 from gateway.store.totals import as_list
 
 LEASE_MS = 5_000
 THERE_MS = 3_500  # since it said so last; less than a lease, so that what it has is free soon after
 
 
-def lease(name: str) -> str:
-    return shared_keys.sends(name)
+async def hold(redis: RedisClient, name: str, consumer: str) -> bool:
+    """Takes or keeps the lease on a webhook or an outbox; whether it is this dispatcher's now."""
+    return await leases.hold(redis, shared_keys.sends(name), consumer, LEASE_MS)
 
 
 async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core import audience, reach
 from gateway.core.effects import Effects, Fallback, status_change_of
+from gateway.core.months import MONTH_CHARS
 from gateway.core.persons import prune
 from gateway.core.policy import Policy
 from gateway.core.rates import Tally
@@ -53,7 +54,6 @@ from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
-MONTH_CHARS = len("2026-11")  # of a day
 
 
 class Retention(msgspec.Struct, frozen=True):

@@ -9,19 +9,11 @@ and the simulator's tests. All I/O is in `providers.http.client`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Never, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from providers.contract import (
-    Channel,
-    Outcome,
-    PersonReply,
-    ProviderConfig,
-    Receipt,
-    Submission,
-    WithoutLookUps,
-)
+from providers.contract import Channel, Outcome, PersonReply, ProviderConfig, Receipt, Submission
 
 
 class HttpOrigin(ProviderConfig, frozen=True, kw_only=True):
@@ -122,13 +114,6 @@ class Adapter(CallbackReader, Protocol):
         any of the refs.
         """
         ...
-
-
-class AdapterWithoutLookUps(WithoutLookUps):
-    """Base of an `Adapter` whose provider cannot be asked about references."""
-
-    def looked_up(self, reply: Reply) -> Never:
-        raise NotImplementedError
 
 
 def only(batch: Sequence[Submission]) -> Submission:

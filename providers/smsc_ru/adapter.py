@@ -29,15 +29,9 @@ from providers.contract import (
     Submitted,
     Throttled,
     Unknown,
+    WithoutLookUps,
 )
-from providers.http.adapter import (
-    AdapterWithoutLookUps,
-    HttpConfig,
-    Receipts,
-    Reply,
-    Request,
-    only,
-)
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.smsc_ru import reasons
 
@@ -80,7 +74,7 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _HEADERS = (("Content-Type", "application/json"),)
 
 
-class SmscRu(AdapterWithoutLookUps):
+class SmscRu(WithoutLookUps):
     kind = "smsc-ru"
     channel: Channel = "sms"
     batch_max = 1

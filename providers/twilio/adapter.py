@@ -24,15 +24,9 @@ from providers.contract import (
     Submission,
     Submitted,
     Unknown,
+    WithoutLookUps,
 )
-from providers.http.adapter import (
-    AdapterWithoutLookUps,
-    HttpConfig,
-    Receipts,
-    Reply,
-    Request,
-    only,
-)
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
 from providers.http.replies import Explanation, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.twilio import reasons
@@ -71,7 +65,7 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class TwilioSms(AdapterWithoutLookUps):
+class TwilioSms(WithoutLookUps):
     kind = "twilio-sms"
     channel: Channel = "sms"
     batch_max = 1

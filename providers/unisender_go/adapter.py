@@ -21,9 +21,10 @@ from providers.contract import (
     Submission,
     Submitted,
     Unknown,
+    WithoutLookUps,
 )
 from providers.http import json_text
-from providers.http.adapter import AdapterWithoutLookUps, HttpConfig, Receipts, Reply, Request
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request
 from providers.http.replies import Explanation, raise_unless_ok
 from providers.mail import mailbox, mime
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
@@ -87,7 +88,7 @@ class Answer(msgspec.Struct, frozen=True):
 _ANSWER = msgspec.json.Decoder(Answer)
 
 
-class UniSenderGo(AdapterWithoutLookUps):
+class UniSenderGo(WithoutLookUps):
     kind = "unisender-go"
     channel: Channel = "email"
     batch_max = BATCH_MAX

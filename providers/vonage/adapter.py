@@ -25,16 +25,10 @@ from providers.contract import (
     Submission,
     Submitted,
     Unknown,
+    WithoutLookUps,
 )
 from providers.http import json_text
-from providers.http.adapter import (
-    AdapterWithoutLookUps,
-    HttpConfig,
-    Receipts,
-    Reply,
-    Request,
-    only,
-)
+from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
 from providers.http.replies import Explanation, network_code, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.vonage import reasons
@@ -106,7 +100,7 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
 
 
-class Vonage(AdapterWithoutLookUps, ABC):
+class Vonage(WithoutLookUps, ABC):
     """The adapter of both channels."""
 
     kind: str

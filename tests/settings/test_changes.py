@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from gateway.settings.bootstrap import (
     policy_of,
     reconfigure_provider,
 )
-from gateway.settings.changes import Configuration, taken_over
+from gateway.settings.changes import LIVE_TABLES, Configuration, taken_over
 from gateway.settings.file import Settings
 from providers.http.client import HttpProvider
 
+DOCS = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 ENV = {"KEY": "k", "NEW": "new-token", "OLD": "old-token", "SHOP": "shop-key", "BANK": "bank-key"}
 TEXT = """
 [server]
@@ -103,6 +105,12 @@ def test_it_waits_for_a_restart_and_is_named(old: str, new: str, keys: list[str]
     assert running.providers == before.providers
     assert (running.dedupe, running.lanes) == (before.dedupe, before.lanes)
     assert running.prices.baseline == before.prices.baseline
+
+
+def test_the_page_names_what_is_taken_over() -> None:
+    _, _, tables = DOCS.partition("| taken over at once |")
+    listed = re.findall(r"`\[+(\w+)\]+`", tables.partition("| every other table |")[0])
+    assert sorted(listed) == sorted(LIVE_TABLES)
 
 
 def test_a_route_of_a_provider_that_is_not_running_waits_with_it() -> None:

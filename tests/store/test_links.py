@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -218,3 +219,18 @@ def test_links_and_their_clicks_go_along_with_a_copy(
     in_store(redis_url, made, RULES, shards=before)
     spread(redis_url, target_url, before, after)
     in_store(target_url, read, RULES, shards=after)
+
+
+def test_a_counter_that_redis_gives_twice_counts_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def again(*_: object) -> AsyncGenerator[list[tuple[bytes, bytes]], None]:
+        for _number in range(2):  # as while a hash is reordered
+            yield [(b"1:phone:person", b"3")]
+
+    async def work(store: Store) -> None:
+        link = Link("sale", "shop", SALE, own=OwnLink("shop", SALE, T0))
+        assert (await clicks.counts_of(store, link)).clicks == 3
+
+    monkeypatch.setattr("gateway.store.scans.pages", again)
+    in_store(redis_url, work)

@@ -113,7 +113,6 @@ def row_of(message: Message, revision: int, key: bytes, currency: str) -> Messag
     """`key` is that of the hashes."""
     phone_hash, mail_hash = hashes_of(key, message.addresses)
     first = message.steps[message.delivered_step] if message.delivered_step >= 0 else None
-    charges = [step.charged for step in message.steps if step.charged is not None]
     return MessageRow(
         id=message.id,
         revision=revision,
@@ -133,7 +132,7 @@ def row_of(message: Message, revision: int, key: bytes, currency: str) -> Messag
         mail_hash=mail_hash,
         channel=first.channel if first else None,
         provider=first.provider if first else None,
-        cost=sum(charges) if charges else None,
+        cost=message.charged,
         billed=message.billed,
         currency=currency,
         steps=list(_steps(message)),

@@ -265,6 +265,12 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
         """The latest that began."""
         return max([step.leg for step in self.steps])
 
+    @property
+    def charged(self) -> int | None:
+        """What was booked as charges of all steps; None: nothing was."""
+        charges = [charged for step in self.steps if (charged := step.charged) is not None]
+        return sum(charges) if charges else None
+
     def billed_by(self, index: int) -> int | None:
         """What the step's delivery billed. An older record says that of the message alone."""
         step = self.steps[index]

@@ -205,7 +205,7 @@ def _time(moment_ms: int) -> str | None:
 
 def _billing(message: Message, currency: str) -> Billing | None:
     """Null until something was booked."""
-    charges = [step.charged for step in message.steps if step.charged is not None]
-    if message.billed is None and not charges:
+    billed, charged = message.billed, message.charged
+    if billed is None and charged is None:
         return None
-    return Billing(format_amount(message.billed or 0), format_amount(sum(charges)), currency)
+    return Billing(format_amount(billed or 0), format_amount(charged or 0), currency)

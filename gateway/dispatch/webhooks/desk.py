@@ -19,7 +19,7 @@ from gateway.core.records.webhook import Webhook
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.dispatch.webhooks.sender import OpenPosting, Sender
-from gateway.store import leases, outbox, sharing
+from gateway.store import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0
@@ -79,7 +79,8 @@ class Desk:
         ours = {
             name
             for name in (*boxes, *enabled)
-            if chosen(name, peers) == deps.consumer and await self._hold(name)
+            if chosen(name, peers) == deps.consumer
+            and await sharing.hold(deps.redis, name, deps.consumer)
         }
         self._outboxes = ours.intersection(boxes)
         self._keep({id_: enabled[id_] for id_ in ours.intersection(enabled)})
@@ -88,11 +89,6 @@ class Desk:
         deps.metrics.webhooks.set(len(self._senders))
         deps.metrics.webhooks_dead.set(dead)
         return TURN_S
-
-    async def _hold(self, name: str) -> bool:
-        return await leases.hold(
-            self._deps.redis, sharing.lease(name), self._deps.consumer, sharing.LEASE_MS
-        )
 
     def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:
         """Has exactly these told."""

@@ -23,6 +23,7 @@ from providers.http.transport import KeepAliveTransport, OpenStream
 TIMEOUT_S = 15.0
 CONNECTIONS = 16
 ANSWER_CHARS = 256  # of the answer that are kept
+BUSY, BUSY_MS = 429, 60_000  # and for how long, where it does not say
 
 
 class Answer(NamedTuple):
@@ -33,6 +34,11 @@ class Answer(NamedTuple):
     text: str = ""
     error: str = ""
     wish_ms: int = 0
+
+    @property
+    def leave_ms(self) -> int:
+        """For how long it is to be left alone."""
+        return self.wish_ms or (BUSY_MS if self.status == BUSY else 0)
 
 
 class Posting:

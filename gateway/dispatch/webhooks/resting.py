@@ -10,7 +10,6 @@ from gateway.backoff import Backoff
 
 FAILURES_MAX = 5
 REST_S_MIN, REST_S_MAX = 1.0, 60.0
-BUSY_S = 60.0  # after a 429 that says nothing
 WISH_S_MAX = 3_600.0
 BUSY = frozenset((429, 502, 503, 504))  # said of the receiver as a whole
 
@@ -34,8 +33,8 @@ class Resting:
     def failed(self, began: float, now: float, status: int, wish_s: float) -> None:
         """A call failed that began then. One of several that were open at once says no more than
         the first of them did."""
-        if status in BUSY and (wish_s or status == 429):
-            self.until = max(self.until, now + min(wish_s or BUSY_S, WISH_S_MAX))
+        if status in BUSY and wish_s:
+            self.until = max(self.until, now + min(wish_s, WISH_S_MAX))
         if began < self.until and self._failures >= FAILURES_MAX:
             return
         self._failures += 1

@@ -35,8 +35,7 @@ LOOK_S = 0.5
 UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
 SEEN_S = 2.0  # how often it is looked at how it is
 FAREWELL_S = 1.0
-GONE, BUSY = 410, 429
-BUSY_MS = 60_000  # what was too much is not told again sooner, where nothing is wished
+GONE = 410
 
 _log = structlog.get_logger("dispatch")
 
@@ -161,7 +160,7 @@ class Sender:
         if tried.succeeded:
             self._resting.succeeded()
         else:
-            self._resting.failed(began, now, answer.status, answer.wish_ms / 1000)
+            self._resting.failed(began, now, answer.status, answer.leave_ms / 1000)
         if trace and (traces := self._deps.store.traces) is not None:
             traces.told(trace, self._app, tried.succeeded, answer.status, latency_ms)
         self._open -= 1
@@ -231,8 +230,7 @@ class Sender:
         """What is to be written down, and since when none succeeded: None as it was, 0 one did."""
         done, later, tries = list[Due](), list[tuple[Due, int]](), list[WebhookTry]()
         for due, tried, answer in ended:
-            wish_ms = answer.wish_ms or (BUSY_MS if tried.status == BUSY else 0)
-            delay_ms = next_delay_ms(due.tries + 1, random.randrange(100), wish_ms)
+            delay_ms = next_delay_ms(due.tries + 1, random.randrange(100), answer.leave_ms)
             if delay_ms is None or tried.succeeded:
                 done.append(due)
                 tries.append(tried)
