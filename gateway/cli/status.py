@@ -75,9 +75,9 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     await backlog.sample()
     await servers.sample()
     names = await snapshots.processes(redis, now_ms)
-    found = await snapshots.of(redis, names)
-    shared = await fleet_of(store, found, now_ms)
-    versions = telemetry.versions(telemetry.figures(found))
+    figures = list(telemetry.figures(await snapshots.of(redis, names)))
+    shared = await fleet_of(store, figures, now_ms)
+    versions = telemetry.versions(figures)
     return Found(
         view_of(policy, shared, backlog.states, servers.servers, now_ms),
         shared,

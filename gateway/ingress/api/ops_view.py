@@ -22,6 +22,7 @@ from gateway.store.lanes import LaneState
 from gateway.store.pauses import Pause
 from gateway.store.store import Store
 from gateway.store.temporary_rates import TemporaryRate
+from gateway.telemetry import Figure
 from gateway.version import VERSION
 
 
@@ -134,14 +135,15 @@ class Fleet(msgspec.Struct, frozen=True):
 
 async def read_fleet(store: Store, now_ms: int) -> Fleet:
     """What dispatchers say, and what operators did. Raises RedisUnavailable."""
-    return await fleet_of(store, await snapshots.gather(store.redis, now_ms, "dispatch-"), now_ms)
+    found = await snapshots.gather(store.redis, now_ms, "dispatch-")
+    return await fleet_of(store, telemetry.figures(found), now_ms)
 
 
-async def fleet_of(store: Store, found: Iterable[bytes], now_ms: int) -> Fleet:
-    """The same, from snapshots that were read. Raises RedisUnavailable."""
+async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Fleet:
+    """The same, from figures that were read. Raises RedisUnavailable."""
     redis, policy = store.redis, store.policy
     return Fleet(
-        fleet.by_provider(telemetry.figures(found)),
+        fleet.by_provider(figures),
         await pauses.read(redis),
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),

@@ -103,10 +103,9 @@ class Views:
     async def _look(self) -> Now:
         store, redis, now_ms = self._store, self._store.redis, self._now_ms()
         names = await snapshots.processes(redis, now_ms)
-        found = await snapshots.of(redis, names)
-        figures = list(telemetry.figures(found))
+        figures = list(telemetry.figures(await snapshots.of(redis, names)))
         self._pulse.note(counted(figures, now_ms))
-        shared = await fleet_of(store, found, now_ms)
+        shared = await fleet_of(store, figures, now_ms)
         servers = self._servers.servers
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
