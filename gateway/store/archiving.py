@@ -11,10 +11,9 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.redis.client import Command, RedisClient
-from gateway.store import randomness
+from gateway.store import leases, randomness
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.keys import keys_of
-from gateway.store.leases import hold
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from gateway.store.totals import as_list, pairs
 
@@ -37,7 +36,7 @@ class Lease:
 
     async def take(self) -> bool:
         """Whether it is ours now."""
-        return await hold(self._redis, ARCHIVER, self._holder, LEASE_MS)
+        return await leases.hold(self._redis, ARCHIVER, self._holder, LEASE_MS)
 
     async def keep(self) -> None:
         """Raises LeaseLost."""
@@ -45,9 +44,7 @@ class Lease:
             raise LeaseLost("Another archiver has taken over: this run goes on behind it.")
 
     async def give_back(self) -> None:
-        (owner,) = await self._redis.call([("GET", ARCHIVER)])
-        if owner == self._holder.encode():
-            await self._redis.call([("DEL", ARCHIVER)])
+        await leases.give_back(self._redis, ARCHIVER, self._holder)
 
 
 class State(msgspec.Struct, frozen=True):

@@ -19,3 +19,10 @@ async def hold(redis: RedisClient, key: str, holder: str, lease_ms: int) -> bool
         return False
     await redis.call([("PEXPIRE", key, lease_ms)])
     return True
+
+
+async def give_back(redis: RedisClient, key: str, holder: str) -> None:
+    """Leaves a lease to others at once, where it is the holder's."""
+    (owner,) = await redis.call([("GET", key)])
+    if owner == holder.encode():
+        await redis.call([("DEL", key)])

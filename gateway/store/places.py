@@ -22,10 +22,7 @@ async def take(redis: RedisClient, provider: str, number: int, consumer: str) ->
 
 async def give_up(redis: RedisClient, provider: str, number: int, consumer: str) -> None:
     """Leaves a place to others at once."""
-    key = place(provider, str(number))
-    (owner,) = await redis.call([("GET", key)])
-    if owner == consumer.encode():
-        await redis.call([("DEL", key)])
+    await leases.give_back(redis, place(provider, str(number)), consumer)
 
 
 async def want(redis: RedisClient, provider: str) -> None:

@@ -60,6 +60,10 @@ def failing(status: int = 500, wish_ms: int = 0) -> Answer:
     return Answer(status, "no", wish_ms=wish_ms)
 
 
+async def fails(_: Call) -> Answer:
+    return failing(503)
+
+
 def test_a_message_is_told_from_end_to_end_in_order_of_its_sequence(world: WebhookWorld) -> None:
     async def work(_: trio.Nursery) -> None:
         await world.declare("hook", *ALL)
@@ -98,10 +102,10 @@ def test_without_a_webhook_that_wants_it_nothing_is_written(world: WebhookWorld)
 def test_an_event_is_tried_by_the_schedule_and_then_no_more(
     world: WebhookWorld, slow_looks: None
 ) -> None:
-    async def fails(_: Call) -> Answer:
+    async def breaks(_: Call) -> Answer:
         return failing()
 
-    world.receivers.answer = fails
+    world.receivers.answer = breaks
 
     async def work(_: trio.Nursery) -> None:
         await world.declare("hook", "message.queued")
@@ -253,9 +257,6 @@ def test_410_disables_it_and_what_waits_is_told_once_it_is_enabled(world: Webhoo
 
 
 def test_five_days_without_a_success_disable_it(world: WebhookWorld, slowest_looks: None) -> None:
-    async def fails(_: Call) -> Answer:
-        return failing(503)
-
     world.receivers.answer = fails
 
     async def work(_: trio.Nursery) -> None:
@@ -445,9 +446,6 @@ def test_one_that_cannot_be_told_at_all_costs_no_other_anything(world: WebhookWo
 
 
 def test_who_enables_it_again_has_five_days_anew(world: WebhookWorld, slowest_looks: None) -> None:
-    async def fails(_: Call) -> Answer:
-        return failing(503)
-
     world.receivers.answer = fails
 
     async def work(_: trio.Nursery) -> None:
