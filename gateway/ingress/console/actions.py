@@ -165,7 +165,7 @@ ACTIONS: Mapping[str, Action] = {
 def form(
     name: str,
     principal: Principal,
-    base_url: str,
+    curl_of: Callable[[ApiCall], str],
     hidden: Mapping[str, str] | None = None,
     inputs: Sequence[Input] = (),
 ) -> Form:
@@ -180,7 +180,7 @@ def form(
         inputs,
         fixed.get(action.confirmed, ""),
         action.scope if lacks else "",
-        action.call(filled).curl(base_url),
+        curl_of(action.call(filled)),
     )
 
 

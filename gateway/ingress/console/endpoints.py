@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -18,7 +19,7 @@ from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.console import actions
 from gateway.ingress.console.actions import Fields, Form, Input, form
-from gateway.ingress.console.calls import Caller, segment
+from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.views import BY, BY_FIRST, BY_PERSON, View, Views
 from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
@@ -155,7 +156,7 @@ class ConsoleEndpoints:
             "done": answered.done,
             "status": answered.status,
             "answer": "" if answered.json is None else answer,
-            "curl": asked.curl(self._base_url(request, asked.path)),
+            "curl": self._curl(request, asked),
             "back": back if back.startswith("/console") else "/console",
         }
         status = 200 if answered.done else answered.status
@@ -168,18 +169,14 @@ class ConsoleEndpoints:
         hidden: Mapping[str, str] | None = None,
         inputs: tuple[Input, ...] = (),
     ) -> Form:
-        base_url = self._base_url(request, "/v1/ops" if self._is_ops(name) else "/v1")
-        return form(name, request.principal, base_url, hidden, inputs)
+        return form(name, request.principal, partial(self._curl, request), hidden, inputs)
 
-    def _is_ops(self, name: str) -> bool:
-        return actions.ACTIONS[name].scope == "operate"
-
-    def _base_url(self, request: Request, path: str) -> str:
-        """Where a call is answered: what is for operators, on the port they use."""
+    def _curl(self, request: Request, call: ApiCall) -> str:
+        """A call as curl, to where it is answered: what is for operators, on the port they use."""
         host = request.header(b"host")
-        if host is None or not (self._has_admin_port and path.startswith("/v1/ops")):
-            return self._public_url
-        return f"http://{host.decode('latin-1')}"
+        if host is None or not (self._has_admin_port and call.path.startswith("/v1/ops")):
+            return call.curl(self._public_url)
+        return call.curl(f"http://{host.decode('latin-1')}")
 
     def _drain(self, request: Request) -> Form:
         reason = Input("reason", "Why", placeholder="the store moves")
