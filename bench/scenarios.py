@@ -21,7 +21,7 @@ from bench.measure import Load, Mark, Row, cpu_us, post, require_accepted, row, 
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
-from bench.stack import APP_KEY, CALLBACK_TOKEN, VIBER, BenchFailed
+from bench.stack import CALLBACK_TOKEN, VIBER, BenchFailed
 from bench.waiting import until
 from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
@@ -386,22 +386,21 @@ def following(bench: Bench) -> list[Row]:
     count, warm = bench.sizes.messages, bench.sizes.warm
     name = "a link is followed"
     with bench.world() as world, bench.progress(f"12 {name}", count) as progress:
-        url, key = f"http://127.0.0.1:{world.port}/v1/links", f"Bearer {APP_KEY}"
-        made = world.ask(url, key, method="POST", body=b'{"url": "https://shop.example/autumn"}')
+        made = world.call("/v1/links", {"url": "https://shop.example/autumn"}, method="POST")
         how = {"mode": "follow", "path": f"/l/{made['code']}", "samples": 0}
         post(world, spec_for(world, messages=warm, **how))
         begin, result = post(world, spec_for(world, messages=count, **how), progress)
         found = row("12", name, count, begin, Mark(world), result)
-        _await_clicks(world, f"{url}/{made['code']}", key, warm + count)
+        _await_clicks(world, made["code"], warm + count)
         found.ledger = world.reconcile(0)
     return [found]
 
 
-def _await_clicks(world: World, url: str, key: str, clicks: int) -> None:
+def _await_clicks(world: World, code: str, clicks: int) -> None:
     """Returns once each is counted; one too many is a fault."""
 
     def counted() -> bool:
-        found: int = world.ask(url, key)["clicks"]
+        found: int = world.call(f"/v1/links/{code}")["clicks"]
         if found > clicks:
             raise BenchFailed(f"Of {clicks} clicks {found} are counted.")
         return found == clicks

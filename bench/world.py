@@ -192,19 +192,24 @@ class World(Stack):
 
     def await_ledger(self, delivered: int) -> None:
         """Returns when so many deliveries are booked, which nobody reports."""
-        url = f"http://127.0.0.1:{self.port}/v1/reports/cost"
 
         def booked() -> bool:
             self.check()
-            found: int = self.ask(url, f"Bearer {APP_KEY}")["total"]["delivered"]
+            found: int = self.call("/v1/reports/cost")["total"]["delivered"]
             return found >= delivered
 
         until(f"{delivered} deliveries are booked", booked, SETTLE_S_MAX)
 
     def campaign(self, name: str, said: Mapping[str, object] | None = None) -> dict[str, Any]:
         """The campaign, which first becomes what is `said` of it. Raises BenchFailed."""
-        method, body = ("GET", None) if said is None else ("PUT", json.dumps(said).encode())
-        url = f"http://127.0.0.1:{self.port}/v1/campaigns/{name}"
+        return self.call(f"/v1/campaigns/{name}", said, method="GET" if said is None else "PUT")
+
+    def call(
+        self, path: str, said: Mapping[str, object] | None = None, *, method: str = "GET"
+    ) -> dict[str, Any]:
+        """What the gateway answers the app. Raises BenchFailed."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        body = None if said is None else json.dumps(said).encode()
         shown: dict[str, Any] = self.ask(url, f"Bearer {APP_KEY}", method=method, body=body)
         return shown
 
@@ -230,9 +235,8 @@ class World(Stack):
 
     def reconcile(self, accepted: int) -> dict[str, object]:
         """Holds the ledger against the provider's bill. Raises BenchFailed at any difference."""
-        base = f"http://127.0.0.1:{self.port}/v1/reports/cost"
-        total = self.ask(base, f"Bearer {APP_KEY}")["total"]
-        channels = self.ask(f"{base}?group_by=channel", f"Bearer {APP_KEY}")["rows"]
+        total = self.call("/v1/reports/cost")["total"]
+        channels = self.call("/v1/reports/cost?group_by=channel")["rows"]
         if total["accepted"] != accepted:
             raise BenchFailed(
                 f"{accepted} messages were accepted, the ledger has {total['accepted']}."

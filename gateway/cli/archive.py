@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json
 from gateway.finance.extras import archive_library
-from gateway.redis.asyncio_driver import run
+from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
@@ -76,7 +77,7 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
 
     async def work(redis: RedisClient) -> Done:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-        return await Run(store, archive, limits, _now_ms, _pause).once()
+        return await Run(store, archive, limits, _now_ms, partial(sleep, WAIT_S)).once()
 
     with redis_for_command(settings) as url:
         done = run(url, work)
@@ -146,10 +147,6 @@ def status(config: Path | None, environment: Mapping[str, str], *, as_json: bool
         counted = ", ".join(f"{count:,} {name}" for name, count in sums.items())
         sys.stdout.write(f"{table:<14} {counted}\n")
     return DONE
-
-
-async def _pause() -> None:
-    time.sleep(WAIT_S)  # noqa: ASYNC251  # nothing else runs here
 
 
 def _now_ms() -> int:

@@ -16,11 +16,10 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from gateway.cli.archive import archived_ledger
-from gateway.cli.failures import DONE, UsageFault
-from gateway.cli.output import output
+from gateway.cli.failures import DONE
+from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
 from gateway.cli.reports import CostQuestion
-from gateway.finance.extras import archive_library
 from gateway.finance.line_files import FORMATS, TEXTS, LineFile, open_line_file
 from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import parse_query
@@ -38,10 +37,7 @@ def export(
     out: Path | None,
 ) -> int:
     """Writes the lines of a report's question."""
-    if form not in FORMATS:
-        raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
-    if form not in TEXTS:
-        archive_library("xlsxwriter" if form == "xlsx" else "pyarrow")
+    check_form(form, FORMATS)
     settings = load(config, environment, secrets_required=False)
     today = days_of(settings).of(time.time_ns() // 1_000_000)
     query = LinesQuery(parse_query(question.parameters(), today))

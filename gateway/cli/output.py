@@ -1,14 +1,26 @@
-"""Where a command writes what it made: to a file that is whole or not there, or to stdout."""
+"""What a command writes, and where: to a file that is whole or not there, or to stdout."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from gateway.cli.failures import UsageFault
+from gateway.finance.extras import archive_library
+
+_LIBRARIES = {"parquet": "pyarrow", "xlsx": "xlsxwriter"}
+
+
+def check_form(form: str, forms: Sequence[str]) -> None:
+    """Raises UsageFault for a format that is none of these, MissingExtra for want of its
+    library."""
+    if form not in forms:
+        raise UsageFault(f"--format {form!r} is none: use {', '.join(forms)}.")
+    if form in _LIBRARIES:
+        archive_library(_LIBRARIES[form])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.cli.archive import archive_of
 from gateway.cli.failures import DONE, FAILED, UsageFault
-from gateway.cli.output import output
+from gateway.cli.output import check_form, output
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.core.days import day_of
@@ -26,9 +26,8 @@ from gateway.core.reconciliation import Item
 from gateway.core.records.message import Message
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import Acceptance, accept
-from gateway.finance.extras import archive_library
 from gateway.finance.invoices import InvoiceMap, read_invoice
-from gateway.finance.reconcile import EDGE_MS, DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
 from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
@@ -62,10 +61,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -> int:
     """Prints what an invoice and our lines come to."""
-    if wish.form not in FORMATS:
-        raise UsageFault(f"--format {wish.form!r} is none: use {', '.join(FORMATS)}.")
-    if wish.form == "xlsx":
-        archive_library("xlsxwriter")
+    check_form(wish.form, FORMATS)
     settings = load(config, environment, secrets_required=False)
     how = load_map(wish.map) if wish.map is not None else InvoiceMap()
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
@@ -81,8 +77,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
         async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
             retention = bootstrap.retention_of(settings)
             store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-            asked = days.range(question.zone)
-            span = asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
+            span = work.span(days)
             async with aclosing(sent_lines(store, question.provider, *span)) as batches:
                 async for batch in batches:
                     work.take_ours(batch)

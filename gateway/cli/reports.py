@@ -17,13 +17,12 @@ from msgspec.structs import asdict, astuple
 
 from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED, UsageFault
-from gateway.cli.output import output
+from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
-from gateway.finance.extras import archive_library
 from gateway.finance.question import KEYS, parse_query
 from gateway.finance.report import Report, cost_report
 from gateway.finance.report_workbook import write_workbook
@@ -70,12 +69,9 @@ def cost(
     out: Path | None = None,
 ) -> int:
     """Writes the cost report: a table to the terminal, else to a file or stdout."""
-    if form not in FORMATS:
-        raise UsageFault(f"--format {form!r} is none: use {', '.join(FORMATS)}.")
+    check_form(form, FORMATS)
     if form == "table" and out is not None:
         raise UsageFault("A table goes to the terminal: for a file use --format json, csv or xlsx.")
-    if form == "xlsx":
-        archive_library("xlsxwriter")
     settings = load(config, environment, secrets_required=False)
     days = days_of(settings)
     query = parse_query(question.parameters(), days.of(time.time_ns() // 1_000_000))

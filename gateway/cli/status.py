@@ -20,8 +20,6 @@ from gateway.cli.failures import DONE
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
-from gateway.ingress.api.budgets import views_of
-from gateway.ingress.api.health import server_shown
 from gateway.ingress.api.ops_view import Fleet, OpsView, fleet_of, view_of
 from gateway.ingress.api.remarks import remarks
 from gateway.ingress.backlog import Backlog
@@ -77,13 +75,11 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     await backlog.sample()
     await servers.sample()
     names = await snapshots.processes(redis, now_ms)
-    found = await snapshots.of(redis, names)
-    shared = await fleet_of(redis, settings.redis.shards, policy, found)
-    shown = [server_shown(server) for server in servers.servers]
-    budgets = await views_of(store, policy.budgets, now_ms)
-    versions = telemetry.versions(telemetry.figures(found))
+    figures = list(telemetry.figures(await snapshots.of(redis, names)))
+    shared = await fleet_of(store, figures, now_ms)
+    versions = telemetry.versions(figures)
     return Found(
-        view_of(policy, shared, backlog.states, shown, budgets, now_ms),
+        view_of(policy, shared, backlog.states, servers.servers, now_ms),
         shared,
         {name: versions.get(name, UNKNOWN) for name in sorted(names)},
     )

@@ -17,7 +17,7 @@ from gateway.core.reconciliation import AGREED, Class
 from gateway.demo.stage import Stage
 from gateway.finance.extras import MissingExtra
 from gateway.finance.invoices import InvoiceMap, read_invoice
-from gateway.finance.reconcile import EDGE_MS, Question, Reconciled, Reconciliation
+from gateway.finance.reconcile import Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
 from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
@@ -119,13 +119,12 @@ def _settled(place: Stage, question: Question, work: Reconciliation, path: Path)
     settings = place.settings
     days = work.take_theirs(read_invoice(path, InvoiceMap()), None, None)
     assert days is not None
-    span = days.range(question.zone)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
 
     async def ask(redis: RedisClient) -> None:
         retention = bootstrap.retention_of(settings)
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-        lines = sent_lines(store, question.provider, span.from_ms - EDGE_MS, span.to_ms + EDGE_MS)
+        lines = sent_lines(store, question.provider, *work.span(days))
         async with aclosing(lines) as batches:
             async for batch in batches:
                 work.take_ours(batch)

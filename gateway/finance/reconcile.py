@@ -142,6 +142,11 @@ class Reconciliation:
     def _day(self, at_ms: int) -> datetime.date | None:
         return self._days.of(at_ms) if at_ms else None
 
+    def span(self, days: DaySpan) -> tuple[int, int]:
+        """From when on and until when lines of ours are to be taken."""
+        asked = days.range(self._question.zone)
+        return asked.from_ms - EDGE_MS, asked.to_ms + EDGE_MS
+
     def take_ours(self, ours: Iterable[Ours]) -> None:
         """Some lines of ours: all of the days, and those of EDGE_MS on both sides. One that comes
         again, from where it is kept as well, counts as it came first."""

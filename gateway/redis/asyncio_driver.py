@@ -49,6 +49,11 @@ def run(url: str, work: Callable[[RedisClient], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
+async def sleep(seconds: float) -> None:
+    """Waits, in the work that `run` does."""
+    await asyncio.sleep(seconds)
+
+
 @asynccontextmanager
 async def open_client(url: str, limits: Limits = LIMITS_DEFAULT) -> AsyncIterator[RedisClient]:
     """A client that lives as long as the block.

@@ -7,7 +7,7 @@ together. The keys of a provider are its kind's own: `providers.registry` has th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -96,17 +96,25 @@ class App(Table, frozen=True, kw_only=True):
     allow: tuple[Literal["premium", "satellite"], ...] = ()
 
 
-class StepWait(Duration):
-    """A step's wait: a duration, or LEARNED, which is as long as any duration for now."""
+class DurationOrWord(Duration):
+    """A duration, or WORD, which is as long as any duration."""
+
+    WORD: ClassVar[str]
 
     @classmethod
     def parse(cls, text: object) -> Self:
         """Raises ValueError."""
-        if text != LEARNED:
+        if text != cls.WORD:
             return super().parse(text)
-        wait = cls(DURATION_MS_MAX)
-        wait.text = LEARNED
-        return wait
+        longest = cls(DURATION_MS_MAX)
+        longest.text = cls.WORD
+        return longest
+
+
+class StepWait(DurationOrWord):
+    """A step's wait; as long as any duration for now where it is learned."""
+
+    WORD = LEARNED
 
 
 class ShareSettings(Table, frozen=True, kw_only=True):
@@ -206,17 +214,8 @@ class BudgetLimit(int):
         return cls(limit)
 
 
-class BudgetWindow(Duration):
-    """A duration, or MONTH, which is as long as any duration."""
-
-    @classmethod
-    def parse(cls, text: object) -> Self:
-        """Raises ValueError."""
-        if text != MONTH:
-            return super().parse(text)
-        window = cls(DURATION_MS_MAX)
-        window.text = MONTH
-        return window
+class BudgetWindow(DurationOrWord):
+    WORD = MONTH
 
 
 class BudgetSettings(Table, frozen=True, kw_only=True):

@@ -11,10 +11,10 @@ from obstore.store import MemoryStore
 
 from gateway.archive.archive import Archive
 from gateway.archive.bucket import Bucket
-from gateway.archive.place import ManifestMoved
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.store import reads
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
 
 
 def in_memory(world: ArchiveWorld) -> MemoryStore:
@@ -58,26 +58,8 @@ async def test_a_changed_object_is_noticed_before_it_is_read(world: ArchiveWorld
 
 def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
     store = MemoryStore()
-    one, other = Bucket(store), Bucket(store)
-    nothing = one.manifest()
-    one.exchange_manifest(b"1\n", nothing, [])
-    with pytest.raises(ManifestMoved):
-        other.exchange_manifest(b"2\n", nothing, [])
-    first = other.manifest()
-    assert first.text == b"1\n"
-    one.exchange_manifest(b"1\n3\n", first, [])
-    with pytest.raises(ManifestMoved):
-        other.exchange_manifest(b"4\n", first, [])
-    with pytest.raises(ManifestMoved):
-        one.exchange_manifest(b"5\n", one.manifest(), ["ledger/day=2026-11-29/gone.parquet"])
+    one_of_two_is_told(Bucket(store), Bucket(store))
 
 
 def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
-    bucket = Bucket(MemoryStore())
-    for octets in (b"one", b"one"):
-        finished = tmp_path / "finished"
-        finished.write_bytes(octets)
-        bucket.publish(finished, "ledger/day=2026-11-29/a.parquet")
-    (tmp_path / "finished").write_bytes(b"two")
-    with pytest.raises(ArchiveFault, match="not what its name says"):
-        bucket.publish(tmp_path / "finished", "ledger/day=2026-11-29/a.parquet")
+    a_name_stays_what_it_is(Bucket(MemoryStore()), tmp_path)

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import resource
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -27,16 +25,11 @@ from random import Random
 from gateway.core.reconciliation import PICOS, Ours
 from gateway.core.views.words import rfc3339
 from gateway.finance.invoices import Columns, InvoiceMap, read_invoice
-from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
-from gateway.finance.sorted_lines import SortedLines
-from tests.worlds.planted import Faults, Planter, book
+from tests.worlds.planted import FROM_MS, Faults, Planter, book, reconcile
 
 LINES = 5_000_000
 FAULTS = 5_000  # planted, about
 SEED = 7
-FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
-NOVEMBER = DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 30))
-QUESTION = Question("sms", "EUR", "UTC", charged_on_delivery=True)
 
 
 def ours(lines: int) -> Iterator[Ours]:
@@ -56,20 +49,6 @@ def write_invoice(path: Path, lines: int) -> Faults:
     return planter.faults
 
 
-def reconcile(path: Path, lines: int) -> tuple[Reconciled, Faults]:
-    """The result, and every line that differs by its class and number."""
-    found: Faults = Counter()
-    with SortedLines() as sorted_lines:
-        work = Reconciliation(QUESTION, sorted_lines)
-        work.take_theirs(read_invoice(path, InvoiceMap(price_is="line")), None, None)
-        work.take_ours(ours(lines))
-        result = work.settle(NOVEMBER)
-        for item in work.items():
-            side = item.ours or item.theirs
-            found[item.kind, (side and side.to) or ""] += 1
-    return result, found
-
-
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
@@ -82,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         path = Path(folder) / "invoice.csv"
         planted = write_invoice(path, lines)
         begun = time.monotonic()
-        result, found = reconcile(path, lines)
+        result, found = reconcile(ours(lines), read_invoice(path, InvoiceMap(price_is="line")))
         seconds = time.monotonic() - begun
         size = path.stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -20,7 +20,7 @@ from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
 from gateway.finance.verify import compare_books
-from gateway.redis import asyncio_driver
+from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store import apply, invoices
 from gateway.store.invoices import DaysAccepted
@@ -40,10 +40,6 @@ LATER = NOON + 40 * 86_400_000
 COUNT = 24
 SAID = ("network", "parts")  # on an invoice that asks for nothing else than we booked
 RULES = policy(charged_on="delivered")
-
-
-def run(url: str, work: Callable[[RedisClient], Awaitable[Any]]) -> Any:
-    return asyncio_driver.run(url, work)
 
 
 async def settle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.report import cost_report
 from gateway.finance.verify import verify_ledger
-from gateway.redis import asyncio_driver
+from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
@@ -39,10 +38,6 @@ OVER = 1_796_083_200_000  # 2026-12-01T00:00:00Z
 CLOSABLE = OVER + 600_000
 LATER = OVER + 5 * 86_400_000
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "closing.md"
-
-
-def run(url: str, work: Callable[[RedisClient], Awaitable[Any]]) -> Any:
-    return asyncio_driver.run(url, work)
 
 
 async def open_ids(store: Store) -> list[str]:

@@ -11,13 +11,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses
 from gateway.core.effects import MEASURES
 from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
-from gateway.core.records.content import Content
 from gateway.core.records.entries import (
     NO_STEP,
     Group,
@@ -27,7 +25,6 @@ from gateway.core.records.entries import (
     ledger_codec,
     total_codec,
 )
-from gateway.core.records.request import MessageRequest
 from gateway.core.webhooks import Webhooks
 from gateway.finance import report as reports
 from gateway.finance.question import Query
@@ -46,6 +43,7 @@ from gateway.store.store import Store
 from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.writes import Retention, Writes
 from providers.contract import Receipt
+from tests.worlds.cascade_world import request
 from tests.worlds.loops import Loop
 
 NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
@@ -207,15 +205,8 @@ def test_messages_reach_the_report_as_they_were_billed(loop: Loop, redis_url: st
         store = Store(redis, POLICY)
         ids = []
         for n in range(3):
-            send = MessageRequest(
-                id=store.new_message_id(f"7916123456{n}", NOON),
-                app="shop",
-                addresses=Addresses(f"7916123456{n}"),
-                country="RU",
-                category="marketing",
-                content=Content("Привет"),
-                campaign="autumn",
-            )
+            to = f"7916123456{n}"
+            send = request(id=store.new_message_id(to, NOON), to=to)
             again = replace(send, id=store.new_message_id(send.home, NOON))
             answers = await store.admit([send, again], NOON)
             assert [a.outcome for a in answers] == ["accepted", "duplicate"]

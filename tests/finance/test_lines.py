@@ -11,12 +11,10 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses
 from gateway.core.days import Days
 from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
-from gateway.core.records.request import MessageRequest
 from gateway.finance.lines import LedgerLine, LinesQuery, LineView, Place, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.verify import verify_ledger
@@ -36,8 +34,10 @@ from tests.finance.test_ledger import (
     on,
     random_post,
 )
+from tests.worlds.cascade_world import request
 from tests.worlds.loops import Loop
 
+TO = "79161234567"
 ALL = Query(TODAY - datetime.timedelta(days=30), TODAY)
 COSTS = ("cost", "adjust", "reverse")
 
@@ -197,23 +197,14 @@ def lives(
 
     async def main(redis: RedisClient) -> list[LineView]:
         store = Store(redis, policy)
-        to = "79161234567"
-        request = MessageRequest(
-            id=store.new_message_id(to, NOON),
-            app="shop",
-            addresses=Addresses(to),
-            country="RU",
-            category="marketing",
-            content=Content("x" * 200),
-            campaign="autumn",
-        )
-        await store.admit([request], NOON)
-        fell = Receipt("undelivered", f"{request.id}.0")
-        ended = Receipt(status, f"{request.id}.1", cost=price, currency="EUR")
+        sent = request(id=store.new_message_id(TO, NOON), to=TO, content=Content("x" * 200))
+        await store.admit([sent], NOON)
+        fell = Receipt("undelivered", f"{sent.id}.0")
+        ended = Receipt(status, f"{sent.id}.1", cost=price, currency="EUR")
         events: list[Event] = [Claimed(0), Accepted(0), Reported(0, fell, "viber")]
         events += [Claimed(1), Accepted(1), Reported(1, ended, "sms")]
         for event in events:
-            await store.apply([Item(request.id, event)], NOON)
+            await store.apply([Item(sent.id, event)], NOON)
         return [LineView.of(line) for line in await lines(redis)]
 
     return [

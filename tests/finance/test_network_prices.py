@@ -9,12 +9,9 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.addresses import Addresses
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.policy import ProviderRule
 from gateway.core.prices import Price
-from gateway.core.records.content import Content
-from gateway.core.records.request import MessageRequest
 from gateway.finance.question import Query
 from gateway.redis.client import RedisClient
 from gateway.settings.price_file import parse_prices
@@ -23,8 +20,10 @@ from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.finance.test_ledger import NOON, POLICY, TODAY, cost_report, on
 from tests.finance.test_lines import lines
+from tests.worlds.cascade_world import request
 from tests.worlds.loops import Loop
 
+TO = "79161234567"
 BOOK = parse_prices(
     "provider,prefix,category,cost,sell,currency,valid_from,mccmnc\n"
     "viber,,,0.005,0.009,EUR,2026-01-01,\n"
@@ -47,21 +46,13 @@ PRICED = replace(HERE, cost=Decimal("0.007"), currency="EUR")
 async def cost_of(redis: RedisClient, *receipts: Receipt, on_sent: bool = False) -> int:
     """What a message costs in the report, when these receipts came; its lines say the same."""
     store = Store(redis, ON_SENT if on_sent else RULES)
-    to = "79161234567"
-    request = MessageRequest(
-        id=store.new_message_id(to, NOON),
-        app="shop",
-        addresses=Addresses(to),
-        country="RU",
-        category="marketing",
-        content=Content("Привет"),
-    )
-    await store.admit([request], NOON)
+    sent = request(id=store.new_message_id(TO, NOON), to=TO, campaign=None)
+    await store.admit([sent], NOON)
     for event in (Claimed(0), Accepted(0)):
-        await store.apply([Item(request.id, event)], NOON)
+        await store.apply([Item(sent.id, event)], NOON)
     for receipt in receipts:
-        told = replace(receipt, ref=f"{request.id}.0")
-        await store.apply([Item(request.id, Reported(0, told, "viber"))], NOON)
+        told = replace(receipt, ref=f"{sent.id}.0")
+        await store.apply([Item(sent.id, Reported(0, told, "viber"))], NOON)
     found = (await cost_report(redis, 1, Query(TODAY, TODAY), "EUR")).total.cost
     assert sum(line.amount for line in await lines(redis) if line.kind != "bill") == found
     await redis.call([("FLUSHALL",)])

@@ -13,32 +13,21 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.reconciliation import PICOS_A_MICRO, Ours, Theirs, rounded
-from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.reconcile import DaySpan, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
 from tests.finance import long_invoice
-from tests.worlds.planted import Faults, Planter, book
+from tests.worlds.planted import (
+    FROM_MS,
+    NOVEMBER,
+    QUESTION,
+    Faults,
+    Planter,
+    book,
+    reconcile,
+)
 
-FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
-NOVEMBER = DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 30))
 HOUR = 3_600_000
-QUESTION = Question("sms", "EUR", "UTC", charged_on_delivery=True)
 COUNT = 1_500
-
-
-def reconcile(
-    ours: list[Ours], theirs: list[Theirs], days: DaySpan = NOVEMBER
-) -> tuple[Reconciled, Faults]:
-    """What comes of it, and the class and number of each line that differs."""
-    with SortedLines() as lines:
-        work = Reconciliation(QUESTION, lines)
-        work.take_theirs(theirs, None, None)
-        work.take_ours(ours)
-        result = work.settle(days)
-        found: Faults = Counter()
-        for item in work.items():
-            side = item.ours or item.theirs
-            found[item.kind, (side and side.to) or ""] += 1
-    return result, found
 
 
 def planted(seed: int, shift_ms: int = 0) -> tuple[list[Ours], list[Theirs], Faults]:

@@ -13,8 +13,6 @@ import pytest
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.run import Limits, Run
-from gateway.core.events import Accepted, Claimed
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
@@ -48,7 +46,7 @@ async def send(world: World, count: int) -> list[str]:
     for number in range(count):
         body = OTP | {"to": f"+7916123456{number}", "metadata": {"order": str(number)}}
         id_ = (await world.send(body)).json["id"]
-        await world.store.apply([Item(id_, Claimed(0)), Item(id_, Accepted(0))], T0)
+        await world.hand_over(id_)
         await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
         ids.append(id_)
     return ids

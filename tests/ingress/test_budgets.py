@@ -6,11 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.core import events as ev
-from gateway.store.apply import Item
 from gateway.store.budgets import READ_MS
-from providers.contract import Receipt
-from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
+from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # Every price is 0.0050 here: a sale reserves a Viber and an SMS.
 BUDGET = """
@@ -37,12 +34,6 @@ async def budget(world: World) -> dict[str, Any]:
     return one
 
 
-async def deliver(world: World, id_: str) -> None:
-    receipt = Receipt("delivered", ref=f"{id_}.0")
-    events: list[ev.Event] = [ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber", 0)]
-    await world.store.apply([Item(id_, event) for event in events], T0)
-
-
 def gate(answer: Any) -> Any:
     return [each for each in answer.json["explain"]["gates"] if each["gate"] == "budget"]
 
@@ -63,7 +54,7 @@ async def test_a_full_budget_refuses_with_its_numbers_until_something_is_release
     again = await world.send(sale(1))
     assert again.json["outcome"] == "duplicate", "that is asked before"
     assert (await world.send(OTP)).status == 202, "it counts its campaign"
-    await deliver(world, first.json["id"])
+    await world.deliver(first.json["id"])
     shown = await budget(world)
     assert {key: shown[key] for key in ("limit", "used", "reserved", "left")} == {
         "limit": "0.0200",

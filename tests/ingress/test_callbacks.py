@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 
-from gateway.core import events as ev
 from gateway.core.rejections import STREAK
 from gateway.ingress.api import callbacks
 from gateway.ingress.api.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
 from gateway.settings.bootstrap import policy_of
 from gateway.store import reads
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.receipts import Taken, take_receipts
 from providers.infobip.adapter import CALLBACK_BYTES_MAX
@@ -47,7 +45,7 @@ def report(*refs: str, price: float = 0.004) -> dict[str, Any]:
 async def sent(world: World, **changes: Any) -> str:
     """A message whose first step its provider took."""
     id_: str = (await world.send(OTP | changes)).json["id"]
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     return id_
 
 
@@ -111,7 +109,7 @@ async def test_each_proof_suffices_and_without_one_nothing_changes(world: World)
 @with_ingress(changed={'kind = "infobip-viber"': 'kind = "infobip-viber"\nwas = ["viber-old"]'})
 async def test_callbacks_of_a_former_name_go_on_under_the_present_one(world: World) -> None:
     id_ = (await world.send(OTP | {"category": "transactional"})).json["id"]
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     path = VIBER.replace("viber", "viber-old")
     answer = await world.call("POST", path, report(f"{id_}.0"), key="")
     assert (answer.status, answer.json["applied"]) == (200, 1)

@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.core import events as ev
 from gateway.core.clickers import Visitor
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
 from gateway.store import clicks, links, reads
-from gateway.store.apply import Item
 from gateway.store.links import Link
-from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, Answer, World, with_ingress
 
 TARGET = "https://shop.example/sale?x=1"
@@ -33,9 +30,7 @@ UTM = {
 async def delivered(world: World, **changes: Any) -> str:
     """A tracked message whose first step arrived."""
     id_: str = (await world.send(TRACKED | changes)).json["id"]
-    receipt = Receipt("delivered", ref=f"{id_}.0")
-    for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
-        await world.store.apply([Item(id_, event)], world.clock.now_ms)
+    await world.deliver(id_)
     return id_
 
 

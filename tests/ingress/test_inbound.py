@@ -91,7 +91,7 @@ async def opt_out(world: World, phone: str = PHONE) -> Any:
 
 async def sent(world: World, message: dict[str, Any], key: str = "shop-key") -> str:
     id_ = await accepted(world, message | {"route": "sms-only"}, key)
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     return id_
 
 
@@ -112,7 +112,7 @@ async def test_a_person_of_the_simulator_writes_stop_and_is_opted_out(
     exchange, twin = Exchange(knobs), TWINS["infobip"]
     route = {"route": "sms-only"} if channel == "sms" else {}
     id_ = await accepted(world, SALE | route)
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     submission = Submission(f"{id_}.0", PHONE, "Shop", "marketing", "Sale!", 900_000)
     make = KINDS[f"infobip-{channel}"].adapter
     assert make is not None

@@ -19,10 +19,9 @@ from tests.worlds.ingress_world import T0, World
 async def sent(world: World, **changes: Any) -> str:
     """A tracked message that arrived and is closed."""
     id_: str = (await world.send(TRACKED | {"user": "u1"} | changes)).json["id"]
-    arrived, seen = (Receipt(status, ref=f"{id_}.0") for status in ("delivered", "seen"))
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
-    reports = [Item(id_, ev.Reported(0, receipt, "viber")) for receipt in (arrived, seen)]
-    await world.store.apply(reports, T0)
+    await world.deliver(id_)
+    seen = ev.Reported(0, Receipt("seen", ref=f"{id_}.0"), "viber")
+    await world.store.apply([Item(id_, seen)], T0)
     return id_
 
 

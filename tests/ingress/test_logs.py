@@ -16,7 +16,7 @@ async def test_a_message_is_followed_by_its_id(world: World) -> None:
     with capture_logs() as lines:
         id_ = (await world.send(SALE | {"user": "u-7"})).json["id"]
         await world.send(SALE)
-        await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+        await world.hand_over(id_)
         failed = ev.Reported(0, Receipt("undelivered", ref=f"{id_}.0"), "viber")
         await world.store.apply([Item(id_, failed)], T0)
         await world.store.apply([Item(id_, ev.Claimed(1)), Item(id_, ev.Accepted(1))], T0)
@@ -43,7 +43,7 @@ async def test_a_message_is_followed_by_its_id(world: World) -> None:
 async def test_messages_are_logged_only_where_the_configuration_asks(world: World) -> None:
     with capture_logs() as lines:
         id_ = (await world.send(SALE)).json["id"]
-        await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+        await world.hand_over(id_)
     assert [line for line in lines if line["event"].startswith("message_")] == []
 
 

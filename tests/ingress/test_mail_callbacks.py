@@ -15,14 +15,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from gateway.core import events as ev
 from gateway.ingress import outside
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.outside import BYTES_MAX, Outside
-from gateway.store.apply import Item
 from tests.ingress.test_people import key_of
 from tests.providers.test_mail_events import certificate_of, sns
-from tests.worlds.ingress_world import T0, World, with_ingress
+from tests.worlds.ingress_world import World, with_ingress
 
 MAIL = {
     "[routes.both]": """
@@ -69,7 +67,7 @@ async def sent(world: World, route: str) -> str:
     answer = await world.send(NEWS | {"route": route})
     assert answer.status == 202
     id_: str = answer.json["id"]
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     return id_
 
 

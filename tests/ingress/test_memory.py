@@ -7,13 +7,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from gateway.core import events as ev
 from gateway.ingress import server_watch
 from gateway.redis.client import RedisClient
-from gateway.store.apply import Item
 from gateway.store.servers import ServerState, server_states
 from tests.ingress.test_callbacks import BASIC, report
-from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
+from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 
 class Servers:
@@ -57,7 +55,7 @@ async def test_at_90_percent_nothing_new_is_taken_and_what_was_accepted_goes_on(
     Servers(monkeypatch, shard0=90)
     await world.app.servers.sample()
     assert (await world.send(OTP)).status == 503
-    await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+    await world.hand_over(id_)
     answer = await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
     assert answer.json == {"applied": 1, "parked": 0, "faults": 0}
     assert (await world.call("GET", f"/v1/messages/{id_}")).json["status"] == "delivered"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core import events as ev
 from gateway.core.clickers import MAIL_SOON_MS
 from gateway.core.opens import Opened, code_of
 from gateway.ingress.api.opening import PICTURE
-from gateway.store.apply import Item
 from tests.core.test_clickers import GMAIL_PROXY
 from tests.worlds.ingress_world import T0, Answer, World, with_ingress
 
@@ -31,8 +29,7 @@ MAIL = {
 async def sent(world: World) -> str:
     answer = await world.send(MAIL)
     id_: str = answer.json["id"]
-    for event in (ev.Claimed(0), ev.Accepted(0)):
-        await world.store.apply([Item(id_, event)], T0)
+    await world.hand_over(id_)
     world.clock.now_ms = T0 + MAIL_SOON_MS
     return id_
 

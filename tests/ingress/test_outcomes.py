@@ -37,7 +37,7 @@ async def test_a_fallback_says_why_the_step_before_it_ended(world: World) -> Non
     ids = [(await world.send(SALE | {"to": f"+7916000000{n}"})).json["id"] for n in range(2)]
     refused, late = ids
     for id_ in ids:
-        await world.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0))], T0)
+        await world.hand_over(id_)
     receipt = ev.Reported(0, Receipt("undelivered", ref=f"{refused}.0"), "viber")
     await world.store.apply([Item(refused, receipt)], T0)
     await world.store.apply([Item(late, ev.TimerDue())], T0 + 3_600_000)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core import events as ev
 from gateway.ingress.api.reactions import REACTIONS_MAX
 from gateway.redis.client import Command
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 UNTIL_SEEN = {
@@ -23,9 +20,7 @@ NOON = "2026-11-18T12:00:00Z"
 async def delivered(world: World, **changes: Any) -> str:
     """A message whose first step arrived."""
     id_: str = (await world.send(SALE | changes)).json["id"]
-    receipt = Receipt("delivered", ref=f"{id_}.0")
-    for event in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
-        await world.store.apply([Item(id_, event)], world.clock.now_ms)
+    await world.deliver(id_)
     return id_
 
 

@@ -99,8 +99,7 @@ async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sen
     world: World,
 ) -> None:
     id_ = (await world.send(OTP | {"route": "both"})).json["id"]
-    for event in (ev.Claimed(0), ev.Accepted(0)):
-        await world.store.apply([Item(id_, event)], world.clock.now_ms)
+    await world.hand_over(id_)
     view = (await world.call("GET", f"/v1/messages/{id_}")).json
     assert [step["provider_id"] for step in view["steps"]] == [f"{id_}.0", None]
 

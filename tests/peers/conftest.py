@@ -1,4 +1,4 @@
-"""Tests here import packages of requirements/peers.txt, so that they are read only by
+"""Tests here need packages of requirements/peers.txt or a node, so that they are read only by
 `pytest -m peers`, which is `make test-peers`."""
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from obstore.store import S3Store
 
 from gateway.archive.archive import Archive
 from gateway.archive.bucket import Bucket, bucket_of
-from gateway.archive.place import ManifestMoved
-from gateway.core.archive.manifest import ArchiveFault
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
 from tests.worlds.ports import free_port
 
 URL = "s3://books/kaskad/archive"
@@ -52,27 +51,12 @@ async def test_an_archive_lives_there(world: ArchiveWorld) -> None:
     assert not [reason for _, reason in world.archive.verify() if reason]
 
 
-def test_two_cannot_both_exchange_the_manifest() -> None:
-    one, other = bucket_of(URL), bucket_of(URL)
-    nothing = one.manifest()
-    one.exchange_manifest(b"1\n", nothing, [])
-    with pytest.raises(ManifestMoved):
-        other.exchange_manifest(b"2\n", nothing, [])
-    first = other.manifest()
-    one.exchange_manifest(b"1\n3\n", first, [])
-    with pytest.raises(ManifestMoved):
-        other.exchange_manifest(b"4\n", first, [])
+def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
+    one_of_two_is_told(bucket_of(URL), bucket_of(URL))
 
 
-def test_a_name_that_is_taken_stays_what_it_is(tmp_path: Path) -> None:
-    bucket = bucket_of(URL)
-    name = "ledger/day=2026-11-29/a.parquet"
-    for octets in (b"one", b"one"):
-        (tmp_path / "finished").write_bytes(octets)
-        bucket.publish(tmp_path / "finished", name)
-    (tmp_path / "finished").write_bytes(b"two")
-    with pytest.raises(ArchiveFault, match="not what its name says"):
-        bucket.publish(tmp_path / "finished", name)
+def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
+    a_name_stays_what_it_is(bucket_of(URL), tmp_path)
 
 
 def test_a_bucket_that_is_not_there_is_an_os_error() -> None:

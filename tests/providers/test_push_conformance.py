@@ -22,6 +22,7 @@ from providers.contract import (
 from providers.registry import KINDS
 from tests.worlds.push_examples import ROWS, Answer, PushRow, to_devices
 from tests.worlds.raw_server import Peer, Server, serving
+from tests.worlds.simulated import answers_of
 
 every_service = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 TOKEN = b'{"access_token":"at-1","expires_in":3599,"token_type":"Bearer"}'
@@ -71,13 +72,9 @@ async def came_to(
 ) -> Outcome | SendFault:
     """What a message to as many devices comes to, each answered with one of these."""
     async with connected(row, folder, lambda device: answers[device]) as (provider, service):
-        try:
-            (outcome,) = await provider.deliver([to_devices(row, *range(len(answers)))])
-        except SendFault as fault:
-            return fault
-        finally:
-            assert set(service.asked) == set(range(len(answers))), "all are tried"
-        return outcome
+        (met,) = await answers_of(provider, [to_devices(row, *range(len(answers)))])
+        assert set(service.asked) == set(range(len(answers))), "all are tried"
+        return met
 
 
 def test_every_kind_that_reaches_devices_has_a_row() -> None:

@@ -31,7 +31,7 @@ from providers.simulator.webpush.subscriptions import HOST, subscribed
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.push_examples import SUBJECT, VAPID_KEY, google_key_pem, service_account
-from tests.worlds.simulated import KNOBS
+from tests.worlds.simulated import KNOBS, answers_of
 from tests.worlds.simulator_webhook import Webhook
 
 KEY = "a-key-of-more-than-thirty-two-characters"
@@ -132,13 +132,7 @@ class Connection:
 
     async def sent(self, *batches: Sequence[Submission]) -> list[Outcome | SendFault]:
         """What each message came to, or each batch as a whole."""
-        met: list[Outcome | SendFault] = []
-        for batch in batches:
-            try:
-                met.extend(await self.port.deliver(batch))
-            except SendFault as fault:
-                met.append(fault)
-        return met
+        return await answers_of(self.port, *batches)
 
     async def sent_all(self, messages: Sequence[Submission]) -> list[Outcome | SendFault]:
         """The same, in batches as large as the port takes."""

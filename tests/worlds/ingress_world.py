@@ -13,6 +13,7 @@ from typing import Any
 
 import uvloop
 
+from gateway.core import events as ev
 from gateway.core.prices import Price
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.asgi import CONNECTION
@@ -22,7 +23,9 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.settings import file as configuration
 from gateway.settings.bootstrap import policy_of, retention_of
 from gateway.settings.file import Settings
+from gateway.store.apply import Item
 from gateway.store.store import Store
+from providers.contract import Receipt
 
 T0 = 1_795_000_000_000
 TEST_WAIT_S = 20
@@ -317,6 +320,17 @@ class World:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         kind = {"content-type": "application/x-ndjson"}
         return self.begin("POST", "/v1/messages", kind | names)
+
+    async def hand_over(self, id_: str) -> None:
+        """Its first step is with the provider."""
+        happened = (ev.Claimed(0), ev.Accepted(0))
+        await self.store.apply([Item(id_, event) for event in happened], self.clock.now_ms)
+
+    async def deliver(self, id_: str) -> None:
+        """Its first step, which is Viber's, is with the provider and arrives."""
+        await self.hand_over(id_)
+        arrived = ev.Reported(0, Receipt("delivered", ref=f"{id_}.0"), "viber")
+        await self.store.apply([Item(id_, arrived)], self.clock.now_ms)
 
 
 Test = Callable[..., Awaitable[None]]

@@ -1,4 +1,5 @@
-"""Invoices with faults planted in them, by a seed: made from our lines, each fault is remembered.
+"""Invoices with faults planted in them, by a seed: made from our lines, each fault is remembered,
+and what reconciling finds is told in the same form.
 
 Every line has a number of its own, so a fault is known by its class and number. Moments are away
 from the edges of the days, and two lines to one number only where one repeats the other.
@@ -6,29 +7,49 @@ from the edges of the days, and two lines to one number only where one repeats t
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from random import Random
 
 from msgspec.structs import replace
 
-from gateway.core.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Class, Ours, Theirs
+from gateway.core.reconciliation import (
+    CLASSES,
+    PICOS_A_MICRO,
+    ROUNDING_MAX,
+    Class,
+    Ours,
+    Theirs,
+)
+from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.sorted_lines import SortedLines
 
+FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
+NOVEMBER = DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 30))
+QUESTION = Question("sms", "EUR", "UTC", charged_on_delivery=True)
 DAY_MS = 86_400_000
 PRICES = (40_000, 41_500, 12_345)  # of a part
 NETWORKS = ("25001", "25002", "25099", "40101")
-KINDS: tuple[Class, ...] = (
-    "duplicate_line",
-    "unknown_to_us",
-    "missing_on_invoice",
-    "not_delivered_billed",
-    "network",
-    "parts",
-    "price",
-    "rounding",
-)
+KINDS: tuple[Class, ...] = tuple(kind for kind in CLASSES if kind != "matched")
 
 Faults = Counter[tuple[Class, str]]
+
+
+def reconcile(
+    ours: Iterable[Ours], theirs: Iterable[Theirs], days: DaySpan = NOVEMBER
+) -> tuple[Reconciled, Faults]:
+    """What comes of it, and the class and number of each line that differs."""
+    with SortedLines() as lines:
+        work = Reconciliation(QUESTION, lines)
+        work.take_theirs(theirs, None, None)
+        work.take_ours(ours)
+        result = work.settle(days)
+        found: Faults = Counter()
+        for item in work.items():
+            side = item.ours or item.theirs
+            found[item.kind, (side and side.to) or ""] += 1
+    return result, found
 
 
 def book(random: Random, count: int, from_ms: int, days: int = 30) -> Iterator[Ours]:
@@ -83,15 +104,14 @@ class Planter:
             return [plain] if mine.delivered or self._random.random() < 0.5 else []
         if not mine.delivered and kind not in ("not_delivered_billed", "unknown_to_us"):
             return [plain]
-        self.faults[kind, mine.to] += 1
+        whose = f"8{mine.to}" if kind == "unknown_to_us" else mine.to
+        self.faults[kind, whose] += 1
         if kind == "missing_on_invoice":
             return []
         if kind == "duplicate_line":
             return [plain, plain]
         if kind == "unknown_to_us":
-            del self.faults[kind, mine.to]
-            stranger = replace(plain, id=f"x{plain.id}", to=f"8{mine.to}", amount=PICOS_A_MICRO)
-            self.faults[kind, f"8{mine.to}"] += 1
+            stranger = replace(plain, id=f"x{plain.id}", to=whose, amount=PICOS_A_MICRO)
             return [plain, stranger]
         return [self._changed(plain, mine, kind)]
 

@@ -34,20 +34,28 @@ def outcome_of(
     return outcome
 
 
+async def answers_of(
+    provider: Provider, *batches: Sequence[Submission]
+) -> list[Outcome | SendFault]:
+    """What each message came to, or each batch as a whole."""
+    met: list[Outcome | SendFault] = []
+    for batch in batches:
+        try:
+            met.extend(await provider.deliver(batch))
+        except SendFault as fault:
+            met.append(fault)
+    return met
+
+
 def came_to(
     make: Callable[[], Provider], *batches: Sequence[Submission]
 ) -> list[Outcome | SendFault]:
-    """What each message came to, or each batch as a whole; `make` is called under trio."""
-    met: list[Outcome | SendFault] = []
+    """The same of a provider that lives no longer; `make` is called under trio."""
 
-    async def main() -> None:
+    async def main() -> list[Outcome | SendFault]:
         provider = make()
-        for batch in batches:
-            try:
-                met.extend(await provider.deliver(batch))
-            except SendFault as fault:
-                met.append(fault)
+        met = await answers_of(provider, *batches)
         await provider.aclose()
+        return met
 
-    trio.run(main)
-    return met
+    return trio.run(main)

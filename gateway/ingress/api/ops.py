@@ -15,9 +15,8 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
-from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.decoder import read_object, require_json
-from gateway.ingress.api.health import PauseView, server_shown
+from gateway.ingress.api.health import PauseView
 from gateway.ingress.api.ops_view import RateView, drain_view, read_fleet, view_of
 from gateway.ingress.api.parameters import read_page
 from gateway.ingress.backlog import Backlog
@@ -110,12 +109,9 @@ class OpsEndpoints:
         self._now_ms = now_ms
 
     async def overview(self, request: Request) -> None:
-        store, now_ms = self._store, self._now_ms()
-        policy = store.policy
-        shared = await read_fleet(self._redis, store.shards, policy, now_ms)
-        budgets = await views_of(store, policy.budgets, now_ms)
-        servers = [server_shown(server) for server in self._servers.servers]
-        view = view_of(policy, shared, self._backlog.states, servers, budgets, now_ms)
+        policy, now_ms = self._store.policy, self._now_ms()
+        shared = await read_fleet(self._store, now_ms)
+        view = view_of(policy, shared, self._backlog.states, self._servers.servers, now_ms)
         await request.respond(200, to_json(view))
 
     async def pause(self, request: Request) -> None:

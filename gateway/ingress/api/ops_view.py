@@ -11,16 +11,18 @@ from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
 from gateway.fleet import Limit, ProviderFigures
-from gateway.ingress.api.budgets import BudgetView
-from gateway.ingress.api.health import PauseView, RedisServer
+from gateway.ingress.api.budgets import BudgetView, views_of
+from gateway.ingress.api.health import PauseView, RedisServer, server_shown
+from gateway.ingress.server_watch import Server
 from gateway.redis.client import RedisClient
 from gateway.store import archiving, drains, pauses, snapshots, temporary_rates, webhook_queues
 from gateway.store.drains import Drain
 from gateway.store.former_shards import shards_ever
 from gateway.store.lanes import LaneState
 from gateway.store.pauses import Pause
+from gateway.store.store import Store
 from gateway.store.temporary_rates import TemporaryRate
-from gateway.store.webhooks import KnownWebhooks
+from gateway.telemetry import Figure
 from gateway.version import VERSION
 
 
@@ -126,27 +128,28 @@ class Fleet(msgspec.Struct, frozen=True):
     paused: Mapping[str, Pause]
     rates: Mapping[str, TemporaryRate]
     drain: Drain | None
+    budgets: Sequence[BudgetView]
     webhooks: Sequence[WebhookState]
     archive: ArchiveState | None
 
 
-async def read_fleet(redis: RedisClient, shards: int, policy: Policy, now_ms: int) -> Fleet:
+async def read_fleet(store: Store, now_ms: int) -> Fleet:
     """What dispatchers say, and what operators did. Raises RedisUnavailable."""
-    found = await snapshots.gather(redis, now_ms, "dispatch-")
-    return await fleet_of(redis, shards, policy, found)
+    found = await snapshots.gather(store.redis, now_ms, "dispatch-")
+    return await fleet_of(store, telemetry.figures(found), now_ms)
 
 
-async def fleet_of(
-    redis: RedisClient, shards: int, policy: Policy, found: Iterable[bytes]
-) -> Fleet:
-    """The same, from snapshots that were read. Raises RedisUnavailable."""
+async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Fleet:
+    """The same, from figures that were read. Raises RedisUnavailable."""
+    redis, policy = store.redis, store.policy
     return Fleet(
-        fleet.by_provider(telemetry.figures(found)),
+        fleet.by_provider(figures),
         await pauses.read(redis),
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
-        await _webhooks(redis),
-        await _archive(redis, shards),
+        await views_of(store, policy.budgets, now_ms),
+        await _webhooks(store),
+        await _archive(redis, store.shards),
     )
 
 
@@ -160,11 +163,10 @@ async def _archive(redis: RedisClient, shards: int) -> ArchiveState | None:
     return ArchiveState(state.files, done_at, failed_at, state.reason or None, since)
 
 
-async def _webhooks(redis: RedisClient) -> list[WebhookState]:
-    known = KnownWebhooks()
-    await known.look(redis)
-    every = sorted(known.now.every.items())
-    states = await webhook_queues.states(redis, [webhook.id for _, webhook in every])
+async def _webhooks(store: Store) -> list[WebhookState]:
+    await store.webhooks.look(store.redis)
+    every = sorted(store.webhooks.now.every.items())
+    states = await webhook_queues.states(store.redis, [webhook.id for _, webhook in every])
     return [
         WebhookState(
             app,
@@ -182,8 +184,7 @@ def view_of(
     policy: Policy,
     shared: Fleet,
     lanes: Mapping[tuple[str, str], LaneState],
-    servers: Sequence[RedisServer],
-    budgets: Sequence[BudgetView],
+    servers: Iterable[Server],
     now_ms: int,
 ) -> OpsView:
     """All of it. Pure."""
@@ -191,8 +192,8 @@ def view_of(
         VERSION,
         {name: _provider(policy, shared, name) for name in sorted(policy.providers)},
         [LaneView(*lane, state.length, state.age_ms / 1000) for lane, state in lanes.items()],
-        RedisView(list(servers)),
-        list(budgets),
+        RedisView([server_shown(server) for server in servers]),
+        list(shared.budgets),
         list(shared.webhooks),
         shared.archive,
         msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, Origin, refuses
 from gateway.core.records.unsubscriber import Unsubscriber
-from gateway.ingress.http.asgi import HTML, PRIVATE
+from gateway.ingress.http.asgi import FORM_TYPE, HTML, PRIVATE
 from gateway.ingress.http.problems import RETRY_AFTER_S
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import unsubscribing as pages
@@ -52,7 +52,7 @@ class UnsubscribeEndpoints:
 
     async def change(self, request: Request) -> None:
         body = await request.body(BODY_BYTES_MAX)
-        choice = _choice(body) if request.media_type == pages.FORM_TYPE else "channel"
+        choice = _choice(body) if request.media_type == FORM_TYPE else "channel"
         stops: pages.Stops = "nothing" if choice == "none" else choice
         try:
             who = await unsubscribing.find(self._store, request.parameters["code"])

@@ -20,7 +20,7 @@ from gateway.ingress.console import actions
 from gateway.ingress.console.actions import Fields, Form, Input, form
 from gateway.ingress.console.calls import Caller, segment
 from gateway.ingress.console.views import BY, BY_FIRST, BY_PERSON, View, Views
-from gateway.ingress.http.asgi import HTML, ClientGone, to_json
+from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.ingress.http.request import Request
@@ -32,7 +32,6 @@ BODY_BYTES_MAX = 16_384
 FIELDS_MAX = 32
 LIVE_EVERY_S = 2.0
 LIVE_MAX = 32  # streams of a worker
-FORM_TYPE = "application/x-www-form-urlencoded"
 
 Handler = Callable[[Request], Awaitable[None]]
 

@@ -13,20 +13,23 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from gateway import telemetry
+from gateway.core.explain import explain_message
 from gateway.core.records.message import StepStatus
+from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
-from gateway.ingress.api.budgets import views_of
-from gateway.ingress.api.health import server_shown
+from gateway.ingress.api.explain_view import explain_view
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.remarks import remarks
 from gateway.ingress.api.results import no_message
 from gateway.ingress.api.search import ADDRESSES, SearchRequest, sought_of
 from gateway.ingress.api.users import UserEndpoints
+from gateway.ingress.api.webhook_view import view_of as webhook_view
 from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.console.calls import ApiCall, Caller, segment
@@ -35,7 +38,7 @@ from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import ServerWatch
-from gateway.store import quarantine, receipts, snapshots
+from gateway.store import quarantine, receipts, snapshots, webhook_queues
 from gateway.store.message_search import Sought, search
 from gateway.store.store import Store
 
@@ -100,13 +103,11 @@ class Views:
     async def _look(self) -> Now:
         store, redis, now_ms = self._store, self._store.redis, self._now_ms()
         names = await snapshots.processes(redis, now_ms)
-        found = await snapshots.of(redis, names)
-        figures = list(telemetry.figures(found))
+        figures = list(telemetry.figures(await snapshots.of(redis, names)))
         self._pulse.note(counted(figures, now_ms))
-        shared = await fleet_of(redis, store.shards, store.policy, found)
-        servers = [server_shown(server) for server in self._servers.servers]
-        budgets = await views_of(store, store.policy.budgets, now_ms)
-        ops = view_of(store.policy, shared, self._backlog.states, servers, budgets, now_ms)
+        shared = await fleet_of(store, figures, now_ms)
+        servers = self._servers.servers
+        ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
         alarms = list(remarks(ops, shared, processes))
@@ -165,18 +166,18 @@ class Views:
         return {"items": items, "more": page.next is not None}
 
     async def message(self, request: Request) -> View:
-        id_ = request.parameters["id"]
-        message = await message_anywhere(self._store, self._archived, id_)
+        message = await message_anywhere(self._store, self._archived, request.parameters["id"])
         if message is None:
             raise Refusal(no_message())
-        path = f"/v1/messages/{segment(id_)}"
-        shown = await self.read(request, path, message.app)
+        policy = self._store.policy
+        why = explain_message(message, policy, self._now_ms())
+        shown = to_builtins(message_view(message, policy.currency))
         to = shown["to"] or ""
         return {
             "message": shown,
             "to": to if isinstance(to, str) else ", ".join(filter(None, map(to.get, ADDRESSES))),
-            "timeline": await self.read(request, f"{path}/timeline", message.app),
-            "explain": await self.read(request, f"{path}/explain", message.app),
+            "timeline": to_builtins(timeline_of(message)),
+            "explain": to_builtins(explain_view(why, policy.currency)),
         }
 
     async def person(self, request: Request, by: str, text: str) -> View:
@@ -222,15 +223,18 @@ class Views:
 
     # --- webhooks ---
 
-    async def webhooks(self, request: Request) -> View:
+    async def webhooks(self, _request: Request) -> View:
         """Those of every app."""
-        await self._store.webhooks.look(self._store.redis)
-        apps = sorted({app for app, _ in self._store.webhooks.now.every})
-        found = []
-        for app in apps:
-            answer = await self.read(request, "/v1/webhooks", app)
-            found += [{"app": app} | each for each in answer["items"]]
-        return {"webhooks": found}
+        store, now_ms = self._store, self._now_ms()
+        await store.webhooks.look(store.redis)
+        every = sorted(store.webhooks.now.every.items())
+        states = await webhook_queues.states(store.redis, [each.id for _, each in every])
+        return {
+            "webhooks": [
+                {"app": app} | to_builtins(webhook_view(name, webhook, state, now_ms))
+                for ((app, name), webhook), state in zip(every, states, strict=True)
+            ]
+        }
 
     async def webhook(self, request: Request) -> View:
         app, name = request.parameters["app"], segment(request.parameters["name"])

@@ -23,6 +23,7 @@ PROBLEM_JSON = (b"content-type", b"application/problem+json")
 NDJSON = (b"content-type", b"application/x-ndjson")
 HTML = (b"content-type", b"text/html; charset=utf-8")
 TEXT = (b"content-type", b"text/plain; charset=utf-8")
+FORM_TYPE = "application/x-www-form-urlencoded"  # of what a page's form sends
 # Of what only its asker may see.
 PRIVATE = (
     (b"cache-control", b"no-store"),

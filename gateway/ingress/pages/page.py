@@ -25,6 +25,16 @@ def _with_code(text: str) -> Markup:
     return Markup(_code.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters["with_code"] = _with_code
+
+
 def _hash_of(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
@@ -36,19 +46,11 @@ class Page:
     def __init__(
         self, name: str, allowed: str = "", styles: Sequence[str] = (), script: str = ""
     ) -> None:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_FOLDER),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["with_code"] = _with_code
         css = "".join((_FOLDER / f"{each}.css").read_text() for each in styles or (name,))
         js = (_FOLDER / f"{script}.js").read_text() if script else ""
         # Both are ours and their hashes are in the policy: escaped they would be others.
         self._css, self._script = Markup(css), Markup(js)  # noqa: S704
-        self._template = environment.get_template(f"{name}.html")
+        self._template = _environment.get_template(f"{name}.html")
         if script:
             allowed += f"script-src {_hash_of(js)}; connect-src 'self'; "
         self.content_security_policy = (

@@ -80,7 +80,7 @@ def channel_bars(channels: Report) -> Sequence[Bar]:
             value=number(figure.cost_per_delivered),
             delivered=number(figure.delivered),
             cost=amount(figure.cost),
-            width=_percent(cost, longest),
+            width=percent(cost, longest),
             y=place * _BAR_PITCH + _BAR_Y,
             text_y=place * _BAR_PITCH + _TEXT_Y,
         )
@@ -112,8 +112,8 @@ def time_bars(over_time: Report) -> Sequence[Moment]:
             label=label,
             delivered=number(figure.delivered),
             cost=amount(figure.cost),
-            x=_percent(place, len(labels)),
-            width=_percent(_BAR_SHARE, len(labels) * 1_000),
+            x=percent(place, len(labels)),
+            width=percent(_BAR_SHARE, len(labels) * 1_000),
             y=TIME_HEIGHT - (height := max(figure.cost, 0) * TIME_HEIGHT // highest),
             height=height,
         )
@@ -136,6 +136,7 @@ def _colour(channel: str) -> str:
     return f"channel-{places.index(channel)}" if channel in places else "other"
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """A share, as a width in a chart and as a rate in words."""
     tenths = _TENTHS * part // whole
     return f"{tenths // 10}.{tenths % 10}%"

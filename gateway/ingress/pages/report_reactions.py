@@ -15,9 +15,9 @@ from gateway.core.rates import MILLION, interval
 from gateway.finance.formats import NOTHING, number
 from gateway.finance.question import Query
 from gateway.finance.report import Figures, Line, Report
+from gateway.ingress.pages.report_charts import percent
 
 ROWS_MAX = 50
-_TENTHS = 1_000  # of a per cent, in a whole
 
 
 class Reacting(msgspec.Struct, frozen=True):
@@ -55,14 +55,14 @@ def reacting(report: Report) -> Sequence[Reacting]:
             _label(report.query.group_by, line),
             number(line.figures.delivered),
             number(line.figures.clicked),
-            _percent(rate, MILLION),
-            f"{_percent(low, MILLION)} to {_percent(high, MILLION)}",
+            percent(rate, MILLION),
+            f"{percent(low, MILLION)} to {percent(high, MILLION)}",
             number(line.figures.cost_per_click),
             number(line.figures.conversions),
             number(line.figures.revenue_per_delivered),
-            _percent(low, widest),
-            _percent(high - low, widest),
-            _percent(rate, widest),
+            percent(low, widest),
+            percent(high - low, widest),
+            percent(rate, widest),
         )
         for line, (low, rate, high) in list(zip(lines, bounds, strict=True))[:ROWS_MAX]
     ]
@@ -88,8 +88,3 @@ def _label(keys: Sequence[str], line: Line) -> str:
     if named.get("variant"):
         parts.append(f"({named['variant']})")
     return " ".join(parts)
-
-
-def _percent(part: int, whole: int) -> str:
-    tenths = _TENTHS * part // whole
-    return f"{tenths // 10}.{tenths % 10}%"

@@ -8,7 +8,6 @@ from typing import Literal
 from gateway.ingress.pages.lang import Lang
 from gateway.ingress.pages.page import Page
 
-FORM_TYPE = "application/x-www-form-urlencoded"
 # What the person stopped; unknown: that could not be noted.
 Stops = Literal["nothing", "channel", "all", "unknown"]
 

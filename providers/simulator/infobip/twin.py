@@ -25,8 +25,13 @@ from providers.simulator.infobip.wire import (
     Answer,
     AnswerDetails,
     AnswerItem,
+    CarouselContent,
+    FileContent,
+    ListContent,
+    OtpTemplateContent,
     SmsMessage,
     SmsRequest,
+    TemplateContent,
     ValidityPeriod,
     ViberContent,
     ViberMessage,
@@ -190,8 +195,11 @@ def _order(message: ViberMessage | SmsMessage) -> Order:
 
 def _link(content: ViberContent) -> str:
     """Its button's, or the first of its text."""
-    button = getattr(content, "button", None)
-    return button.action if button else link_in(getattr(content, "text", None) or "")
+    if isinstance(content, FileContent | TemplateContent | OtpTemplateContent):
+        return ""
+    if isinstance(content, ListContent | CarouselContent) or content.button is None:
+        return link_in(content.text or "")
+    return content.button.action
 
 
 def _validity(period: ValidityPeriod | None) -> int:

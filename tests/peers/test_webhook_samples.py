@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -43,8 +42,6 @@ def sample(language: str) -> str:
 def taken(language: str, secret: str, at_s: int, body: str = BODY) -> object:
     """What the sample makes of a call that was signed for BODY; None: it refuses it."""
     program, frame = RUNNERS[language]
-    if shutil.which(program[0]) is None:
-        pytest.skip(f"{program[0]} is not installed")
     headers = {
         "webhook-id": "evt_1",
         "webhook-timestamp": str(at_s),
