@@ -259,7 +259,8 @@ def test_a_scenario_runs_from_end_to_end(tmp_path: Path) -> None:
     (row,) = json.loads(file.read_text())["rows"]
     assert row["ledger"] == {"delivered": 600, "cost": "6.0000"}
     assert row["cpu_us"]["total"] > 0
-    assert row["to_provider_ms"]["p99"] > 0
+    # 0 ms is a message that was sent before its caller had noted the answer.
+    assert 0 <= row["to_provider_ms"]["p50"] <= row["to_provider_ms"]["p99"]
     assert "stream, whole life: at least 6,000/s" in ended.stdout
 
 

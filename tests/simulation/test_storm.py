@@ -23,7 +23,8 @@ from tests.simulation.storm import Storm, lived
 from tests.simulation.storm_plan import PLAIN, Plan
 
 SEEDS = 24
-# How many worlds a broken gateway is looked for in. Which of them meets a fault changes with the code that lives there.
+# How many worlds a broken gateway is looked for in: which of them meets a fault changes with the
+# code that lives there.
 HUNTED = 60
 
 
@@ -114,7 +115,7 @@ def hunted(first: int) -> range:
 
 
 def fault_of(rule: Rule, first: int = 0, **changes: Any) -> str:
-    """What a rule finds in the first of the worlds, where little else goes wrong, "" for nothing."""
+    """What a rule finds in some worlds where little else goes wrong, "" for nothing."""
     calm = {"cut_share": 0.0, "die_share": 0.0, "still_share": 0.0, "fault_share": 0.0}
     plan = worst(outages=0, **calm, **PLAIN)
     for seed in hunted(first):
