@@ -1,13 +1,13 @@
 """What traces cost: a life's spans, made and exported for real.
 
-    python -m bench.traces                      200,000 lives, some seconds
+    python -m tests.store.cost_of_traces                      200,000 lives, some seconds
 
 Of each message it is asked whether it is traced; of the share that is, a life's spans are made as
 ingress and dispatch make them (accept, decide, send, two receipts), encoded by OpenTelemetry's
 exporter and posted as OTLP over HTTP to a receiver in a process of its own, whose CPU is not
 counted. It is that of this process with all its threads, the flush at the end included.
 One line: µs a message, and which part that is of a stream's whole life, the cheapest there is, in
-the newest kept result. A span that did not arrive is a BenchFailed, exit code 1.
+the newest kept result. Where a span did not arrive it says so, exit code 1.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from bench.processes import BenchFailed
 from gateway.traces import Traces, open_traces
 
 LIVES = 200_000
 SHARE = 0.01
 SPANS = 5  # of a life
 LIFE = "stream, whole life"
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).parents[2] / "bench" / "results"
 # The exporter's queue holds 2,048 spans: so many lives are made at once, and then it is waited for.
 BURST = 100
 BURST_S = 0.1
 PATIENCE_S = 10.0
 
 
+class LostError(Exception):
+    """Spans did not arrive."""
+
+
 def measure(lives: int, share: float) -> float:
-    """CPU in µs a message. Raises BenchFailed."""
+    """CPU in µs a message. Raises LostError."""
     ours, theirs = multiprocessing.Pipe()
     receiver = multiprocessing.get_context("spawn").Process(target=receive, args=(theirs,))
     receiver.start()
@@ -55,7 +58,7 @@ def measure(lives: int, share: float) -> float:
         spent = time.process_time() - began
         ours.send(made)
         if not ours.poll(PATIENCE_S):
-            raise BenchFailed(f"Of {made} spans some did not arrive.")
+            raise LostError(f"Of {made} spans some did not arrive.")
         return spent / lives * 1e6
     finally:
         receiver.terminate()
@@ -116,14 +119,16 @@ def life_us() -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.traces", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.store.cost_of_traces", description=__doc__
+    )
     parser.add_argument("--lives", type=int, default=LIVES)
     parser.add_argument("--share", type=float, default=SHARE)
     asked = parser.parse_args(arguments)
     try:
         us, life = measure(asked.lives, asked.share), life_us()
-    except BenchFailed as failed:
-        sys.stderr.write(f"{failed}\n")
+    except LostError as lost:
+        sys.stderr.write(f"{lost}\n")
         return 1
     sys.stdout.write(
         f"{asked.share:.2%} traced: {us:.2f} µs CPU a message, {us / life:.2%} of {life:.0f} µs\n"
