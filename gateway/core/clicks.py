@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-HOUR_MS = 3_600_000
+from gateway.core.days import HOUR_MS
+
 Device = Literal["phone", "tablet", "desktop", "other"]
 PERSON, BY_QR = "person", "qr"  # who it was; else the reason why it was nobody
 

@@ -333,6 +333,13 @@ def test_a_total_names_its_route_step_and_variant_since_some_have_one() -> None:
         assert total_codec.encode(total) == known
 
 
+def test_a_total_names_its_hour_where_it_is_of_what_people_do() -> None:
+    known = bytes.fromhex((GOLDEN / "total_of_an_hour.3.hex").read_text())
+    total = Total.of(SMS_GROUP, "clicked", 9)
+    assert total_codec.decode(known) == total
+    assert total_codec.encode(total) == known
+
+
 def test_a_person_of_schema_3_holds_claims_since_some_of_them_do() -> None:
     known = bytes.fromhex((GOLDEN / "person_with_claims.3.hex").read_text())
     claims = {"autumn": DedupeClaim(ID, 0), "spring": DedupeClaim("1M7Q5CQG0000000000ZZ", T)}
