@@ -18,13 +18,13 @@ from gateway.core.channels import CHANNELS
 from gateway.core.clickers import Visitor, clicked_by
 from gateway.core.clicks import (
     BY_QR,
-    HOUR_MS,
     PERSON,
     ClickCounts,
     Device,
     counted,
     counter_of,
 )
+from gateway.core.days import HOUR_MS
 from gateway.core.effects import group_of
 from gateway.core.events import Reacted
 from gateway.core.records.entries import Post

@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from gateway.core.archive.hashing import hash_of
+from gateway.core.days import Days
 from providers.contract import Fault
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 
@@ -37,7 +38,7 @@ async def test_every_question_is_answered(world: ArchiveWorld) -> None:
     with pytest.MonkeyPatch.context() as patch, duckdb.connect(":memory:") as database:
         patch.chdir(world.root)
         database.execute(VIEWS)
-        money, by_country, times, faults, people = [
+        money, by_country, times, faults, people, hours = [
             database.execute(question).fetchall() for question in QUESTIONS
         ]
         database.execute(EXPORT)
@@ -52,6 +53,7 @@ async def test_every_question_is_answered(world: ArchiveWorld) -> None:
         ("viber", "rejected", "EC_ABSENT", 1),
     ]
     assert people == [(1, 3), (3, 1)]
+    assert hours == [(Days("Europe/Moscow").hour_of(world.now_ms), "seen", 1)]
     with (world.root / "costs.csv").open() as file:
         (exported,) = csv.DictReader(file)
     assert MONEY(exported["cost"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.clickers import Visitor
-from gateway.core.clicks import HOUR_MS
+from gateway.core.days import HOUR_MS
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder

@@ -13,13 +13,14 @@ from providers.contract import Receipt
 
 # The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
 OTHER_CAMPAIGNS = "(other)"
-NO_STEP = -1
+NO_STEP = NO_HOUR = -1
 
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply, and
     `step`, a place in the message's steps, is NO_STEP then. What was booked before there was
-    such a field has none of it."""
+    such a field has none of it. `hour`, of the day, is in the totals of what people do alone: a
+    booking says when it was."""
 
     app: str = field(name="a", default="")
     campaign: str = field(name="g", default="")
@@ -30,11 +31,16 @@ class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     route: str = field(name="r", default="")
     step: int = field(name="s", default=NO_STEP)
     variant: str = field(name="v", default="")
+    hour: int = field(name="o", default=NO_HOUR)
 
     @property
     def among_others(self) -> Group:
         """Where it is added up when its campaign is not kept apart."""
         return replace(self, campaign=OTHER_CAMPAIGNS, variant="")
+
+    @property
+    def of_any_hour(self) -> Group:
+        return self if self.hour == NO_HOUR else replace(self, hour=NO_HOUR)
 
 
 class Total(Group, frozen=True, omit_defaults=True):
@@ -43,8 +49,8 @@ class Total(Group, frozen=True, omit_defaults=True):
     measure: str = field(name="m", default="")
 
     @staticmethod
-    def of(group: Group, measure: str) -> Total:
-        return Total(**msgspec.structs.asdict(group), measure=measure)
+    def of(group: Group, measure: str, hour: int = NO_HOUR) -> Total:
+        return Total(**(msgspec.structs.asdict(group) | {"hour": hour}), measure=measure)
 
     @property
     def group(self) -> Group:

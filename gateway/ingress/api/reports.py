@@ -153,7 +153,10 @@ class ReportEndpoints:
         whole = msgspec.structs.replace(earlier, to_day=query.to_day)
         tallies = [
             self._tally(msgspec.structs.replace(query, group_by=keys))
-            for keys in (query.group_by, (), ("channel",), (time_key(query),), reaction_keys(query))
+            for keys in (
+                *(query.group_by, (), ("channel",), (time_key(query),)),
+                *(reaction_keys(query), ("hour",)),
+            )
         ]
         tallies.append(self._tally(msgspec.structs.replace(earlier, group_by=())))
         apps: set[str] = set()
@@ -260,7 +263,7 @@ _ROW: Doc = {
     "type": "object",
     "properties": {
         **_cells(KEYS + _AMOUNTS, "string"),
-        **_cells(("step", *_COUNTS), "integer"),
+        **_cells(("hour", "step", *_COUNTS), "integer"),
         "currency": {"type": "string", "description": "The currency of every amount."},
     },
 }
