@@ -99,6 +99,7 @@ from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
+CLICKS_S_MIN = 3.0  # for clicks, where other requests took all the time there was
 WATCHED = frozenset(route.name for route in ROUTES if route.tag == "State")  # asked all day
 
 _log = structlog.get_logger("ingress")
@@ -145,6 +146,8 @@ class Ingress:
         )
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
+        self._stop_within_s = limits.stop_within_ms / 1000
+        self._ends_s: float | None = None
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -321,6 +324,8 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
+        if self._ends_s is None:
+            self._ends_s = asyncio.get_running_loop().time() + self._stop_within_s
         self.streams.stop()
         self.hub.close()
         self.console.close()
@@ -330,10 +335,14 @@ class Ingress:
         return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
-        """Returns once every message and receipt that was taken is durable."""
+        """Returns once every message and receipt that was taken is durable, and every click, as far
+        as there is time for that once it was stopped."""
         for each in self._batchers():
             await each.drained()
-        await self.clicks.drained()
+        left_s = None
+        if self._ends_s is not None:
+            left_s = max(self._ends_s - asyncio.get_running_loop().time(), CLICKS_S_MIN)
+        await self.clicks.drained(left_s)
 
 
 @asynccontextmanager
