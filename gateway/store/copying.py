@@ -63,6 +63,7 @@ _NAMES = {
     "held": "held messages",
     "ledger": "ledger entries",
     "closed": "lists of closed messages",
+    "clicked": "lists of clicks",
     "totals": "totals",
     "events": "status changes",
     "parked": "unmatched receipts",

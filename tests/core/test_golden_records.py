@@ -26,6 +26,8 @@ from gateway.core.records.codec import (
 )
 from gateway.core.records.content import Content, content_codec, content_with
 from gateway.core.records.entries import (
+    Clicked,
+    ClickEntry,
     Group,
     LedgerEntry,
     Post,
@@ -34,6 +36,7 @@ from gateway.core.records.entries import (
     Total,
     UnmatchedReceipt,
     changes_codec,
+    clicked_codec,
     ledger_codec,
     total_codec,
     unmatched_codec,
@@ -89,6 +92,7 @@ NEWER: dict[str, Codec[Any]] = {
     "stored_user": user_codec,
     "link_targets": targets_codec,
     "own_link": own_link_codec,
+    "click_entry": clicked_codec,
 }
 
 
@@ -236,6 +240,12 @@ EXPECTED: dict[tuple[str, int], Any] = {
         "autumn",
         bytes(range(13)),
         16,
+    ),
+    ("click_entry", 3): lambda: ClickEntry(
+        [
+            Clicked("AbCdEfGh", "shop", T, "phone", "person", 2, "autumn", "sms", ID, 1),
+            Clicked("autumn", "shop", T, "other", "previewer", 1),
+        ]
     ),
     ("own_link", 3): lambda: OwnLink(
         "shop", "https://shop.example/autumn", T, "autumn", "Poster", T + 1

@@ -130,6 +130,29 @@ class ClosedMessages(msgspec.Struct, gc=False):
     ids: list[str] = field(name="i")
 
 
+class Clicked(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Clicks of one link that were alike: how many, and when the first came. `who`: a person, a
+    person by the picture, or why it was nobody, as `gateway.core.clicks` has it. A link that was
+    made for itself has no message, channel and step."""
+
+    link: str
+    app: str
+    at_ms: int
+    device: str
+    who: str
+    clicks: int
+    campaign: str | None = None
+    channel: str = ""
+    message: str | None = None
+    step: int = NO_STEP
+
+
+class ClickEntry(msgspec.Struct, gc=False):
+    """One entry of a shard's stream for the archive: the clicks that one commit counted."""
+
+    items: list[Clicked] = field(name="i")
+
+
 class UnmatchedReceipt(msgspec.Struct, frozen=True):
     """A receipt nobody knows yet; equal ones are kept once."""
 
@@ -172,4 +195,5 @@ total_codec = Codec(Total, "running total", _total_of_2)
 changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
 index_codec = Codec(IndexEntry, "index entry")
 closed_codec = Codec(ClosedMessages, "list of closed messages")
+clicked_codec = Codec(ClickEntry, "list of clicks")
 unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)
