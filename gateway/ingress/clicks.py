@@ -1,16 +1,19 @@
 """Clicks and openings of e-mails on their way to the store, behind the answers to them.
 
-They gather while a batch is being recorded, and a batch that cannot be recorded now is tried again;
-each counts once. What was taken is recorded before the worker ends. More than WAITING_MAX are not
-kept: they are counted as lost, as are those of a worker that is killed, by nobody.
+They gather a moment, clicks of one sort on one link as one number, so that a storm costs a batch
+what a few cost. A batch that cannot be recorded now is tried again; each click counts once. What
+was taken is recorded before the worker ends. More than WAITING_MAX sorts are not kept: their clicks
+are counted as lost. Those of a worker that is killed nobody counts: they are what it took in the
+GATHER_S before, and while its last batches were being recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -26,7 +29,7 @@ from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 
 WAITING_MAX = 100_000
-GATHER_S = 0.05  # a batch gathers so long; a storm on one link is then one counter
+GATHER_S = 0.05  # a batch gathers so long, unless it is full before
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 
 Result = TypeVar("Result")
@@ -48,28 +51,32 @@ class ClickRecorder:
         self._messages = messages
         self._metrics = metrics
         self._now_ms = now_ms
-        self._waiting: deque[Click | Opening] = deque()
+        self._waiting: dict[Hashable, Click | Opening] = {}  # by their sort
         self._batch: list[Click | Opening] = []  # is being recorded
         self._came = asyncio.Event()
         self._recorded = asyncio.Event()
         self._stopping = False
 
     def note(self, click: Click | Opening) -> None:
-        if len(self._waiting) >= WAITING_MAX:
+        sort = click.sort if isinstance(click, Click) else click
+        alike = self._waiting.get(sort)
+        if isinstance(alike, Click):
+            alike.times += 1
+        elif len(self._waiting) < WAITING_MAX:
+            self._waiting[sort] = click
+            self._came.set()
+        else:
             self._metrics.lost.inc()
-            return
-        self._waiting.append(click)
-        self._came.set()
 
     async def keep_recording(self) -> None:
         """Records until it is cancelled."""
         while True:
             await self._came.wait()
-            if not self._stopping:
-                await asyncio.sleep(GATHER_S)
             while self._waiting:
-                count = min(len(self._waiting), BATCH_MAX)
-                self._batch = [self._waiting.popleft() for _ in range(count)]
+                if len(self._waiting) < BATCH_MAX and not self._stopping:
+                    await asyncio.sleep(GATHER_S)
+                sorts = list(islice(self._waiting, BATCH_MAX))
+                self._batch = [self._waiting.pop(sort) for sort in sorts]
                 await self._record(self._batch)
                 self._batch = []
             self._came.clear()
@@ -92,16 +99,15 @@ class ClickRecorder:
         await self._tried(lambda: self._messages.bring_back(ids), 0)
         if openings := [each for each in batch if isinstance(each, Opening)]:
             await self._tried(lambda: opens.react(store, openings, self._now_ms()), len(openings))
-        judged = await self._tried(lambda: clicks.judged(store, followed), len(followed)) or []
+        judged = await self._tried(lambda: clicks.judged(store, followed), _times(followed)) or []
         by_shard: defaultdict[int, list[tuple[Click, str]]] = defaultdict(list)
         for click, who in judged:
             by_shard[clicks.shard_of_click(store, click)].append((click, who))
-            self._metrics.recorded.labels(who).inc()
+            self._metrics.recorded.labels(who).inc(click.times)
         now_ms = self._now_ms()
         for part in by_shard.values():
-            await self._tried(
-                partial(clicks.count, store, part, randomness.token(), now_ms), len(part)
-            )
+            times = _times(click for click, _ in part)
+            await self._tried(partial(clicks.count, store, part, randomness.token(), now_ms), times)
         await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
 
     async def _tried(self, work: Callable[[], Awaitable[Result]], count: int) -> Result | None:
@@ -117,6 +123,10 @@ class ClickRecorder:
                 self._metrics.lost.inc(count)
                 _log.exception("clicks_lost", clicks=count)
                 return None
+
+
+def _times(followed: Iterable[Click]) -> int:
+    return sum(click.times for click in followed)
 
 
 def _message_of(noted: Click | Opening) -> str | None:

@@ -16,7 +16,15 @@ import msgspec
 
 from gateway.core.channels import CHANNELS
 from gateway.core.clickers import Visitor, clicked_by
-from gateway.core.clicks import BY_QR, PERSON, ClickCounts, Device, counted, counter_of
+from gateway.core.clicks import (
+    BY_QR,
+    HOUR_MS,
+    PERSON,
+    ClickCounts,
+    Device,
+    counted,
+    counter_of,
+)
 from gateway.core.effects import group_of
 from gateway.core.events import Reacted
 from gateway.core.records.entries import Post
@@ -33,14 +41,25 @@ BATCH_MAX = 500
 SPARE_MS = 31 * 86_400_000  # a message may be sent so long after it was accepted
 
 
-class Click(msgspec.Struct, frozen=True):
-    """Somebody followed a link; `qr`: by its picture."""
+class Click(msgspec.Struct):
+    """Somebody followed a link; `qr`: by its picture. `times`: he and others like him, of whom the
+    first came at `at_ms`."""
 
     link: Link
     at_ms: int
     visitor: Visitor
     device: Device
     qr: bool = False
+    times: int = 1
+
+    @property
+    def sort(self) -> tuple[object, ...]:
+        """What clicks have in common that may be one with `times`. Whoever may be judged by the
+        moment is alone."""
+        link, visitor = self.link, self.visitor
+        alone = link.own is None and visitor.unmarked and visitor.reason is None
+        when = self.at_ms if alone else self.at_ms // HOUR_MS
+        return link.code, when, visitor, self.device, self.qr
 
 
 async def judged(store: Store, clicks: Sequence[Click]) -> list[tuple[Click, str]]:
@@ -73,7 +92,7 @@ async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str, n
     lapsing: set[str] = set()
     for click, who in clicks:
         _, place, prefix = _counters_of(store, click.link)
-        counters[place, prefix + counter_of(click.at_ms, click.device, who)] += 1
+        counters[place, prefix + counter_of(click.at_ms, click.device, who)] += click.times
         if click.link.own is None:
             lapsing.add(place)
     writes: list[Command] = [("HINCRBY", place, name, n) for (place, name), n in counters.items()]
@@ -95,7 +114,7 @@ async def _bookings(
     fetched: Counter[tuple[str, int]] = Counter()
     for click, who in clicks:
         if click.link.message is not None and who not in (PERSON, BY_QR):
-            fetched[click.link.message, click.link.step] += 1
+            fetched[click.link.message, click.link.step] += click.times
     if not fetched:
         return []
     messages = await reads.messages_anywhere(store, {id_ for id_, _ in fetched})

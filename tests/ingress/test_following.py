@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from gateway.core.clickers import Visitor
+from gateway.core.clicks import HOUR_MS
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
 from gateway.store import clicks, links, reads
 from gateway.store.links import Link
-from tests.worlds.ingress_world import OTP, PHONE, SALE, Answer, World, with_ingress
+from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 
 TARGET = "https://shop.example/sale?x=1"
 TRACKED = SALE | {"text": f"Sale! {TARGET}", "links": "track"}
@@ -206,10 +207,18 @@ async def test_more_clicks_than_can_wait_are_lost_and_counted(
     id_ = await delivered(world)
     link = await links.find(world.store.redis, world.store.links, 1, await code(world, id_))
     assert link is not None
-    for _ in range(5):
-        recorder.note(a_click(link, world.clock.now_ms))
+    for hour in range(5):
+        for _ in range(2):  # who is like one that waits costs nothing
+            recorder.note(a_click(link, world.clock.now_ms + hour * HOUR_MS))
     (metric,) = world.app.metrics.clicks.lost.collect()
-    assert metric.samples[0].value == 3
+    assert metric.samples[0].value == 6
+
+
+@pytest.mark.parametrize(("unmarked", "one"), [(False, True), (True, False)])
+def test_clicks_are_one_number_unless_the_moment_says_who_it_was(unmarked: bool, one: bool) -> None:
+    link, visitor = Link("AAAAAAAA", "shop", TARGET, message="m"), Visitor(None, unmarked)
+    first, then = (clicks.Click(link, T0 + ms, visitor, "phone") for ms in (0, 1))
+    assert (first.sort == then.sort) is one
 
 
 def a_click(link: Link, at_ms: int) -> clicks.Click:
