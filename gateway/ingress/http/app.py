@@ -135,15 +135,8 @@ class Ingress:
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
-        self.queue = AdmissionQueue(
-            store,
-            self.backlog,
-            self.servers,
-            self.draining,
-            self.quotas,
-            self.metrics,
-            now_ms,
-        )
+        conditions = self.backlog, self.servers, self.draining
+        self.queue = AdmissionQueue(store, *conditions, self.quotas, self.metrics, now_ms)
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
         self._stop_within_s = limits.stop_within_ms / 1000
@@ -174,9 +167,7 @@ class Ingress:
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
-            self.backlog,
-            self.servers,
-            self.draining,
+            *conditions,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
