@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.core.clickers import Visitor
-from gateway.core.clicks import HOUR_MS
+from gateway.core.days import HOUR_MS
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
@@ -75,6 +76,22 @@ async def test_who_follows_a_link_is_sent_on_and_has_reacted(world: World) -> No
         True,
     )
     assert message["steps"][1]["error"]["code"] in ("delivered", "reacted")
+
+
+@with_ingress()
+async def test_where_there_is_an_archive_clicks_are_listed_for_it(world: World) -> None:
+    world.store.retention = replace(world.store.retention, archives=True)
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    await follow(world, f"/l/{here}")
+    await follow(world, f"/l/{here}", User_Agent="ViberUrlDownloader")
+    await world.app.clicks.drained()
+    listed = await clicks.listed(world.store.redis, 0, (0, 0), (10**15, 0))
+    told = [(c.link, c.message, c.channel, c.who, c.clicks) for _, items in listed for c in items]
+    assert sorted(told) == [
+        (here, id_, "viber", "person", 1),
+        (here, id_, "viber", "previewer", 1),
+    ]
 
 
 @with_ingress()
