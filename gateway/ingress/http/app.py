@@ -108,6 +108,8 @@ _log = structlog.get_logger("ingress")
 class Ingress:
     """One worker's application; `open_ingress` makes it and runs its background tasks."""
 
+    _ends_s: float | None = None  # by the loop's clock, once it was stopped
+
     def __init__(
         self,
         settings: Settings,
@@ -118,7 +120,6 @@ class Ingress:
     ) -> None:
         limits = settings.server
         self._store = store
-        self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
         self._server = server
@@ -140,7 +141,6 @@ class Ingress:
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
         self._stop_within_s = limits.stop_within_ms / 1000
-        self._ends_s: float | None = None
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -300,8 +300,8 @@ class Ingress:
         RedisUnavailable."""
         await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
-        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
-        await providers.announce(self._redis, self._providers, self._now_ms())
+        await snapshots.publish(self._store.redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._store.redis, self._providers, self._now_ms())
         if self.authority.uses_due:
             await self.authority.tell_uses()
 
