@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Literal, Never, Protocol
+from typing import Annotated, Literal, Never, Protocol, runtime_checkable
 
 import msgspec
 
@@ -274,6 +274,16 @@ class Receive(Protocol):
     async def __call__(
         self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
     ) -> None: ...
+
+
+@runtime_checkable
+class KeepsSessions(Protocol):
+    """A `Provider` that keeps sessions of an account."""
+
+    @property
+    def sessions(self) -> int:
+        """How many are bound at this moment."""
+        ...
 
 
 class Provider(Protocol):

@@ -49,6 +49,7 @@ class Metrics:
             "failed_recently", "Sends of the last minute that were not accepted", "provider"
         )
         self.limited = gauge("limited", "1 for what keeps more from being sent", "provider", "by")
+        self.sessions = gauge("sessions", "Sessions of its account that are bound", "provider")
         self.rates_differ = gauge(
             "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
@@ -69,9 +70,7 @@ class Metrics:
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
         self.receipts = counter("receipts", "Receipts a task brought", "provider", "result")
         self.timers = counter("timers", "Timers that were due")
-        self.provider_removed = counter(
-            "provider_removed", "Steps ended because their provider is removed or retired"
-        )
+        self.provider_removed = counter("provider_removed", "Steps whose provider is gone")
         self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
         self.parked = counter("parked", "Unmatched receipts, by how they ended", "became")
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")

@@ -71,6 +71,15 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
     assert sms["paused"]["detail"] == "maintenance"
 
 
+@with_ingress()
+async def test_sessions_of_an_account_are_told_where_there_are_such(world: World) -> None:
+    await tell(world, "dispatch-a-1", sessions=2)
+    await tell(world, "dispatch-b-1", sessions=1)
+    providers = (await operate(world, "GET", "/v1/ops")).json["providers"]
+    assert providers["sms"]["sessions"] == 3
+    assert "sessions" not in providers["viber"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
+from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.dispatch.webhooks.sender import OpenPosting, Sender
@@ -23,9 +24,7 @@ from gateway.store import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0
-DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
 MOVE_S = 0.2  # between two looks at outboxes that hold nothing
-
 RESTART_S = 30.0  # until what failed begins anew
 
 _log = structlog.get_logger("dispatch")

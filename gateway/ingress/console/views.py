@@ -110,7 +110,7 @@ class Views:
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
-        alarms = list(remarks(ops, shared, processes))
+        alarms = list(remarks(ops, shared, processes, now_ms))
         if self._backlog.quarantined:
             alarms.append(f"{self._backlog.quarantined} things are set aside.")
         versions = Counter((telemetry.role_of(n), version) for n, version in processes.items())
@@ -128,7 +128,16 @@ class Views:
             "waiting": sum(lane.length for lane in lanes),
             "providers": _rows(look.ops),
             "quarantined": self._backlog.quarantined,
+            "archive_lag": self._archive_lag_s(look.ops),
+            "webhooks_failing": sum(each.failing_since is not None for each in look.ops.webhooks),
         }
+
+    def _archive_lag_s(self, ops: OpsView) -> float | None:
+        """The age of the oldest booking that is not archived; None: there is none."""
+        if ops.archive is None or ops.archive.waiting_since is None:
+            return None
+        since = datetime.datetime.fromisoformat(ops.archive.waiting_since)
+        return self._now_ms() / 1000 - since.timestamp()
 
     async def providers(self, _request: Request) -> View:
         return {"providers": _rows((await self._look()).ops)}
@@ -313,6 +322,7 @@ def _rows(ops: OpsView) -> list[Mapping[str, Any]]:
             "name": name,
             "view": view,
             "rate": None if view.temporary_rate is msgspec.UNSET else view.temporary_rate,
+            "sessions": None if view.sessions is msgspec.UNSET else view.sessions,
             "waiting": waiting[name],
             "age": ages.get(name, 0.0),
         }

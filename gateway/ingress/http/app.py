@@ -56,6 +56,7 @@ from gateway.ingress.batcher import Batcher
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.console.calls import Caller
 from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
@@ -181,7 +182,8 @@ class Ingress:
         caller = Caller(self)
         parts = (self.backlog, self.servers, self.users, self.archived)
         views = Views(self._store, *parts, caller, self._now_ms)
-        return ConsoleEndpoints(views, caller, self.keys, limits)
+        money = MoneyViews(self._store, views.read, self.archived, self.aside, self._now_ms)
+        return ConsoleEndpoints(views, money, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
