@@ -80,6 +80,7 @@ class Metrics:
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
+        self._webhook_told = self.webhook_tries.labels("told")  # looked up once for all
         self.webhook_seconds = Histogram(
             _PREFIX + "webhook_seconds",
             "How long a webhook's receiver took to answer",
@@ -103,8 +104,11 @@ class Metrics:
         return sent, sent - counts.get("accepted", 0.0)
 
     def webhook_tried(self, tried: WebhookTry) -> None:
-        status = f"{tried.status // 100}xx" if tried.status else "no_answer"
-        self.webhook_tries.labels("told" if tried.succeeded else status).inc()
+        if tried.succeeded:
+            self._webhook_told.inc()
+        else:
+            status = f"{tried.status // 100}xx" if tried.status else "no_answer"
+            self.webhook_tries.labels(status).inc()
         self.webhook_seconds.observe(tried.latency_ms / 1000)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:

@@ -85,6 +85,26 @@ def test_a_message_is_told_from_end_to_end_in_order_of_its_sequence(world: Webho
     world.tell(work)
 
 
+def test_what_calls_come_to_is_noted_many_at_once(world: WebhookWorld) -> None:
+    async def quick(_: Call) -> Answer:
+        await trio.sleep(0.001)
+        return OK
+
+    world.receivers.answer = quick
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(300)
+        await trio.sleep(5)
+        assert len(world.receivers.calls) == 300
+        assert world.receivers.most_open == CONNECTIONS
+        attempts = shared_keys.webhook("hook", "attempts")
+        (entries,) = await world.store.redis.call([("XLEN", attempts)])
+        assert entries <= 10
+
+    world.tell(work)
+
+
 def test_without_a_webhook_that_wants_it_nothing_is_written(world: WebhookWorld) -> None:
     async def work(_: trio.Nursery) -> None:
         (unwatched,) = await world.admit(1)
