@@ -50,7 +50,8 @@ Progress = Callable[[float], None]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
     simulator. `seen`: every Viber message is, and its step waits for that. `notifies`: there is a
-    provider of notifications, and a route to it; `mails`: a mail server likewise.
+    provider of notifications, and a route to it; `mails`: a mail server likewise. `tells`: webhooks
+    may be called on the loopback.
     """
 
     dispatchers: int = 1
@@ -64,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     knobs: dict[str, object] = {}
     notifies: bool = False
     mails: bool = False
+    tells: bool = False
 
 
 class Cpu(NamedTuple):
@@ -283,6 +285,7 @@ def config_text(
     if plan.mails:
         providers += smtp_text(smtp_port, plan.rate, connections)
         mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
+    told = '[webhooks]\nallow_hosts = ["127.0.0.1"]\n\n' if plan.tells else ""
     until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
@@ -308,6 +311,6 @@ def config_text(
         f'[redis]\nurl = "{redis_url}"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
-        f"{providers}"
+        f"{providers}{told}"
         f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

@@ -58,6 +58,8 @@ def good_rows() -> list[Row]:
         a_row("10"),
         a_row("11"),
         a_row("12", cpu_us=dict.fromkeys(CPU, 20.0) | {"total": 100.0}),
+        a_row("13"),
+        a_row("13", cpu_us=CPU | {"dispatch": 200.0, "redis": 20.0}),
     ]
 
 
