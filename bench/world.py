@@ -43,6 +43,7 @@ STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stu
 LOGS_A_REQUEST = 50
 NOTIFIED = "notified"  # the route of notifications
 MAILED = "mailed"  # the route of e-mails
+TELLING = '[webhooks]\nallow_hosts = ["127.0.0.1"]\n\n'
 
 Progress = Callable[[float], None]
 
@@ -285,7 +286,6 @@ def config_text(
     if plan.mails:
         providers += smtp_text(smtp_port, plan.rate, connections)
         mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
-    told = '[webhooks]\nallow_hosts = ["127.0.0.1"]\n\n' if plan.tells else ""
     until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
@@ -311,6 +311,6 @@ def config_text(
         f'[redis]\nurl = "{redis_url}"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
-        f"{providers}{told}"
+        f"{providers}{TELLING * plan.tells}"
         f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

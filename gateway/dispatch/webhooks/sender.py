@@ -64,6 +64,7 @@ class Sender:
     ) -> None:
         self.webhook = webhook
         self.scope = trio.CancelScope()
+        self.waiting = 0  # events in its queue, when it was looked at last
         self._deps = deps
         self._app = app
         self._name = name
@@ -194,9 +195,11 @@ class Sender:
         self._fetch_at = now + LOOK_S
         if self._known() is None:
             return
-        await self._recovering.go_on(self.webhook.events)
+        more = await self._recovering.go_on(self.webhook.events)
         redis, id_ = self._deps.redis, self.webhook.id
         found = await webhook_queues.due(redis, id_, now_ms, FETCH)
+        if more or len(found) >= FETCH:
+            self._fetch_at = now
         fresh = [each for each in found if each.event.id not in self._in_hand]
         if not fresh:
             return
@@ -215,13 +218,11 @@ class Sender:
         forgotten = [each for each in fresh if each.event.id in made.forgotten]
         if forgotten:
             await webhook_queues.note(redis, id_, Told((), forgotten, ()), None)
-        if len(found) >= FETCH:
-            self._fetch_at = now
 
     async def _look(self, now_ms: int) -> None:
         """How it is, and what is kept of it too long. Raises RedisUnavailable."""
         (state,) = await webhook_queues.states(self._deps.redis, [self.webhook.id])
-        self._failing_ms = state.failing_ms
+        self.waiting, self._failing_ms = state.waiting, state.failing_ms
         await webhook_queues.cut_tries(self._deps.redis, self.webhook.id, now_ms)
         self._recovering.take(state)
 
