@@ -36,6 +36,7 @@ DELAYS_MS = (
     *(10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR),
 )
 JITTER = 10  # per cent, either way
+DEAD_MS = HOUR  # without a success for so long, somebody should look at it
 FAILING_MS = 120 * HOUR  # without a success for so long it is disabled
 OLD_SECRET_MS = 24 * HOUR
 SECRETS_MAX = 4  # that hold at once, by rotating again and again

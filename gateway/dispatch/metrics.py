@@ -79,6 +79,7 @@ class Metrics:
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
+        self.webhooks_behind = gauge("webhooks_behind", "Those for which half of what may waits")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
         self._webhook_told = self.webhook_tries.labels("told")  # looked up once for all
         self.webhook_seconds = Histogram(

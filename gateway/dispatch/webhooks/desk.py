@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
+from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.dispatch.webhooks.sender import OpenPosting, Sender
@@ -23,7 +24,6 @@ from gateway.store import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0
-DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
 MOVE_S = 0.2  # between two looks at outboxes that hold nothing
 
 RESTART_S = 30.0  # until what failed begins anew
@@ -88,6 +88,8 @@ class Desk:
         dead = sum(sender.failed_ms(now_ms) >= DEAD_MS for sender in self._senders.values())
         deps.metrics.webhooks.set(len(self._senders))
         deps.metrics.webhooks_dead.set(dead)
+        behind = sum(sender.waiting >= outbox.BEHIND for sender in self._senders.values())
+        deps.metrics.webhooks_behind.set(behind)
         return TURN_S
 
     def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:

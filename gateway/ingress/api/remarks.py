@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from gateway import telemetry
-from gateway.ingress.api.ops_view import Fleet, OpsView
+from gateway.ingress.api.ops_view import Fleet, OpsView, WebhookState
+from gateway.store.outbox import WAITING_MAX
 
 
 def remarks(view: OpsView, shared: Fleet, processes: Mapping[str, str]) -> Iterator[str]:
@@ -36,3 +37,16 @@ def remarks(view: OpsView, shared: Fleet, processes: Mapping[str, str]) -> Itera
         if budget.warned:
             used = f"{budget.used} of {budget.limit} {budget.currency}"
             yield f"The budget {budget.name} has crossed {budget.warned} %: {used} are used."
+    yield from _of_webhooks(view.webhooks)
+
+
+def _of_webhooks(webhooks: Iterable[WebhookState]) -> Iterator[str]:
+    for webhook in webhooks:
+        which, waits = f"{webhook.name} of {webhook.app}", f"{webhook.waiting} events wait"
+        if webhook.disabled is not None:
+            yield f"The webhook {which} is disabled ({webhook.disabled}): {waits}."
+        elif webhook.enabled and webhook.dead:
+            yield f"The webhook {which} has taken nothing since {webhook.failing_since}: {waits}."
+        elif webhook.enabled and webhook.behind:
+            beyond = f"beyond {WAITING_MAX} the oldest leave"
+            yield f"The webhook {which} is behind: {waits}, and {beyond}."
