@@ -49,7 +49,12 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
     assert outcome.faults == []
     assert len(outcome.injected) >= 3
     assert outcome.counts["accepted"] > 300
-    for what in ("people who reacted", "second legs billed", "cancelled with their campaign"):
+    for what in (
+        "people who reacted",
+        "second legs billed",
+        "cancelled with their campaign",
+        "refused by a full budget",
+    ):
         assert outcome.counts[what] > 0
     assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY
 
