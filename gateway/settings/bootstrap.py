@@ -243,6 +243,7 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(
         message_ms=int(settings.retention.messages_ms),
         unmatched_ms=int(settings.retention.parked_receipts_ms),
+        raw_receipts_ms=int(settings.retention.raw_receipts_ms),
         events_max=settings.retention.events_max,
         campaigns_max=settings.reports.campaigns_max,
         archives=bool(settings.archive.url),

@@ -16,7 +16,7 @@ from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import RECIPIENT, zone_named
-from gateway.core.urls import UTM_NAMES, host_of
+from gateway.core.urls import UTM_NAMES, host_of, is_one_click
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
 from gateway.settings import books_checks
@@ -93,6 +93,12 @@ def warnings(document: Document) -> list[str]:
             "ttl."
             for step in route.steps[:-1]
             if step.react_ms is not None and step.react_ms >= category.ttl_ms
+        )
+    base_url = document.links.base_url or document.server.public_url
+    if base_url and not is_one_click(base_url):
+        found.append(
+            "links.base_url is no https address: browsers warn of such links, and mail programs "
+            f"offer no unsubscribing at {base_url}."
         )
     return found
 

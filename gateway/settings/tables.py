@@ -277,6 +277,7 @@ class Prices(Table, frozen=True, kw_only=True):
 class RetentionSettings(Table, frozen=True, kw_only=True):
     messages_ms: Milliseconds = Duration.parse("30d")
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
+    raw_receipts_ms: Annotated[Duration, AtLeast(0)] = Duration.parse("0s")  # 0: not at all
     events_max: Count = 100_000
     texts_ms: Milliseconds = Duration.parse(
         "24h"

@@ -221,7 +221,7 @@ _ROW: Doc = {
     "type": "object",
     "properties": {
         **_cells(KEYS + _AMOUNTS, "string"),
-        **_cells(("step", *_COUNTS), "integer"),
+        **_cells(("hour", "step", *_COUNTS), "integer"),
         "currency": {"type": "string", "description": "The currency of every amount."},
     },
 }

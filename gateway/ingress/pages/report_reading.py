@@ -39,7 +39,10 @@ async def read_page(
     earlier = time_before(query)
     tallies = [
         tally(msgspec.structs.replace(query, group_by=keys))
-        for keys in (query.group_by, (), ("channel",), (time_key(query),), reaction_keys(query))
+        for keys in (
+            *(query.group_by, (), ("channel",), (time_key(query),)),
+            *(reaction_keys(query), ("hour",)),
+        )
     ]
     tallies.append(tally(msgspec.structs.replace(earlier, group_by=())))
     apps: set[str] = set()

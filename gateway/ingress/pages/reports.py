@@ -18,10 +18,12 @@ from gateway.finance.report import CONVERSION_COLUMNS, Report
 from gateway.ingress.pages.page import Page
 from gateway.ingress.pages.report_charts import (
     BAR_HEIGHT,
+    HOURS_HEIGHT,
     TIME_HEIGHT,
     amount,
     bars_height,
     channel_bars,
+    hour_bars,
     time_bars,
     time_key,
 )
@@ -120,13 +122,15 @@ class Suggestions(msgspec.Struct, frozen=True):
 
 class PageReports(msgspec.Struct, frozen=True):
     """What one page is made of: the report asked for, the same in one row, by channel, by day or
-    month and by what people react to, and the same of the time before in one row."""
+    month, by what people react to and by the hour when they do, and the same of the time before
+    in one row."""
 
     rows: Report
     summary: Report
     channels: Report
     over_time: Report
     reactions: Report
+    by_hour: Report
     before: Report
 
 
@@ -225,6 +229,8 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "before": reports.before,
         "moments": moments,
         "reactions": reacting(reports.reactions),
+        "hours": hour_bars(reports.by_hour),
+        "hours_height": HOURS_HEIGHT,
         "by_step": "step" in reports.reactions.query.group_by,
         "time_height": TIME_HEIGHT,
         "time_key": time_key(query),
