@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
+from bench.chaos import budget
 from bench.chaos.audience import caps_text
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
@@ -39,6 +40,7 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
+STARTING = '"event":"starting"'  # in what a role says before it serves
 HOUR_MS = 3_600_000
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 
@@ -56,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     machines: int = 2
     seed: int = 1
     viber_share: float = 0.7
+    budget: int = 0  # limit of the budget that runs out, in 1e-6; 0: there is none
 
 
 class Stage(Stack):
@@ -69,6 +72,7 @@ class Stage(Stack):
         self.machines = range(plan.machines)
         self.ports = {f"i{number}": free_port() for number in self.machines}
         self.unexpected: list[str] = []  # processes that ended by themselves
+        self.killed: list[Path] = []  # the logs of the roles that were killed
         self.down: set[str] = set()  # what must not be started again yet
         self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
         self.full_disks = 0  # how often Redis has met one
@@ -156,9 +160,18 @@ class Stage(Stack):
         """kill -9; it stays dead until `revive`."""
         self.down.add(name)
         child = self.roles[name]
+        self.killed.append(child.log)
         child.process.send_signal(signal.SIGCONT)
         child.process.kill()
         child.process.wait(START_S)
+
+    def end_ingress(self) -> None:
+        """Asks them to end: what they have taken is recorded then."""
+        for name in self.ports:
+            self.down.add(name)
+            self.roles[name].process.terminate()
+        for name in self.ports:
+            self.roles[name].process.wait(START_S)
 
     def revive(self, name: str) -> None:
         """It may run again, from the next `tend` on."""
@@ -187,12 +200,14 @@ class Stage(Stack):
 
     @staticmethod
     def ended_well(child: Child, code: int) -> bool:
-        """Killed, stopped in order, stopped before it had begun, or it found no Redis at its start:
+        """Killed, stopped in order, stopped before it served, or it found no Redis at its start:
         then its only words are a sentence about that."""
         if code in (0, -signal.SIGKILL):
             return True
         said = child.log.read_text(errors="replace")
-        return said == "" if code == -signal.SIGTERM else said.startswith("Redis ")
+        if code == -signal.SIGTERM:
+            return all(STARTING in line for line in said.splitlines())
+        return said.startswith("Redis ")
 
     def kill_redis(self) -> None:
         self.down.add("redis")
@@ -305,6 +320,7 @@ def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) ->
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps_text()}"
+        f"{budget.config_text(plan.budget)}"
         '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "10s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )

@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 
 from gateway.core.clickers import USER_AGENTS_MAX
+from gateway.core.days import HOUR_MS
 
-HOUR_MS = 3_600_000
 Device = Literal["phone", "tablet", "desktop", "other"]
 PERSON, BY_QR = "person", "qr"  # who it was; else the reason why it was nobody
 

@@ -63,6 +63,7 @@ _NAMES = {
     "held": "held messages",
     "ledger": "ledger entries",
     "closed": "lists of closed messages",
+    "clicked": "lists of clicks",
     "totals": "totals",
     "events": "status changes",
     "parked": "unmatched receipts",
@@ -75,6 +76,7 @@ _NAMES = {
     "paused": "pauses",
     "quarantine": "set aside",
     "outbox": "events for webhooks",
+    "happened": "events that are no message's",
     "queue": "events that wait for webhooks",
     "attempts": "tries of webhooks",
 }

@@ -54,6 +54,8 @@ Books and events stay in the shard in which they were written.
                                        buckets of their persons
     {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
                                        the archive                       archive
+    {kN}clicked                stream  trimmed: clicks, for the archive  ingress, where there is an
+                                                                         archive
     {kN}ledger                 stream  for ever, or until it is          every commit that books
                                        archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
@@ -246,6 +248,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def closed(self) -> str:
         return self.tag + "closed"
+
+    @property
+    def clicked(self) -> str:
+        return self.tag + "clicked"
 
     @property
     def ledger(self) -> str:

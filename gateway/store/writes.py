@@ -334,7 +334,8 @@ class Writes:
         totals = self._keys.totals(self._day)
         yield ("SADD", self._keys.days, self._day)
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
-        for field, amount in add_up(folded).items():
+        hour = self._policy.days.hour_of(self._now_ms)
+        for field, amount in add_up(folded, hour).items():
             yield ("HINCRBY", totals, field, amount)
 
 

@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.core.clickers import Visitor
-from gateway.core.clicks import HOUR_MS
+from gateway.core.days import HOUR_MS
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
@@ -74,6 +76,22 @@ async def test_who_follows_a_link_is_sent_on_and_has_reacted(world: World) -> No
         True,
     )
     assert message["steps"][1]["error"]["code"] in ("delivered", "reacted")
+
+
+@with_ingress()
+async def test_where_there_is_an_archive_clicks_are_listed_for_it(world: World) -> None:
+    world.store.retention = replace(world.store.retention, archives=True)
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    await follow(world, f"/l/{here}")
+    await follow(world, f"/l/{here}", User_Agent="ViberUrlDownloader")
+    await world.app.clicks.drained()
+    listed = await clicks.listed(world.store.redis, 0, (0, 0), (10**15, 0))
+    told = [(c.link, c.message, c.channel, c.who, c.clicks) for _, items in listed for c in items]
+    assert sorted(told) == [
+        (here, id_, "viber", "person", 1),
+        (here, id_, "viber", "previewer", 1),
+    ]
 
 
 @with_ingress()
@@ -195,6 +213,21 @@ async def test_what_was_taken_is_recorded_before_the_worker_ends(world: World) -
     link = await links.find(world.store.redis, world.store.links, 1, here)
     assert link is not None
     assert (await clicks.counts_of(world.store, link)).clicks == 50
+
+
+@with_ingress()
+async def test_clicks_that_redis_takes_from_no_worker_that_ends_are_told_as_lost(
+    world: World,
+) -> None:
+    here = await code(world, await delivered(world))
+    for _ in range(3):
+        assert (await follow(world, f"/l/{here}")).status == 302
+    world.redis.away = True
+    with capture_logs() as logs:
+        await world.app.clicks.drained(0)
+    assert [log["clicks"] for log in logs if log["event"] == "clicks_lost"] == [3]
+    (metric,) = world.app.metrics.clicks.lost.collect()
+    assert metric.samples[0].value == 3
 
 
 @with_ingress()

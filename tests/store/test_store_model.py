@@ -35,7 +35,14 @@ from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.policy import RouteStep
-from gateway.core.records.entries import LedgerEntry, Post, ledger_codec
+from gateway.core.records.entries import (
+    NO_HOUR,
+    LedgerEntry,
+    Post,
+    Total,
+    ledger_codec,
+    total_codec,
+)
 from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
@@ -427,9 +434,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 posts += ledger_codec.decode(unpack(fields[b"d"])).posts
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
-                totals.update({field: int(amount) for field, amount in hash_.items()})
-        booked.update(add_up(posts))
-        assert +booked == +totals == +Counter(add_up(self.model.posts))
+                for field, amount in hash_.items():
+                    total = total_codec.decode(field)
+                    whole = Total.of(total.group, total.measure)
+                    totals[total_codec.encode(whole)] += int(amount)
+        booked.update(add_up(posts, NO_HOUR))
+        assert +booked == +totals == +Counter(add_up(self.model.posts, NO_HOUR))
         assert -booked == -totals
         assert Counter(told_apart(posts)) == Counter(told_apart(self.model.posts))
         spent: Counter[str | None] = Counter()
