@@ -141,6 +141,21 @@ def test_csv_has_a_byte_order_mark_where_it_is_asked_for(
     assert marked.body == "\ufeff" + plain.body
 
 
+def test_rates_are_behind_the_other_columns_where_they_are_asked_for(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> list[Answer]:
+        await fill(redis)
+        asked = ("&format=csv", "&format=csv&rates=1", "&rates=1")
+        return [await ask(redis, API, TODAY + more) for more in asked]
+
+    plain, rated, document = on(loop, redis_url, main)
+    heads = [answer.body.splitlines()[0] for answer in (plain, rated)]
+    assert heads[1] == heads[0] + ",click_pct,click_pct_low,click_pct_high"
+    total = json.loads(document.body)["total"]
+    assert (total["click_pct"], total["click_pct_low"]) == ("0.00", "0.00")
+
+
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
@@ -152,6 +167,7 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
         ("format=xml", "format", 422),
         ("format=csv&format=json", "format", 422),
         ("format=csv&bom=yes", "bom", 422),
+        ("rates=yes", "rates", 422),
         ("from=2026-13-01", "from", 422),
         ("&".join(f"a{n}=1" for n in range(40)), "", 422),
         # What there cannot be.
