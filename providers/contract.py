@@ -170,7 +170,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
     `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`. `network` is
-    the one that carried it, its country and network codes (MCC and MNC) as one row of digits.
+    the one that carried it, its country and network codes (MCC and MNC) as one row of digits. `raw`
+    is it as it came, without secrets and texts, where somebody wants to see that.
     """
 
     status: ReceiptStatus
@@ -186,6 +187,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     about: About = "person"
     unreachable: bool = False
     network: str | None = None
+    raw: str = ""
 
 
 class PersonReply(msgspec.Struct, frozen=True, omit_defaults=True):

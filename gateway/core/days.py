@@ -43,8 +43,13 @@ class Days:
         """The first moment of a day. Where clocks skip midnight it is the moment they do."""
         if self._info is None:
             return (day.toordinal() - EPOCH_ORDINAL) * DAY_MS
-        midnight = datetime.datetime.combine(day, datetime.time.min, self._info)
-        return int(midnight.timestamp()) * 1_000
+        return self.at_ms(day, datetime.time.min)
+
+    def at_ms(self, day: datetime.date, time: datetime.time) -> int:
+        """When clocks show a time on a day: the first time they do, and where they skip it as long
+        after the skip."""
+        moment = datetime.datetime.combine(day, time, self._info or datetime.UTC)
+        return int(moment.timestamp()) * 1_000
 
 
 UTC_DAYS = Days()

@@ -7,7 +7,7 @@ their number is bounded. What waits in the lanes ingress shows, which looks at i
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -53,12 +53,7 @@ class Metrics:
         self.rates_differ = gauge(
             "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
-        self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
-        self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
-        self.archive_lag = shared("archive_lag_seconds", "Age of the oldest booking not archived")
-        self.archive_files = shared("archive_files", "Files that the archive has")
-        self.archive_rows = shared("archive_rows", "Rows that the archive has")
-        self.archive_failing = shared("archive_failing", "1 after a run that failed")
+        self._add_books(shared)
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",
@@ -78,7 +73,9 @@ class Metrics:
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
+        self.webhooks_behind = gauge("webhooks_behind", "Those for which half of what may waits")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
+        self._webhook_told = self.webhook_tries.labels("told")  # looked up once for all
         self.webhook_seconds = Histogram(
             _PREFIX + "webhook_seconds",
             "How long a webhook's receiver took to answer",
@@ -88,6 +85,17 @@ class Metrics:
         self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
+        )
+
+    def _add_books(self, shared: Callable[..., Gauge]) -> None:
+        self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
+        self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
+        self.archive_lag = shared("archive_lag_seconds", "Age of the oldest booking not archived")
+        self.archive_files = shared("archive_files", "Files that the archive has")
+        self.archive_rows = shared("archive_rows", "Rows that the archive has")
+        self.archive_failing = shared("archive_failing", "1 after a run that failed")
+        self.reports_failing = shared(
+            "reports_failing", "Scheduled reports that were not handed over at the last try"
         )
 
     def sends(self, provider: str) -> tuple[float, float]:
@@ -102,8 +110,11 @@ class Metrics:
         return sent, sent - counts.get("accepted", 0.0)
 
     def webhook_tried(self, tried: WebhookTry) -> None:
-        status = f"{tried.status // 100}xx" if tried.status else "no_answer"
-        self.webhook_tries.labels("told" if tried.succeeded else status).inc()
+        if tried.succeeded:
+            self._webhook_told.inc()
+        else:
+            status = f"{tried.status // 100}xx" if tried.status else "no_answer"
+            self.webhook_tries.labels(status).inc()
         self.webhook_seconds.observe(tried.latency_ms / 1000)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:

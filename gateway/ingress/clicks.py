@@ -2,16 +2,17 @@
 
 They gather a moment, clicks of one sort on one link as one number, so that a storm costs a batch
 what a few cost. A batch that cannot be recorded now is tried again; each click counts once. What
-was taken is recorded before the worker ends. More than WAITING_MAX sorts are not kept: their clicks
-are counted as lost. Those of a worker that is killed nobody counts: they are what it took in the
-GATHER_S before, and while its last batches were being recorded.
+was taken is recorded before the worker ends, unless Redis is away all the time that it has. Those
+are counted as lost and told, as are those of more than WAITING_MAX sorts. Those of a worker that is
+killed nobody counts: they are what it took in the GATHER_S before, and while its last batch was
+being recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -19,6 +20,7 @@ from typing import TypeVar
 import structlog
 
 from gateway.backoff import Backoff
+from gateway.failpoints import failpoint
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.metrics import ClickMetrics
 from gateway.redis.errors import RedisError
@@ -82,17 +84,23 @@ class ClickRecorder:
             self._came.clear()
             self._recorded.set()
 
-    async def drained(self) -> None:
-        """Returns once every click that was noted is recorded; the caller sees to it that no more
-        come."""
+    async def drained(self, within_s: float | None = None) -> None:
+        """Returns once every click that was noted is recorded, or lost because that is not possible
+        in the time there is; the caller sees to it that no more come."""
         self._stopping = True
-        while self._waiting or self._batch:
-            self._recorded.clear()
-            self._came.set()
-            await self._recorded.wait()
+        try:
+            async with asyncio.timeout(within_s):
+                while self._waiting or self._batch:
+                    self._recorded.clear()
+                    self._came.set()
+                    await self._recorded.wait()
+        except TimeoutError:
+            self._lose([*self._batch, *self._waiting.values()], "the worker has to end")
+            self._waiting.clear()
 
     async def _record(self, batch: list[Click | Opening]) -> None:
         """Each part as often as it takes; a part with a fault of ours is lost, and no other."""
+        failpoint("clicks_taken")
         store = self._store
         followed = [each for each in batch if isinstance(each, Click)]
         ids = dict.fromkeys(id_ for each in batch if (id_ := _message_of(each)) is not None)
@@ -108,6 +116,7 @@ class ClickRecorder:
         for part in by_shard.values():
             times = _times(click for click, _ in part)
             await self._tried(partial(clicks.count, store, part, randomness.token(), now_ms), times)
+        failpoint("clicks_counted")
         await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
 
     async def _tried(self, work: Callable[[], Awaitable[Result]], count: int) -> Result | None:
@@ -124,9 +133,14 @@ class ClickRecorder:
                 _log.exception("clicks_lost", clicks=count)
                 return None
 
+    def _lose(self, noted: Sequence[Click | Opening], reason: str) -> None:
+        count = _times(noted)
+        self._metrics.lost.inc(count)
+        _log.error("clicks_lost", clicks=count, reason=reason)
 
-def _times(followed: Iterable[Click]) -> int:
-    return sum(click.times for click in followed)
+
+def _times(noted: Iterable[Click | Opening]) -> int:
+    return sum(each.times if isinstance(each, Click) else 1 for each in noted)
 
 
 def _message_of(noted: Click | Opening) -> str | None:

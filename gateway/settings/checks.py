@@ -28,7 +28,7 @@ from providers.settings import address_faults
 
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
-# Names stand in URLs, Redis keys, metrics and report columns.
+# Names stand in URLs, Redis keys, metrics, report columns and names of files.
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
 
@@ -135,6 +135,7 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
         ("apps", [app.name for app in document.apps]),
         ("caps", [cap.name for cap in document.caps]),
         ("budgets", [budget.name for budget in document.budgets]),
+        ("reports.schedule", [each.name for each in document.reports.schedule]),
     ):
         for name, times in Counter(names).items():
             if times > 1:

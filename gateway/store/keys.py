@@ -75,6 +75,8 @@ Books and events stay in the shard in which they were written.
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
+    {kN}raw:<id>               list    retention: a message's receipts   callbacks, dispatch, where
+                                       as they came                      `raw_receipts` is set
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
@@ -164,6 +166,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"
+
+    def raw_receipts(self, message_id: str) -> str:
+        return self.tag + "raw:" + message_id
 
     def version(self, id_: bytes) -> str:
         """A version of a campaign's content, by its hash."""

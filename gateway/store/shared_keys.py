@@ -10,6 +10,10 @@ are in `keys`.
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
+    {kaskad}reporter           string  60 s: who makes scheduled reports `kaskad report run`
+    {kaskad}scheduled          hash    for ever: scheduled report -> up  `kaskad report run`
+                                       to which day it was made, and how
+                                       the last try went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -21,6 +25,8 @@ are in `keys`.
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
     {kaskad}outbox             stream  as {kN}outbox: what is no message's every such change
+    {kaskad}happened           stream  30 d, newest 10,000: what of it   every such change
+                                       webhooks can be told once more
     {kaskad}webhooks           hash    deleted: app, name -> webhook      webhook calls
     {kaskad}senders            zset    pruned: dispatcher -> last seen ms dispatch
     {kaskad}sends:<what>       string  5 s: who sends to a webhook        dispatch
@@ -82,6 +88,8 @@ SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there 
 COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
+REPORTER = "{kaskad}reporter"
+SCHEDULED = "{kaskad}scheduled"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
@@ -104,6 +112,7 @@ RECIPIENTS = "{kaskad}recipients"
 BUDGETS = "{kaskad}budgets"
 LINKS = "{kaskad}links"
 OUTBOX = "{kaskad}outbox"
+HAPPENED = "{kaskad}happened"
 WEBHOOKS = "{kaskad}webhooks"
 SENDERS = "{kaskad}senders"
 

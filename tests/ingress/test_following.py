@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.core.clickers import Visitor
 from gateway.core.days import HOUR_MS
@@ -212,6 +213,21 @@ async def test_what_was_taken_is_recorded_before_the_worker_ends(world: World) -
     link = await links.find(world.store.redis, world.store.links, 1, here)
     assert link is not None
     assert (await clicks.counts_of(world.store, link)).clicks == 50
+
+
+@with_ingress()
+async def test_clicks_that_redis_takes_from_no_worker_that_ends_are_told_as_lost(
+    world: World,
+) -> None:
+    here = await code(world, await delivered(world))
+    for _ in range(3):
+        assert (await follow(world, f"/l/{here}")).status == 302
+    world.redis.away = True
+    with capture_logs() as logs:
+        await world.app.clicks.drained(0)
+    assert [log["clicks"] for log in logs if log["event"] == "clicks_lost"] == [3]
+    (metric,) = world.app.metrics.clicks.lost.collect()
+    assert metric.samples[0].value == 3
 
 
 @with_ingress()

@@ -597,6 +597,9 @@ def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
         fields = msgspec.structs.fields(kind)
         if name == "channels":
             fields = (*fields, *msgspec.structs.fields(tables.ShareSettings))
+        if name == "reports":
+            schedule = msgspec.structs.fields(tables.ScheduleSettings)
+            fields = (*(field for field in fields if field.name != "schedule"), *schedule)
         if name == "routes":
             steps = msgspec.structs.fields(tables.StepSettings)
             fields = (*(field for field in fields if field.name != "steps"), *steps)

@@ -99,6 +99,7 @@ from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
+CLICKS_S_MIN = 3.0  # for clicks, where other requests took all the time there was
 WATCHED = frozenset(route.name for route in ROUTES if route.tag == "State")  # asked all day
 
 _log = structlog.get_logger("ingress")
@@ -106,6 +107,8 @@ _log = structlog.get_logger("ingress")
 
 class Ingress:
     """One worker's application; `open_ingress` makes it and runs its background tasks."""
+
+    _ends_s: float | None = None  # by the loop's clock, once it was stopped
 
     def __init__(
         self,
@@ -117,7 +120,6 @@ class Ingress:
     ) -> None:
         limits = settings.server
         self._store = store
-        self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
         self._server = server
@@ -134,17 +136,11 @@ class Ingress:
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
-        self.queue = AdmissionQueue(
-            store,
-            self.backlog,
-            self.servers,
-            self.draining,
-            self.quotas,
-            self.metrics,
-            now_ms,
-        )
+        conditions = self.backlog, self.servers, self.draining
+        self.queue = AdmissionQueue(store, *conditions, self.quotas, self.metrics, now_ms)
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
+        self._stop_within_s = limits.stop_within_ms / 1000
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -171,9 +167,7 @@ class Ingress:
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
-            self.backlog,
-            self.servers,
-            self.draining,
+            *conditions,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
@@ -306,8 +300,8 @@ class Ingress:
         RedisUnavailable."""
         await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
-        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
-        await providers.announce(self._redis, self._providers, self._now_ms())
+        await snapshots.publish(self._store.redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._store.redis, self._providers, self._now_ms())
         if self.authority.uses_due:
             await self.authority.tell_uses()
 
@@ -321,6 +315,8 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
+        if self._ends_s is None:
+            self._ends_s = asyncio.get_running_loop().time() + self._stop_within_s
         self.streams.stop()
         self.hub.close()
         self.console.close()
@@ -330,10 +326,14 @@ class Ingress:
         return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
-        """Returns once every message and receipt that was taken is durable."""
+        """Returns once every message and receipt that was taken is durable, and every click, as far
+        as there is time for that once it was stopped."""
         for each in self._batchers():
             await each.drained()
-        await self.clicks.drained()
+        left_s = None
+        if self._ends_s is not None:
+            left_s = max(self._ends_s - asyncio.get_running_loop().time(), CLICKS_S_MIN)
+        await self.clicks.drained(left_s)
 
 
 @asynccontextmanager

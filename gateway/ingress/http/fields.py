@@ -172,6 +172,8 @@ FIELDS: Mapping[str, Field] = {
     "AttemptView.type": Field("The type of the event.", "message.delivered"),
     "DisabledView.reason": Field("Why: `gone` or `failing`.", "failing"),
     "TestSent.id": Field("The event's id.", "evt_3f2b8c1d9e0a4b5c"),
+    "WebhookState.behind": Field("Half of the events wait that may.", False),
+    "WebhookState.dead": Field("No try succeeded for an hour.", False),
     "WebhookState.disabled": Field("Why we disabled it; null: we did not.", None),
     "ArchiveState.failed_at": Field("When the last run failed; null: a good one followed.", None),
     "ArchiveState.files": Field("How many files it has.", 120),

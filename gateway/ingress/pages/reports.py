@@ -160,19 +160,19 @@ def report_page(
     reports: PageReports,
     suggestions: Suggestions,
     today: datetime.date,
-    shared_until: str = "",
+    note: str = "",
 ) -> bytes:
-    """The page of an answered question; `shared_until` that day it is all that its reader may see,
-    and leads nowhere."""
+    """The page of an answered question; with a `note`, a sentence that stands in place of the form,
+    it is all that its reader may see, and leads nowhere."""
     form, view = _form(query, suggestions, today), _view(query, reports)
-    return _page.render(form=form, view=view, fault=None, shared_until=shared_until)
+    return _page.render(form=form, view=view, fault=None, note=note)
 
 
 def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
     """The page of a question that cannot be answered: why, and the form as it was filled in."""
     form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Suggestions(), today)
     typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
-    return _page.render(form={**form, **typed}, view=None, fault=fault, shared_until="")
+    return _page.render(form={**form, **typed}, view=None, fault=fault, note="")
 
 
 def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:
