@@ -26,6 +26,7 @@ from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.waiting import WaitingBytes
+from gateway.ingress.pages import report_reading
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
@@ -336,7 +337,7 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 def test_suggestions_are_bounded(
     loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "SUGGESTIONS_MAX", 2)
+    monkeypatch.setattr(report_reading, "SUGGESTIONS_MAX", 2)
 
     async def main(redis: RedisClient) -> Answer:
         for n in range(5):

@@ -23,6 +23,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
+import msgspec
+
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
