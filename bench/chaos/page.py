@@ -26,7 +26,8 @@ ALL_FAULTS_S = 240.0  # a load as long as this must meet every fault
 TOLD = (
     ("accepted", "accepted"),
     ("duplicate", "told to be duplicates"),
-    ("suppressed", "suppressed by a cap, an opt-out or a cancelled campaign"),
+    ("suppressed", "suppressed by a cap, an opt-out, a budget or a cancelled campaign"),
+    ("refused by a full budget", "... of which by a budget that was full"),
     ("rejected", "refused as invalid"),
     ("client: sent again", "sent again by the client, with the same key"),
     ("client: answers lost", "answers the client lost"),
