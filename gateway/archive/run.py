@@ -1,5 +1,5 @@
-"""One run of the archiver: what was booked and closed before it began goes into the archive, and
-what the archive holds leaves Redis.
+"""One run of the archiver: what was booked, clicked and closed before it began goes into the
+archive, and what the archive holds leaves Redis.
 
 Every step can die at any moment. What is not named by the manifest was not archived, and is read
 again; what is named and still in Redis is taken out by the next run, and only behind files that are
@@ -21,7 +21,7 @@ import msgspec
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import Kept, by_day, day_name
-from gateway.archive.tables import BOOKED, MESSAGES, rows_of
+from gateway.archive.tables import BOOKED, CLICKS, MESSAGES, rows_of, rows_of_clicks
 from gateway.core.archive.manifest import (
     ArchivedFile,
     ArchiveFault,
@@ -33,7 +33,8 @@ from gateway.core.archive.messages import nameless, row_of
 from gateway.core.months import NONE_CLOSED
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
-from gateway.store import archiving, closed, receipts
+from gateway.store import archiving, clicks, closed, receipts
+from gateway.store.archiving import Source
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import entries_after
@@ -44,6 +45,9 @@ ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
 
 Rows = defaultdict[tuple[str, str], list[Sequence[Any]]]
+# Reads of a shard's stream what lies between two entries: adds it to the rows, and says how far it
+# came.
+Read = Callable[[int, EntryId, EntryId, Rows, dict[int, EntryId]], Awaitable[None]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -133,10 +137,12 @@ class Run:
     async def _again_where_moved(self) -> None:
         booked = await archiving.newest(self._redis, self._shards, "ledger")
         listed = await archiving.newest(self._redis, self._shards, "closed")
+        clicked = await archiving.newest(self._redis, self._shards, "clicked")
         for _ in range(TRIES_MAX):
             try:
                 self._archive.place.strays(file.file for file in self._archive.files())
-                await self._archive_booked(booked)
+                await self._archive_stream("ledger", BOOKED, self._read_booked, booked)
+                await self._archive_stream("clicked", (CLICKS,), self._read_clicked, clicked)
                 await self._archive_closed(listed)
                 await self._take_out(listed)
                 await self._settle_late()
@@ -148,17 +154,22 @@ class Run:
             "let one archiver run."
         )
 
-    # --- the ledger ---
+    # --- the ledger and clicks ---
 
-    async def _archive_booked(self, ends: Mapping[int, EntryId]) -> None:
+    async def _archive_stream(
+        self, source: Source, tables: Sequence[str], read: Read, ends: Mapping[int, EntryId]
+    ) -> None:
+        """Archives what a stream has up to its `ends` in the tables that are made from it, and
+        trims it."""
         while True:
-            await self._trim_ledger()
+            await self._trim(source, tables)
             before = self._archive.place.manifest()
-            have = reached(read_manifest(before.text), BOOKED)
+            have = reached(read_manifest(before.text), tables)
             rows: Rows = defaultdict(list)
             through: dict[int, EntryId] = {}
             for shard in self._shards:
-                await self._read_booked(shard, have, ends, rows, through)
+                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
+                await read(shard, start, end, rows, through)
             if not rows:
                 return
             self._note(self._archive.put(rows, have, through, before))
@@ -167,12 +178,11 @@ class Run:
     async def _read_booked(
         self,
         shard: int,
-        have: Mapping[int, EntryId],
-        ends: Mapping[int, EntryId],
+        start: EntryId,
+        end: EntryId,
         rows: Rows,
         through: dict[int, EntryId],
     ) -> None:
-        start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
         count = sum(map(len, rows.values()))
         async with aclosing(entries_after(self._redis, shard, start, end)) as entries:
             async for id_, entry in entries:
@@ -184,19 +194,37 @@ class Run:
                 through[shard] = id_
         await self._lease.keep()
 
-    async def _trim_ledger(self) -> None:
-        """Takes what is archived out of the ledger in Redis."""
+    async def _read_clicked(
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await clicks.listed(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            for id_, items in page:
+                for row in rows_of_clicks(shard, id_, items):
+                    rows[row.table, row.day].append(row.values)
+            await self._lease.keep()
+
+    async def _trim(self, source: Source, tables: Sequence[str]) -> None:
+        """Takes what is archived out of the stream in Redis."""
         files = self._archive.files()
-        for shard, through in reached(files, BOOKED).items():
-            oldest = await archiving.oldest(self._redis, shard, "ledger")
+        for shard, through in reached(files, tables).items():
+            oldest = await archiving.oldest(self._redis, shard, source)
             if oldest is None or oldest >= through:
                 continue
             self._archive.make_sure(
                 file
                 for file in files
-                if file.table in BOOKED and file.has_of(shard, oldest, through)
+                if file.table in tables and file.has_of(shard, oldest, through)
             )
-            await archiving.trim_ledger(self._redis, shard, through)
+            await archiving.trim(self._redis, shard, source, through)
             failpoint("archive_trimmed")
 
     # --- messages ---
@@ -252,7 +280,7 @@ class Run:
                 again = [*taken.changed, *(message.id for message in unarchived)]
                 if again:
                     await closed.list_again(self._redis, shard, again)
-                await closed.cut(self._redis, shard, start)
+                await archiving.trim(self._redis, shard, "closed", start)
                 self._done.taken_out += taken.gone
                 failpoint("archive_taken_out")
                 await self._lease.keep()

@@ -4,6 +4,7 @@
     counts     what was booked beside those: counts, and what is compared or kept apart
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
+    clicks     one row for clicks of one link that were alike: how many of them
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
 and together they are everything it booked: `MEASURES_OF` leads back. An id begins with the shard
@@ -26,10 +27,11 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.days import day_of
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.months import NONE_CLOSED, ClosedMonths
-from gateway.core.records.entries import NO_STEP, Group, LedgerEntry
+from gateway.core.records.entries import NO_STEP, Clicked, Group, LedgerEntry
 from gateway.finance.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
+CLICKS = "clicks"
 BOOKED = (LEDGER, COUNTS, REQUESTS)  # made from the ledger's stream
 OUTCOMES = {"duplicates": "duplicate", "suppressed": "suppressed"}
 AMOUNTS = frozenset(
@@ -106,12 +108,25 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column(name, _MESSAGE_KINDS.get(name, "word"), _STEPS if name == "steps" else ())
         for name in MessageRow._fields
     ),
+    CLICKS: (
+        *_ROW,
+        Column("link", "id"),
+        Column("message", "id"),
+        Column("step", "small"),
+        Column("app", "word"),
+        Column("campaign", "word"),
+        Column("channel", "word"),
+        Column("device", "word"),
+        Column("visitor", "word"),
+        Column("clicks", "count"),
+    ),
 }
 SUMS: dict[str, tuple[SumsOf, ...]] = {
     LEDGER: (SumsOf("amount", "kind", MEASURES_OF),),
     COUNTS: (SumsOf("amount", "measure"),),
     REQUESTS: (),
     MESSAGES: (SumsOf("cost"), SumsOf("billed")),
+    CLICKS: (),
 }
 
 
@@ -159,6 +174,25 @@ def rows_of(
         count, money = (None, amount) if is_money else (amount, None)
         of = (entry.currency or currency) if is_money else None
         yield Row(COUNTS, day, (*start, measure, step, *names, count, money, of))
+
+
+def rows_of_clicks(shard: int, id_: EntryId, items: Sequence[Clicked]) -> Iterator[Row]:
+    """The clicks that an entry of a shard's stream lists."""
+    for number, each in enumerate(items):
+        values = (
+            f"{shard}-{id_[0]}-{id_[1]}-{number}",
+            each.at_ms,
+            each.link,
+            each.message,
+            None if each.step == NO_STEP else each.step,
+            each.app,
+            each.campaign,
+            each.channel or None,
+            each.device,
+            each.who,
+            each.clicks,
+        )
+        yield Row(CLICKS, day_of(each.at_ms).isoformat(), values)
 
 
 def _names(group: Group) -> tuple[str | None, ...]:

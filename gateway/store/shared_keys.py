@@ -10,6 +10,10 @@ are in `keys`.
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
+    {kaskad}reporter           string  60 s: who makes scheduled reports `kaskad report run`
+    {kaskad}scheduled          hash    for ever: scheduled report -> up  `kaskad report run`
+                                       to which day it was made, and how
+                                       the last try went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -84,6 +88,8 @@ SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there 
 COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
+REPORTER = "{kaskad}reporter"
+SCHEDULED = "{kaskad}scheduled"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"

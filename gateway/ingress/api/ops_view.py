@@ -10,7 +10,6 @@ import msgspec
 from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
-from gateway.core.webhooks import DEAD_MS
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView, views_of
 from gateway.ingress.api.health import PauseView, RedisServer, server_shown
@@ -19,7 +18,6 @@ from gateway.redis.client import RedisClient
 from gateway.store import (
     archiving,
     drains,
-    outbox,
     pauses,
     snapshots,
     temporary_rates,
@@ -65,7 +63,8 @@ class ProviderView(msgspec.Struct, frozen=True):
     """A provider, over all dispatchers. `rate` and `used` are messages a second, `in_flight` those
     whose outcome is not recorded yet, `errors` the sends of the last minute that were not accepted.
     `limited_by` says what keeps more from being sent; null: nothing does.
-    `temporary_rate` is there while an operator's holds."""
+    `temporary_rate` is there while an operator's holds, and `sessions` are those bound, of a
+    provider that is spoken to over sessions of an account."""
 
     channel: str
     state: Literal["up", "paused", "retired"]
@@ -76,6 +75,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     in_flight: int
     errors: int
     temporary_rate: RateView | msgspec.UnsetType = msgspec.UNSET
+    sessions: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class LaneView(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class RedisView(msgspec.Struct, frozen=True):
 
 class WebhookState(msgspec.Struct, frozen=True):
     """An app's webhook: how many events wait, and since when no try succeeded. `disabled` says why
-    we disabled it; `dead`: none succeeded for an hour; `behind`: half of what may waits."""
+    we disabled it."""
 
     app: str
     name: str
@@ -103,8 +103,6 @@ class WebhookState(msgspec.Struct, frozen=True):
     disabled: str | None
     waiting: int
     failing_since: Time | None
-    dead: bool
-    behind: bool
 
 
 class ArchiveState(msgspec.Struct, frozen=True):
@@ -159,7 +157,7 @@ async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Flee
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
         await views_of(store, policy.budgets, now_ms),
-        await _webhooks(store, now_ms),
+        await _webhooks(store),
         await _archive(redis, store.shards),
     )
 
@@ -174,7 +172,7 @@ async def _archive(redis: RedisClient, shards: int) -> ArchiveState | None:
     return ArchiveState(state.files, done_at, failed_at, state.reason or None, since)
 
 
-async def _webhooks(store: Store, now_ms: int) -> list[WebhookState]:
+async def _webhooks(store: Store) -> list[WebhookState]:
     await store.webhooks.look(store.redis)
     every = sorted(store.webhooks.now.every.items())
     states = await webhook_queues.states(store.redis, [webhook.id for _, webhook in every])
@@ -186,8 +184,6 @@ async def _webhooks(store: Store, now_ms: int) -> list[WebhookState]:
             webhook.why or None,
             state.waiting,
             rfc3339(state.failing_ms) if state.failing_ms else None,
-            dead=state.failing_ms is not None and now_ms - state.failing_ms >= DEAD_MS,
-            behind=state.waiting >= outbox.BEHIND,
         )
         for ((app, name), webhook), state in zip(every, states, strict=True)
     ]
@@ -238,4 +234,5 @@ def _provider(policy: Policy, shared: Fleet, name: str) -> ProviderView:
         in_flight=figures.in_flight,
         errors=figures.failed,
         temporary_rate=msgspec.UNSET if rate is None else RateView.of(rate),
+        sessions=msgspec.UNSET if figures.sessions is None else figures.sessions,
     )

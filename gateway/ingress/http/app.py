@@ -56,6 +56,7 @@ from gateway.ingress.batcher import Batcher
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.console.calls import Caller
 from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
@@ -98,6 +99,7 @@ from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
+CLICKS_S_MIN = 3.0  # for clicks, where other requests took all the time there was
 WATCHED = frozenset(route.name for route in ROUTES if route.tag == "State")  # asked all day
 
 _log = structlog.get_logger("ingress")
@@ -105,6 +107,8 @@ _log = structlog.get_logger("ingress")
 
 class Ingress:
     """One worker's application; `open_ingress` makes it and runs its background tasks."""
+
+    _ends_s: float | None = None  # by the loop's clock, once it was stopped
 
     def __init__(
         self,
@@ -116,7 +120,6 @@ class Ingress:
     ) -> None:
         limits = settings.server
         self._store = store
-        self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
         self._server = server
@@ -133,17 +136,11 @@ class Ingress:
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
-        self.queue = AdmissionQueue(
-            store,
-            self.backlog,
-            self.servers,
-            self.draining,
-            self.quotas,
-            self.metrics,
-            now_ms,
-        )
+        conditions = self.backlog, self.servers, self.draining
+        self.queue = AdmissionQueue(store, *conditions, self.quotas, self.metrics, now_ms)
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
+        self._stop_within_s = limits.stop_within_ms / 1000
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -170,9 +167,7 @@ class Ingress:
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
-            self.backlog,
-            self.servers,
-            self.draining,
+            *conditions,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
@@ -181,7 +176,8 @@ class Ingress:
         caller = Caller(self)
         parts = (self.backlog, self.servers, self.users, self.archived)
         views = Views(self._store, *parts, caller, self._now_ms)
-        return ConsoleEndpoints(views, caller, self.keys, limits)
+        money = MoneyViews(self._store, views.read, self.archived, self.aside, self._now_ms)
+        return ConsoleEndpoints(views, money, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
@@ -304,8 +300,8 @@ class Ingress:
         RedisUnavailable."""
         await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
-        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
-        await providers.announce(self._redis, self._providers, self._now_ms())
+        await snapshots.publish(self._store.redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._store.redis, self._providers, self._now_ms())
         if self.authority.uses_due:
             await self.authority.tell_uses()
 
@@ -319,6 +315,8 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
+        if self._ends_s is None:
+            self._ends_s = asyncio.get_running_loop().time() + self._stop_within_s
         self.streams.stop()
         self.hub.close()
         self.console.close()
@@ -328,10 +326,14 @@ class Ingress:
         return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
-        """Returns once every message and receipt that was taken is durable."""
+        """Returns once every message and receipt that was taken is durable, and every click, as far
+        as there is time for that once it was stopped."""
         for each in self._batchers():
             await each.drained()
-        await self.clicks.drained()
+        left_s = None
+        if self._ends_s is not None:
+            left_s = max(self._ends_s - asyncio.get_running_loop().time(), CLICKS_S_MIN)
+        await self.clicks.drained(left_s)
 
 
 @asynccontextmanager

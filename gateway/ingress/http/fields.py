@@ -172,8 +172,6 @@ FIELDS: Mapping[str, Field] = {
     "AttemptView.type": Field("The type of the event.", "message.delivered"),
     "DisabledView.reason": Field("Why: `gone` or `failing`.", "failing"),
     "TestSent.id": Field("The event's id.", "evt_3f2b8c1d9e0a4b5c"),
-    "WebhookState.behind": Field("Half of the events wait that may.", False),
-    "WebhookState.dead": Field("No try succeeded for an hour.", False),
     "WebhookState.disabled": Field("Why we disabled it; null: we did not.", None),
     "ArchiveState.failed_at": Field("When the last run failed; null: a good one followed.", None),
     "ArchiveState.files": Field("How many files it has.", 120),
@@ -354,11 +352,10 @@ FIELDS: Mapping[str, Field] = {
     "ConversionRequest.id": Field("Your id of it, under which it counts once.", "order-1071"),
     "ConversionRequest.message": Field("The message's id.", MESSAGE_ID),
     "ConversionRequest.user": Field("Who it was, instead of a message.", "u-1071"),
-    "ConversionRequest.value": Field(
-        "What it was worth, as a decimal string; less than 0 corrects.", "49.90"
-    ),
+    "ConversionRequest.value": Field("What it was worth, exact; below 0 it corrects.", "49.90"),
     "ConversionResult.assisted": Field("Other channels that had their part.", []),
     "ConversionResult.attributed": Field("The step that has it; null: none."),
+    "ProviderView.sessions": Field("Sessions of its account that are bound.", 2),
     "ProviderView.temporary_rate": Field("An operator's rate, while it holds."),
     "RateRequest.for": Field("For how long.", "15m"),
     "RateRequest.rate": Field("Messages a second from now on.", "50/s"),
