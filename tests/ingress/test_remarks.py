@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from gateway.ingress.api import remarks
 from gateway.ingress.api.health import RedisServer
@@ -65,6 +66,7 @@ def provider(sessions: int) -> ProviderView:
         {},
         {"redis": redis(64)},
         {"webhooks": [webhook(None, "2026-11-18T11:00:00.000Z"), webhook(None, None, BEHIND - 1)]},
+        {"webhooks": [replace(webhook(None, AN_HOUR_AGO, BEHIND), enabled=False)]},
         {"archive": archive(None, AN_HOUR_AGO)},
         {"lanes": [LaneView("sms", "otp", 9, 5.0), LaneView("sms", "marketing", 9, 1_800.0)]},
         {"providers": {"smsc": provider(1)}},

@@ -15,14 +15,7 @@ from gateway.ingress.api.budgets import BudgetView, views_of
 from gateway.ingress.api.health import PauseView, RedisServer, server_shown
 from gateway.ingress.server_watch import Server
 from gateway.redis.client import RedisClient
-from gateway.store import (
-    archiving,
-    drains,
-    pauses,
-    snapshots,
-    temporary_rates,
-    webhook_queues,
-)
+from gateway.store import archiving, drains, pauses, snapshots, temporary_rates, webhook_queues
 from gateway.store.drains import Drain
 from gateway.store.former_shards import shards_ever
 from gateway.store.lanes import LaneState

@@ -43,7 +43,7 @@ def remarks(
     for hook in view.webhooks:
         if hook.disabled is not None:
             yield f"The webhook {hook.name} of {hook.app} is disabled: {hook.disabled}."
-        elif hook.failing_since is not None and hook.failing_since <= dead:
+        elif hook.enabled and hook.failing_since is not None and hook.failing_since <= dead:
             fails = f"fails since {hook.failing_since}: {hook.waiting} events wait"
             yield f"The webhook {hook.name} of {hook.app} {fails}."
         elif hook.enabled and hook.waiting >= BEHIND:
