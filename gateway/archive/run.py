@@ -29,7 +29,9 @@ from gateway.core.archive.manifest import (
     reached,
     read_manifest,
 )
+from gateway.core.archive.merging import Merging, lying, to_merge
 from gateway.core.archive.messages import nameless, row_of
+from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
@@ -55,15 +57,17 @@ class Limits(msgspec.Struct, frozen=True):
 
     keep_ms: int
     rows_a_step: int = ROWS_A_STEP
+    merging: Merging = Merging()
 
 
 class Done(msgspec.Struct):
-    """What one run did: rows by table, messages taken out of Redis, and those that a late receipt
-    brought back."""
+    """What one run did: rows by table, messages taken out of Redis, those that a late receipt
+    brought back, and files in whose place another was put."""
 
     rows: dict[str, int] = {}
     taken_out: int = 0
     brought_back: int = 0
+    merged: int = 0
 
 
 class Run:
@@ -140,12 +144,13 @@ class Run:
         clicked = await archiving.newest(self._redis, self._shards, "clicked")
         for _ in range(TRIES_MAX):
             try:
-                self._archive.place.strays(file.file for file in self._archive.files())
+                self._archive.place.strays(lying(self._archive.files(), self._clock()))
                 await self._archive_stream("ledger", BOOKED, self._read_booked, booked)
                 await self._archive_stream("clicked", (CLICKS,), self._read_clicked, clicked)
                 await self._archive_closed(listed)
                 await self._take_out(listed)
                 await self._settle_late()
+                await self._merge_days()
             except ManifestMoved:
                 continue
             return
@@ -298,6 +303,20 @@ class Run:
                 members = [member for id_ in kept for member in waited[id_]]
                 await receipts.try_again(self._store, shard, members, self._clock())
                 self._done.brought_back += len(kept)
+
+    # --- files ---
+
+    async def _merge_days(self) -> None:
+        """Puts the small files of days that are over together."""
+        today = day_of(self._clock()).isoformat()
+        while True:
+            before = self._archive.place.manifest()
+            groups = to_merge(read_manifest(before.text), today, self._limits.merging)
+            if not groups:
+                return
+            self._archive.merge(groups[0], self._clock(), before)
+            self._done.merged += len(groups[0])
+            await self._lease.keep()
 
     def _note(self, made: Sequence[ArchivedFile]) -> None:
         for file in made:

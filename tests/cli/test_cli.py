@@ -450,8 +450,8 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
-    assert dead.startswith("The webhook w1 of shop fails since ")
-    assert gone == "The webhook w2 of shop is disabled: gone."
+    assert dead.startswith("The webhook w1 of shop has taken nothing since ")
+    assert gone == "The webhook w2 of shop is disabled (gone): 0 events wait."
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:
