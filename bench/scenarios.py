@@ -33,6 +33,7 @@ from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
 from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
+from bench.webhooks import lives
 from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
@@ -371,6 +372,16 @@ def notifications(bench: Bench) -> list[Row]:
     return [_unreported(bench, "11", "FCM", how, notifies=True)]
 
 
+def webhooks(bench: Bench) -> list[Row]:
+    """14: a life without a webhook and with one, and its calls alone."""
+    count, warm = bench.sizes.messages, bench.sizes.warm
+    with (
+        bench.world(tells=True, viber_share=1.0) as world,
+        bench.progress("14 webhooks", warm + 2 * count) as progress,
+    ):
+        return lives(world, warm, count, progress)
+
+
 def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:
     """A provider that takes one message at a time and reports nothing."""
     count, warm = bench.sizes.single, bench.sizes.warm
@@ -403,4 +414,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "11": notifications,
     "12": following,
     "13": storm,
+    "14": webhooks,
 }

@@ -73,7 +73,9 @@ class Metrics:
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
+        self.webhooks_behind = gauge("webhooks_behind", "Those for which half of what may waits")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
+        self._webhook_told = self.webhook_tries.labels("told")  # looked up once for all
         self.webhook_seconds = Histogram(
             _PREFIX + "webhook_seconds",
             "How long a webhook's receiver took to answer",
@@ -108,8 +110,11 @@ class Metrics:
         return sent, sent - counts.get("accepted", 0.0)
 
     def webhook_tried(self, tried: WebhookTry) -> None:
-        status = f"{tried.status // 100}xx" if tried.status else "no_answer"
-        self.webhook_tries.labels("told" if tried.succeeded else status).inc()
+        if tried.succeeded:
+            self._webhook_told.inc()
+        else:
+            status = f"{tried.status // 100}xx" if tried.status else "no_answer"
+            self.webhook_tries.labels(status).inc()
         self.webhook_seconds.observe(tried.latency_ms / 1000)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
