@@ -139,6 +139,7 @@ class Archive:
         for number, ((table, day), each) in enumerate(sorted(rows.items())):
             path = spool / f"{number}.parquet"
             parquet.write(path, COLUMNS[table], sorted(each, key=itemgetter(0)))
+            failpoint("archive_written")
             between = entry_texts({shard: after.get(shard, (0, 0)) for shard in through})
             made.append(self._kept(path, table, day, (between, entry_texts(through)), len(each)))
         self.exchange(before, [*read_manifest(before.text), *made], made)
@@ -153,6 +154,7 @@ class Archive:
         path = self.place.spool() / "merged.parquet"
         with self.questions().in_order(group, ORDERS.get(table, "id")) as batches:
             parquet.write_batches(path, COLUMNS[table], batches, count)
+        failpoint("archive_merged")
         made = self._kept(path, table, day, span_of(group), count)
         if made.sums != summed(file.sums for file in group):
             raise ArchiveFault(f"{made.file} at {self.url} adds up to other sums than its parts.")
@@ -168,7 +170,6 @@ class Archive:
         count: int,
     ) -> ArchivedFile:
         """What the manifest is to say of a finished file, which was published and read back."""
-        failpoint("archive_written")
         found = parquet.read_back(path, SUMS[table])
         if found.rows != count:
             raise ArchiveFault(f"{path} has {found.rows} rows, and {count} were written.")
