@@ -38,7 +38,7 @@ def test_of_a_body_with_several_each_has_its_own() -> None:
 def test_one_that_stands_alone_has_the_whole_body() -> None:
     body = {"event": "delivered", "message": {"id": "a"}}
     assert raw(body, "a") == [body]
-    assert raw({"Message": json.dumps(body)}, "a") == [{"Message": json.dumps(body)}]
+    assert raw({"Message": json.dumps(body)}, "a") == [{"Message": body}]
     form = urlencode({"MessageSid": "a", "MessageStatus": "delivered"}).encode()
     assert raw(form, "a") == [{"MessageSid": "a", "MessageStatus": "delivered"}]
 
@@ -67,6 +67,12 @@ def test_secrets_texts_and_queries_are_out() -> None:
         "url": "https://shop.example/x?***",
         "tags": [{"authToken": "***"}],
     }
+
+
+def test_they_are_out_of_a_document_within_a_text_too() -> None:
+    inside = {"id": "a", "headers": {"subject": "Your code is 1234"}}
+    (told,) = raw({"Message": json.dumps(inside), "other": "{broken"}, "a")
+    assert told == {"Message": {"id": "a", "headers": {"subject": "***"}}, "other": "***"}
 
 
 def test_a_body_that_is_very_deep_is_no_fault() -> None:

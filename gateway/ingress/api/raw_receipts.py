@@ -47,12 +47,19 @@ def with_raw(receipts: Sequence[Receipt], body: bytes) -> list[Receipt]:
 
 def _read(body: bytes) -> Found:
     """A document, or a form's fields."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        fields = parse_qsl(body.decode(errors="replace"), max_num_fields=None)
+    document = _document(body)
+    if document is None:
+        fields = parse_qsl(body.decode(errors="replace"))
         return dict(fields[:FIELDS_MAX])
     return document if isinstance(document, dict) else {"": document}
+
+
+def _document(text: str | bytes) -> Any:
+    """None: it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _names(node: Any, element: Found, depth: int) -> Iterator[tuple[str, Found]]:
@@ -80,6 +87,8 @@ def _shown(node: Any, name: str = "", depth: int = 0) -> Any:
     if isinstance(node, str):
         if name.lower() in _texts:
             return HIDDEN
+        if node.startswith("{"):
+            return _shown(inside, name, depth + 1) if (inside := _document(node)) else HIDDEN
         if node.startswith(("http://", "https://")) and "?" in node:
             return node.partition("?")[0] + "?" + HIDDEN
     return node
