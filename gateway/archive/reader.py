@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import BinaryIO
 
+from gateway.archive.accepted import accepted_before
 from gateway.archive.archive import Archive
 from gateway.archive.booked import through_of
 from gateway.archive.lines import lines_of_archive
@@ -22,6 +23,7 @@ from gateway.core.archive.manifest import ArchiveFault
 from gateway.core.ids import moment_of
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
+    AcceptedAsked,
     Asked,
     Found,
     LinesAsked,
@@ -44,6 +46,8 @@ def answer(archive: Archive, asked: Asked) -> Found:
             return MessagesFound(_records(archive, asked.ids))
         if isinstance(asked, LinesAsked):
             return LinesFound(lines_of_archive(archive, asked.wanted))
+        if isinstance(asked, AcceptedAsked):
+            return accepted_before(archive, asked)
         return ThroughFound(through_of(archive, asked.shard))
     except (ArchiveFault, OSError, *FAULTS) as fault:
         return NotRead(str(fault))

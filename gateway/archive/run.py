@@ -21,7 +21,8 @@ import msgspec
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import Kept, by_day, day_name
-from gateway.archive.tables import BOOKED, MESSAGES, rows_of
+from gateway.archive.tables import BOOKED, HASHES, INDEX, MESSAGES, rows_of
+from gateway.core.archive.hashing import short_hashes_of
 from gateway.core.archive.manifest import (
     ArchivedFile,
     ArchiveFault,
@@ -30,13 +31,15 @@ from gateway.core.archive.manifest import (
     read_manifest,
 )
 from gateway.core.archive.messages import nameless, row_of
+from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
+from gateway.core.records.entries import Indexed
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
-from gateway.store import archiving, closed, receipts
+from gateway.store import archived_index, archiving, closed, reads, receipts
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
-from gateway.store.ledger import entries_after
+from gateway.store.ledger import before, entries_after
 from gateway.store.months import closed_months
 from gateway.store.store import Store
 
@@ -133,12 +136,19 @@ class Run:
     async def _again_where_moved(self) -> None:
         booked = await archiving.newest(self._redis, self._shards, "ledger")
         listed = await archiving.newest(self._redis, self._shards, "closed")
+        now_ms = await archived_index.next_moment(self._redis, self._shards)
+        accepted = await archiving.newest(self._redis, self._shards, "index")
+        before_ms = min(now_ms, max(self._clock() - self._limits.keep_ms, 0))
         for _ in range(TRIES_MAX):
             try:
                 self._archive.place.strays(file.file for file in self._archive.files())
                 await self._archive_booked(booked)
                 await self._archive_closed(listed)
-                await self._take_out(listed)
+                await self._archive_accepted(accepted)
+                if before_ms:
+                    await self._begin_index_at(before_ms)
+                    await self._take_out(listed, before_ms)
+                    await self._move_index_on(before_ms)
                 await self._settle_late()
             except ManifestMoved:
                 continue
@@ -153,15 +163,15 @@ class Run:
     async def _archive_booked(self, ends: Mapping[int, EntryId]) -> None:
         while True:
             await self._trim_ledger()
-            before = self._archive.place.manifest()
-            have = reached(read_manifest(before.text), BOOKED)
+            manifest = self._archive.place.manifest()
+            have = reached(read_manifest(manifest.text), BOOKED)
             rows: Rows = defaultdict(list)
             through: dict[int, EntryId] = {}
             for shard in self._shards:
                 await self._read_booked(shard, have, ends, rows, through)
             if not rows:
                 return
-            self._note(self._archive.put(rows, have, through, before))
+            self._note(self._archive.put(rows, have, through, manifest))
             await self._lease.keep()
 
     async def _read_booked(
@@ -203,8 +213,8 @@ class Run:
 
     async def _archive_closed(self, ends: Mapping[int, EntryId]) -> None:
         while True:
-            before = self._archive.place.manifest()
-            have = reached(read_manifest(before.text), [MESSAGES])
+            manifest = self._archive.place.manifest()
+            have = reached(read_manifest(manifest.text), [MESSAGES])
             rows: Rows = defaultdict(list)
             through: dict[int, EntryId] = {}
             for shard in self._shards:
@@ -218,7 +228,7 @@ class Run:
                     await self._lease.keep()
             if not rows:
                 return
-            self._note(self._archive.put(rows, have, through, before))
+            self._note(self._archive.put(rows, have, through, manifest))
             await self._lease.keep()
 
     async def _read_closed(self, ids: Sequence[str], rows: Rows) -> None:
@@ -233,13 +243,12 @@ class Run:
                 row = row_of(message, kept.revision + 1, key, currency)
                 rows[MESSAGES, day_name(message.id)].append(row)
 
-    async def _take_out(self, ends: Mapping[int, EntryId]) -> None:
-        """Takes messages out of Redis that were closed `keep` ago, and are archived as they are."""
+    async def _take_out(self, ends: Mapping[int, EntryId], before_ms: int) -> None:
+        """Takes messages out of Redis that were closed before, and are archived as they are."""
         files = self._archive.files()
         questions = self._archive.questions()
-        over_ms = max(self._clock() - self._limits.keep_ms, 0)
         for shard, through in reached(files, [MESSAGES]).items():
-            end = min(through, ends.get(shard, NOTHING_BOOKED), (over_ms, 0))
+            end = min(through, ends.get(shard, NOTHING_BOOKED), before(before_ms, 0))
             start = NOTHING_BOOKED
             while page := await closed.listed(self._redis, shard, start, end):
                 start = page[-1][0]
@@ -255,6 +264,58 @@ class Run:
                 await closed.cut(self._redis, shard, start)
                 self._done.taken_out += taken.gone
                 failpoint("archive_taken_out")
+                await self._lease.keep()
+
+    # --- the index ---
+
+    async def _archive_accepted(self, ends: Mapping[int, EntryId]) -> None:
+        while True:
+            manifest = self._archive.place.manifest()
+            have = reached(read_manifest(manifest.text), [INDEX])
+            rows: Rows = defaultdict(list)
+            through: dict[int, EntryId] = {}
+            for shard in self._shards:
+                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
+                while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+                    page = await archived_index.accepted(self._redis, shard, start, end)
+                    if not page:
+                        break
+                    start = through[shard] = page[-1][0]
+                    for id_, items in page:
+                        await self._read_accepted(shard, id_, items, rows)
+                    await self._lease.keep()
+            if not rows:
+                return
+            self._note(self._archive.put(rows, have, through, manifest))
+            await self._lease.keep()
+
+    async def _read_accepted(
+        self, shard: int, entry: EntryId, items: Sequence[Indexed], rows: Rows
+    ) -> None:
+        """What is gone from Redis before it is archived is found by its campaign alone."""
+        found = await reads.readable_messages(self._store, [item.message for item in items])
+        named = {m.id: short_hashes_of(self._archive.key, m.identities) for m in found}
+        for number, item in enumerate(items):
+            hashes = named.get(item.message, {})
+            who = (hashes.get(kind) for kind in HASHES)
+            row = (item.message, *entry, shard, number, item.campaign, *who)
+            rows[INDEX, day_of(entry[0]).isoformat()].append(row)
+
+    async def _begin_index_at(self, before_ms: int) -> None:
+        """From now on searches look for what was accepted before in the archive: its messages leave
+        Redis, and so do its entries."""
+        files = [file for file in self._archive.files() if file.table == INDEX]
+        for shard in self._shards:
+            oldest = await archiving.oldest(self._redis, shard, "index")
+            if oldest is not None and oldest[0] < before_ms:
+                until = (before_ms, 0)
+                self._archive.make_sure(file for file in files if file.has_of(shard, oldest, until))
+        await archived_index.note_whole_from(self._redis, before_ms)
+
+    async def _move_index_on(self, before_ms: int) -> None:
+        for shard in self._shards:
+            while await archived_index.move_on(self._store, shard, before_ms):
+                failpoint("archive_moved_on")
                 await self._lease.keep()
 
     async def _settle_late(self) -> None:

@@ -4,6 +4,7 @@
     counts     what was booked beside those: counts, and what is compared or kept apart
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
+    index      one row a message that was accepted: its place among all, and by whom it is found
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
 and together they are everything it booked: `MEASURES_OF` leads back. An id begins with the shard
@@ -30,6 +31,7 @@ from gateway.core.records.entries import NO_STEP, Group, LedgerEntry
 from gateway.finance.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
+INDEX = "index"
 BOOKED = (LEDGER, COUNTS, REQUESTS)  # made from the ledger's stream
 OUTCOMES = {"duplicates": "duplicate", "suppressed": "suppressed"}
 AMOUNTS = frozenset(
@@ -106,12 +108,25 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column(name, _MESSAGE_KINDS.get(name, "word"), _STEPS if name == "steps" else ())
         for name in MessageRow._fields
     ),
+    INDEX: (
+        Column("id", "id"),
+        Column("accepted_at", "time"),
+        Column("sequence", "count"),
+        Column("shard", "small"),
+        Column("item", "count"),
+        Column("campaign", "word"),
+        Column("phone_hash", "id"),
+        Column("mail_hash", "id"),
+        Column("user_hash", "id"),
+    ),
 }
+HASHES = {"p:": "phone_hash", "e:": "mail_hash", "u:": "user_hash"}  # of `INDEX`, by kind
 SUMS: dict[str, tuple[SumsOf, ...]] = {
     LEDGER: (SumsOf("amount", "kind", MEASURES_OF),),
     COUNTS: (SumsOf("amount", "measure"),),
     REQUESTS: (),
     MESSAGES: (SumsOf("cost"), SumsOf("billed")),
+    INDEX: (),
 }
 
 

@@ -20,7 +20,7 @@ from gateway.store.totals import as_list, pairs
 LEASE_MS = 15_000
 REASON_CHARS = 300
 
-Source = Literal["ledger", "closed"]
+Source = Literal["ledger", "closed", "index"]
 
 
 class LeaseLost(Exception):

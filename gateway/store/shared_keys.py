@@ -4,12 +4,15 @@ are in `keys`.
     key                        type    lives until                       written by
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore, since
-                                       when messages are indexed, key of
-                                       hashed opt-outs, users stored
+                                       when messages are indexed, keys of
+                                       hashed opt-outs and of hashed
+                                       identities, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
+    {kaskad}forgotten          hash    for ever: hashed identity, app ->  erasing, where there is an
+                                       when it was erased                archive
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -82,6 +85,7 @@ SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there 
 COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
+FORGOTTEN = "{kaskad}forgotten"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"
