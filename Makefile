@@ -10,6 +10,9 @@ TEST_WORKERS ?= 3
 # Passed on to the command: make demo ARGS="--messages 500", make test ARGS="-k cascade".
 ARGS ?=
 
+# What is compiled once is compiled no more: a suite starts some hundred processes, and each worker loads all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input

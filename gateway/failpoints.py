@@ -22,6 +22,8 @@ POINTS = (
     "committed",  # dispatch: what the provider answered is recorded
     "receipt_read",  # ingress: receipts are read, nothing is applied
     "settled",  # ingress: receipts are applied and booked, the provider is not answered
+    "clicks_taken",  # ingress: clicks were answered, none of the batch is recorded
+    "clicks_counted",  # ingress: they count, and nobody has reacted by them
     "timer_due",  # dispatch: timers are due, none has been fired
     "archive_written",  # archiver: a file is finished, and not where it belongs
     "archive_published",  # archiver: it lies where it belongs, and no manifest names it

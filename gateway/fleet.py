@@ -21,17 +21,19 @@ _USED = f"{PREFIX}_dispatch_sent_rate"
 _IN_FLIGHT = f"{PREFIX}_dispatch_claimed"
 _FAILED = f"{PREFIX}_dispatch_failed_recently"
 _LIMITED = f"{PREFIX}_dispatch_limited"
+_SESSIONS = f"{PREFIX}_dispatch_sessions"
 
 
 class ProviderFigures(msgspec.Struct):
     """One provider over all dispatchers: `rates` by dispatcher and `used` in messages a second,
-    `failed` within the last minute."""
+    `failed` within the last minute, `sessions` bound; None: it keeps none."""
 
     rates: dict[str, int] = {}
     used: float = 0.0
     in_flight: int = 0
     failed: int = 0
     limits: set[str] = set()
+    sessions: int | None = None
 
     @property
     def limited_by(self) -> Limit | None:
@@ -59,6 +61,8 @@ def by_provider(figures: Iterable[Figure]) -> dict[str, ProviderFigures]:
             provider.in_flight += int(figure.value)
         elif figure.name == _FAILED:
             provider.failed += int(figure.value)
+        elif figure.name == _SESSIONS:
+            provider.sessions = (provider.sessions or 0) + int(figure.value)
         elif figure.name == _LIMITED and figure.value:
             provider.limits.add(figure.labels.get("by", ""))
     return found

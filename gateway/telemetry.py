@@ -30,7 +30,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.version import VERSION
 
-Role = Literal["ingress", "dispatch", "archive", "cli", "simulator"]
+Role = Literal["ingress", "dispatch", "archive", "reports", "cli", "simulator"]
 
 PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Literal, Never, Protocol
+from typing import Annotated, Literal, Never, Protocol, runtime_checkable
 
 import msgspec
 
@@ -170,7 +170,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     say how many there were. At most one of the two is set; `currency` is its currency. `to` is the
     number (digits) where the provider repeats it: a hint which records will be needed, no proof.
     `about` is whom the reason of a failure speaks of; `unreachable` as of `Refused`. `network` is
-    the one that carried it, its country and network codes (MCC and MNC) as one row of digits.
+    the one that carried it, its country and network codes (MCC and MNC) as one row of digits. `raw`
+    is it as it came, without secrets and texts, where somebody wants to see that.
     """
 
     status: ReceiptStatus
@@ -186,6 +187,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     about: About = "person"
     unreachable: bool = False
     network: str | None = None
+    raw: str = ""
 
 
 class PersonReply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -274,6 +276,16 @@ class Receive(Protocol):
     async def __call__(
         self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
     ) -> None: ...
+
+
+@runtime_checkable
+class KeepsSessions(Protocol):
+    """A `Provider` that keeps sessions of an account."""
+
+    @property
+    def sessions(self) -> int:
+        """How many are bound at this moment."""
+        ...
 
 
 class Provider(Protocol):

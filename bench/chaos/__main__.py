@@ -39,7 +39,7 @@ QUICK_MESSAGES = 2_500
 QUICK_MINUTES = 0.3
 QUICK_WAIT_S = 6
 QUICK_REACT_S = 3
-QUICK_CASES = ("claimed", "request written", "settled")
+QUICK_CASES = ("claimed", "request written", "settled", "clicks_taken")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +87,7 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
             skew_ms=SKEW_MS,
         ),
         lively=True,
+        follows=True,
     )
     _tell(f"seed {seed}: {order.messages} messages in {order.seconds:.0f} s")
     with folder_of_run() as (folder, spoil):

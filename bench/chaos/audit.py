@@ -31,7 +31,7 @@ UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
-KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace"}
+KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace", "link", "clicks"}
 # Keys that must have a lifetime.
 FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace")
 CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm

@@ -2,10 +2,10 @@
 
 Every message carries an idempotency key of its own. What was not decided (no answer, half an
 answer, 429, 503, an `error` item) is sent again with the same keys, to the other ingress, until it
-is decided or the patience is over. With a lively audience a `Manager` does more beside. Reads its
-orders from the file named on the command line and writes how each message was answered to the file
-they name. Any other answer is written down as a fault: a 5xx other than 503, or a decision that
-changed.
+is decided or the patience is over. A `Manager` and a `Follower` of each ingress do more beside,
+where the orders say so. Reads these from the file named on the command line and writes how each
+message was answered to the file they name. Any other answer is written down as a fault: a 5xx other
+than 503, or a decision that changed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.chaos.audience import bodies
+from bench.chaos.follower import Follower
 from bench.chaos.manager import Manager
 
 TIMEOUT_S = 6.0
@@ -209,12 +210,17 @@ def main() -> None:
         threading.Thread(target=Connection(load, number).run)
         for number in range(orders["connections"])
     ]
+    followers = [Follower(load, port) for port in load.ports if orders["follows"]]
+    following = [threading.Thread(target=follower.run) for follower in followers]
+    for thread in following:
+        thread.start()
     if orders["lively"]:
         manager.begin()
         threads.append(threading.Thread(target=manager.run))
     load.begin()
     for thread in threads:
         thread.start()
+    threads += following
     decided = Path(orders["decided"])
     while any(thread.is_alive() for thread in threads):
         time.sleep(PROGRESS_S)
@@ -228,6 +234,7 @@ def main() -> None:
         "campaigns": manager.campaigns,
         "reacted": manager.reacted,
         "merged": manager.merged,
+        "followed": [link for follower in followers for link in follower.followed],
     }
     Path(orders["result"]).write_text(json.dumps(told))
 

@@ -31,12 +31,14 @@ CONNECTIONS = 4
 
 
 class Case(NamedTuple):
-    """`nth` is at which time it dies; `silent`: Viber never says anything, so timers must."""
+    """`nth` is at which time it dies; `silent`: Viber never says anything, so timers must;
+    `follows`: links are followed beside."""
 
     point: str
     role: str
     nth: int = 1
     silent: bool = False
+    follows: bool = False
 
 
 CASES = (
@@ -47,6 +49,8 @@ CASES = (
     Case("committed", "d0", 2),
     Case("receipt_read", "i0", 2),
     Case("settled", "i0", 2),
+    Case("clicks_taken", "i0", 2, follows=True),
+    Case("clicks_counted", "i0", 2, follows=True),
     Case("timer_due", "d0", 1, silent=True),
     Case("fallback_queued", "d0", 1, silent=True),
 )
@@ -79,21 +83,24 @@ def run(
                 seed=number + 1,
                 first=number * messages,
                 connections=CONNECTIONS,
+                follows=case.follows,
             )
             told = play(stage, case, order)
             before = dict(client["counts"])
             _merge(client, told)
             refused += storm.invalid(order)
             late = storm.calm(stage)
+            links = storm.followed(stage, told)
             audit = Audit(stage, client, refused, set())
             audit.run()
+            stage.heal()
             rows.append(
                 Row(
                     point=case.point.replace("_", " "),
                     process="ingress" if case.role == "i0" else "dispatcher",
                     accepted=client["counts"]["accepted"] - before.get("accepted", 0),
-                    counts=dict(audit.counts - _counted(rows)),
-                    faults=late + audit.faults,
+                    counts=dict(audit.counts - _counted(rows)) | links.counts,
+                    faults=late + audit.faults + links.faults,
                 )
             )
     return rows
@@ -116,6 +123,7 @@ def play(stage: Stage, case: Case, order: storm.Order) -> dict[str, Any]:
         stage.proxy("provider-d0", "pass")
         if armed.returncode != -signal.SIGKILL:
             raise BenchFailed(f"{case.point}: {case.role} ended with {armed.returncode}.")
+        stage.killed.append(stage.roles[case.role].log)
         stage.tend()
         stage.roles[case.role].await_ready()
         client.wait(order.seconds + storm.PATIENCE_S)

@@ -40,6 +40,11 @@ TOLD = (
     ("cancelled with their campaign", "... with their campaign"),
     ("people who reacted", "people who reacted"),
     ("reactions told by the app", "... of which the app told"),
+    ("clicks answered", "links followed, and sent on (302)"),
+    ("clicks counted", "... which count"),
+    ("clicks lost by a kill", "... lost by a worker that was killed (-9)"),
+    ("clicks told as lost", "... told as lost by a worker that had to end meanwhile"),
+    ("clicks without an answer", "links followed without an answer, which may count"),
     ("skipped: reacted", "steps skipped: the person had reacted"),
     ("skipped: importance", "steps skipped: the message was not worth it"),
     ("second legs billed", "second legs delivered and billed"),
@@ -97,6 +102,9 @@ each other: what the client was told, what Redis holds, the ledger, the provider
 4. Who reacted gets no step that had not left, no reaction that was taken is forgotten, and nothing
    is sent of a campaign that has been paused or cancelled for 2 s, nor before its window opens. By
    the provider's book; what a dispatcher had claimed by then has left, and has 11 s to arrive.
+5. No click counts twice, and each that was answered (302) counts, unless the worker that answered
+   was killed (-9): then it lost the last that it had answered, and nothing before them. One that
+   has to end while Redis takes no writes says how many it lost.
 """
 HOW = """## How the less usual ones are made
 

@@ -39,6 +39,7 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
+STARTING = '"event":"starting"'  # in what a role says before it serves
 HOUR_MS = 3_600_000
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 
@@ -69,6 +70,7 @@ class Stage(Stack):
         self.machines = range(plan.machines)
         self.ports = {f"i{number}": free_port() for number in self.machines}
         self.unexpected: list[str] = []  # processes that ended by themselves
+        self.killed: list[Path] = []  # the logs of the roles that were killed
         self.down: set[str] = set()  # what must not be started again yet
         self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
         self.full_disks = 0  # how often Redis has met one
@@ -156,9 +158,18 @@ class Stage(Stack):
         """kill -9; it stays dead until `revive`."""
         self.down.add(name)
         child = self.roles[name]
+        self.killed.append(child.log)
         child.process.send_signal(signal.SIGCONT)
         child.process.kill()
         child.process.wait(START_S)
+
+    def end_ingress(self) -> None:
+        """Asks them to end: what they have taken is recorded then."""
+        for name in self.ports:
+            self.down.add(name)
+            self.roles[name].process.terminate()
+        for name in self.ports:
+            self.roles[name].process.wait(START_S)
 
     def revive(self, name: str) -> None:
         """It may run again, from the next `tend` on."""
@@ -187,12 +198,14 @@ class Stage(Stack):
 
     @staticmethod
     def ended_well(child: Child, code: int) -> bool:
-        """Killed, stopped in order, stopped before it had begun, or it found no Redis at its start:
+        """Killed, stopped in order, stopped before it served, or it found no Redis at its start:
         then its only words are a sentence about that."""
         if code in (0, -signal.SIGKILL):
             return True
         said = child.log.read_text(errors="replace")
-        return said == "" if code == -signal.SIGTERM else said.startswith("Redis ")
+        if code == -signal.SIGTERM:
+            return all(STARTING in line for line in said.splitlines())
+        return said.startswith("Redis ")
 
     def kill_redis(self) -> None:
         self.down.add("redis")

@@ -15,12 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import redis
 
-from bench.chaos import audience, faults, records
+from bench.chaos import audience, clicks, faults, records
 from bench.chaos.audit import Audit
 from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
 from bench.chaos.long_world import LongWorld
@@ -48,7 +48,7 @@ Tell = Callable[[str], None]
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `seconds` is how long the load lasts; `only` names faults, else all;
     its people are numbered from `first`, and each message names one of the `routes`, if any;
-    `lively`: they react, and campaigns are managed."""
+    `lively`: they react, and campaigns are managed; `follows`: links are followed beside."""
 
     messages: int
     seconds: float
@@ -59,6 +59,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     lively: bool = False
+    follows: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,11 +109,15 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
         if not came:
             injected.pop(HOURS_LATE, None)
         tell("audit")
-        audit = Audit(stage, json.loads(result.read_text()), invalid(order), set(lost))
+        told = json.loads(result.read_text())
+        links = followed(stage, told)
+        audit = Audit(stage, told, invalid(order), set(lost))
         audit.opens_ms = stage.opens_ms
         audit.faults += late
         audit.run()
         audit.counts["receipts that came hours late"] = came
+        audit.faults += links.faults
+        audit.counts.update(links.counts)
     return Outcome(
         messages=order.messages,
         seed=order.seed,
@@ -125,6 +130,18 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
         counts=dict(audit.counts),
         faults=audit.faults,
     )
+
+
+def followed(stage: Stage, told: dict[str, Any]) -> clicks.Found:
+    """What came of the links that were followed, if any were: the ingress ends for it."""
+    if not told["followed"]:
+        return clicks.Found([], Counter())
+    stage.end_ingress()
+    links = msgspec.convert(told["followed"], list[clicks.Followed])
+    said: dict[str, clicks.Said] = {}
+    for log in stage.logs:
+        said |= clicks.said_in(log.read_text(errors="replace"), killed=log in stage.killed)
+    return clicks.judged(links, clicks.booked(stage.redis), said)
 
 
 def invalid(order: Order) -> int:
@@ -145,6 +162,7 @@ def load(stage: Stage | LongWorld, order: Order) -> Iterator[tuple[subprocess.Po
         "first": order.first,
         "routes": order.routes,
         "lively": order.lively,
+        "follows": order.follows,
         "seconds": order.seconds,
         "connections": order.connections,
         "patience_s": PATIENCE_S,

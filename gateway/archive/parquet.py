@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.archive.columns import Column, micros_in, schema_of, table_of
-from gateway.archive.place import sha256_of, sync_file
+from gateway.archive.place import sha256_of
+from gateway.files import sync_file
 
 ROWS_A_GROUP = 10_000
 COMPRESSION_LEVEL = 3

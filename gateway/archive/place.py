@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
+from gateway.files import sync_folder
 
 ABOUT = "archive.json"
 CHUNK_BYTES = 1 << 20
@@ -131,7 +132,7 @@ class Folder:
                     "differs; restore it from a copy."
                 ) from None
         for folder in (place.parent, place.parent.parent, self._root):
-            _sync_folder(folder)
+            sync_folder(folder)
         finished.unlink()
 
     def local(self, file: ArchivedFile) -> Path:
@@ -162,7 +163,7 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._root / name)
-        _sync_folder(self._root)
+        sync_folder(self._root)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -178,16 +179,3 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,5 @@
-"""One run of the archiver: what was booked and closed before it began goes into the archive, and
-what the archive holds leaves Redis.
+"""One run of the archiver: what was booked, clicked and closed before it began goes into the
+archive, and what the archive holds leaves Redis.
 
 Every step can die at any moment. What is not named by the manifest was not archived, and is read
 again; what is named and still in Redis is taken out by the next run, and only behind files that are
@@ -21,7 +21,15 @@ import msgspec
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import Kept, by_day, day_name
-from gateway.archive.tables import BOOKED, HASHES, INDEX, MESSAGES, rows_of
+from gateway.archive.tables import (
+    BOOKED,
+    CLICKS,
+    INDEX,
+    MESSAGES,
+    rows_of,
+    rows_of_accepted,
+    rows_of_clicks,
+)
 from gateway.core.archive.hashing import short_hashes_of
 from gateway.core.archive.manifest import (
     ArchivedFile,
@@ -31,12 +39,11 @@ from gateway.core.archive.manifest import (
     read_manifest,
 )
 from gateway.core.archive.messages import nameless, row_of
-from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
-from gateway.core.records.entries import Indexed
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
-from gateway.store import archived_index, archiving, closed, reads, receipts
+from gateway.store import archived_index, archiving, clicks, closed, reads, receipts
+from gateway.store.archiving import Source
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import before, entries_after
@@ -47,6 +54,9 @@ ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
 
 Rows = defaultdict[tuple[str, str], list[Sequence[Any]]]
+# Reads of a shard's stream what lies between two entries: adds it to the rows, and says how far it
+# came.
+Read = Callable[[int, EntryId, EntryId, Rows, dict[int, EntryId]], Awaitable[None]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -136,15 +146,17 @@ class Run:
     async def _again_where_moved(self) -> None:
         booked = await archiving.newest(self._redis, self._shards, "ledger")
         listed = await archiving.newest(self._redis, self._shards, "closed")
+        clicked = await archiving.newest(self._redis, self._shards, "clicked")
         now_ms = await archived_index.next_moment(self._redis, self._shards)
         accepted = await archiving.newest(self._redis, self._shards, "index")
         before_ms = min(now_ms, max(self._clock() - self._limits.keep_ms, 0))
         for _ in range(TRIES_MAX):
             try:
                 self._archive.place.strays(file.file for file in self._archive.files())
-                await self._archive_booked(booked)
-                await self._archive_closed(listed)
-                await self._archive_accepted(accepted)
+                await self._archive_stream(BOOKED, self._read_booked, booked, trims="ledger")
+                await self._archive_stream((CLICKS,), self._read_clicked, clicked, trims="clicked")
+                await self._archive_stream((MESSAGES,), self._read_closed, listed)
+                await self._archive_stream((INDEX,), self._read_accepted, accepted)
                 if before_ms:
                     await self._begin_index_at(before_ms)
                     await self._take_out(listed, before_ms)
@@ -158,31 +170,40 @@ class Run:
             "let one archiver run."
         )
 
-    # --- the ledger ---
-
-    async def _archive_booked(self, ends: Mapping[int, EntryId]) -> None:
+    async def _archive_stream(
+        self,
+        tables: Sequence[str],
+        read: Read,
+        ends: Mapping[int, EntryId],
+        trims: Source | None = None,
+    ) -> None:
+        """Archives what a stream has up to its `ends` in the tables that are made from it; `trims`:
+        as which it is taken out of Redis at once."""
         while True:
-            await self._trim_ledger()
+            if trims is not None:
+                await self._trim(trims, tables)
             manifest = self._archive.place.manifest()
-            have = reached(read_manifest(manifest.text), BOOKED)
+            have = reached(read_manifest(manifest.text), tables)
             rows: Rows = defaultdict(list)
             through: dict[int, EntryId] = {}
             for shard in self._shards:
-                await self._read_booked(shard, have, ends, rows, through)
+                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
+                await read(shard, start, end, rows, through)
             if not rows:
                 return
             self._note(self._archive.put(rows, have, through, manifest))
             await self._lease.keep()
 
+    # --- the ledger and clicks ---
+
     async def _read_booked(
         self,
         shard: int,
-        have: Mapping[int, EntryId],
-        ends: Mapping[int, EntryId],
+        start: EntryId,
+        end: EntryId,
         rows: Rows,
         through: dict[int, EntryId],
     ) -> None:
-        start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
         count = sum(map(len, rows.values()))
         async with aclosing(entries_after(self._redis, shard, start, end)) as entries:
             async for id_, entry in entries:
@@ -194,44 +215,58 @@ class Run:
                 through[shard] = id_
         await self._lease.keep()
 
-    async def _trim_ledger(self) -> None:
-        """Takes what is archived out of the ledger in Redis."""
+    async def _read_clicked(
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await clicks.listed(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            for id_, items in page:
+                for row in rows_of_clicks(shard, id_, items):
+                    rows[row.table, row.day].append(row.values)
+            await self._lease.keep()
+
+    async def _trim(self, source: Source, tables: Sequence[str]) -> None:
+        """Takes what is archived out of the stream in Redis."""
         files = self._archive.files()
-        for shard, through in reached(files, BOOKED).items():
-            oldest = await archiving.oldest(self._redis, shard, "ledger")
+        for shard, through in reached(files, tables).items():
+            oldest = await archiving.oldest(self._redis, shard, source)
             if oldest is None or oldest >= through:
                 continue
             self._archive.make_sure(
                 file
                 for file in files
-                if file.table in BOOKED and file.has_of(shard, oldest, through)
+                if file.table in tables and file.has_of(shard, oldest, through)
             )
-            await archiving.trim_ledger(self._redis, shard, through)
+            await archiving.trim(self._redis, shard, source, through)
             failpoint("archive_trimmed")
 
     # --- messages ---
 
-    async def _archive_closed(self, ends: Mapping[int, EntryId]) -> None:
-        while True:
-            manifest = self._archive.place.manifest()
-            have = reached(read_manifest(manifest.text), [MESSAGES])
-            rows: Rows = defaultdict(list)
-            through: dict[int, EntryId] = {}
-            for shard in self._shards:
-                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
-                while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-                    page = await closed.listed(self._redis, shard, start, end)
-                    if not page:
-                        break
-                    start = through[shard] = page[-1][0]
-                    await self._read_closed([id_ for _, ids in page for id_ in ids], rows)
-                    await self._lease.keep()
-            if not rows:
-                return
-            self._note(self._archive.put(rows, have, through, manifest))
+    async def _read_closed(
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await closed.listed(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            await self._add_changed([id_ for _, ids in page for id_ in ids], rows)
             await self._lease.keep()
 
-    async def _read_closed(self, ids: Sequence[str], rows: Rows) -> None:
+    async def _add_changed(self, ids: Sequence[str], rows: Rows) -> None:
         """Adds the messages whose present state is not archived, nor among the rows."""
         new = {row[0] for (_, _), each in rows.items() for row in each}
         messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
@@ -261,45 +296,34 @@ class Run:
                 again = [*taken.changed, *(message.id for message in unarchived)]
                 if again:
                     await closed.list_again(self._redis, shard, again)
-                await closed.cut(self._redis, shard, start)
+                await archiving.trim(self._redis, shard, "closed", start)
                 self._done.taken_out += taken.gone
                 failpoint("archive_taken_out")
                 await self._lease.keep()
 
     # --- the index ---
 
-    async def _archive_accepted(self, ends: Mapping[int, EntryId]) -> None:
-        while True:
-            manifest = self._archive.place.manifest()
-            have = reached(read_manifest(manifest.text), [INDEX])
-            rows: Rows = defaultdict(list)
-            through: dict[int, EntryId] = {}
-            for shard in self._shards:
-                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
-                while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-                    page = await archived_index.accepted(self._redis, shard, start, end)
-                    if not page:
-                        break
-                    start = through[shard] = page[-1][0]
-                    for id_, items in page:
-                        await self._read_accepted(shard, id_, items, rows)
-                    await self._lease.keep()
-            if not rows:
-                return
-            self._note(self._archive.put(rows, have, through, manifest))
-            await self._lease.keep()
-
     async def _read_accepted(
-        self, shard: int, entry: EntryId, items: Sequence[Indexed], rows: Rows
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
     ) -> None:
         """What is gone from Redis before it is archived is found by its campaign alone."""
-        found = await reads.readable_messages(self._store, [item.message for item in items])
-        named = {m.id: short_hashes_of(self._archive.key, m.identities) for m in found}
-        for number, item in enumerate(items):
-            hashes = named.get(item.message, {})
-            who = (hashes.get(kind) for kind in HASHES)
-            row = (item.message, *entry, shard, number, item.campaign, *who)
-            rows[INDEX, day_of(entry[0]).isoformat()].append(row)
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await archived_index.accepted(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            for id_, items in page:
+                found = await reads.readable_messages(self._store, [i.message for i in items])
+                key = self._archive.key
+                hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
+                for row in rows_of_accepted(shard, id_, items, hashes):
+                    rows[row.table, row.day].append(row.values)
+            await self._lease.keep()
 
     async def _begin_index_at(self, before_ms: int) -> None:
         """From now on searches look for what was accepted before in the archive: its messages leave

@@ -4,6 +4,7 @@
     counts     what was booked beside those: counts, and what is compared or kept apart
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
+    clicks     one row for clicks of one link that were alike: how many of them
     index      one row a message that was accepted: its place among all, and by whom it is found
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
@@ -14,7 +15,7 @@ and the entry, which `ENTRY_OF_ROW` reads; `group_of` has the group back.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
@@ -27,10 +28,11 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.days import day_of
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.months import NONE_CLOSED, ClosedMonths
-from gateway.core.records.entries import NO_STEP, Group, LedgerEntry
+from gateway.core.records.entries import NO_STEP, Clicked, Group, Indexed, LedgerEntry
 from gateway.finance.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
+CLICKS = "clicks"
 INDEX = "index"
 BOOKED = (LEDGER, COUNTS, REQUESTS)  # made from the ledger's stream
 OUTCOMES = {"duplicates": "duplicate", "suppressed": "suppressed"}
@@ -119,6 +121,18 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("mail_hash", "id"),
         Column("user_hash", "id"),
     ),
+    CLICKS: (
+        *_ROW,
+        Column("link", "id"),
+        Column("message", "id"),
+        Column("step", "small"),
+        Column("app", "word"),
+        Column("campaign", "word"),
+        Column("channel", "word"),
+        Column("device", "word"),
+        Column("visitor", "word"),
+        Column("clicks", "count"),
+    ),
 }
 HASHES = {"p:": "phone_hash", "e:": "mail_hash", "u:": "user_hash"}  # of `INDEX`, by kind
 SUMS: dict[str, tuple[SumsOf, ...]] = {
@@ -126,6 +140,7 @@ SUMS: dict[str, tuple[SumsOf, ...]] = {
     COUNTS: (SumsOf("amount", "measure"),),
     REQUESTS: (),
     MESSAGES: (SumsOf("cost"), SumsOf("billed")),
+    CLICKS: (),
     INDEX: (),
 }
 
@@ -174,6 +189,36 @@ def rows_of(
         count, money = (None, amount) if is_money else (amount, None)
         of = (entry.currency or currency) if is_money else None
         yield Row(COUNTS, day, (*start, measure, step, *names, count, money, of))
+
+
+def rows_of_clicks(shard: int, id_: EntryId, items: Sequence[Clicked]) -> Iterator[Row]:
+    """The clicks that an entry of a shard's stream lists."""
+    for number, each in enumerate(items):
+        values = (
+            f"{shard}-{id_[0]}-{id_[1]}-{number}",
+            each.at_ms,
+            each.link,
+            each.message,
+            None if each.step == NO_STEP else each.step,
+            each.app,
+            each.campaign,
+            each.channel or None,
+            each.device,
+            each.who,
+            each.clicks,
+        )
+        yield Row(CLICKS, day_of(each.at_ms).isoformat(), values)
+
+
+def rows_of_accepted(
+    shard: int, id_: EntryId, items: Iterable[Indexed], hashes: Mapping[str, Mapping[str, str]]
+) -> Iterator[Row]:
+    """What an entry of a shard's index names; `hashes` are those of whom its messages do."""
+    day = day_of(id_[0]).isoformat()
+    for number, item in enumerate(items):
+        whose = hashes.get(item.message, {})
+        who = map(whose.get, HASHES)
+        yield Row(INDEX, day, (item.message, *id_, shard, number, item.campaign, *who))
 
 
 def _names(group: Group) -> tuple[str | None, ...]:

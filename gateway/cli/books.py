@@ -89,6 +89,27 @@ def report_verify(
     return verify(config, os.environ, full=full, as_json=as_json)
 
 
+@report_app.command("run")
+def report_run(
+    once: Annotated[
+        bool, typer.Option("--once", help="Make what is due now, and end; 1 where one failed.")
+    ] = False,
+    config: Config = None,
+    as_json: Json = False,
+) -> int:
+    """Make the reports of `[[reports.schedule]]` by the clock: a part of `kaskad up`.
+
+    Wherever it runs, one process at a time makes them. `--json` is for `--once`.
+
+    Examples: `kaskad report run`, `kaskad report run --once`
+    """
+    from gateway.cli.reporter import run_always, run_once
+
+    if once:
+        return run_once(config, os.environ, as_json=as_json)
+    return run_always(config, os.environ)
+
+
 @ledger_app.command("export")
 def ledger_export(
     config: Config = None,

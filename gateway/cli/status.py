@@ -45,6 +45,7 @@ class Found(NamedTuple):
     view: OpsView
     shared: Fleet
     processes: dict[str, str]
+    now_ms: int
 
 
 def status(
@@ -82,6 +83,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
         view_of(policy, shared, backlog.states, servers.servers, now_ms),
         shared,
         {name: versions.get(name, UNKNOWN) for name in sorted(names)},
+        now_ms,
     )
 
 
@@ -93,7 +95,7 @@ def _tell(found: Found, *, as_json: bool) -> None:
                 {"name": name, "role": telemetry.role_of(name), "version": version}
                 for name, version in found.processes.items()
             ],
-            "remarks": list(remarks(found.view, found.shared, found.processes)),
+            "remarks": list(remarks(*found)),
         }
         print_json(shape)
         return
@@ -114,5 +116,5 @@ def _tell(found: Found, *, as_json: bool) -> None:
     servers = [msgspec.to_builtins(server) for server in view.redis.servers]
     sys.stdout.write("\n")
     print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")
-    for remark in remarks(found.view, found.shared, found.processes):
+    for remark in remarks(*found):
         sys.stdout.write(f"\n{remark}\n")

@@ -50,9 +50,10 @@ def up(config: Path | None, environment: Mapping[str, str], *, restored: bool = 
 
 
 def roles(settings: Settings) -> tuple[Role, ...]:
-    """Ingress, dispatcher and, where there is an archive, the archiver of a configuration file, as
-    processes."""
+    """Ingress, dispatcher and, where the configuration has something for them, archiver and
+    reporter, as processes."""
     config = ("--config", str(settings.path))
+    reporter = Role("reports", role_command("report", "run", *config), STOP_SLACK_S)
     archiver = Role("archive", role_command("archive", "run", *config), STOP_SLACK_S)
     return (
         Role(
@@ -66,6 +67,7 @@ def roles(settings: Settings) -> tuple[Role, ...]:
             settings.lanes.stop_within_ms / 1000 + STOP_SLACK_S,
         ),
         *([archiver] if settings.archive.url else []),
+        *([reporter] if settings.reports.schedule else []),
     )
 
 

@@ -18,7 +18,7 @@ Of the bots that the lists of device-detector and crawler-user-agents know it na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -34,11 +34,12 @@ Reason = Literal[
     "bot",
     "tool",
 ]
-Header = Callable[[bytes], bytes | None]  # the first of a name in lower case
+Fields = Mapping[bytes, bytes]  # the first header of each name, which is in lower case
 
 FOR_PEOPLE = frozenset[Reason](("image_proxy", "app"))  # whose fetching of a picture is an opening
 MAIL_SOON_MS = 2_000  # nobody reads and presses within this of the hand-over
 USER_AGENT_CHARS_MAX = 512  # of one that is looked at: who is who says so in front of that
+USER_AGENTS_MAX = 4096  # that are remembered: 2 MiB of them
 
 _PURPOSES = (b"sec-purpose", b"purpose", b"x-purpose", b"x-moz")
 _ahead = re.compile(rb"prefetch|preview|prerender", re.IGNORECASE).search
@@ -85,18 +86,26 @@ class Visitor(NamedTuple):
     unmarked: bool = False
 
 
-def visitor_of(method: str, header: Header) -> Visitor:
+def visitor_of(method: str, fields: Fields) -> Visitor:
     """By the request alone; when it came is asked apart, since the message says that."""
     if method == "HEAD":
         return Visitor("head")
-    if any(_ahead(header(name) or b"") for name in _PURPOSES):
+    names = fields.keys()
+    if not names.isdisjoint(_PURPOSES) and any(_ahead(fields.get(each, b"")) for each in _PURPOSES):
         return Visitor("prefetch")
-    user_agent = (header(b"user-agent") or b"")[:USER_AGENT_CHARS_MAX].decode("latin-1").strip()
-    reason = named_in(user_agent)
-    return Visitor(reason, all(header(name) is None for name in _MARKS))
+    return Visitor(_sort_of(user_agent_of(fields)), names.isdisjoint(_MARKS))
 
 
-@lru_cache(maxsize=4096)
+def user_agent_of(fields: Fields) -> bytes:
+    """As much of it as is looked at."""
+    return fields.get(b"user-agent", b"")[:USER_AGENT_CHARS_MAX]
+
+
+@lru_cache(maxsize=USER_AGENTS_MAX)
+def _sort_of(user_agent: bytes) -> Reason | None:
+    return named_in(user_agent.decode("latin-1").strip())
+
+
 def named_in(user_agent: str) -> Reason | None:
     """The sort of program that a user agent names."""
     if not user_agent:

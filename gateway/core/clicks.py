@@ -12,17 +12,19 @@ from typing import Literal
 
 import msgspec
 
-HOUR_MS = 3_600_000
+from gateway.core.clickers import USER_AGENTS_MAX
+from gateway.core.days import HOUR_MS
+
 Device = Literal["phone", "tablet", "desktop", "other"]
 PERSON, BY_QR = "person", "qr"  # who it was; else the reason why it was nobody
 
-_tablet = re.compile(r"ipad|tablet|kindle|silk/|android(?!.*mobile)", re.IGNORECASE).search
-_phone = re.compile(r"iphone|ipod|android|mobile|midp|windows phone", re.IGNORECASE).search
-_desktop = re.compile(r"windows|macintosh|x11|linux|cros", re.IGNORECASE).search
+_tablet = re.compile(rb"ipad|tablet|kindle|silk/|android(?!.*mobile)", re.IGNORECASE).search
+_phone = re.compile(rb"iphone|ipod|android|mobile|midp|windows phone", re.IGNORECASE).search
+_desktop = re.compile(rb"windows|macintosh|x11|linux|cros", re.IGNORECASE).search
 
 
-@lru_cache(maxsize=4096)
-def device_of(user_agent: str) -> Device:
+@lru_cache(maxsize=USER_AGENTS_MAX)
+def device_of(user_agent: bytes) -> Device:
     if _tablet(user_agent) is not None:
         return "tablet"
     if _phone(user_agent) is not None:

@@ -1,4 +1,4 @@
-"""Which day a moment counts on, by the clock of one zone. Pure."""
+"""Which day and hour a moment counts in, by the clock of one zone. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import functools
 from zoneinfo import ZoneInfo
 
 DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+HOURS = 24
 EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 
 _DAY = datetime.timedelta(days=1)
@@ -31,12 +33,23 @@ class Days:
             self._known = self.begins_ms(day), self.begins_ms(day + _DAY), day
         return day
 
+    def hour_of(self, at_ms: int) -> int:
+        """The hour of the day at a moment, by the zone's clock."""
+        if self._info is None:
+            return at_ms // HOUR_MS % HOURS
+        return datetime.datetime.fromtimestamp(at_ms // 1_000, self._info).hour
+
     def begins_ms(self, day: datetime.date) -> int:
         """The first moment of a day. Where clocks skip midnight it is the moment they do."""
         if self._info is None:
             return (day.toordinal() - EPOCH_ORDINAL) * DAY_MS
-        midnight = datetime.datetime.combine(day, datetime.time.min, self._info)
-        return int(midnight.timestamp()) * 1_000
+        return self.at_ms(day, datetime.time.min)
+
+    def at_ms(self, day: datetime.date, time: datetime.time) -> int:
+        """When clocks show a time on a day: the first time they do, and where they skip it as long
+        after the skip."""
+        moment = datetime.datetime.combine(day, time, self._info or datetime.UTC)
+        return int(moment.timestamp()) * 1_000
 
 
 UTC_DAYS = Days()

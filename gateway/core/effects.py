@@ -61,7 +61,8 @@ COUNTS = frozenset(
         "assisted",
     )
 )
-
+# What people do, which the totals tell apart by the hour of the day.
+BY_HOUR = frozenset(("seen", "clicked"))
 
 WhyIgnored = Literal["currency", "amount"]
 

@@ -29,6 +29,7 @@ EVENTS = (*OF_MESSAGES, REPLY, *OF_CAMPAIGNS, *OF_OPERATORS)
 # Told whatever a webhook asks for: it speaks of the webhook itself.
 TEST: Final = "webhook.test"
 LOST: Final = "events.lost"
+REPORT: Final = "report.made"  # of no app's webhook: the configuration says where it is posted to
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DELAYS_MS = (
@@ -36,11 +37,13 @@ DELAYS_MS = (
     *(10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR),
 )
 JITTER = 10  # per cent, either way
+DEAD_MS = HOUR  # without a success for so long, somebody should look at it
 FAILING_MS = 120 * HOUR  # without a success for so long it is disabled
 OLD_SECRET_MS = 24 * HOUR
 SECRETS_MAX = 4  # that hold at once, by rotating again and again
 SECRET_PREFIX = "whsec_"  # noqa: S105
-SECRET_BYTES = 32
+SECRET_BYTES = 32  # of those that we draw
+SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64  # as Standard Webhooks wants
 
 
 class Webhooks(msgspec.Struct, frozen=True):
@@ -84,6 +87,15 @@ def _key(secret: str) -> bytes:
 def secret_of(drawn: bytes) -> str:
     """A secret as its app is shown it."""
     return SECRET_PREFIX + binascii.b2a_base64(drawn, newline=False).decode()
+
+
+def is_secret(text: str) -> bool:
+    """Whether it is one that calls can be signed with."""
+    try:
+        drawn = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        return False
+    return text.startswith(SECRET_PREFIX) and SECRET_BYTES_MIN <= len(drawn) <= SECRET_BYTES_MAX
 
 
 def rotated(secrets: Iterable[Secret], fresh: str, now_ms: int) -> tuple[Secret, ...]:

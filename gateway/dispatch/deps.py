@@ -28,7 +28,8 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     """`wake_up_link` is for waits that block, with two sessions a provider and shard; `clock` gives
     epoch milliseconds; `consumer` is this dispatcher's name, never used before; `publish` puts the
     metrics where /metrics finds them, or is None; `changes` brings the configuration each time that
-    it was changed, or is None; `webhook_hosts` may be reached by webhooks whatever they are."""
+    it was changed, or is None; `webhook_hosts` may be reached by webhooks whatever they are;
+    `schedules` are the names of reports that are made by the clock."""
 
     store: Store
     wake_up_link: RedisClient
@@ -41,6 +42,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     publish: Callable[[], Awaitable[None]] | None = None
     changes: trio.MemoryReceiveChannel[Configuration] | None = None
     webhook_hosts: frozenset[str] = frozenset()
+    schedules: frozenset[str] = frozenset()
 
     @property
     def redis(self) -> RedisClient:

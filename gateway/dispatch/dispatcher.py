@@ -125,6 +125,7 @@ async def _run(
             publish=publish,
             changes=changes,
             webhook_hosts=frozenset(settings.webhooks.allow_hosts),
+            schedules=frozenset(each.name for each in settings.reports.schedule),
         )
         registries.own.register(deps.store.outcomes)
         traced = settings.traces

@@ -7,7 +7,7 @@ their number is bounded. What waits in the lanes ingress shows, which looks at i
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -49,15 +49,11 @@ class Metrics:
             "failed_recently", "Sends of the last minute that were not accepted", "provider"
         )
         self.limited = gauge("limited", "1 for what keeps more from being sent", "provider", "by")
+        self.sessions = gauge("sessions", "Sessions of its account that are bound", "provider")
         self.rates_differ = gauge(
             "rates_differ", "1 while other dispatchers have another rate for it", "provider"
         )
-        self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
-        self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
-        self.archive_lag = shared("archive_lag_seconds", "Age of the oldest booking not archived")
-        self.archive_files = shared("archive_files", "Files that the archive has")
-        self.archive_rows = shared("archive_rows", "Rows that the archive has")
-        self.archive_failing = shared("archive_failing", "1 after a run that failed")
+        self._add_books(shared)
         self.request_seconds = Histogram(
             _PREFIX + "request_seconds",
             "From the first byte to the outcome",
@@ -69,9 +65,7 @@ class Metrics:
         self.look_ups = counter("look_ups", "References asked for", "provider", "result")
         self.receipts = counter("receipts", "Receipts a task brought", "provider", "result")
         self.timers = counter("timers", "Timers that were due")
-        self.provider_removed = counter(
-            "provider_removed", "Steps ended because their provider is removed or retired"
-        )
+        self.provider_removed = counter("provider_removed", "Steps whose provider is gone")
         self.recovered = counter("recovered", "Taken over from the dead", "provider", "found")
         self.parked = counter("parked", "Unmatched receipts, by how they ended", "became")
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
@@ -89,6 +83,17 @@ class Metrics:
         self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
+        )
+
+    def _add_books(self, shared: Callable[..., Gauge]) -> None:
+        self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
+        self.budget_warned = shared("budget_warned_percent", "Its warning that holds", "budget")
+        self.archive_lag = shared("archive_lag_seconds", "Age of the oldest booking not archived")
+        self.archive_files = shared("archive_files", "Files that the archive has")
+        self.archive_rows = shared("archive_rows", "Rows that the archive has")
+        self.archive_failing = shared("archive_failing", "1 after a run that failed")
+        self.reports_failing = shared(
+            "reports_failing", "Scheduled reports that were not handed over at the last try"
         )
 
     def sends(self, provider: str) -> tuple[float, float]:

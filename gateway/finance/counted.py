@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.days import Days
-from gateway.core.effects import group_of
+from gateway.core.effects import BY_HOUR, group_of
 from gateway.core.records.entries import Group
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.finance.question import Query, Selection
@@ -67,7 +68,10 @@ class Counted(msgspec.Struct, frozen=True):
         else:
             for index, step in enumerate(message.steps):
                 for at_ms, provider in self._moments(message, index, step):
-                    yield at_ms, group_of(message, index, provider)
+                    group = group_of(message, index, provider)
+                    if self.count in BY_HOUR:
+                        group = replace(group, hour=self.days.hour_of(at_ms))
+                    yield at_ms, group
 
     def _moments(self, message: Message, index: int, step: Step) -> Iterator[tuple[int, str]]:
         """When the step counted, and for which provider."""

@@ -22,9 +22,10 @@ from providers.contract import Category
 # What it may be grouped and filtered by: a moment, and the fields of a Group.
 KEYS = (
     *("day", "month", "app", "campaign", "variant", "category", "route", "step", "channel"),
-    *("provider", "country"),
+    *("provider", "country", "hour"),
 )
-STEP_KEYS = frozenset(("step", "channel", "provider"))  # a message as a whole has none of these
+# A message as a whole has none of these. An hour have only what people do with its steps.
+STEP_KEYS = frozenset(("hour", "step", "channel", "provider"))
 
 DAYS_DEFAULT = 30
 DAYS_MAX = 36_600  # a hundred years: a day without bookings costs a few microseconds to read
@@ -37,6 +38,7 @@ _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 _POSSIBLE: Mapping[str, str] = {
     "day": r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
+    "hour": r"1?[0-9]|2[0-3]",
     "category": "|".join(get_args(Category)),
     "step": r"0|[1-9][0-9]{0,2}",
     "channel": "|".join(map(re.escape, CHANNELS)),
@@ -45,6 +47,7 @@ _POSSIBLE: Mapping[str, str] = {
 _FORM: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
+    "hour": "an hour of the day, 0 to 23",
     "category": f"one of {', '.join(get_args(Category))}",
     "step": "a place in the steps of a message, the first is 0",
     "channel": f"one of {', '.join(CHANNELS)}",
@@ -74,9 +77,7 @@ class Query(msgspec.Struct, frozen=True):
 
     @property
     def counts_messages(self) -> bool:
-        """Whether whole messages can be told apart as finely as asked: they have no step, channel
-        or provider.
-        """
+        """Whether whole messages can be told apart as finely as asked."""
         return STEP_KEYS.isdisjoint((*self.group_by, *(key for key, _ in self.filters)))
 
     def parameters(self) -> list[tuple[str, str]]:

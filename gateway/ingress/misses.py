@@ -25,8 +25,12 @@ class Misses:
         if peer in counts or len(counts) < PEERS_MAX:
             counts[peer] += 1
 
+    def __bool__(self) -> bool:
+        """Whether any is counted: as a rule none is."""
+        return bool(self._counts)
+
     def too_many(self, peer: str) -> bool:
-        return bool(self._counts) and self._of_now()[peer] >= MISSES_MAX
+        return self._of_now()[peer] >= MISSES_MAX
 
     def _of_now(self) -> Counter[str]:
         minute = self._now_ms() // MINUTE_MS

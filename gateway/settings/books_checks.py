@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 
 from gateway.core.channels import CHANNELS
@@ -9,9 +10,13 @@ from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import zone_named
 from gateway.core.texts import name_of
 from gateway.decoding import KeyFault
+from gateway.finance.question import ReportFault
+from gateway.finance.schedule import period_of, query_of
 from gateway.settings.known_names import none_such
 from gateway.settings.tables import Document
+from providers.http.public_hosts import is_receiver
 
+_A_DAY = period_of("day", datetime.date(2026, 11, 28))
 ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 
 
@@ -26,6 +31,27 @@ def _reports(document: Document) -> Iterator[KeyFault]:
     zone = document.reports.zone
     if zone_named(zone) is None:
         yield KeyFault("reports.zone", f"is {zone!r}: {ZONE_RULE}")
+    hosts = document.webhooks.allow_hosts
+    for i, schedule in enumerate(document.reports.schedule):
+        path = f"reports.schedule[{i}]"
+        try:
+            query_of(_A_DAY, schedule.group_by, schedule.filters)
+        except ReportFault as fault:
+            key = "group_by" if fault.parameter == "group_by" else f"filters.{fault.parameter}"
+            yield KeyFault(f"{path}.{key}", f"cannot be asked. {fault.detail}")
+        if bool(schedule.folder) == bool(schedule.url):
+            yield KeyFault(path, "needs a folder or a url, and not both.")
+        if schedule.url and not is_receiver(schedule.url, hosts):
+            yield KeyFault(
+                f"{path}.url",
+                f"is {schedule.url!r}: write an https address without user or fragment; http is "
+                "for hosts of webhooks.allow_hosts.",
+            )
+        if schedule.url and schedule.secret_env is None:
+            yield KeyFault(
+                f"{path}.secret_env",
+                "is missing: name the variable with the secret that signs what is sent.",
+            )
 
 
 def _budgets(document: Document) -> Iterator[KeyFault]:

@@ -8,6 +8,7 @@ loaded.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 
 from gateway.core.addresses import mailbox_of
@@ -32,6 +33,7 @@ from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
 from gateway.core.urls import LinkRules, host_of
+from gateway.finance.schedule import Schedule
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, MONTH, App, SendWindowSettings, StepSettings, unrouted
@@ -63,6 +65,24 @@ def callback_addresses(settings: Settings) -> dict[str, str]:
 def days_of(settings: Settings) -> Days:
     """The days on which bookings count."""
     return Days(settings.reports.zone)
+
+
+def schedules_of(settings: Settings) -> tuple[Schedule, ...]:
+    """The reports that are made by the clock."""
+    return tuple(
+        Schedule(
+            name=each.name,
+            every=each.every,
+            at=datetime.time.fromisoformat(each.at),
+            group_by=each.group_by,
+            filters=each.filters,
+            form=each.format,
+            folder=each.folder,
+            url=each.url,
+            secret=settings.secrets.get(each.secret_env),
+        )
+        for each in settings.reports.schedule
+    )
 
 
 def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
@@ -223,6 +243,7 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(
         message_ms=int(settings.retention.messages_ms),
         unmatched_ms=int(settings.retention.parked_receipts_ms),
+        raw_receipts_ms=int(settings.retention.raw_receipts_ms),
         events_max=settings.retention.events_max,
         campaigns_max=settings.reports.campaigns_max,
         archives=bool(settings.archive.url),

@@ -16,7 +16,7 @@ from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import RECIPIENT, zone_named
-from gateway.core.urls import UTM_NAMES, host_of
+from gateway.core.urls import UTM_NAMES, host_of, is_one_click
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
 from gateway.settings import books_checks
@@ -28,7 +28,7 @@ from providers.settings import address_faults
 
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
-# Names stand in URLs, Redis keys, metrics and report columns.
+# Names stand in URLs, Redis keys, metrics, report columns and names of files.
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
 
@@ -94,6 +94,12 @@ def warnings(document: Document) -> list[str]:
             for step in route.steps[:-1]
             if step.react_ms is not None and step.react_ms >= category.ttl_ms
         )
+    base_url = document.links.base_url or document.server.public_url
+    if base_url and not is_one_click(base_url):
+        found.append(
+            "links.base_url is no https address: browsers warn of such links, and mail programs "
+            f"offer no unsubscribing at {base_url}."
+        )
     return found
 
 
@@ -129,6 +135,7 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
         ("apps", [app.name for app in document.apps]),
         ("caps", [cap.name for cap in document.caps]),
         ("budgets", [budget.name for budget in document.budgets]),
+        ("reports.schedule", [each.name for each in document.reports.schedule]),
     ):
         for name, times in Counter(names).items():
             if times > 1:

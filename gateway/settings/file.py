@@ -196,6 +196,11 @@ def _finished(document: Document, path: Path, data_base: Path, redis_url: str) -
     tables["prices"] = replace(prices, file=path.parent / prices.file)
     if archive.url and "://" not in archive.url:
         tables["archive"] = replace(archive, url=str(data_base / archive.url))
+    schedule = tuple(
+        replace(each, folder=str(data_base / each.folder)) if each.folder else each
+        for each in document.reports.schedule
+    )
+    tables["reports"] = replace(document.reports, schedule=schedule)
     tables["providers"] = {n: each.below(path.parent) for n, each in document.providers.items()}
     return tables
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from gateway.core.webhooks import is_secret
 from gateway.decoding import KeyFault
 from gateway.settings.tables import Document
 
 APP_KEY_CHARS_MIN = 20  # of letters and digits: more than 100 bits
 ARCHIVE_KEY = "archive.hash_key_env"
+SCHEDULE = "reports.schedule"
 
 
 def variables(document: Document) -> Iterator[tuple[str, str]]:
@@ -25,6 +27,9 @@ def variables(document: Document) -> Iterator[tuple[str, str]]:
             yield f"providers.{name}.{key}", variable
     if document.archive.url:
         yield ARCHIVE_KEY, document.archive.hash_key_env
+    for i, schedule in enumerate(document.reports.schedule):
+        if schedule.secret_env is not None:
+            yield f"{SCHEDULE}[{i}].secret_env", schedule.secret_env
 
 
 def without_line_ends(
@@ -76,6 +81,12 @@ def faults(document: Document, values: Mapping[str, str]) -> Iterator[KeyFault]:
                 key,
                 f"names the environment variable {variable}, whose value of {len(value)} "
                 f"characters can be guessed: give it {APP_KEY_CHARS_MIN} at least.",
+            )
+        elif key.startswith(SCHEDULE) and not is_secret(value):
+            yield KeyFault(
+                key,
+                f"names the environment variable {variable}, whose value signs no webhook: make "
+                'one by `echo "whsec_$(openssl rand -base64 32)"`.',
             )
     for name, provider in document.providers.items():
         for key, reason in provider.secret_faults(lambda variable: values.get(variable or "", "")):

@@ -20,6 +20,7 @@ from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
+from gateway.finance.schedule import Every, Form
 from gateway.store.api_keys import Scope
 from providers.contract import Category, Channel
 from providers.notation import (
@@ -47,6 +48,7 @@ LEARNED = "auto"
 MONTH = "month"
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 WAIT_MIN = Duration.parse("30s")  # of a step whose wait is learned
+ClockTime = Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 TimeOfDay = Annotated[str, msgspec.Meta(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
@@ -275,15 +277,31 @@ class Prices(Table, frozen=True, kw_only=True):
 class RetentionSettings(Table, frozen=True, kw_only=True):
     messages_ms: Milliseconds = Duration.parse("30d")
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
+    raw_receipts_ms: Annotated[Duration, AtLeast(0)] = Duration.parse("0s")  # 0: not at all
     events_max: Count = 100_000
     texts_ms: Milliseconds = Duration.parse(
         "24h"
     )  # a bound: they are freed when no step needs them
 
 
+class ScheduleSettings(Table, frozen=True, kw_only=True):
+    """`folder` or `url`; a folder is absolute after loading."""
+
+    name: Text
+    every: Every
+    at: ClockTime = "06:00"
+    group_by: tuple[Text, ...] = ()
+    filters: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    format: Form = "csv"
+    folder: str = ""
+    url: str = ""
+    secret_env: Text | None = None
+
+
 class Reports(Table, frozen=True, kw_only=True):
     campaigns_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     zone: Text = "UTC"  # whose days and months count
+    schedule: tuple[ScheduleSettings, ...] = ()
 
 
 class ArchiveSettings(Table, frozen=True, kw_only=True):

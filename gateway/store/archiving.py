@@ -19,8 +19,9 @@ from gateway.store.totals import as_list, pairs
 
 LEASE_MS = 15_000
 REASON_CHARS = 300
+ENTRIES_A_PAGE = 500
 
-Source = Literal["ledger", "closed", "index"]
+Source = Literal["ledger", "closed", "clicked", "index"]
 
 
 class LeaseLost(Exception):
@@ -116,6 +117,20 @@ async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:
     return min((entry_id(id_.decode())[0] for id_, _ in waiting), default=0)
 
 
+async def entries(
+    redis: RedisClient,
+    shard: int,
+    source: Source,
+    after: EntryId,
+    until: EntryId,
+    count: int = ENTRIES_A_PAGE,
+) -> list[tuple[EntryId, bytes]]:
+    """Entries of a stream after one and up to another, the oldest first: each with its record."""
+    span = (f"({entry_text(after)}", entry_text(until))
+    (page,) = await redis.call([("XRANGE", _stream(shard, source), *span, "COUNT", count)])
+    return [(entry_id(id_.decode()), fields[1]) for id_, fields in as_list(page)]
+
+
 async def newest(redis: RedisClient, shards: Sequence[int], source: Source) -> dict[int, EntryId]:
     """The last entry of a stream in each shard that has one."""
     return await _ends(redis, shards, source, "XREVRANGE", "+", "-")
@@ -128,8 +143,9 @@ async def oldest(redis: RedisClient, shard: int, source: Source) -> EntryId | No
 async def _ends(
     redis: RedisClient, shards: Sequence[int], source: Source, command: str, *span: str
 ) -> dict[int, EntryId]:
-    keys = [getattr(keys_of(shard), source) for shard in shards]
-    asked: list[Command] = [(command, key, *span, "COUNT", 1) for key in keys]
+    asked: list[Command] = [
+        (command, _stream(shard, source), *span, "COUNT", 1) for shard in shards
+    ]
     replies = map(as_list, await redis.call(asked))
     return {
         shard: entry_id(found[0][0].decode())
@@ -138,7 +154,12 @@ async def _ends(
     }
 
 
-async def trim_ledger(redis: RedisClient, shard: int, through: EntryId) -> None:
-    """Takes off what lies before an entry. That one stays: it says where the ledger is, and that
-    something was booked."""
-    await redis.call([("XTRIM", keys_of(shard).ledger, "MINID", entry_text(through))])
+async def trim(redis: RedisClient, shard: int, source: Source, through: EntryId) -> None:
+    """Takes off what lies before an entry. That one stays: it says where the stream is, and that
+    there was something in it."""
+    await redis.call([("XTRIM", _stream(shard, source), "MINID", entry_text(through))])
+
+
+def _stream(shard: int, source: Source) -> str:
+    key: str = getattr(keys_of(shard), source)
+    return key

@@ -3,7 +3,8 @@
 Those of a message's link stand beside its range and lapse as that does; those of a link that was
 made for itself stand as long as it does. A batch of clicks is one transaction a shard, which says
 by the caller's token that it was applied, so that none counts twice. That a person reacted goes the
-way of every reaction. Raises RedisUnavailable.
+way of every reaction. Where there is an archive the same transaction lists the clicks for it, a
+stream a shard. Raises RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -14,33 +15,50 @@ from contextlib import aclosing
 
 import msgspec
 
+from gateway.core.archive.manifest import EntryId
 from gateway.core.channels import CHANNELS
 from gateway.core.clickers import Visitor, clicked_by
 from gateway.core.clicks import BY_QR, PERSON, ClickCounts, Device, counted, counter_of
+from gateway.core.days import HOUR_MS
 from gateway.core.effects import group_of
 from gateway.core.events import Reacted
-from gateway.core.records.entries import Post
+from gateway.core.records.codec import NewerRecordError
+from gateway.core.records.entries import NO_STEP, Clicked, ClickEntry, Post, clicked_codec
 from gateway.core.records.message import Message
-from gateway.redis.client import Command, Session
-from gateway.store import reads, scans
+from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import archiving, reads, scans
 from gateway.store.apply import Item
+from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.links import Link
 from gateway.store.store import Store
 from gateway.store.transaction import commit
+from gateway.store.writes import BLOB_FIELD
 
 BATCH_MAX = 500
+ENTRIES_A_PAGE = 20  # of the stream for the archive: each has up to BATCH_MAX sorts of clicks
 SPARE_MS = 31 * 86_400_000  # a message may be sent so long after it was accepted
 
 
-class Click(msgspec.Struct, frozen=True):
-    """Somebody followed a link; `qr`: by its picture."""
+class Click(msgspec.Struct):
+    """Somebody followed a link; `qr`: by its picture. `times`: he and others like him, of whom the
+    first came at `at_ms`."""
 
     link: Link
     at_ms: int
     visitor: Visitor
     device: Device
     qr: bool = False
+    times: int = 1
+
+    @property
+    def sort(self) -> tuple[object, ...]:
+        """What clicks have in common that may be one with `times`. Whoever may be judged by the
+        moment is alone."""
+        link, visitor = self.link, self.visitor
+        alone = link.own is None and visitor.unmarked and visitor.reason is None
+        when = self.at_ms if alone else self.at_ms // HOUR_MS
+        return link.code, when, visitor, self.device, self.qr
 
 
 async def judged(store: Store, clicks: Sequence[Click]) -> list[tuple[Click, str]]:
@@ -73,11 +91,14 @@ async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str, n
     lapsing: set[str] = set()
     for click, who in clicks:
         _, place, prefix = _counters_of(store, click.link)
-        counters[place, prefix + counter_of(click.at_ms, click.device, who)] += 1
+        counters[place, prefix + counter_of(click.at_ms, click.device, who)] += click.times
         if click.link.own is None:
             lapsing.add(place)
     writes: list[Command] = [("HINCRBY", place, name, n) for (place, name), n in counters.items()]
     writes += [("PEXPIRE", place, lives_ms) for place in sorted(lapsing)]
+    if store.retention.archives:
+        entry = pack(clicked_codec.encode(ClickEntry(list(map(_archived, clicks)))))
+        writes.append(("XADD", keys_of(shard).clicked, "*", BLOB_FIELD, entry))
     writes += await _bookings(store, shard, clicks, now_ms)
     key = keys_of(shard).token(token)
 
@@ -88,6 +109,30 @@ async def count(store: Store, clicks: Sequence[tuple[Click, str]], token: str, n
     await commit(store.redis, key, attempt, store.counts)
 
 
+def _archived(clicked: tuple[Click, str]) -> Clicked:
+    click, who = clicked
+    link = click.link
+    of = (link.campaign, link.channel, link.message)
+    step = NO_STEP if link.message is None else link.step
+    return Clicked(link.code, link.app, click.at_ms, click.device, who, click.times, *of, step)
+
+
+async def listed(
+    redis: RedisClient, shard: int, after: EntryId, until: EntryId
+) -> list[tuple[EntryId, list[Clicked]]]:
+    """What was counted where there is an archive: entries after one and up to another, the oldest
+    first. One that cannot be read has nothing: the counters stand without it."""
+    page = await archiving.entries(redis, shard, "clicked", after, until, ENTRIES_A_PAGE)
+    return [(id_, _items(record)) for id_, record in page]
+
+
+def _items(record: bytes) -> list[Clicked]:
+    try:
+        return clicked_codec.decode(unpack(record)).items
+    except (NewerRecordError, msgspec.DecodeError):
+        return []
+
+
 async def _bookings(
     store: Store, shard: int, clicks: Sequence[tuple[Click, str]], now_ms: int
 ) -> list[Command]:
@@ -95,7 +140,7 @@ async def _bookings(
     fetched: Counter[tuple[str, int]] = Counter()
     for click, who in clicks:
         if click.link.message is not None and who not in (PERSON, BY_QR):
-            fetched[click.link.message, click.link.step] += 1
+            fetched[click.link.message, click.link.step] += click.times
     if not fetched:
         return []
     messages = await reads.messages_anywhere(store, {id_ for id_, _ in fetched})

@@ -13,40 +13,35 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core.archive.manifest import EntryId, entry_id, entry_text
+from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import nameless
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import closed_codec
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.store import randomness, reads
+from gateway.store import archiving, randomness, reads
 from gateway.store.base import read_messages
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_in
 from gateway.store.store import Store
-from gateway.store.totals import as_list
 from gateway.store.transaction import commit, values_in
 from gateway.store.writes import closed_command
 
-ENTRIES_A_PAGE = 500
 MESSAGES_A_BATCH = 200
 
 Listed = list[tuple[EntryId, list[str]]]
 
 
-async def listed(
-    redis: RedisClient, shard: int, after: EntryId, until: EntryId, count: int = ENTRIES_A_PAGE
-) -> Listed:
+async def listed(redis: RedisClient, shard: int, after: EntryId, until: EntryId) -> Listed:
     """Entries after one and up to another, the oldest first: each with its messages. One that
     cannot be read names none: its messages lapse as if there were no archive."""
-    span = (f"({entry_text(after)}", entry_text(until))
-    (page,) = await redis.call([("XRANGE", keys_of(shard).closed, *span, "COUNT", count)])
-    return [(entry_id(id_.decode()), _ids(fields)) for id_, fields in as_list(page)]
+    page = await archiving.entries(redis, shard, "closed", after, until)
+    return [(id_, _ids(record)) for id_, record in page]
 
 
-def _ids(fields: Sequence[bytes]) -> list[str]:
+def _ids(record: bytes) -> list[str]:
     try:
-        return closed_codec.decode(unpack(fields[1])).ids
+        return closed_codec.decode(unpack(record)).ids
     except (NewerRecordError, msgspec.DecodeError):
         return []
 
@@ -120,8 +115,3 @@ async def _take_out(
         return [("UNLINK", *gone)] if gone else [], TakenOut(len(gone), changed)
 
     return await commit(store.redis, token, attempt, store.counts)
-
-
-async def cut(redis: RedisClient, shard: int, through: EntryId) -> None:
-    """Takes entries off the stream, up to that one, which stays: it says where the stream is."""
-    await redis.call([("XTRIM", keys_of(shard).closed, "MINID", entry_text(through))])

@@ -28,11 +28,11 @@ from gateway.store import shared_keys
 from gateway.store.installation import SHARDS_FIELD
 from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
 
-# Not copied: what lapses by itself (tokens, signs of life, places, snapshots; limits begin
-# otherwise), the two records that `begin` and `finish` write, and how far shards followed a
-# campaign that was cancelled or changed: those of the copy look again.
+# Not copied: what lapses by itself (tokens, signs of life, places, snapshots, raw receipts;
+# limits begin otherwise), the two records that `begin` and `finish` write, and how far shards
+# followed a campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:|feeder$)|\{hook_\w+\}(?!t:)"
+    rb"\{k\d+\}(?!t:|raw:|feeder$)|\{hook_\w+\}(?!t:)"
     rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
@@ -63,6 +63,7 @@ _NAMES = {
     "held": "held messages",
     "ledger": "ledger entries",
     "closed": "lists of closed messages",
+    "clicked": "lists of clicks",
     "totals": "totals",
     "events": "status changes",
     "parked": "unmatched receipts",

@@ -54,6 +54,8 @@ Books and events stay in the shard in which they were written.
                                        buckets of their persons
     {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
                                        the archive                       archive
+    {kN}clicked                stream  trimmed: clicks, for the archive  ingress, where there is an
+                                                                         archive
     {kN}ledger                 stream  for ever, or until it is          every commit that books
                                        archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
@@ -73,6 +75,8 @@ Books and events stay in the shard in which they were written.
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
+    {kN}raw:<id>               list    retention: a message's receipts   callbacks, dispatch, where
+                                       as they came                      `raw_receipts` is set
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it
@@ -163,6 +167,9 @@ class Keys(msgspec.Struct, frozen=True):
     def provider_id(self, provider: str, provider_id: str) -> str:
         return f"{self.tag}x:{provider}:{provider_id}"
 
+    def raw_receipts(self, message_id: str) -> str:
+        return self.tag + "raw:" + message_id
+
     def version(self, id_: bytes) -> str:
         """A version of a campaign's content, by its hash."""
         return f"{self.tag}said:{id_.hex()}"
@@ -241,6 +248,10 @@ class Keys(msgspec.Struct, frozen=True):
     @property
     def closed(self) -> str:
         return self.tag + "closed"
+
+    @property
+    def clicked(self) -> str:
+        return self.tag + "clicked"
 
     @property
     def ledger(self) -> str:

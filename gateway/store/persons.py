@@ -38,6 +38,7 @@ from gateway.store import (
     person_index,
     quarantine,
     randomness,
+    raw_receipts,
     reads,
     replies,
     scans,
@@ -210,6 +211,7 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     for batch in _batches(ids):
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
+        await raw_receipts.forget(store, batch)
     if app is None:
         addresses = addresses_in(found.identities)
         await opt_outs.make_nameless(store.redis, store.shards, addresses)

@@ -18,13 +18,14 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
-from gateway.store import quarantine, scans
+from gateway.store import quarantine, raw_receipts, scans
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_provider_id
@@ -86,7 +87,10 @@ async def take_receipts(
     items, unmatched, noted = await _match(store, provider, receipts)
     taken = Taken(applied=noted)
     missing = []
-    for applied in await store.apply(items, now_ms):
+    await raw_receipts.keep(store, provider, items, now_ms)
+    told = await store.apply(items, now_ms)
+    await raw_receipts.check(store, told)
+    for applied in told:
         assert isinstance(applied.item.event, Reported)
         if applied.set_aside:
             taken.faulty.append(applied.item.event.receipt)
@@ -129,7 +133,9 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             )
             continue
         items, _, noted = await _match(store, unmatched.provider, [unmatched.receipt])
+        await raw_receipts.keep(store, unmatched.provider, items, now_ms)
         applied = await store.apply(items, now_ms)
+        await raw_receipts.check(store, applied)
         if noted or (applied and applied[0].message is not None):
             taken.applied += 1
             commands.append(("ZREM", keys.unmatched_receipts, member))
@@ -303,6 +309,8 @@ async def _keep(
     for receipt in receipts:
         pid = told_id(receipt)
         key = _shard_keys(store, provider, pid).unmatched_receipts
+        if receipt.raw and not store.retention.raw_receipts_ms:
+            receipt = replace(receipt, raw="")
         member = unmatched_codec.encode(UnmatchedReceipt(provider, receipt, now_ms))
         commands.append(("ZADD", key, "NX", now_ms + UNMATCHED_DELAY_MS, member))
         commands.append(("ZREMRANGEBYRANK", key, 0, -UNMATCHED_MAX - 1))

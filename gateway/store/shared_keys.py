@@ -13,6 +13,10 @@ are in `keys`.
                                        and how its last run went
     {kaskad}forgotten          hash    for ever: hashed identity, app ->  erasing, where there is an
                                        when it was erased                archive
+    {kaskad}reporter           string  60 s: who makes scheduled reports `kaskad report run`
+    {kaskad}scheduled          hash    for ever: scheduled report -> up  `kaskad report run`
+                                       to which day it was made, and how
+                                       the last try went
     {kaskad}shared:<sha256>    string  its end: a report for all who     report calls
                                        have its link
     {kaskad}months             hash    for ever: closed month -> when    `kaskad close`
@@ -86,6 +90,8 @@ COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
 FORGOTTEN = "{kaskad}forgotten"
+REPORTER = "{kaskad}reporter"
+SCHEDULED = "{kaskad}scheduled"
 API_KEYS = "{kaskad}keys"
 CLOSED_MONTHS = "{kaskad}months"
 COUNTRIES = "{kaskad}countries"

@@ -7,8 +7,8 @@ as anybody may ask. Opt-outs, idempotency keys, conversions, provider ids and un
 by their own names; timers, queues of what is held and lane entries with their messages, the lanes
 in the order of their entries. What campaigns say goes to every shard.
 
-Ledger, totals, lists of closed messages, what campaigns, rates and delays count, links of messages,
-events, the index and what is set aside stay in the shard they were written in
+Ledger, totals, lists of closed messages and of clicks, what campaigns, rates and delays count,
+links of messages, events, the index and what is set aside stay in the shard they were written in
 (`gateway.store.former_shards`), so that sums, checkpoints and places in a stream stay what they
 were. How many changes an event stream told is counted anew; the streams of shards that are no more
 end with the messages' retention.
@@ -42,7 +42,18 @@ SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its p
 _MADE_ANEW = ("changed", "marks", "feeder")
 _PLACED = ("o", "oo", "timers", "held", "parked")
 _STAYING = (
-    *("ledger", "closed", "totals", "days", "events", "index", "quarantine", "counts", "outbox"),
+    *(
+        "ledger",
+        "closed",
+        "clicked",
+        "totals",
+        "days",
+        "events",
+        "index",
+        "quarantine",
+        "counts",
+        "outbox",
+    ),
     *("rates", "delays", "budget", "invoices", "l", "lc"),
 )
 _STRINGS_STAYING = ("verified", "li")

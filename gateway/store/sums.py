@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gateway.core.records.entries import Group, Post, Total, total_codec
+from gateway.core.effects import BY_HOUR
+from gateway.core.records.entries import NO_HOUR, Group, Post, Total, total_codec
 
 
 def fold_counts(posts: list[Post]) -> list[Post]:
@@ -22,15 +23,16 @@ def fold_counts(posts: list[Post]) -> list[Post]:
     return [Post(group, sums) for group, sums in counts.items()] + money
 
 
-def add_up(posts: list[Post]) -> dict[bytes, int]:
-    """The running totals' increments: field (a Total's record) to amount."""
+def add_up(posts: list[Post], hour: int) -> dict[bytes, int]:
+    """The running totals' increments of what was booked in an hour of the day: field (a Total's
+    record) to amount."""
     groups: dict[Group, dict[str, int]] = {}
     for post in posts:
         sums = groups.setdefault(post.group, {})
         for measure, amount in post.measures.items():
             sums[measure] = sums.get(measure, 0) + amount
     return {
-        _total_name(group, measure): amount
+        _total_name(group, measure, hour if measure in BY_HOUR else NO_HOUR): amount
         for group, sums in groups.items()
         for measure, amount in sums.items()
         if amount
@@ -38,5 +40,5 @@ def add_up(posts: list[Post]) -> dict[bytes, int]:
 
 
 @lru_cache(maxsize=4096)
-def _total_name(group: Group, measure: str) -> bytes:
-    return total_codec.encode(Total.of(group, measure))
+def _total_name(group: Group, measure: str, hour: int) -> bytes:
+    return total_codec.encode(Total.of(group, measure, hour))

@@ -57,13 +57,14 @@ BLOB_FIELD = b"d"
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept: closed messages, idempotency keys, unmatched receipts; and how
-    many: status changes an app, campaigns a month that the totals keep apart, claims in a person's
-    record."""
+    """How long things are kept: closed messages, idempotency keys, unmatched receipts, receipts as
+    they came (0: not at all); and how many: status changes an app, campaigns a month that the
+    totals keep apart, claims in a person's record."""
 
     message_ms: int = 30 * 86_400_000
     idempotency_ms: int = 86_400_000
     unmatched_ms: int = 86_400_000
+    raw_receipts_ms: int = 0
     events_max: int = 100_000
     campaigns_max: int = 10_000
     claims_max: int = 16
@@ -333,7 +334,8 @@ class Writes:
         totals = self._keys.totals(self._day)
         yield ("SADD", self._keys.days, self._day)
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
-        for field, amount in add_up(folded).items():
+        hour = self._policy.days.hour_of(self._now_ms)
+        for field, amount in add_up(folded, hour).items():
             yield ("HINCRBY", totals, field, amount)
 
 

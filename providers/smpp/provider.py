@@ -66,6 +66,10 @@ class SmppProvider(WithoutLookUps):
         self._changed = trio.Event()
         self._reference = random.randrange(0x10000)
 
+    @property
+    def sessions(self) -> int:
+        return len(self._sessions)
+
     def tokens(self, batch: Sequence[Submission]) -> int:
         config = self.config
         return sum(texts.count(sent.text, config.encodings, config.long) for sent in batch)

@@ -102,7 +102,13 @@ def read(
         fault=fault,
         to=message.source.lstrip("+") or None,
         about=about,
+        raw=head or _parameters(message),
     )
+
+
+def _parameters(message: pdu.Short | pdu.Data) -> str:
+    """What it says where it says all without a text."""
+    return " ".join(f"{tag:04x}={value.hex()}" for tag, value in message.tlvs.items())
 
 
 def _state(message: pdu.Short | pdu.Data, head: str) -> str:

@@ -14,7 +14,9 @@ import duckdb
 import pytest
 
 from gateway.core.archive.hashing import hash_of
+from gateway.core.days import Days
 from providers.contract import Fault
+from tests.archive.test_clicks import click, poster
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/analytics.md").read_text()
@@ -29,6 +31,8 @@ async def test_every_question_is_answered(world: ArchiveWorld) -> None:
     await world.archived()
     late = await world.delivered(1, "late")
     await world.archived()
+    await click(world, poster("autumn"), times=3)
+    await click(world, poster("autumn"), "previewer", times=2)
     await world.tell(late, "seen")
     await world.archived()
     stray = world.root / "ledger/day=2100-01-01" / f"{'0' * 32}.parquet"
@@ -37,7 +41,7 @@ async def test_every_question_is_answered(world: ArchiveWorld) -> None:
     with pytest.MonkeyPatch.context() as patch, duckdb.connect(":memory:") as database:
         patch.chdir(world.root)
         database.execute(VIEWS)
-        money, by_country, times, faults, people = [
+        money, by_country, times, faults, people, clicked, hours = [
             database.execute(question).fetchall() for question in QUESTIONS
         ]
         database.execute(EXPORT)
@@ -52,6 +56,11 @@ async def test_every_question_is_answered(world: ArchiveWorld) -> None:
         ("viber", "rejected", "EC_ABSENT", 1),
     ]
     assert people == [(1, 3), (3, 1)]
+    assert clicked == [
+        ("autumn", None, False, "phone", 2, 0),
+        ("autumn", None, True, "phone", 3, 0),
+    ]
+    assert hours == [(Days("Europe/Moscow").hour_of(world.now_ms), "seen", 1)]
     with (world.root / "costs.csv").open() as file:
         (exported,) = csv.DictReader(file)
     assert MONEY(exported["cost"])

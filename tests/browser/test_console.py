@@ -82,6 +82,8 @@ def submit(page: Chromium, action: str, **fields: str) -> None:
         ("/console/webhooks", "#webhooks tbody tr"),
         ("/console/webhooks/shop/till", "#act-webhook-disable"),
         ("/console/leftovers", ".empty"),
+        ("/console/money", "#budgets tbody tr"),
+        ("/console/money/2026-10", "#hash"),
         ("/console/audit", "#deeds tbody tr"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,21 +59,6 @@ def test_a_report_is_a_workbook_with_numbers(booked: Path) -> None:
     assert (cells["campaign"], cells["delivered"], cells["cost"]) == ("autumn", 2, 0.01)
     header, total = book_.get_sheet_by_name("Total").to_python()
     assert dict(zip(header, total, strict=True))["billed"] == 0.018
-
-
-@pytest.mark.parametrize(
-    "words", [["report", "cost", "--format", "xlsx"], ["ledger", "export", "--format", "xlsx"]]
-)
-def test_without_its_library_a_format_is_exit_2_naming_the_extra(
-    booked: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-) -> None:
-    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
-    assert app.run([*words, "--out", str(booked / "x.xlsx")]) == 2
-    assert "kaskad[archive]" in capsys.readouterr().err
-    assert not list(booked.glob("x.xlsx*"))
 
 
 @pytest.mark.parametrize(

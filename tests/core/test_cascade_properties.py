@@ -96,6 +96,14 @@ EVENTS = st.one_of(
     st.builds(events.ProviderGone, st.sampled_from((*PROVIDERS, STAND_IN))),
     st.builds(events.TimerDue, AWAY),
     st.just(events.Cancelled()),
+    st.builds(
+        events.Invoiced,
+        STEPS,
+        st.sampled_from([0, 0, 1]),
+        st.sampled_from((*PROVIDERS, STAND_IN)),
+        st.sampled_from([0, 5_000, 30_000]),
+        st.just("november.csv"),
+    ),
 )
 # ... and what providers say of the person, which the store's model knows nothing of.
 NOBODY = Fault("7002", "NOBODY", True)
@@ -173,7 +181,10 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         reaction = world.message.reaction
         finished = world.message.finished
         delivered = world.message.delivered_step
+        invoiced = charges_invoiced(world)
         effects = world.happen(event)
+        if not isinstance(event, events.Invoiced):
+            assert charges_invoiced(world) == invoiced, "nothing changes what an invoice charges"
         waits = world.message.delivered_step >= 0 and not world.message.finished
         for was, step in zip(before, world.message.steps, strict=True):
             went_back = was in (StepStatus.SENDING, StepStatus.UNKNOWN) and step.status in BACK
@@ -199,6 +210,16 @@ def live(world: World, life: list[tuple[events.Event, int]]) -> None:
         if finished:
             assert world.message.finished
         check(world)
+
+
+def charges_invoiced(world: World) -> dict[tuple[int, int], int | None]:
+    """What accepted invoices charge, by step and attempt."""
+    return {
+        (index, number): attempt.charged
+        for index, step in enumerate(world.message.steps)
+        for number, attempt in enumerate(step.attempts)
+        if attempt.invoiced
+    }
 
 
 def assert_in_time(world: World, step: Step) -> None:

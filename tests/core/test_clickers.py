@@ -87,11 +87,11 @@ MARKS = {b"accept-language": b"ru-RU,ru;q=0.9", b"sec-fetch-mode": b"navigate"}
 
 
 def visitor(user_agent: str = CHROME, method: str = "GET") -> Visitor:
-    return visitor_of(method, (MARKS | {b"user-agent": user_agent.encode()}).get)
+    return visitor_of(method, MARKS | {b"user-agent": user_agent.encode()})
 
 
 def bare(user_agent: str) -> Visitor:
-    return visitor_of("GET", {b"user-agent": user_agent.encode()}.get)
+    return visitor_of("GET", {b"user-agent": user_agent.encode()})
 
 
 @pytest.mark.parametrize("user_agent", PEOPLE)
@@ -123,12 +123,8 @@ def test_a_head_is_no_click() -> None:
     ],
 )
 def test_a_browser_that_fetches_ahead_is_no_click(header: bytes, value: bytes) -> None:
-    assert (
-        clicked_by(
-            visitor_of("GET", (MARKS | {header: value, b"user-agent": CHROME.encode()}).get), None
-        )
-        == "prefetch"
-    )
+    fields = MARKS | {header: value, b"user-agent": CHROME.encode()}
+    assert clicked_by(visitor_of("GET", fields), None) == "prefetch"
 
 
 def test_what_comes_at_once_and_unmarked_scanned_the_mail() -> None:

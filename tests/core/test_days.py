@@ -25,6 +25,15 @@ def test_a_moment_lies_between_its_days_beginning_and_the_nexts(zone: str, at_ms
 
 
 @pytest.mark.parametrize(
+    ("zone", "hour"),
+    [("UTC", 21), ("Europe/Moscow", 0), ("Asia/Kolkata", 3), ("Europe/Berlin", 22)],
+)
+def test_the_hour_is_that_of_the_zone(zone: str, hour: int) -> None:
+    moment = datetime.datetime(2026, 11, 21, 21, 59, 59, tzinfo=datetime.UTC)
+    assert Days(zone).hour_of(int(moment.timestamp() * 1000)) == hour
+
+
+@pytest.mark.parametrize(
     ("zone", "day", "hours"),
     [
         ("UTC", datetime.date(2026, 3, 29), 24),

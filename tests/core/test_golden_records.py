@@ -26,6 +26,8 @@ from gateway.core.records.codec import (
 )
 from gateway.core.records.content import Content, content_codec, content_with
 from gateway.core.records.entries import (
+    Clicked,
+    ClickEntry,
     Group,
     LedgerEntry,
     Post,
@@ -34,9 +36,17 @@ from gateway.core.records.entries import (
     Total,
     UnmatchedReceipt,
     changes_codec,
+    clicked_codec,
     ledger_codec,
     total_codec,
     unmatched_codec,
+)
+from gateway.core.records.links import (
+    LinkTargets,
+    OwnLink,
+    StepLinks,
+    own_link_codec,
+    targets_codec,
 )
 from gateway.core.records.message import Message, Step
 from gateway.core.records.message_codec import message_codec, pack_message, unpack_message
@@ -77,7 +87,13 @@ CODECS: dict[str, Codec[Any]] = {
     "status_changes": changes_codec,
     "unmatched_receipt": unmatched_codec,
 }
-NEWER: dict[str, Codec[Any]] = {"stored_user": user_codec}  # kinds that schema 2 did not have
+# Kinds that schema 2 did not have.
+NEWER: dict[str, Codec[Any]] = {
+    "stored_user": user_codec,
+    "link_targets": targets_codec,
+    "own_link": own_link_codec,
+    "click_entry": clicked_codec,
+}
 
 
 def golden(kind: str, schema: int) -> bytes:
@@ -218,6 +234,22 @@ EXPECTED: dict[tuple[str, int], Any] = {
         "ru-RU",
         (Consent("marketing", T - 1, "checkout", "sms"), Consent("transactional", T, "call")),
     ),
+    ("link_targets", 3): lambda: LinkTargets(
+        "shop",
+        (StepLinks("viber", ("https://shop.example/",)), StepLinks("sms", ())),
+        "autumn",
+        bytes(range(13)),
+        16,
+    ),
+    ("click_entry", 3): lambda: ClickEntry(
+        [
+            Clicked("AbCdEfGh", "shop", T, "phone", "person", 2, "autumn", "sms", ID, 1),
+            Clicked("autumn", "shop", T, "other", "previewer", 1),
+        ]
+    ),
+    ("own_link", 3): lambda: OwnLink(
+        "shop", "https://shop.example/autumn", T, "autumn", "Poster", T + 1
+    ),
     ("unmatched_receipt", 2): lambda: UnmatchedReceipt(
         "infobip-sms",
         Receipt(
@@ -331,6 +363,13 @@ def test_a_total_names_its_route_step_and_variant_since_some_have_one() -> None:
         total = Total.of(named, "cost")
         assert total_codec.decode(known) == total
         assert total_codec.encode(total) == known
+
+
+def test_a_total_names_its_hour_where_it_is_of_what_people_do() -> None:
+    known = bytes.fromhex((GOLDEN / "total_of_an_hour.3.hex").read_text())
+    total = Total.of(SMS_GROUP, "clicked", 9)
+    assert total_codec.decode(known) == total
+    assert total_codec.encode(total) == known
 
 
 def test_a_person_of_schema_3_holds_claims_since_some_of_them_do() -> None:

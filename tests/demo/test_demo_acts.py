@@ -201,6 +201,6 @@ def test_programs_fetch_a_link_before_its_person_and_are_told_from_them() -> Non
     assert found == [("0", False), ("0", False), ("0", True), ("1", False), ("1", True)]
     for _, headers in visits(clicks):
         sent = {name.lower().encode(): value.encode() for name, value in headers.items()}
-        reason = visitor_of("GET", sent.get).reason
+        reason = visitor_of("GET", sent).reason
         assert (reason is None) == (headers is PERSON)
         assert reason in (None, "previewer", "scanner")

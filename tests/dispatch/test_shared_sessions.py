@@ -84,6 +84,17 @@ async def test_receipts_that_outran_the_answers_are_matched_part_by_part(redis_u
 
 
 @under_trio
+async def test_how_many_sessions_are_bound_is_told(redis_url: str) -> None:
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w)
+        async with dispatching(w, providers=sms(smsc)) as deps:
+            await w.until([id_], "sent")
+            own = deps.metrics.registries.own
+            assert own.get_sample_value("kaskad_dispatch_sessions", {"provider": "sms"}) == 1
+
+
+@under_trio
 async def test_throttled_messages_wait_and_burn_nothing(redis_url: str) -> None:
     smsc = Smsc()
     answers = iter([(pdu.THROTTLED, ""), (pdu.QUEUE_FULL, "")])

@@ -20,11 +20,15 @@ SHORT = (
     "clock jumps forwards, and back",
     "failover to a replica, in order",
     "kill -9 dispatcher",
+    "kill -9 ingress",
     "kill -9 provider",
     "kill -9 Redis",
     "receipts hours late",
 )
-CLAIMED = next(case for case in matrix.CASES if case.point == "claimed")
+CLAIMED, TAKEN = (
+    next(case for case in matrix.CASES if case.point == point)
+    for point in ("claimed", "clicks_taken")
+)
 
 
 @pytest.fixture
@@ -44,12 +48,18 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         only=SHORT,
         plan=Plan(wait_s=WAIT_S, skew_ms=1_000),
         lively=True,
+        follows=True,
     )
     outcome = storm.run(order, folder, print)
     assert outcome.faults == []
     assert len(outcome.injected) >= 3
     assert outcome.counts["accepted"] > 300
-    for what in ("people who reacted", "second legs billed", "cancelled with their campaign"):
+    for what in (
+        "people who reacted",
+        "second legs billed",
+        "cancelled with their campaign",
+        "clicks counted",
+    ):
         assert outcome.counts[what] > 0
     assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY
 
@@ -86,6 +96,17 @@ def test_a_kill_at_an_exact_moment_loses_nothing_and_the_audit_would_have_seen_i
     assert "cap slots are missing" in found
     assert f"1 people who reacted got a further step: [('{first}'" in found
     assert f"1 reactions that were taken are forgotten: [('{first}'" in found
+
+
+def test_a_killed_worker_loses_the_clicks_it_has_not_recorded_and_no_others(folder: Path) -> None:
+    with Stage(folder, Plan(wait_s=WAIT_S, machines=1)) as stage:
+        order = storm.Order(messages=10, seconds=0.5, seed=1, follows=True)
+        told = matrix.play(stage, TAKEN, order)
+        found = storm.followed(stage, told)
+    assert found.faults == []
+    counts = found.counts
+    assert counts["clicks lost by a kill"] > 0
+    assert counts["clicks counted"] >= counts["clicks answered"] - counts["clicks lost by a kill"]
 
 
 def record_of(redis: Any, id_: str) -> dict[str, Any]:

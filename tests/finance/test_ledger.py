@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from gateway.core.days import Days
 from gateway.core.effects import MEASURES
 from gateway.core.events import Accepted, Claimed, Event, Reported
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
@@ -177,6 +178,34 @@ def test_a_year_of_empty_days_is_an_empty_report(loop: Loop, redis_url: str) -> 
         return await cost_report(redis, 4, query, "EUR")
 
     assert on(loop, redis_url, main).lines == ()
+
+
+def test_what_people_do_is_told_apart_by_the_hour_of_the_reports_zone(
+    loop: Loop, redis_url: str
+) -> None:
+    moscow = replace(POLICY, days=Days("Europe/Moscow"))
+
+    async def main(redis: RedisClient) -> tuple[Report, Verdict]:
+        # Booked by a version that knew no hours.
+        before = Post(GROUP, {"clicked": 4, "sent": 1})
+        entry = ledger_codec.encode(LedgerEntry(NOON, [before], "EUR"))
+        await redis.call(
+            [
+                ("XADD", "{k0}ledger", "*", "d", entry),
+                ("HINCRBY", f"{{k0}}totals:{TODAY}", total("clicked"), 4),
+                ("HINCRBY", f"{{k0}}totals:{TODAY}", total("sent"), 1),
+            ]
+        )
+        for hours in (0, 1, 1):
+            at_ms = NOON + hours * 3_600_000
+            await book(redis, 0, [Post(GROUP, {"clicked": 1, "sent": 2})], at_ms, policy=moscow)
+        report = await cost_report(redis, 1, Query(TODAY, TODAY, ("hour",)), "EUR")
+        return report, await compare_books(read_books(redis, 1), moscow.days)
+
+    report, verdict = on(loop, redis_url, main)
+    rows = [(row["hour"], row["clicked"], row["sent"]) for row in report.rows()]
+    assert rows == [(None, 4, 7), (15, 1, 0), (16, 2, 0)]
+    assert (verdict.agrees, verdict.entries) == (True, 4)
 
 
 def test_a_total_that_cannot_be_read_is_named(loop: Loop, redis_url: str) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from gateway.core.effects import MEASURES
-from gateway.core.records.entries import NO_STEP, Group
+from gateway.core.effects import BY_HOUR, MEASURES
+from gateway.core.records.entries import NO_HOUR, NO_STEP, Group
 from gateway.finance import report as module
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
 from gateway.finance.report import MESSAGE_MEASURES, build
@@ -194,6 +194,22 @@ def test_by_route_and_step_each_booking_has_its_place_and_older_ones_none() -> N
     assert build(rows, ask(route="sms-only"), "EUR").total.sent == 5
 
 
+def test_a_report_by_the_hour_has_what_people_did_in_each() -> None:
+    rows = [booked("clicked", n, hour=hour) for hour, n in ((0, 1), (9, 3), (23, 2))]
+    rows += [booked("seen", 4, hour=9), booked("clicked", 5), booked("sent", 9)]
+    found = build([*rows, booked("accepted", 9)], ask("hour"), "EUR").rows()
+    told = [(row["hour"], row["seen"], row["clicked"], row["sent"]) for row in found]
+    assert told == [(None, 0, 5, 9), (0, 0, 1, 0), (9, 4, 3, 0), (23, 0, 2, 0)]
+    assert "accepted" not in found[0]
+    at_nine = build(rows, ask(hour="9"), "EUR").total
+    assert (at_nine.seen, at_nine.clicked, at_nine.sent) == (4, 3, 0)
+    for value in ("0", "9", "10", "23"):
+        assert parse_query([("hour", value)], TODAY).filters == (("hour", value),)
+    for value in ("24", "09", "-1", "x"):
+        with pytest.raises(ReportFault, match="an hour of the day, 0 to 23"):
+            parse_query([("hour", value)], TODAY)
+
+
 def test_a_report_can_be_grouped_by_all_that_is_booked_apart() -> None:
     assert set(KEYS) - {"day", "month"} == set(Group.__struct_fields__)
 
@@ -230,6 +246,8 @@ def bookings(draw: st.DrawFn) -> TotalRow:
     if measure not in MESSAGE_MEASURES and draw(st.booleans()):
         steps = st.sampled_from((NO_STEP, 0, 1, 10))  # none, as it was booked before
         changes |= {"channel": "sms", "provider": "infobip-sms", "step": draw(steps)}
+    if measure in BY_HOUR:
+        changes["hour"] = draw(st.sampled_from((NO_HOUR, 0, 9, 23)))
     return booked(measure, draw(st.integers(-5, 10**12)), draw(DAYS), **changes)
 
 
@@ -238,7 +256,13 @@ def questions(draw: st.DrawFn) -> Query:
     keys = draw(st.permutations(KEYS))[: draw(st.integers(0, len(KEYS)))]
     filters = draw(
         st.sampled_from(
-            [(), (("app", "bank"),), (("channel", "sms"),), (("step", "1"), ("route", "both"))]
+            [
+                (),
+                (("app", "bank"),),
+                (("channel", "sms"),),
+                (("step", "1"), ("route", "both")),
+                (("hour", "9"),),
+            ]
         )
     )
     last = draw(DAYS)
@@ -256,7 +280,7 @@ def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[Any, ...], dict[st
         if str(row.day) < str(query.from_day) or str(row.day) > str(query.to_day):
             continue
         whole = ("accepted", "duplicates", "suppressed", "undelivered_messages")
-        if row.measure in whole and asked & {"channel", "provider", "step"}:
+        if row.measure in whole and asked & {"hour", "channel", "provider", "step"}:
             continue
         if row.amount == 0 or any(str(told[k]) != v for k, v in query.filters):
             continue
@@ -267,7 +291,7 @@ def by_hand(rows: list[TotalRow], query: Query) -> dict[tuple[Any, ...], dict[st
 
 def _told(query: Query, keys: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row's keys as the groups have them."""
-    nothing = {"step": NO_STEP}
+    nothing = {"step": NO_STEP, "hour": NO_HOUR}
     pairs = zip(query.group_by, keys, strict=True)
     return tuple(nothing.get(name, "") if key is None else key for name, key in pairs)
 

@@ -6,15 +6,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from gateway.core.clickers import Visitor
+from gateway.core.days import HOUR_MS
 from gateway.core.link_codes import code_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
 from gateway.store import clicks, links, reads
 from gateway.store.links import Link
-from tests.worlds.ingress_world import OTP, PHONE, SALE, Answer, World, with_ingress
+from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 
 TARGET = "https://shop.example/sale?x=1"
 TRACKED = SALE | {"text": f"Sale! {TARGET}", "links": "track"}
@@ -73,6 +76,22 @@ async def test_who_follows_a_link_is_sent_on_and_has_reacted(world: World) -> No
         True,
     )
     assert message["steps"][1]["error"]["code"] in ("delivered", "reacted")
+
+
+@with_ingress()
+async def test_where_there_is_an_archive_clicks_are_listed_for_it(world: World) -> None:
+    world.store.retention = replace(world.store.retention, archives=True)
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    await follow(world, f"/l/{here}")
+    await follow(world, f"/l/{here}", User_Agent="ViberUrlDownloader")
+    await world.app.clicks.drained()
+    listed = await clicks.listed(world.store.redis, 0, (0, 0), (10**15, 0))
+    told = [(c.link, c.message, c.channel, c.who, c.clicks) for _, items in listed for c in items]
+    assert sorted(told) == [
+        (here, id_, "viber", "person", 1),
+        (here, id_, "viber", "previewer", 1),
+    ]
 
 
 @with_ingress()
@@ -197,6 +216,21 @@ async def test_what_was_taken_is_recorded_before_the_worker_ends(world: World) -
 
 
 @with_ingress()
+async def test_clicks_that_redis_takes_from_no_worker_that_ends_are_told_as_lost(
+    world: World,
+) -> None:
+    here = await code(world, await delivered(world))
+    for _ in range(3):
+        assert (await follow(world, f"/l/{here}")).status == 302
+    world.redis.away = True
+    with capture_logs() as logs:
+        await world.app.clicks.drained(0)
+    assert [log["clicks"] for log in logs if log["event"] == "clicks_lost"] == [3]
+    (metric,) = world.app.metrics.clicks.lost.collect()
+    assert metric.samples[0].value == 3
+
+
+@with_ingress()
 async def test_more_clicks_than_can_wait_are_lost_and_counted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,10 +240,18 @@ async def test_more_clicks_than_can_wait_are_lost_and_counted(
     id_ = await delivered(world)
     link = await links.find(world.store.redis, world.store.links, 1, await code(world, id_))
     assert link is not None
-    for _ in range(5):
-        recorder.note(a_click(link, world.clock.now_ms))
+    for hour in range(5):
+        for _ in range(2):  # who is like one that waits costs nothing
+            recorder.note(a_click(link, world.clock.now_ms + hour * HOUR_MS))
     (metric,) = world.app.metrics.clicks.lost.collect()
-    assert metric.samples[0].value == 3
+    assert metric.samples[0].value == 6
+
+
+@pytest.mark.parametrize(("unmarked", "one"), [(False, True), (True, False)])
+def test_clicks_are_one_number_unless_the_moment_says_who_it_was(unmarked: bool, one: bool) -> None:
+    link, visitor = Link("AAAAAAAA", "shop", TARGET, message="m"), Visitor(None, unmarked)
+    first, then = (clicks.Click(link, T0 + ms, visitor, "phone") for ms in (0, 1))
+    assert (first.sort == then.sort) is one
 
 
 def a_click(link: Link, at_ms: int) -> clicks.Click:

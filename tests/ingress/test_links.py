@@ -9,6 +9,7 @@ from tests.worlds.ingress_world import World, with_ingress
 
 POSTER = {"url": "https://shop.example/autumn?x=осень", "campaign": "autumn", "title": "Poster"}
 ENDS = "2026-11-18T12:00:00Z"
+JSON = "application/problem+json"
 
 
 @with_ingress(shards=2)
@@ -101,6 +102,27 @@ async def test_a_link_is_its_apps_alone_and_a_messages_is_not_to_be_changed(worl
     view = (await world.call("GET", f"/v1/links/{of_message}")).json
     assert (view["clicks"], view["clickers"], view["channel"]) == (1, 1, "viber")
     assert view["by_country"] == {"RU": 1}
+
+
+@with_ingress()
+async def test_a_link_may_end_in_a_slash(world: World) -> None:
+    await world.call("POST", "/v1/links", POSTER | {"slug": "autumn"})
+    of_message = await code(world, await delivered(world))
+    for here in ("autumn", of_message):
+        assert (await follow(world, f"/l/{here}/")).status == 302
+        assert (await follow(world, f"/l/{here}/more/")).status == 404
+    assert (await follow(world, f"/before/{of_message}/")).status == 302, "where it stood before"
+    for path, kind in (("/l/winter/", "text/html"), ("/autumn/", JSON), ("/l//", JSON)):
+        nothing = await follow(world, path)
+        assert nothing.status == 404
+        assert nothing.headers["content-type"].startswith(kind)
+
+
+@with_ingress(changed={"[prices]\n": '[links]\nbase_url = "https://k.example"\n[prices]\n'})
+async def test_so_it_may_on_a_domain_of_its_own(world: World) -> None:
+    await world.call("POST", "/v1/links", POSTER | {"slug": "autumn"})
+    for path, status in (("/autumn", 302), ("/autumn/", 302), ("/winter/", 404)):
+        assert (await follow(world, path, Host="k.example")).status == status
 
 
 @with_ingress()

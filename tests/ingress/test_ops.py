@@ -71,6 +71,15 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
     assert sms["paused"]["detail"] == "maintenance"
 
 
+@with_ingress()
+async def test_sessions_of_an_account_are_told_where_there_are_such(world: World) -> None:
+    await tell(world, "dispatch-a-1", sessions=2)
+    await tell(world, "dispatch-b-1", sessions=1)
+    providers = (await operate(world, "GET", "/v1/ops")).json["providers"]
+    assert providers["sms"]["sessions"] == 3
+    assert "sessions" not in providers["viber"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -239,9 +248,9 @@ async def test_while_it_drains_new_messages_are_refused_and_the_rest_goes_on(wor
     last = await open_stream.line()
     assert (last["outcome"], last["error"]["status"]) == ("error", 503)
     assert (await open_stream.answer()).status == 200
-    # A dry run sends nothing, reading goes on, and so do receipts.
+    # A dry run gets what a send would get; reading goes on, and so do receipts.
     dry = await world.call("POST", "/v1/messages?dry_run=true", SALE)
-    assert (dry.status, dry.json["outcome"]) == (200, "accepted")
+    assert (dry.status, dry.json["type"]) == (503, "/docs#draining")
     assert (await world.call("GET", f"/v1/messages/{id_}")).status == 200
     receipt = {"results": [{"messageId": "p-1", "status": {"groupId": 3}}]}
     assert (await world.call("POST", "/v1/callbacks/viber?token=tok", receipt)).status == 200

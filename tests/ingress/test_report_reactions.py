@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import html
+import re
+
+from msgspec.structs import replace
 
 from gateway.core.records.entries import Group
 from gateway.finance.question import Query, parse_query
 from gateway.finance.report import Report, build
+from gateway.ingress.pages.report_charts import hour_bars
 from gateway.ingress.pages.report_reactions import Reacting, reacting, reaction_keys
 from gateway.store.totals import TotalRow
 from tests.ingress.test_conversions import convert, order
@@ -63,6 +68,42 @@ def test_one_campaign_is_told_apart_by_step_channel_and_variant() -> None:
     keys = reaction_keys(one)
     rows: list[Reacting] = list(reacting(report(keys, *mails(9, 1), *mails(9, 2, variant="b"))))
     assert [row.label for row in rows] == ["2. E-mail", "2. E-mail (b)"]
+
+
+def test_hours_are_drawn_each_to_its_own_scale() -> None:
+    group = Group("shop")
+    at = {hour: replace(group, hour=hour) for hour in (0, 9, 23)}
+    booked = [(at[0], "clicked", 1), (at[9], "clicked", 4), (at[23], "seen", 1_000)]
+    clicked, seen = hour_bars(report(("hour",), *booked, (group, "seen", 5)))
+    assert (clicked.label, seen.label) == ("Clicked", "Seen")
+    assert clicked.busiest == "most from 9 to 10 o'clock: 4 of 5"
+    assert seen.busiest == "most from 23 to 24 o'clock: 1,000 of 1,000"
+    assert [bar.height for bar in clicked.bars if bar.height] == [15, 60]
+    assert [(b.x, b.width) for b in clicked.bars if b.height] == [
+        ("0.0%", "3.3%"),
+        ("37.5%", "3.3%"),
+    ]
+    assert hour_bars(report(("hour",), (group, "clicked", 5))) == []
+
+
+@with_ingress(changed=UNTIL_SEEN | {"[prices]": '[reports]\nzone = "Europe/Moscow"\n[prices]'})
+async def test_the_hours_are_those_of_the_zone_and_lead_to_the_messages(world: World) -> None:
+    id_ = await delivered(world)
+    await react(world, reaction(id_))  # at 11:06 UTC
+    asked = "/v1/reports/cost?group_by=hour"
+    told = (await world.call("GET", asked, key="finance-key")).json
+    assert [(row["hour"], row["clicked"]) for row in told["rows"]] == [(None, 0), (14, 1)]
+    basic = {"authorization": "Basic OmZpbmFuY2Uta2V5"}
+    answer = await world.call("GET", "/reports?group_by=hour", headers=basic, key="")
+    page = answer.body.decode()
+    assert "When people react" in page
+    assert "Clicked, most from 14 to 15 o&#39;clock: 1 of 1" in page
+    assert "By the clock of Europe/Moscow" in page
+    (leads,) = re.findall(r'href="(/reports/messages[^"]*hour=14[^"]*)"', page)
+    found = await world.call("GET", html.unescape(leads), headers=basic, key="")
+    assert id_ in found.body.decode()
+    other = html.unescape(leads).replace("hour=14", "hour=13")
+    assert id_ not in (await world.call("GET", other, headers=basic, key="")).body.decode()
 
 
 @with_ingress(changed=UNTIL_SEEN)

@@ -286,6 +286,25 @@ def test_plain_http_to_a_provider_that_is_not_local_is_a_warning(url: str, warne
     assert len(found) == warned
 
 
+@pytest.mark.parametrize(
+    ("server", "links", "warned"),
+    [
+        ("https://gw.example", "", False),
+        ("http://gw.example", "", True),
+        ("http://gw.example", "https://k.example", False),
+        ("https://gw.example", "http://k.example", True),
+        ("https://gw.example", "http://gateway:8080/l", False),
+        ("https://gw.example", "http://192.168.1.7", False),
+    ],
+)
+def test_links_by_plain_http_are_a_warning_but_on_the_own_network(
+    server: str, links: str, warned: bool
+) -> None:
+    text = f'[server]\npublic_url = "{server}"\n[links]\nbase_url = "{links}"\n{SMALL}'
+    found = [w for w in read(text).warnings if w.startswith("links.base_url ")]
+    assert len(found) == warned
+
+
 # ---- faults --------------------------------------------------------------------------------------
 
 
@@ -578,6 +597,9 @@ def keys() -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
         fields = msgspec.structs.fields(kind)
         if name == "channels":
             fields = (*fields, *msgspec.structs.fields(tables.ShareSettings))
+        if name == "reports":
+            schedule = msgspec.structs.fields(tables.ScheduleSettings)
+            fields = (*(field for field in fields if field.name != "schedule"), *schedule)
         if name == "routes":
             steps = msgspec.structs.fields(tables.StepSettings)
             fields = (*(field for field in fields if field.name != "steps"), *steps)

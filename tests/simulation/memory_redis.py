@@ -184,6 +184,9 @@ class MemoryRedis(StreamCommands):
     def do_hgetall(self, key: bytes) -> Value:
         return [part for pair in (self.value(key) or {}).items() for part in pair]
 
+    def do_hscan(self, key: bytes, _cursor: bytes, *_count: bytes) -> Value:
+        return [b"0", self.do_hgetall(key)]
+
     def do_hkeys(self, key: bytes) -> Value:
         return list(self.value(key) or ())
 

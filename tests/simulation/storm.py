@@ -14,14 +14,14 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, ClassVar
+from unittest import mock
 
 import msgspec
 import trio
-from msgspec.structs import replace
 from trio.testing import MockClock
 
 from gateway import telemetry
-from gateway.core.policy import Policy, RouteStep
+from gateway.core.cascade import events as cascade_events
 from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
@@ -29,21 +29,22 @@ from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
 from gateway.store import shared_keys
 from gateway.store.keys import Keys, keys_of
-from gateway.store.queues import campaign_queue
+from gateway.store.queues import budget_of, campaign_queue
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
-from ratelimit.caps import Cap
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
+from tests.simulation.storm_budgets import Budgets
 from tests.simulation.storm_callers import Callers
 from tests.simulation.storm_campaigns import Campaigns
 from tests.simulation.storm_people import People
 from tests.simulation.storm_plan import Plan
+from tests.simulation.storm_policy import rules_of
 from tests.simulation.storm_provider import Book, StormProvider
 from tests.simulation.storm_seams import AWAY, seams
-from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, policy
+from tests.worlds.cascade_world import T0
 
 HOUR_S = 3_600.0
 PARKED_MS = 1_200_000
@@ -54,7 +55,6 @@ MISHAPS_MAX = 15  # of one dispatcher, or a deadly world never gets anything don
 CALLBACK_DELAYS_S = (1.0, 5.0, 30.0, 300.0)
 AGAIN_S = 5.0
 TRACE_MAX = 4_000
-CAPS = (Cap("three", 3, DAY, "1d", "marketing", None), Cap("sms", 2, DAY, "1d", None, "sms"))
 # Calls to Redis of one run (a lost answer is asked about for a day); with more it goes in circles.
 FREE_STEPS = 120_000
 
@@ -67,6 +67,7 @@ class Slot:
         self.number = number
         self.scope = trio.CancelScope()
         self.consumer = ""
+        self.store: Store | None = None
         self.still_until = 0.0
         self.mishaps_left = MISHAPS_MAX
 
@@ -107,8 +108,9 @@ class Slot:
         if storm.chance.random() < 0.3:
             storm.later(storm.chance.uniform(1.0, 40.0), lambda: self._stop(consumer, stopping))
         share = 0.0 if storm.calm else storm.plan.fault_share
+        self.store = storm.store(redis)
         return DispatchDeps(
-            store=storm.store(redis),
+            store=self.store,
             wake_up_link=redis,
             providers={
                 name: StormProvider(book, self.hook, share, *storm.RATES[name])
@@ -127,23 +129,6 @@ class Slot:
             stopping.set()
 
 
-def _rules(plan: Plan) -> Policy:
-    rules = policy(caps=CAPS, resend_unknown=plan.resend, steps=_steps(plan))
-    if plan.timed:
-        by_day = replace(rules.categories["marketing"], send_window=DAYTIME)
-        rules = replace(rules, categories={**rules.categories, "marketing": by_day})
-    return replace(rules, best={"viber-then-sms": "cost"}) if plan.best else rules
-
-
-def _steps(plan: Plan) -> tuple[RouteStep, ...]:
-    """The first may be shared by two providers, and may wait for a reaction."""
-    names = ("viber", "viber-2") if plan.shared else ("viber",)
-    first = RouteStep(names, 15 * MINUTE, 10_000)
-    if plan.react_s:
-        first = replace(first, until="seen", react_ms=plan.react_s * 1_000)
-    return first, RouteStep(("sms",), 24 * 60 * MINUTE, 10_000)
-
-
 class Storm:
     # A second, in one request.
     RATES: ClassVar = {"viber": (1_000, 10), "viber-2": (200, 5), "sms": (100, 4)}
@@ -159,7 +144,7 @@ class Storm:
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
         self.weather = Weather(self.server, self.chance, partial(self.later, soon=True))
         self.weather.cut_share, self.weather.slow_share = plan.cut_share, plan.slow_share
-        self.policy = _rules(plan)
+        self.policy = rules_of(plan)
         self.books = {
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
             "sms": Book("sms", self, (8, 0, 2, 1, 1, 1)),
@@ -170,6 +155,7 @@ class Storm:
         self.callers = Callers(self)
         self.campaigns = Campaigns(self)
         self.people = People(self)
+        self.budgets = Budgets(self)
         self.slots = [Slot(self, n) for n in range(plan.dispatchers)]
         self.nursery: trio.Nursery
 
@@ -304,14 +290,15 @@ class Storm:
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
 
     def quiet(self) -> bool:
-        cancelling = self.campaigns.not_through()
-        return not (self.busy or self.weather.down or self.lane_entries() or cancelling)
+        going_on = self.campaigns.not_through() or self.budgets.have_room()
+        return not (self.busy or self.weather.down or self.lane_entries() or going_on)
 
     def next_at_s(self) -> float:
         """The next moment something is due, as far as anybody knows."""
         at_s = min((at for at, _, _, soon in self._queue if not soon), default=HORIZON_S)
         now = trio.current_time()
-        at_s = min([at_s, *(at for at in self.probes_at_s().values() if at > now)])
+        ahead = (*self.probes_at_s().values(), *self.budgets.moves_at_s())
+        at_s = min([at_s, *(at for at in ahead if at > now)])
         for shard in range(self.plan.shards):
             keys = keys_of(shard)
             for key in (keys.timers, keys.unmatched_receipts, *self._held_in(keys)):
@@ -320,16 +307,18 @@ class Storm:
         return at_s
 
     def _held_in(self, keys: Keys) -> list[str]:
-        """Queues of what is held, but those that nobody releases from."""
+        """Queues of what waits for a moment, but those that nobody releases from."""
         names = [name.decode() for name in self.server.value(shared_keys.QUEUES.encode()) or ()]
         paused = set(map(campaign_queue, self.campaigns.paused()))
-        return [keys.held(name) for name in names if name not in paused]
+        timed = (n for n in names if n not in paused and budget_of(n) is None)
+        return [keys.held(name) for name in timed]
 
     async def _move_on(self) -> None:
         """Skips what would be idle polling, and says what the polling would have said."""
         margin_s = self.plan.clocks_apart_s + 0.1
         while not self.over():
             await trio.sleep(0.7)
+            self.budgets.look()
             ahead_s = self.next_at_s() - margin_s - trio.current_time()
             if not self.quiet() or ahead_s < 2.0:
                 continue
@@ -367,11 +356,16 @@ class Storm:
         return all(message.closed for message in self.messages().values())
 
     async def live(self) -> None:
+        with mock.patch.object(cascade_events, "settle", self.budgets.settle):
+            await self._live()
+
+    async def _live(self) -> None:
         async with trio.open_nursery() as self.nursery:
             self._script()
             self.callers.begin()
             self.campaigns.begin()
             self.people.begin()
+            self.budgets.begin()
             self.later(CALM_S, self._calm_down)
             for slot in self.slots:
                 self.nursery.start_soon(slot.run)

@@ -37,6 +37,7 @@ class Callers:
         self.refused = 0
         self.unheard = 0
         self.cancelled: set[str] = set()
+        self.unfunded: set[str] = set()  # accepted, and held by a budget
         self.reacted_s: dict[str, float] = {}  # id: when a reaction was first taken
         chance = storm.chance
         people = max(3, storm.plan.messages // (5 if storm.plan.merges else 2))
@@ -114,6 +115,8 @@ class Callers:
             self.refused += 1
             return
         assert answer.id is not None
+        if answer.held is not None and answer.held.reason == "budget":
+            self.unfunded.add(answer.id)
         self.promised[answer.id] = send.home
         self.asked_s[answer.id] = asked_s, trio.current_time()
         storm.people.one_person(asked_s, send.identities)

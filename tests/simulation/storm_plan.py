@@ -10,7 +10,7 @@ import msgspec
 # A world without what came later: each of these can be left out alone.
 PLAIN: dict[str, Any] = {
     "react_s": 0, "shared": False, "changes": 0, "pace": 0, "timed": False, "merges": 0,
-    "replies": False, "best": False,
+    "replies": False, "best": False, "budget": 0,
 }  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     merges: int  # times that a user is stored, to whom addresses come from others
     replies: bool  # people write back, some of them STOP
     best: bool  # routes are put in order for each person
+    budget: int  # messages an hour that there is money for; 0: there are no budgets
+    refuses: bool  # a budget of marketing that is full refuses, rather than holds
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -65,4 +67,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             merges=pick((0, 0, 2, 6)),
             replies=pick((False, True)),
             best=pick((False, False, True)),
+            budget=pick((0, 0, 1, 3)),
+            refuses=pick((False, False, True)),
         )

@@ -10,8 +10,9 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from gateway.core.days import UTC_DAYS
 from gateway.core.ids import shard_of_id
-from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.entries import LedgerEntry, ledger_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person, claim_codec, unpack_person
 from gateway.core.send_windows import opening_ms
@@ -43,6 +44,7 @@ def judge(storm: Storm) -> None:
     nothing_is_lost(storm, messages)
     nothing_is_sent_twice(storm, messages)
     the_ledger_is_the_bill(storm, messages)
+    the_budgets_are_the_ledger(storm, messages)
     who_reacted_gets_no_further_step(storm, messages)
     what_must_not_start_does_not(storm, messages)
     nobody_gets_a_campaign_twice(storm, messages)
@@ -83,17 +85,18 @@ def nothing_is_sent_twice(storm: Storm, messages: dict[str, Message]) -> None:
 
 
 def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
-    posts: list[Post] = []
+    entries = booked(storm)
+    added: Counter[bytes] = Counter()
+    for entry in entries:
+        added.update(add_up(entry.posts, UTC_DAYS.hour_of(entry.at_ms)))
     totals: Counter[bytes] = Counter()
     for keys in every(storm):
-        for _, fields in storm.server.do_xrange(keys.ledger.encode(), b"-", b"+"):
-            posts += ledger_codec.decode(unpack(fields[1])).posts
         for day in storm.server.do_smembers(keys.days.encode()):
             hash_ = storm.server.value(keys.totals(day.decode()).encode()) or {}
             totals.update({field: int(amount) for field, amount in hash_.items()})
-    assert +Counter(add_up(posts)) == +totals, "the totals are not the sum of the ledger"
+    assert +added == +totals, "the totals are not the sum of the ledger"
     sums: Counter[str] = Counter()
-    for post in posts:
+    for post in (post for entry in entries for post in entry.posts):
         sums.update(post.measures)
     arrived = [m for m in messages.values() if m.delivered_step >= 0]
     told = {name: book.delivered() for name, book in storm.books.items()}
@@ -111,6 +114,38 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
         assert set(billing.values()) == {1}, f"a leg bills one delivery: {message}"
         assert message.billed == sum(s.sell * s.parts for s in message.steps if s.billed)
     assert {m.id for m in arrived} == {id_ for steps in told.values() for id_, _ in steps}
+
+
+def booked(storm: Storm) -> list[LedgerEntry]:
+    return [
+        ledger_codec.decode(unpack(fields[1]))
+        for keys in every(storm)
+        for _, fields in storm.server.do_xrange(keys.ledger.encode(), b"-", b"+")
+    ]
+
+
+def the_budgets_are_the_ledger(storm: Storm, messages: dict[str, Message]) -> None:
+    """Nothing is reserved any more, and what was used in each part of the window is what the ledger
+    says; what left it long ago is forgotten."""
+    for message in messages.values():
+        assert not any(message.reserved.values()), f"it has money still: {message}"
+    for budget in storm.policy.budgets:
+        kept: Counter[str] = Counter()
+        for fields in storm.budgets.hashes(budget):
+            assert not fields.pop("reserved", 0), f"{budget.name} has something reserved"
+            kept.update({part: amount for part, amount in fields.items() if part.isdigit()})
+        spent: Counter[str] = Counter()
+        for entry in booked(storm):
+            for post in entry.posts:
+                counts = budget.category in (None, post.group.category)
+                if counts and budget.counts_on(post.group.channel):
+                    spent[str(budget.part_end_ms(entry.at_ms))] += post.measures.get("cost", 0)
+        expected = {part: amount for part, amount in spent.items() if amount and part in kept}
+        assert +kept == expected, f"{budget.name} says {kept}, the ledger {spent}"
+        now_ms = storm.server.now_us() // 1_000
+        gone = [int(part) for part, amount in spent.items() if amount and part not in kept]
+        late = [part for part in gone if part > budget.kept_since_ms(now_ms)]
+        assert not late, f"{budget.name} forgot {late}"
 
 
 def who_reacted_gets_no_further_step(storm: Storm, messages: dict[str, Message]) -> None:

@@ -12,11 +12,13 @@ from unittest import mock
 import msgspec
 import pytest
 
-from gateway.core import admission, holding, settlement
+from gateway.core import admission, budgets, holding, settlement
 from gateway.core import plan as planning
 from gateway.core.cascade import arrivals
 from gateway.core.records.message import Message
+from gateway.dispatch.jobs import feeder
 from gateway.store import apply, transaction
+from gateway.store.budgets import Reading
 from tests.simulation import storm_rules
 from tests.simulation.simulate_seeds import broken, smallest, tell
 from tests.simulation.storm import Storm, lived
@@ -168,6 +170,48 @@ def test_what_comes_twice_or_beyond_a_cap_is_noticed(
     with mock.patch.object(admission, name, instead):
         found = fault_of(storm_rules.nobody_gets_a_campaign_twice, first, merges=merges)
     assert what in found
+
+
+def scarce() -> Plan:
+    """A plan in which little goes wrong, and there is money for a message an hour."""
+    calm = {"cut_share": 0.0, "die_share": 0.0, "still_share": 0.0, "fault_share": 0.0}
+    return worst(messages=10, refuses=False, outages=0, **calm, **PLAIN | {"budget": 1})
+
+
+def test_what_waits_for_money_goes_on() -> None:
+    storm = lived(scarce())
+    storm_rules.judge(storm)
+    messages = storm.messages()
+    waited = [messages[id_] for id_ in storm.callers.unfunded]
+    assert any(step.attempts for message in waited for step in message.steps)
+    assert any(message.reason == "budget" for message in waited)
+
+
+async def nobody_is_released(*_: Any) -> bool:
+    return False
+
+
+def nothing_is_released(message: Message, posts: Any, known: Any) -> list[Any]:
+    return [move for move in settled(message, posts, known) if move.used]
+
+
+settled = budgets.settle
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "instead", "what"),
+    [
+        (Reading, "spent", 0, "is exceeded"),
+        (budgets, "settle", nothing_is_released, "has something reserved"),
+        (feeder, "feed_budget", nobody_is_released, "somebody waits"),
+    ],
+    ids=["a limit", "a reservation", "a wait"],
+)
+def test_a_budget_that_does_not_hold_is_noticed(
+    place: Any, name: str, instead: Any, what: str
+) -> None:
+    with mock.patch.object(place, name, instead):
+        assert what in broken(scarce())[0]
 
 
 def test_a_broken_seed_shrinks_to_what_breaks_it() -> None:

@@ -11,6 +11,7 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -34,11 +35,19 @@ from gateway.core.ids import new_id, shard_of_id
 from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.policy import RouteStep
-from gateway.core.records.entries import Post, ledger_codec
+from gateway.core.records.entries import (
+    NO_HOUR,
+    LedgerEntry,
+    Post,
+    Total,
+    ledger_codec,
+    total_codec,
+)
 from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
+from gateway.finance.lines import LedgerLine, lines_of
 from gateway.redis.client import Session
 from gateway.redis.trio_driver import open_client
 from gateway.store.apply import Application, Item
@@ -48,18 +57,28 @@ from gateway.store.randomness import LOT_STRIDE
 from gateway.store.store import Store
 from gateway.store.sums import add_up
 from gateway.store.writes import Retention
+from providers.contract import Receipt
 from ratelimit.caps import Cap
-from tests.core.test_cascade_properties import EVENTS, STAND_IN
+from tests.core.test_cascade_properties import EVENTS, RECEIPTS, STAND_IN
 from tests.worlds.cascade_world import DAY, MINUTE, T0, policy, request
 from tests.worlds.watched_link import Killed, WatchedLink
 
 HOME = keys_of(0)
-RULES = policy(
+DECLARED = policy(
     caps=(Cap("two", 2, DAY, "1d", "marketing", None), Cap("sms", 1, DAY, "1d", None, "sms")),
     steps=(
         RouteStep(("viber", STAND_IN), 15 * MINUTE, 10_000),
         RouteStep(("sms",), DAY, 10_000),
     ),
+)
+# The first step's charge what they are sent, so that they have charges to take back.
+AT_ONCE = {"viber", STAND_IN}
+RULES = msgspec.structs.replace(
+    DECLARED,
+    providers={
+        name: msgspec.structs.replace(rule, charged_on="sent") if name in AT_ONCE else rule
+        for name, rule in DECLARED.providers.items()
+    },
 )
 FEW_CLAIMS = Retention(claims_max=1)  # in a person's record: the second is a record of its own
 PHONES = st.sampled_from(["79160000001", "79160000002", "79160000003"])
@@ -249,12 +268,34 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if not ids:
             return
         self.now_ms += wait_ms
-        items = [
-            Item(ids[i % len(ids)], h)
-            for i, h in events
-            if not (isinstance(h, ev.Claimed) and h.opt_outs)
-        ]
+        self._apply(
+            [
+                Item(ids[i % len(ids)], h)
+                for i, h in events
+                if not (isinstance(h, ev.Claimed) and h.opt_outs)
+            ]
+        )
 
+    @rule(
+        which=st.integers(0, 50),
+        receipts=st.lists(RECEIPTS, max_size=2),
+        invoiced=st.sampled_from([None, 0, 30_000]),
+    )
+    def go_on(self, which: int, receipts: list[Receipt], invoiced: int | None) -> None:
+        """A step is sent, and what is said of it then, and on an invoice."""
+        ids = list(self.model.messages)
+        if not ids:
+            return
+        id_ = ids[which % len(ids)]
+        message = self.model.messages[id_]
+        step, provider = message.current, message.steps[message.current].provider or STAND_IN
+        told: list[ev.Event] = [ev.Claimed(step), ev.Accepted(step)]
+        told += [ev.Reported(step, receipt, provider) for receipt in receipts]
+        if invoiced is not None:
+            told.append(ev.Invoiced(step, 0, provider, invoiced, "november.csv"))
+        self._apply([Item(id_, event) for event in told])
+
+    def _apply(self, items: list[Item]) -> None:
         async def work(store: Store) -> None:
             await store.apply(items, self.now_ms)
 
@@ -387,14 +428,33 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def _money(self) -> None:
         booked: Counter[bytes] = Counter()
         totals: Counter[bytes] = Counter()
+        posts: list[Post] = []
         for keys in self._every():
             for _, fields in self.client.xrange(keys.ledger):
-                booked.update(add_up(ledger_codec.decode(unpack(fields[b"d"])).posts))
+                posts += ledger_codec.decode(unpack(fields[b"d"])).posts
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
-                totals.update({field: int(amount) for field, amount in hash_.items()})
-        assert +booked == +totals == +Counter(add_up(self.model.posts))
+                for field, amount in hash_.items():
+                    total = total_codec.decode(field)
+                    whole = Total.of(total.group, total.measure)
+                    totals[total_codec.encode(whole)] += int(amount)
+        booked.update(add_up(posts, NO_HOUR))
+        assert +booked == +totals == +Counter(add_up(self.model.posts, NO_HOUR))
         assert -booked == -totals
+        assert Counter(told_apart(posts)) == Counter(told_apart(self.model.posts))
+        spent: Counter[str | None] = Counter()
+        billed: Counter[str | None] = Counter()
+        for line in told_apart(posts):
+            (billed if line.kind == "bill" else spent)[line.message] += line.amount
+        for id_, message in self.model.messages.items():
+            assert spent[id_] == sum(step.charged or 0 for step in message.steps)
+            assert billed[id_] == (message.billed or 0)
+
+
+def told_apart(posts: list[Post]) -> list[LedgerLine]:
+    """The ledger's lines of these bookings, as if of one entry."""
+    lines = lines_of(0, (0, 0), LedgerEntry(0, posts), "EUR")
+    return [msgspec.structs.replace(line, id="") for _, line in lines]
 
 
 def _root(held: dict[str, Person], identity: str) -> str:
@@ -429,6 +489,19 @@ def test_the_model_notices_a_difference(redis_url: str) -> None:
     machine.client.zadd(HOME.timers, {"somebody": 1})
     with pytest.raises(AssertionError):
         machine.redis_is_as_the_model()
+    machine.teardown()
+
+
+def test_its_money_rule_looks_at_every_kind_of_line(redis_url: str) -> None:
+    machine = type("Machine", (StoreAgainstModel,), {"url": redis_url})()
+    people = [Addresses(f"7916000000{n}") for n in range(3)]
+    machine.post([(to, None, None, "otp") for to in people], 0)
+    machine.go_on(0, [Receipt("delivered")], None)
+    machine.go_on(1, [Receipt("undelivered", cost=Decimal(0))], None)
+    machine.go_on(2, [], 30_000)
+    machine.redis_is_as_the_model()
+    kinds = {line.kind for line in told_apart(machine.model.posts)}
+    assert kinds == {"cost", "bill", "reverse", "adjust"}
     machine.teardown()
 
 

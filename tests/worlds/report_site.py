@@ -13,11 +13,14 @@ import uvicorn
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
+from gateway.core.budgets import Budget
 from gateway.core.events import Accepted, Claimed, Event, Reported
+from gateway.core.months import Month
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.request import MessageRequest
+from gateway.finance.closing import close_month
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration
@@ -46,6 +49,10 @@ POLICY = Policy(
     slot_ms={},
     currency="EUR",
     quote=lambda provider, digits, category, day: PRICES.get(provider),
+    budgets=(
+        Budget("autumn", 10_000_000, 30 * DAY_MS, "30d", campaign="autumn-sale", warn=(50,)),
+        Budget("all-of-it", 200_000_000, 0, "month"),
+    ),
 )
 # app, campaign, messages, how many of them Viber delivers, how many then SMS delivers, days ago;
 # in the order in which they were sent
@@ -147,6 +154,9 @@ class Site:
         async with open_client(self._redis_url) as redis:
             store = Store(redis, POLICY)
             await send_all(store)
+            october = Month.named("2026-10")
+            assert october is not None
+            assert isinstance(await close_month(store, october, NOW_MS), bytes)
             scopes = list(get_args(Scope))
             self.operators_key = await api_keys.create(redis, "shop", scopes, NOW_MS, by="site")
             settings = configuration.parse(

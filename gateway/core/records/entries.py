@@ -13,13 +13,14 @@ from providers.contract import Receipt
 
 # The campaigns of an app that the totals do not keep apart (`[reports] campaigns_max`).
 OTHER_CAMPAIGNS = "(other)"
-NO_STEP = -1
+NO_STEP = NO_HOUR = -1
 
 
 class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=False):
     """The finest grouping a report can ask for (beside the day). Empty where it does not apply, and
     `step`, a place in the message's steps, is NO_STEP then. What was booked before there was
-    such a field has none of it."""
+    such a field has none of it. `hour`, of the day, is in the totals of what people do alone: a
+    booking says when it was."""
 
     app: str = field(name="a", default="")
     campaign: str = field(name="g", default="")
@@ -30,11 +31,16 @@ class Group(msgspec.Struct, frozen=True, order=True, omit_defaults=True, gc=Fals
     route: str = field(name="r", default="")
     step: int = field(name="s", default=NO_STEP)
     variant: str = field(name="v", default="")
+    hour: int = field(name="o", default=NO_HOUR)
 
     @property
     def among_others(self) -> Group:
         """Where it is added up when its campaign is not kept apart."""
         return replace(self, campaign=OTHER_CAMPAIGNS, variant="")
+
+    @property
+    def of_any_hour(self) -> Group:
+        return self if self.hour == NO_HOUR else replace(self, hour=NO_HOUR)
 
 
 class Total(Group, frozen=True, omit_defaults=True):
@@ -43,8 +49,8 @@ class Total(Group, frozen=True, omit_defaults=True):
     measure: str = field(name="m", default="")
 
     @staticmethod
-    def of(group: Group, measure: str) -> Total:
-        return Total(**msgspec.structs.asdict(group), measure=measure)
+    def of(group: Group, measure: str, hour: int = NO_HOUR) -> Total:
+        return Total(**(msgspec.structs.asdict(group) | {"hour": hour}), measure=measure)
 
     @property
     def group(self) -> Group:
@@ -126,6 +132,29 @@ class ClosedMessages(msgspec.Struct, gc=False):
     ids: list[str] = field(name="i")
 
 
+class Clicked(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Clicks of one link that were alike: how many, and when the first came. `who`: a person, a
+    person by the picture, or why it was nobody, as `gateway.core.clicks` has it. A link that was
+    made for itself has no message, channel and step."""
+
+    link: str
+    app: str
+    at_ms: int
+    device: str
+    who: str
+    clicks: int
+    campaign: str | None = None
+    channel: str = ""
+    message: str | None = None
+    step: int = NO_STEP
+
+
+class ClickEntry(msgspec.Struct, gc=False):
+    """One entry of a shard's stream for the archive: the clicks that one commit counted."""
+
+    items: list[Clicked] = field(name="i")
+
+
 class UnmatchedReceipt(msgspec.Struct, frozen=True):
     """A receipt nobody knows yet; equal ones are kept once."""
 
@@ -168,4 +197,5 @@ total_codec = Codec(Total, "running total", _total_of_2)
 changes_codec = Codec(StatusChanges, "status change", _changes_of_2)
 index_codec = Codec(IndexEntry, "index entry")
 closed_codec = Codec(ClosedMessages, "list of closed messages")
+clicked_codec = Codec(ClickEntry, "list of clicks")
 unmatched_codec = Codec(UnmatchedReceipt, "unmatched receipt", _unmatched_of_2)

@@ -16,6 +16,7 @@ from gateway import fleet, telemetry
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.archive import ArchiveWatch
 from gateway.dispatch.jobs.budgets import BudgetWatch
+from gateway.dispatch.jobs.reports import ReportWatch
 from gateway.dispatch.recent import Mark, Recent
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.fleet import LIMITS
@@ -29,14 +30,14 @@ _log = structlog.get_logger("dispatch")
 async def run(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
     """Measures and publishes until cancelled."""
     measuring, rates = Measuring(deps, working), RateWatch(deps, [w.name for w in working])
-    budgets, archive = BudgetWatch(deps), ArchiveWatch(deps)
+    watches = BudgetWatch(deps), ArchiveWatch(deps), ReportWatch(deps)
     compare_at = trio.current_time() + COMPARE_S
 
     async def turn() -> float:
         nonlocal compare_at
         await measuring.measure()
-        await budgets.look()
-        await archive.look()
+        for watch in watches:
+            await watch.look()
         if deps.publish is not None:
             await deps.publish()
             if trio.current_time() >= compare_at:

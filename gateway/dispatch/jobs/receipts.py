@@ -21,7 +21,7 @@ from gateway.store.pauses import REJECTIONS
 from gateway.store.receipts import take_receipts
 from gateway.store.rejections import RejectionWatch
 from gateway.store.taken_replies import take_replies
-from providers.contract import PersonReply, Provider, Receipt
+from providers.contract import KeepsSessions, PersonReply, Provider, Receipt
 
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 60.0
@@ -34,6 +34,9 @@ async def run(
 ) -> None:
     """Until cancelled, or at once where receipts come another way. `held` is told how many sessions
     are kept here, whenever that changes."""
+    if isinstance(provider, KeepsSessions):
+        bound = deps.metrics.sessions.labels(provider.config.name)
+        bound.set_function(lambda: provider.sessions)
     if provider.config.places is None:
         await _bring(deps, provider)
     else:

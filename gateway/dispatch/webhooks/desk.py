@@ -8,7 +8,6 @@ than a lease. While an installation has no webhooks nothing is read but what all
 
 from __future__ import annotations
 
-import ssl
 import zlib
 from collections.abc import Sequence
 
@@ -16,37 +15,24 @@ import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
+from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.deps import DispatchDeps
-from gateway.dispatch.webhooks.posting import Posting
-from gateway.dispatch.webhooks.sender import OpenPosting, Sender
+from gateway.dispatch.webhooks.posting import OpenPosting, opens
+from gateway.dispatch.webhooks.sender import Sender
 from gateway.store import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0
-DEAD_MS = 3_600_000  # without a success for so long, somebody should look at it
 MOVE_S = 0.2  # between two looks at outboxes that hold nothing
-
 RESTART_S = 30.0  # until what failed begins anew
 
 _log = structlog.get_logger("dispatch")
 
 
-def opens(deps: DispatchDeps) -> OpenPosting:
-    """Opens the connections to an address."""
-    context: list[ssl.SSLContext] = []  # one for all: to make it costs 50 ms of CPU and more
-
-    def open_posting(url: str) -> Posting:
-        if not context and url.startswith("https:"):
-            context.append(ssl.create_default_context())
-        return Posting(url, deps.webhook_hosts, context[0] if context else None)
-
-    return open_posting
-
-
 async def run(deps: DispatchDeps, open_posting: OpenPosting | None = None) -> None:
     """Works until cancelled."""
     async with trio.open_nursery() as nursery:
-        desk = Desk(deps, open_posting or opens(deps), nursery)
+        desk = Desk(deps, open_posting or opens(deps.webhook_hosts), nursery)
         nursery.start_soon(desk.keep_moving)
         await deps.redis_retry("webhooks").for_ever(desk.turn)
 

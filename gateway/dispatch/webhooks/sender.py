@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -23,7 +22,7 @@ from gateway.core.webhooks import FAILING_MS, LOST, next_delay_ms
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.webhooks.bodies import bodies
-from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer, Posting
+from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer, OpenPosting, Posting
 from gateway.dispatch.webhooks.recovering import Recovering
 from gateway.dispatch.webhooks.resting import Resting
 from gateway.store import outbox, webhook_queues, webhooks
@@ -38,9 +37,6 @@ FAREWELL_S = 1.0
 GONE = 410
 
 _log = structlog.get_logger("dispatch")
-
-
-OpenPosting = Callable[[str], Posting]
 
 
 class Ended(NamedTuple):

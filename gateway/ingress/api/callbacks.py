@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from gateway.failpoints import failpoint
 from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.raw_receipts import with_raw
 from gateway.ingress.api.refused_callbacks import RefusedCallbacks
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.batcher import Batcher
@@ -123,7 +124,10 @@ class CallbackEndpoint:
             _log.warning("callback_unreadable", provider=name, reason=str(error))
             self._metrics.receipts.labels(name, "unreadable").inc()
             raise refuse("malformed", str(error)) from None
-        results = await self.batcher.ask_all(self._providers.index(name), read.receipts)
+        receipts = read.receipts
+        if self._store.retention.raw_receipts_ms:
+            receipts = with_raw(receipts, body)
+        results = await self.batcher.ask_all(self._providers.index(name), receipts)
         result = self._result_of(name, read.faults, results)
         if read.confirm_url is not None:
             await self._outside.get(read.confirm_url)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.clickers import USER_AGENT_CHARS_MAX, visitor_of
+from gateway.core.clickers import user_agent_of, visitor_of
 from gateway.core.clicks import device_of
 from gateway.core.urls import target_of, utm_of
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.http.asgi import HTML, TEXT
 from gateway.ingress.http.problems import RETRY_AFTER_S
 from gateway.ingress.http.request import Request
+from gateway.ingress.link_reads import LinkReads
 from gateway.ingress.misses import Misses
 from gateway.ingress.pages import links as pages
 from gateway.ingress.pages.lang import lang_of
@@ -43,22 +44,22 @@ class FollowEndpoint:
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
+        self._reads = LinkReads(store)
         self._clicks = clicks
         self._peer_of = peer_of
         self._now_ms = now_ms
         self._misses = Misses(now_ms)
 
     async def follow(self, request: Request) -> None:
-        peer = self._peer_of(request)
-        if self._misses.too_many(peer):
+        if self._misses and self._misses.too_many(self._peer_of(request)):
             await self._show(request, 429)
             return
         code, store = request.parameters["code"], self._store
         try:
-            link = await links.find(store.redis, store.links, store.shards, code)
+            link = await self._reads.find(code)
             if link is None:
                 gone = await links.was_there(store.redis, store.links, code)
-                self._misses.note(peer)
+                self._misses.note(self._peer_of(request))
                 await self._show(request, 410 if gone else 404)
                 return
         except RedisError:
@@ -82,12 +83,11 @@ class FollowEndpoint:
         return target_of(link.target, utm_of(rules, names))
 
     def _click(self, request: Request, link: Link, now_ms: int) -> Click:
-        user_agent = (request.header(b"user-agent") or b"")[:USER_AGENT_CHARS_MAX]
         return Click(
             link,
             now_ms,
-            visitor_of(request.method, request.header),
-            device_of(user_agent.decode("latin-1")),
+            visitor_of(request.method, request.fields),
+            device_of(user_agent_of(request.fields)),
             QR_QUERY in request.query.split(b"&"),
         )
 

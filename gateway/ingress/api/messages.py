@@ -58,12 +58,13 @@ class SendEndpoint:
                 "Send application/json (one message or an array) or application/x-ndjson.",
             )
         key = idempotency_key(request.header(b"idempotency-key"))
-        if request.query and is_dry_run(request.query):
-            await self._dry_run(request, key)
-            return
+        dry_run = bool(request.query) and is_dry_run(request.query)
         closed = self._queue.closed()
         if closed is not None:
             raise Refusal(closed)
+        if dry_run:
+            await self._dry_run(request, key)
+            return
         if kind == "application/x-ndjson":
             stream = MessageStream(request, self._queue, self._limits, key)
             await self._streams.answer(request, stream)

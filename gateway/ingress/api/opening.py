@@ -34,5 +34,5 @@ class OpenEndpoint:
             key = await self._store.links.key(self._store.redis)
             opened = opened_of(request.parameters["code"], key)
             if opened is not None and request.method == "GET":
-                visitor = visitor_of(request.method, request.header)
+                visitor = visitor_of(request.method, request.fields)
                 self._clicks.note(Opening(opened, self._now_ms(), visitor))

@@ -56,7 +56,8 @@ class ProviderView(msgspec.Struct, frozen=True):
     """A provider, over all dispatchers. `rate` and `used` are messages a second, `in_flight` those
     whose outcome is not recorded yet, `errors` the sends of the last minute that were not accepted.
     `limited_by` says what keeps more from being sent; null: nothing does.
-    `temporary_rate` is there while an operator's holds."""
+    `temporary_rate` is there while an operator's holds, and `sessions` are those bound, of a
+    provider that is spoken to over sessions of an account."""
 
     channel: str
     state: Literal["up", "paused", "retired"]
@@ -67,6 +68,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     in_flight: int
     errors: int
     temporary_rate: RateView | msgspec.UnsetType = msgspec.UNSET
+    sessions: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class LaneView(msgspec.Struct, frozen=True):
@@ -225,4 +227,5 @@ def _provider(policy: Policy, shared: Fleet, name: str) -> ProviderView:
         in_flight=figures.in_flight,
         errors=figures.failed,
         temporary_rate=msgspec.UNSET if rate is None else RateView.of(rate),
+        sessions=msgspec.UNSET if figures.sessions is None else figures.sessions,
     )

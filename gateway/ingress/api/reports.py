@@ -23,8 +23,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-import msgspec
-
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
@@ -37,22 +35,18 @@ from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc, Parameter, Payload
-from gateway.ingress.pages.report_charts import time_key
-from gateway.ingress.pages.report_reactions import reaction_keys
+from gateway.ingress.pages.report_reading import grouped, read_page
 from gateway.ingress.pages.reports import (
     CONTENT_SECURITY_POLICY,
-    GROUP_BY_DEFAULT,
     MEANINGS,
     PageReports,
     Suggestions,
     fault_page,
     report_page,
-    time_before,
 )
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
-SUGGESTIONS_MAX = 200  # of one field of the form
 FORMATS = ("json", "csv")
 PAGE_FORMATS = (*FORMATS, "xlsx")
 BOMS = ("0", "1")
@@ -99,18 +93,18 @@ class ReportEndpoints:
 
     async def shared_page(self, query: Query, app: str | None, until: str) -> bytes:
         """The page of one question without its form and links, for who may see that alone."""
-        query = _grouped(query)
+        query = grouped(query)
         reports, _ = await self._read(query, app)
-        today = self.today()
-        return await self._aside(
-            partial(report_page, query, reports, Suggestions(), today, shared_until=until)
-        )
+        note = f"Shared to be read, until {until}."
+        made = partial(report_page, query, reports, Suggestions(), self.today(), note=note)
+        return await self._aside(made)
 
     async def _data(self, request: Request, pairs: Pairs, forms: Sequence[str]) -> None:
         others, bom = choice(pairs, "bom", BOMS)
         others, chosen = choice(others, "format", forms)
         query = parse_query(others, self.today())
-        pages = self._pages(query, app_seen(request.principal, query))
+        app = app_seen(request.principal, query)
+        pages = self._pages(app, query.from_day, query.to_day)
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
         self._check_providers(report)
@@ -137,7 +131,7 @@ class ReportEndpoints:
     async def _page(self, request: Request, pairs: Pairs) -> None:
         today = self.today()
         try:
-            query = _grouped(parse_query(pairs, today))
+            query = grouped(parse_query(pairs, today))
             app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
             self._check_providers(reports.rows)
@@ -148,37 +142,13 @@ class ReportEndpoints:
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
 
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
-        """Everything on the page, from one reading of the totals."""
-        earlier = time_before(query)
-        whole = msgspec.structs.replace(earlier, to_day=query.to_day)
-        tallies = [
-            self._tally(msgspec.structs.replace(query, group_by=keys))
-            for keys in (query.group_by, (), ("channel",), (time_key(query),), reaction_keys(query))
-        ]
-        tallies.append(self._tally(msgspec.structs.replace(earlier, group_by=())))
-        apps: set[str] = set()
-        campaigns: set[str] = set()
+        return await read_page(query, partial(self._pages, app), self._tally, self._aside)
 
-        def add(totals: list[TotalRow]) -> None:
-            for tally in tallies:
-                tally.add(totals)
-            shown = [row.group for row in totals if row.day >= query.from_day]
-            apps.update(group.app for group in shown)
-            campaigns.update(group.campaign for group in shown)
-
-        def finish() -> tuple[PageReports, Suggestions]:
-            reports = PageReports(*(tally.report() for tally in tallies))
-            return reports, Suggestions(_suggested(apps), _suggested(campaigns))
-
-        async with aclosing(self._pages(whole, app)) as pages:
-            async for totals in pages:
-                await self._aside(partial(add, totals))
-        return await self._aside(finish)
-
-    async def _pages(self, query: Query, app: str | None) -> AsyncGenerator[list[TotalRow], None]:
+    async def _pages(
+        self, app: str | None, first: datetime.date, last: datetime.date
+    ) -> AsyncGenerator[list[TotalRow], None]:
         """The totals of one app, or of all (None)."""
-        days = query.from_day, query.to_day
-        pages = pages_of_totals(self._redis, self._shards, *days, aside=self._aside)
+        pages = pages_of_totals(self._redis, self._shards, first, last, aside=self._aside)
         async with aclosing(pages):
             async for totals in pages:
                 yield totals if app is None else await self._aside(partial(_of_app, app, totals))
@@ -199,17 +169,8 @@ class ReportEndpoints:
         return self._days.of(self._now_ms())
 
 
-def _grouped(query: Query) -> Query:
-    """As a page shows it: grouped by something."""
-    return query if query.group_by else msgspec.structs.replace(query, group_by=(GROUP_BY_DEFAULT,))
-
-
 def _of_app(app: str, totals: list[TotalRow]) -> list[TotalRow]:
     return [row for row in totals if row.group.app == app]
-
-
-def _suggested(names: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(name for name in names if name)[:SUGGESTIONS_MAX])
 
 
 def _status(fault: ReportFault) -> int:
@@ -260,7 +221,7 @@ _ROW: Doc = {
     "type": "object",
     "properties": {
         **_cells(KEYS + _AMOUNTS, "string"),
-        **_cells(("step", *_COUNTS), "integer"),
+        **_cells(("hour", "step", *_COUNTS), "integer"),
         "currency": {"type": "string", "description": "The currency of every amount."},
     },
 }

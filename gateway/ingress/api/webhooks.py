@@ -13,7 +13,6 @@ import secrets as random_bits
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from typing import Annotated, Any
 
-import httpx2
 import msgspec
 from msgspec.structs import replace
 
@@ -48,6 +47,7 @@ from gateway.store.audit import Deed
 from gateway.store.store import Store
 from gateway.store.webhook_queues import Recovery
 from gateway.store.webhooks import WEBHOOKS_MAX
+from providers.http.public_hosts import is_receiver
 
 BODY_BYTES_MAX = 16 * 1024
 URL_CHARS_MAX = 2_048
@@ -206,7 +206,7 @@ class WebhookEndpoints:
         return self._store.webhooks.now.every.items()
 
     def _faults(self, wanted: WebhookRequest, given: Set[str]) -> Iterator[RequestFault]:
-        if "url" in given and not self._is_url(wanted.url):
+        if "url" in given and not is_receiver(wanted.url, self._hosts):
             yield RequestFault("/url", URL_RULE)
         if "events" in given and not wanted.events:
             yield RequestFault("/events", "One type of event at least.")
@@ -214,22 +214,6 @@ class WebhookEndpoints:
             if event not in EVENTS:
                 there_are = ", ".join(EVENTS)
                 yield RequestFault(f"/events/{index}", f"No such event; there are: {there_are}.")
-
-    def _is_url(self, text: str) -> bool:
-        try:
-            url = httpx2.URL(text)
-            port = url.port
-        except (httpx2.InvalidURL, ValueError):
-            return False
-        schemes = ("http", "https") if url.host in self._hosts else ("https",)
-        fits = bool(url.host) and not url.userinfo and not url.fragment and port != 0
-        return (
-            fits
-            and url.scheme in schemes
-            and text.isascii()
-            and text.isprintable()
-            and " " not in text
-        )
 
 
 def _changed(

@@ -20,6 +20,7 @@ from gateway.ingress.api.results import refusal_of
 from gateway.ingress.console import actions
 from gateway.ingress.console.actions import Fields, Form, Input, form
 from gateway.ingress.console.calls import ApiCall, Caller, segment
+from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import BY, BY_FIRST, BY_PERSON, View, Views
 from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
@@ -56,11 +57,13 @@ class ConsoleEndpoints:
     def __init__(
         self,
         views: Views,
+        money: MoneyViews,
         caller: Caller,
         keys: KeyWatch,
         limits: Server,
     ) -> None:
         self._views = views
+        self._money = money
         self._caller = caller
         self._keys = keys
         self._public_url = limits.public_url
@@ -138,6 +141,12 @@ class ConsoleEndpoints:
 
     async def leftovers(self, request: Request) -> None:
         await self._show(request, "leftovers", await self._views.leftovers(request))
+
+    async def money(self, request: Request) -> None:
+        await self._show(request, "money", await self._money.money(request))
+
+    async def month(self, request: Request) -> None:
+        await self._show(request, "month", await self._money.month(request))
 
     async def audit(self, request: Request) -> None:
         await self._show(request, "audit", await self._views.audit(request))

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import to_builtins
-from msgspec.structs import replace
+from msgspec import structs, to_builtins
 
 from gateway import telemetry
 from gateway.core.explain import explain_message
@@ -38,7 +37,7 @@ from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import ServerWatch
-from gateway.store import quarantine, receipts, snapshots, webhook_queues
+from gateway.store import quarantine, raw_receipts, receipts, snapshots, webhook_queues
 from gateway.store.message_search import Sought, search
 from gateway.store.store import Store
 
@@ -110,7 +109,7 @@ class Views:
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
-        alarms = list(remarks(ops, shared, processes))
+        alarms = list(remarks(ops, shared, processes, now_ms))
         if self._backlog.quarantined:
             alarms.append(f"{self._backlog.quarantined} things are set aside.")
         versions = Counter((telemetry.role_of(n), version) for n, version in processes.items())
@@ -128,7 +127,16 @@ class Views:
             "waiting": sum(lane.length for lane in lanes),
             "providers": _rows(look.ops),
             "quarantined": self._backlog.quarantined,
+            "archive_lag": self._archive_lag_s(look.ops),
+            "webhooks_failing": sum(each.failing_since is not None for each in look.ops.webhooks),
         }
+
+    def _archive_lag_s(self, ops: OpsView) -> float | None:
+        """The age of the oldest booking that is not archived; None: there is none."""
+        if ops.archive is None or ops.archive.waiting_since is None:
+            return None
+        since = datetime.datetime.fromisoformat(ops.archive.waiting_since)
+        return self._now_ms() / 1000 - since.timestamp()
 
     async def providers(self, _request: Request) -> View:
         return {"providers": _rows((await self._look()).ops)}
@@ -160,7 +168,7 @@ class Views:
     async def found(self, request: Request, by: str, text: str) -> View:
         """Messages of every app by one thing."""
         sought = self._sought(request, by, text)
-        sought = replace(sought, app=None)
+        sought = structs.replace(sought, app=None)
         page = await search(self._store, sought, FOUND_MAX, archived=self._archived)
         currency = self._store.policy.currency
         items = [message_view(message, currency) for message in page.messages]
@@ -179,6 +187,11 @@ class Views:
             "to": to if isinstance(to, str) else ", ".join(filter(None, map(to.get, ADDRESSES))),
             "timeline": to_builtins(timeline_of(message)),
             "explain": to_builtins(explain_view(why, policy.currency)),
+            "receipts": [
+                {"at": rfc3339(each.at_ms)} | structs.asdict(each)
+                for each in await raw_receipts.read(self._store, message.id)
+            ],
+            "receipts_kept": bool(self._store.retention.raw_receipts_ms),
         }
 
     async def person(self, request: Request, by: str, text: str) -> View:
@@ -263,6 +276,7 @@ class Views:
                     "error": "" if (fault := each.receipt.fault) is None else fault.code,
                     "since": rfc3339(each.since_ms),
                     "next": rfc3339(due_ms),
+                    "raw": each.receipt.raw,
                 }
                 for due_ms, each in parked.first
             ],
@@ -294,7 +308,7 @@ def _cursor(request: Request) -> str:
 def reader(principal: Principal, app: str | None = None) -> Principal:
     """Who may read what an operator looks at: as `app`, or all apps' money and campaigns."""
     scopes = principal.scopes | {"read", "report", "report-all", "manage"}
-    return replace(principal, app=app or principal.app, scopes=frozenset(scopes))
+    return structs.replace(principal, app=app or principal.app, scopes=frozenset(scopes))
 
 
 def detail_of(answered: Any) -> str:
@@ -314,6 +328,7 @@ def _rows(ops: OpsView) -> list[Mapping[str, Any]]:
             "name": name,
             "view": view,
             "rate": None if view.temporary_rate is msgspec.UNSET else view.temporary_rate,
+            "sessions": None if view.sessions is msgspec.UNSET else view.sessions,
             "waiting": waiting[name],
             "age": ages.get(name, 0.0),
         }

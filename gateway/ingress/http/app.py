@@ -56,6 +56,7 @@ from gateway.ingress.batcher import Batcher
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.console.calls import Caller
 from gateway.ingress.console.endpoints import ConsoleEndpoints
+from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import Views
 from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
@@ -98,6 +99,7 @@ from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
+CLICKS_S_MIN = 3.0  # for clicks, where other requests took all the time there was
 WATCHED = frozenset(route.name for route in ROUTES if route.tag == "State")  # asked all day
 
 _log = structlog.get_logger("ingress")
@@ -143,6 +145,8 @@ class Ingress:
         )
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
+        self._stop_within_s = limits.stop_within_ms / 1000
+        self._ends_s: float | None = None
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -180,7 +184,8 @@ class Ingress:
         caller = Caller(self)
         parts = (self.backlog, self.servers, self.users, self.archived)
         views = Views(self._store, *parts, caller, self._now_ms)
-        return ConsoleEndpoints(views, caller, self.keys, limits)
+        money = MoneyViews(self._store, views.read, self.archived, self.aside, self._now_ms)
+        return ConsoleEndpoints(views, money, caller, self.keys, limits)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
@@ -318,6 +323,8 @@ class Ingress:
 
     def stop(self) -> None:
         """Ends the streams, in and out, so that nothing new begins; other requests go on."""
+        if self._ends_s is None:
+            self._ends_s = asyncio.get_running_loop().time() + self._stop_within_s
         self.streams.stop()
         self.hub.close()
         self.console.close()
@@ -327,10 +334,14 @@ class Ingress:
         return self.queue.batcher, self.stored_users.batcher, self.callbacks.batcher
 
     async def drained(self) -> None:
-        """Returns once every message and receipt that was taken is durable."""
+        """Returns once every message and receipt that was taken is durable, and every click, as far
+        as there is time for that once it was stopped."""
         for each in self._batchers():
             await each.drained()
-        await self.clicks.drained()
+        left_s = None
+        if self._ends_s is not None:
+            left_s = max(self._ends_s - asyncio.get_running_loop().time(), CLICKS_S_MIN)
+        await self.clicks.drained(left_s)
 
 
 @asynccontextmanager

@@ -352,11 +352,10 @@ FIELDS: Mapping[str, Field] = {
     "ConversionRequest.id": Field("Your id of it, under which it counts once.", "order-1071"),
     "ConversionRequest.message": Field("The message's id.", MESSAGE_ID),
     "ConversionRequest.user": Field("Who it was, instead of a message.", "u-1071"),
-    "ConversionRequest.value": Field(
-        "What it was worth, as a decimal string; less than 0 corrects.", "49.90"
-    ),
+    "ConversionRequest.value": Field("What it was worth, exact; below 0 it corrects.", "49.90"),
     "ConversionResult.assisted": Field("Other channels that had their part.", []),
     "ConversionResult.attributed": Field("The step that has it; null: none."),
+    "ProviderView.sessions": Field("Sessions of its account that are bound.", 2),
     "ProviderView.temporary_rate": Field("An operator's rate, while it holds."),
     "RateRequest.for": Field("For how long.", "15m"),
     "RateRequest.rate": Field("Messages a second from now on.", "50/s"),

@@ -41,13 +41,13 @@ class Request:
     """One request at its endpoint. `status` is the answer's, once it has begun."""
 
     __slots__ = (
-        "_fields",
         "_held",
         "_receive",
         "_scope",
         "_send",
         "_waiting",
         "changed_something",
+        "fields",
         "headers",
         "id",
         "method",
@@ -68,8 +68,8 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]  # names in lower case
-        self._fields = dict(reversed(scope["headers"]))  # the first of a name counts
-        self.id = ids.of(self._fields.get(REQUEST_ID))
+        self.fields = dict(reversed(scope["headers"]))  # the first of a name counts
+        self.id = ids.of(self.fields.get(REQUEST_ID))
         self._receive = receive
         self.principal = NOBODY
         self.parameters: Mapping[str, str] = {}  # of the path, decoded
@@ -113,7 +113,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower case) name."""
-        return self._fields.get(name)
+        return self.fields.get(name)
 
     def lines(self, name: bytes) -> bytes | None:
         """All headers of that (lower case) name as one, where several say one list."""

@@ -16,9 +16,10 @@ MENU = {
     "people": "People",
     "webhooks": "Webhooks",
     "leftovers": "Left over",
+    "money": "Money",
     "audit": "Audit",
 }
-_NAMES = (*MENU, "provider", "message", "campaign", "webhook", "done", "fault")
+_NAMES = (*MENU, "provider", "message", "campaign", "webhook", "month", "done", "fault")
 _pages = {
     name: Page(
         f"console/{name}",

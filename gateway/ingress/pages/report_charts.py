@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.core import money
 from gateway.core.channels import CHANNELS, label_of
+from gateway.core.days import HOURS
 from gateway.finance.formats import number
 from gateway.finance.question import Query
 from gateway.finance.report import Figures, Report
@@ -18,9 +19,10 @@ _BAR_PITCH = 50  # pixels from one bar to the next
 _TEXT_Y = 16
 _BAR_Y = 24
 DAYS_APART_MAX = 92  # a longer time is drawn by months
-TIME_HEIGHT = 120  # pixels of the highest bar
+TIME_HEIGHT, HOURS_HEIGHT = 120, 60  # pixels of the highest bar
+HOURLY = (("clicked", "Clicked"), ("seen", "Seen"))  # as effects.BY_HOUR has them
 _TENTHS = 1_000  # of a per cent, in a whole
-_BAR_SHARE = 800  # of what a day has of the width, in thousandths
+_BAR_SHARE = 800  # of what a day or an hour has of the width, in thousandths
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -46,6 +48,25 @@ class Moment(msgspec.Struct, frozen=True):
     width: str
     y: int
     height: int
+
+
+class HourBar(msgspec.Struct, frozen=True):
+    """An hour's bar: `x` and `width` are shares of the chart's, the rest is in pixels."""
+
+    hour: int
+    count: str
+    x: str
+    width: str
+    y: int
+    height: int
+
+
+class Hours(msgspec.Struct, frozen=True):
+    """What people did, a bar an hour of the day."""
+
+    label: str
+    busiest: str
+    bars: tuple[HourBar, ...]
 
 
 def amount(micros: int) -> str:
@@ -120,6 +141,38 @@ def time_bars(over_time: Report) -> Sequence[Moment]:
         for place, label in enumerate(labels)
         for figure in [figures.get(label, nothing)]
     ]
+
+
+def hour_bars(by_hour: Report) -> Sequence[Hours]:
+    """At which hours of the day people did what, each to its own scale; none of what nobody did."""
+    figures = {line.keys[0]: line.figures for line in by_hour.lines if line.keys[0] is not None}
+    return [
+        drawn
+        for name, label in HOURLY
+        if (drawn := _hours(label, [getattr(figures.get(h), name, 0) for h in range(HOURS)]))
+    ]
+
+
+def _hours(label: str, counts: Sequence[int]) -> Hours | None:
+    most = max(counts)
+    if not most:
+        return None
+    busiest = counts.index(most)
+    return Hours(
+        label,
+        f"most from {busiest} to {busiest + 1} o'clock: {number(most)} of {number(sum(counts))}",
+        tuple(
+            HourBar(
+                hour,
+                number(count),
+                x=percent(hour, HOURS),
+                width=percent(_BAR_SHARE, HOURS * 1_000),
+                y=HOURS_HEIGHT - (height := count * HOURS_HEIGHT // most),
+                height=height,
+            )
+            for hour, count in enumerate(counts)
+        ),
+    )
 
 
 def _moments(query: Query, figures: Mapping[str, Figures]) -> list[str]:

@@ -18,10 +18,12 @@ from gateway.finance.report import CONVERSION_COLUMNS, Report
 from gateway.ingress.pages.page import Page
 from gateway.ingress.pages.report_charts import (
     BAR_HEIGHT,
+    HOURS_HEIGHT,
     TIME_HEIGHT,
     amount,
     bars_height,
     channel_bars,
+    hour_bars,
     time_bars,
     time_key,
 )
@@ -120,13 +122,15 @@ class Suggestions(msgspec.Struct, frozen=True):
 
 class PageReports(msgspec.Struct, frozen=True):
     """What one page is made of: the report asked for, the same in one row, by channel, by day or
-    month and by what people react to, and the same of the time before in one row."""
+    month, by what people react to and by the hour when they do, and the same of the time before
+    in one row."""
 
     rows: Report
     summary: Report
     channels: Report
     over_time: Report
     reactions: Report
+    by_hour: Report
     before: Report
 
 
@@ -153,19 +157,19 @@ def report_page(
     reports: PageReports,
     suggestions: Suggestions,
     today: datetime.date,
-    shared_until: str = "",
+    note: str = "",
 ) -> bytes:
-    """The page of an answered question; `shared_until` that day it is all that its reader may see,
-    and leads nowhere."""
+    """The page of an answered question; with a `note`, a sentence that stands in place of the form,
+    it is all that its reader may see, and leads nowhere."""
     form, view = _form(query, suggestions, today), _view(query, reports)
-    return _page.render(form=form, view=view, fault=None, shared_until=shared_until)
+    return _page.render(form=form, view=view, fault=None, note=note)
 
 
 def fault_page(fault: ReportFault, given: Sequence[tuple[str, str]], today: datetime.date) -> bytes:
     """The page of a question that cannot be answered: why, and the form as it was filled in."""
     form = _form(Query(today, today, (GROUP_BY_DEFAULT,)), Suggestions(), today)
     typed = {_FORM_FIELDS[name]: value for name, value in given if name in _FORM_FIELDS}
-    return _page.render(form={**form, **typed}, view=None, fault=fault, shared_until="")
+    return _page.render(form={**form, **typed}, view=None, fault=fault, note="")
 
 
 def _form(query: Query, suggestions: Suggestions, today: datetime.date) -> Mapping[str, object]:
@@ -225,6 +229,8 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "before": reports.before,
         "moments": moments,
         "reactions": reacting(reports.reactions),
+        "hours": hour_bars(reports.by_hour),
+        "hours_height": HOURS_HEIGHT,
         "by_step": "step" in reports.reactions.query.group_by,
         "time_height": TIME_HEIGHT,
         "time_key": time_key(query),

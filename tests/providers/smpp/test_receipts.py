@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from providers.contract import Fault, Receipt
 from providers.smpp import pdu, receipts
@@ -13,7 +14,7 @@ from providers.smpp.receipts import IdFormat, NoReceipt, one_id
 FROM = "79161234567"
 
 
-def told(text: str, esm_class: int = receipts.FINAL, **tlvs: bytes) -> Receipt | NoReceipt:
+def came(text: str, esm_class: int = receipts.FINAL, **tlvs: bytes) -> Receipt | NoReceipt:
     tags = {"id_": pdu.RECEIPTED_MESSAGE_ID, "state": pdu.MESSAGE_STATE}
     tags |= {"error": pdu.NETWORK_ERROR_CODE, "payload": pdu.MESSAGE_PAYLOAD}
     message = pdu.Short(
@@ -24,6 +25,12 @@ def told(text: str, esm_class: int = receipts.FINAL, **tlvs: bytes) -> Receipt |
     )
     assert receipts.is_receipt(message)
     return receipts.read(message, "hex", "dec")
+
+
+def told(text: str, esm_class: int = receipts.FINAL, **tlvs: bytes) -> Receipt | NoReceipt:
+    """What it says, without how it came."""
+    receipt = came(text, esm_class, **tlvs)
+    return replace(receipt, raw="") if isinstance(receipt, Receipt) else receipt
 
 
 USUAL = (
@@ -68,6 +75,15 @@ def test_a_state_is_one_of_ours(stat: str, status: str, about: str) -> None:
 )
 def test_each_way_of_writing_says_the_same(receipt: Receipt) -> None:
     assert receipt == Receipt("delivered", provider_id="24095", to=FROM)
+
+
+def test_as_it_came_it_has_no_text_that_a_person_was_sent() -> None:
+    receipt = came("id:24095 stat:DELIVRD text:Your code is 1234")
+    assert isinstance(receipt, Receipt)
+    assert receipt.raw == "id:24095 stat:DELIVRD "
+    parameters = came("", id_=b"5e1f\0", state=b"\2")
+    assert isinstance(parameters, Receipt)
+    assert parameters.raw == "001e=3565316600 0427=02"
 
 
 def test_an_intermediate_receipt_ends_nothing() -> None:

@@ -190,7 +190,8 @@ async def test_ids_have_one_spelling_in_answer_and_receipt(autojump_clock: MockC
         receipt = pdu.Short(source="79161234567", esm_class=4, short_message=text)
         sequence = await smsc.push(receipt)
         await smsc.until(lambda: smsc.answered == [sequence])
-    assert desk.receipts == [Receipt("delivered", provider_id="24095", to="79161234567")]
+    told = Receipt("delivered", provider_id="24095", to="79161234567", raw=text.decode())
+    assert desk.receipts == [told]
 
 
 async def test_a_receipt_is_answered_when_it_is_durable(autojump_clock: MockClock) -> None:

@@ -43,6 +43,8 @@ CONSOLE: tuple[HttpRoute[Endpoints], ...] = (
     _page("/webhooks", "consoleWebhooks", lambda console: console.webhooks),
     _page("/webhooks/{app}/{name}", "consoleWebhook", lambda console: console.webhook),
     _page("/leftovers", "consoleLeftovers", lambda console: console.leftovers),
+    _page("/money", "consoleMoney", lambda console: console.money),
+    _page("/money/{month}", "consoleMonth", lambda console: console.month),
     _page("/audit", "consoleAudit", lambda console: console.audit),
     _page("/act", "consoleAct", lambda console: console.act, "POST"),
     _page("/live", "consoleLive", lambda console: console.live, endless=True),

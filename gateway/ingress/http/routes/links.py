@@ -27,6 +27,7 @@ _SHOWN = {
     "bots_by_reason": {"previewer": 1},
 }
 _LINK = {200: json_payload("The link.", LinkView, _SHOWN)}
+_A_CODE = rf"[0-9A-Za-z]{{{CODE_CHARS}}}"
 _CODE = Parameter("code", "path", "The link's code or slug.")
 _SVG = {"image/svg+xml": {"type": "string"}}
 _PNG = {"image/png": {"type": "string", "contentMediaType": "image/png"}}
@@ -103,8 +104,9 @@ LINKS: tuple[HttpRoute[Endpoints], ...] = (
         handler=lambda endpoints: endpoints.following.follow,
         any_query=True,
         quiet=True,
-        # Links go on that were sent when they stood elsewhere.
-        elsewhere=rf"/(?!v[0-9]+/)(?:[^/]+/)*(?P<code>[0-9A-Za-z]{{{CODE_CHARS}}})",
+        # Links go on that were sent when they stood elsewhere, and with a slash at their end, which
+        # people add who type them.
+        elsewhere=rf"/(?!v[0-9]+/)(?:(?:[^/]+/)*(?={_A_CODE}/?$)|l/(?=[^/]+/$))(?P<code>[^/]+)/?",
     ),
     HttpRoute(
         method="GET",

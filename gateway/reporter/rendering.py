@@ -1,0 +1,70 @@
+"""The bytes of a scheduled report: a period's cost report as CSV, as a workbook or as a page.
+
+Raises RedisUnavailable, LedgerFault, ReportFault and, for a workbook, MissingExtra.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import AsyncGenerator
+from functools import partial
+
+import msgspec
+
+from gateway.core.days import Days
+from gateway.core.views.words import rfc3339
+from gateway.finance import formats
+from gateway.finance.question import Query
+from gateway.finance.report import Report, Tally, cost_report
+from gateway.finance.report_workbook import write_workbook
+from gateway.finance.schedule import Period, Schedule
+from gateway.ingress.pages.report_reading import grouped, read_page
+from gateway.ingress.pages.reports import Suggestions, report_page
+from gateway.redis.client import RedisClient
+from gateway.store.totals import Aside, TotalRow, pages_of_totals
+
+
+class Books(msgspec.Struct, frozen=True):
+    """Where the numbers are. What is computed of them is computed `aside`."""
+
+    redis: RedisClient
+    shards: int
+    currency: str
+    baseline: str
+    days: Days
+    aside: Aside
+
+    async def render(self, schedule: Schedule, period: Period, now_ms: int) -> bytes:
+        """One period's report as its schedule wants it."""
+        query = schedule.query(period)
+        if schedule.form == "html":
+            query = grouped(query)
+            reports, _ = await read_page(query, self._pages, self._tally, self.aside)
+            note = f"{schedule.name}, made {rfc3339(now_ms)}."
+            page = partial(report_page, query, reports, Suggestions(), period.last, note=note)
+            return await self.aside(page)
+        report = await cost_report(
+            self._pages(query.from_day, query.to_day),
+            query,
+            self.currency,
+            self.baseline,
+            self.aside,
+            self.days.zone,
+        )
+        write = formats.to_csv if schedule.form == "csv" else _workbook
+        return await self.aside(partial(write, report))
+
+    def _pages(
+        self, first: datetime.date, last: datetime.date
+    ) -> AsyncGenerator[list[TotalRow], None]:
+        return pages_of_totals(self.redis, self.shards, first, last, aside=self.aside)
+
+    def _tally(self, query: Query) -> Tally:
+        return Tally(query, self.currency, self.baseline, self.days.zone)
+
+
+def _workbook(report: Report) -> bytes:
+    file = io.BytesIO()
+    write_workbook(report, file)
+    return file.getvalue()

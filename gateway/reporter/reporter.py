@@ -1,0 +1,184 @@
+"""Makes the reports that are due and hands them over: into a folder, or to a receiver of webhooks.
+
+One process does it, by a lease. A period counts as made once its file lies there or its receiver
+took it; who dies before that is written down makes it again, which changes no file and repeats the
+webhook's id. A folder is tried again every FOLDER_AGAIN_MS until it takes the file; a receiver by
+the schedule of webhooks, after which the period is given up. What fails holds up its own schedule
+alone. Raises RedisUnavailable.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from gateway.core.records.webhook import Secret, Webhook
+from gateway.core.views.words import rfc3339
+from gateway.core.webhooks import REPORT, next_delay_ms
+from gateway.dispatch.webhooks.posting import Posting
+from gateway.files import write_new
+from gateway.finance.schedule import Period, Schedule
+from gateway.redis.errors import RedisError
+from gateway.reporter.rendering import Books
+from gateway.store import archiving, randomness, scheduled_reports
+from gateway.store.scheduled_reports import REASON_CHARS, ScheduleState
+
+FOLDER_AGAIN_MS = 300_000
+
+_log = structlog.get_logger("reports")
+_to_json = msgspec.json.Encoder().encode
+
+
+class Fault(NamedTuple):
+    """Why a report was not handed over; `wish_ms`: for how long its receiver wishes to be left
+    alone."""
+
+    reason: str
+    wish_ms: int = 0
+
+
+class Made(NamedTuple):
+    """What a try came to; no `reason`: it is there."""
+
+    report: str
+    period: str
+    reason: str = ""
+
+
+class Reporter:
+    """`clock` gives epoch milliseconds; `open_posting` connects to a receiver."""
+
+    def __init__(
+        self,
+        books: Books,
+        schedules: Sequence[Schedule],
+        clock: Callable[[], int],
+        open_posting: Callable[[str], Posting],
+    ) -> None:
+        self._books = books
+        self._redis = books.redis
+        self._schedules = schedules
+        self._clock = clock
+        self._open_posting = open_posting
+        self._holder = randomness.token()
+
+    async def turn(self) -> list[Made] | None:
+        """Makes what is due now, the oldest first; None: another process does."""
+        if not await self._holds():
+            return None
+        made: list[Made] = []
+        states = await scheduled_reports.states(self._redis)
+        for schedule in self._schedules:
+            state = states.get(schedule.name, ScheduleState())
+            while (period := self._due(schedule, state)) is not None:
+                if not await self._holds():
+                    return None
+                state = await self._try(schedule, period, state)
+                await scheduled_reports.note(self._redis, schedule.name, state)
+                made.append(Made(schedule.name, period.name, state.reason))
+        return made
+
+    async def _holds(self) -> bool:
+        return await scheduled_reports.hold(self._redis, self._holder)
+
+    async def leave(self) -> None:
+        """Lets another process do it at once."""
+        await scheduled_reports.give_back(self._redis, self._holder)
+
+    def _due(self, schedule: Schedule, state: ScheduleState) -> Period | None:
+        now_ms = self._clock()
+        if state.again_ms > now_ms:
+            return None
+        through = datetime.date.fromisoformat(state.through) if state.through else None
+        return schedule.next_due(through, self._books.days, now_ms)
+
+    async def _try(self, schedule: Schedule, period: Period, state: ScheduleState) -> ScheduleState:
+        """How it stands after one try."""
+        try:
+            octets = await self._books.render(schedule, period, self._clock())
+            fault = await self._hand_over(schedule, period, octets)
+        except RedisError:
+            raise
+        except Exception as error:  # of whatever kind: the others are made all the same
+            unforeseen = not isinstance(error, OSError)
+            _log.warning("a scheduled report failed", report=schedule.name, exc_info=unforeseen)
+            fault = Fault(str(error) or type(error).__name__)
+        if fault is None:
+            _log.info("a scheduled report is made", report=schedule.name, period=period.name)
+            return ScheduleState(period.last.isoformat())
+        return self._after_failure(schedule, period, state, fault)
+
+    def _after_failure(
+        self, schedule: Schedule, period: Period, state: ScheduleState, fault: Fault
+    ) -> ScheduleState:
+        now_ms, tries = self._clock(), state.tries + 1
+        delay_ms: int | None = FOLDER_AGAIN_MS
+        if schedule.url:
+            delay_ms = next_delay_ms(tries, random.randrange(100), fault.wish_ms)
+        reason = fault.reason[:REASON_CHARS]
+        told = {"report": schedule.name, "period": period.name, "tries": tries, "reason": reason}
+        if delay_ms is None:
+            _log.error("a scheduled report is given up", **told)
+            return ScheduleState(period.last.isoformat(), failed_ms=now_ms, reason=reason)
+        _log.error("a scheduled report is not there", **told, again_in_s=delay_ms // 1_000)
+        return replace(
+            state, tries=tries, failed_ms=now_ms, again_ms=now_ms + delay_ms, reason=reason
+        )
+
+    async def _hand_over(self, schedule: Schedule, period: Period, octets: bytes) -> Fault | None:
+        """Raises OSError."""
+        if schedule.url:
+            return await self._post(schedule, period, octets)
+        name = schedule.file_name(period)
+        if not await self._books.aside(lambda: write_new(Path(schedule.folder, name), octets)):
+            _log.warning("a file of this name is there and stays as it is", file=name)
+        return None
+
+    async def _post(self, schedule: Schedule, period: Period, octets: bytes) -> Fault | None:
+        now_ms = self._clock()
+        installation, _ = await archiving.installation(self._redis)
+        whole = f"{installation} {schedule.name} {period.name}"
+        event_id = f"rep_{hashlib.sha256(whole.encode()).hexdigest()[:24]}"
+        receiver = Webhook(schedule.name, schedule.url, (REPORT,), (Secret(schedule.secret),))
+        with self._posting(schedule.url) as posting:
+            body = body_of(schedule, period, self._books.days.zone, octets, now_ms)
+            answer = await posting.call(receiver, event_id, now_ms, body)
+        if 200 <= answer.status < 300:
+            return None
+        said = answer.error or f"it answered {answer.status} {answer.text}".rstrip()
+        return Fault(f"{schedule.url}: {said}", answer.leave_ms)
+
+    @contextmanager
+    def _posting(self, url: str) -> Iterator[Posting]:
+        posting = self._open_posting(url)
+        try:
+            yield posting
+        finally:
+            posting.close()
+
+
+def body_of(schedule: Schedule, period: Period, zone: str, octets: bytes, now_ms: int) -> bytes:
+    """What a receiver is posted. A workbook is in base64, everything else is text."""
+    is_text = schedule.form != "xlsx"
+    data = {
+        "name": schedule.name,
+        "period": period.name,
+        "from": period.first,
+        "to": period.last,
+        "zone": zone,
+        "format": schedule.form,
+        "file": schedule.file_name(period),
+        "encoding": "utf-8" if is_text else "base64",
+        "content": octets.decode() if is_text else base64.b64encode(octets).decode(),
+    }
+    return _to_json({"type": REPORT, "timestamp": rfc3339(now_ms), "data": data})

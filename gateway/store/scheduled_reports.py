@@ -1,0 +1,50 @@
+"""How scheduled reports stand, by their names, and who makes them. Raises RedisUnavailable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.redis.client import RedisClient
+from gateway.store import leases
+from gateway.store.shared_keys import REPORTER, SCHEDULED
+from gateway.store.totals import as_list, pairs
+
+LEASE_MS = 60_000
+REASON_CHARS = 300
+
+
+class ScheduleState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`through`: the last day that was made, as ISO 8601 has it; empty: none was. After a failed
+    try `tries` of the period after it failed, the last at `failed_ms` for a `reason`, and
+    `again_ms` is when it is tried again."""
+
+    through: str = ""
+    tries: int = 0
+    failed_ms: int = 0
+    again_ms: int = 0
+    reason: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(ScheduleState).decode
+
+
+async def hold(redis: RedisClient, holder: str) -> bool:
+    """Whether it is the holder who makes them."""
+    return await leases.hold(redis, REPORTER, holder, LEASE_MS)
+
+
+async def give_back(redis: RedisClient, holder: str) -> None:
+    await leases.give_back(redis, REPORTER, holder)
+
+
+async def states(redis: RedisClient) -> Mapping[str, ScheduleState]:
+    """Of those that were tried once, also of those that are no longer configured."""
+    (found,) = await redis.call([("HGETALL", SCHEDULED)])
+    return {name.decode(): _decode(state) for name, state in pairs(as_list(found))}
+
+
+async def note(redis: RedisClient, name: str, state: ScheduleState) -> None:
+    await redis.call([("HSET", SCHEDULED, name, _encode(state))])
