@@ -20,6 +20,7 @@ from bench.stack import APP_KEY
 from bench.world import Cpu, World
 
 COMMANDS_SHOWN = 12
+SAMPLES_WAIT_S, SAMPLES_LOOK_S = 30.0, 0.2
 KINDS = ("ingress", "dispatch", "redis", "rewrite")
 Progress = Callable[[float], None]
 
@@ -159,6 +160,14 @@ def to_provider_ms(world: World, result: Result) -> dict[str, float]:
         raise BenchFailed(f"{missing} sampled messages never came to the provider.")
     waits = sorted(max(0.0, sent[each] - answered) for each, answered in result.samples)
     return {"p50": percentile(waits, 50), "p99": percentile(waits, 99)}
+
+
+def await_samples(world: World, result: Result) -> None:
+    """Returns when all sampled messages have come to the provider, or a long while later."""
+    deadline = time.monotonic() + SAMPLES_WAIT_S
+    wanted = [message_id for message_id, _ in result.samples]
+    while len(world.sent_ms(wanted)) < len(wanted) and time.monotonic() < deadline:
+        time.sleep(SAMPLES_LOOK_S)
 
 
 def _commands(begin: Mark, end: Mark, messages: int) -> tuple[dict[str, float], dict[str, float]]:

@@ -16,12 +16,22 @@ from typing import Any
 
 import msgspec
 
-from bench.load_spec import Result
-from bench.measure import Load, Mark, Row, cpu_us, post, require_accepted, row, spec_for
+from bench.following import following, storm
+from bench.measure import (
+    Load,
+    Mark,
+    Row,
+    await_samples,
+    cpu_us,
+    post,
+    require_accepted,
+    row,
+    spec_for,
+)
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
-from bench.stack import CALLBACK_TOKEN, VIBER, BenchFailed
+from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
 from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
@@ -29,7 +39,6 @@ SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
 SINGLE_CONNECTIONS = 50
 OTP_RATE = 50.0
 LIMIT_BATCH = 100
-CLICKS_WAIT_S = 10.0
 
 
 class Bench(msgspec.Struct, kw_only=True):
@@ -185,11 +194,11 @@ def otp_under_backlog(bench: Bench) -> list[Row]:
                 post(world, spec)
                 first += waiting
                 world.start_dispatcher()
-                _await_sent(world, first - waiting + sizes.warm // 3)
+                world.await_sent(first - waiting + sizes.warm // 3)
             begin, result = post(world, spec_for(world, first=first, **otp))
             end = Mark(world)
             first += count
-            _await_otps(world, result)
+            await_samples(world, result)
             rows.append(row("5", name, count, begin, end, result))
             rows[-1].cpu_us = {}  # of the whole world, so it says nothing about an OTP
             rows[-1].to_provider_ms = to_provider(world, result)
@@ -198,25 +207,6 @@ def otp_under_backlog(bench: Bench) -> list[Row]:
     idle, busy = (each.to_provider_ms["p99"] for each in rows)
     rows[1].figures["p99_to_idle"] = busy / max(idle, 1.0)
     return rows
-
-
-def _await_sent(world: World, messages: int) -> None:
-    until(f"{messages} messages are sent", lambda: _sent(world) >= messages, SETTLE_S_MAX)
-
-
-def _sent(world: World) -> int:
-    """How many messages the provider has. Raises BenchFailed when a process has ended."""
-    world.check()
-    messages: int = world.stats()["messages"]
-    return messages
-
-
-def _await_otps(world: World, result: Result) -> None:
-    """Returns when all sampled messages have come to the provider, or a long while later."""
-    deadline = time.monotonic() + 30
-    wanted = [message_id for message_id, _ in result.samples]
-    while len(world.sent_ms(wanted)) < len(wanted) and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def provider_limit(bench: Bench) -> list[Row]:
@@ -257,7 +247,7 @@ def _watch_provider(
 
     def has_all() -> bool:
         asked_s = time.perf_counter()
-        messages = _sent(world)
+        messages = world.sent()
         samples.append(((asked_s + time.perf_counter()) / 2, messages))
         progress(messages)
         return messages >= count
@@ -381,33 +371,6 @@ def notifications(bench: Bench) -> list[Row]:
     return [_unreported(bench, "11", "FCM", how, notifies=True)]
 
 
-def following(bench: Bench) -> list[Row]:
-    """12: one link, followed by everybody at once on kept connections."""
-    count, warm = bench.sizes.messages, bench.sizes.warm
-    name = "a link is followed"
-    with bench.world() as world, bench.progress(f"12 {name}", count) as progress:
-        made = world.call("/v1/links", {"url": "https://shop.example/autumn"}, method="POST")
-        how = {"mode": "follow", "path": f"/l/{made['code']}", "samples": 0}
-        post(world, spec_for(world, messages=warm, **how))
-        begin, result = post(world, spec_for(world, messages=count, **how), progress)
-        found = row("12", name, count, begin, Mark(world), result)
-        _await_clicks(world, made["code"], warm + count)
-        found.ledger = world.reconcile(0)
-    return [found]
-
-
-def _await_clicks(world: World, code: str, clicks: int) -> None:
-    """Returns once each is counted; one too many is a fault."""
-
-    def counted() -> bool:
-        found: int = world.call(f"/v1/links/{code}")["clicks"]
-        if found > clicks:
-            raise BenchFailed(f"Of {clicks} clicks {found} are counted.")
-        return found == clicks
-
-    until(f"{clicks} clicks are counted", counted, CLICKS_WAIT_S)
-
-
 def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:
     """A provider that takes one message at a time and reports nothing."""
     count, warm = bench.sizes.single, bench.sizes.warm
@@ -439,4 +402,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "10": mails,
     "11": notifications,
     "12": following,
+    "13": storm,
 }

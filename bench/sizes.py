@@ -6,7 +6,7 @@ import msgspec
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages unless the name says otherwise; rates in messages a second.
+    """Messages unless the name says otherwise; rates in messages a second, `storm_rate` in clicks.
 
     `growth` is how many wait, few and many, while `growth_window` more are measured.
     """
@@ -22,6 +22,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     growth: tuple[int, int]
     growth_window: int
     single: int
+    storm_waiting: int
+    storm_provider_rate: int
+    storm_rate: int
 
 
 FULL = Sizes(
@@ -36,6 +39,9 @@ FULL = Sizes(
     growth=(10_000, 500_000),
     growth_window=10_000,
     single=12_500,
+    storm_waiting=60_000,
+    storm_provider_rate=1_000,
+    storm_rate=5_000,
 )
 QUICK = Sizes(
     messages=3_000,
@@ -49,4 +55,7 @@ QUICK = Sizes(
     growth=(1_000, 10_000),
     growth_window=1_000,
     single=1_500,
+    storm_waiting=8_000,
+    storm_provider_rate=1_000,
+    storm_rate=5_000,
 )

@@ -130,4 +130,15 @@ TARGETS: tuple[tuple[str, str, Judge], ...] = (
     ("11", "FCM: at least 1,000/s", _rate(0, 1_000)),
     ("11", "at most 800 µs CPU a message", _cpu(0, 800)),
     ("12", "a link followed: at most 120 µs CPU, all told", _cpu(0, 120)),
+    (
+        "13",
+        "a click storm answered: at least 4,900/s",
+        _figure(1, "clicks_rate", "{:,.0f}/s", at_least=4_900),
+    ),
+    (
+        "13",
+        "codes beside it: p99 to the provider at most 100 ms",
+        _figure(1, "code_p99_ms", "{:,.0f} ms", at_most=100),
+    ),
+    ("13", "at most 3 times their p99 without it", _figure(1, "p99_to_calm", "{:.1f}", at_most=3)),
 )

@@ -190,6 +190,15 @@ class World(Stack):
                 )
             time.sleep(POLL_S)
 
+    def sent(self) -> int:
+        """How many messages the provider has. Raises BenchFailed when a process has ended."""
+        self.check()
+        messages: int = self.stats()["messages"]
+        return messages
+
+    def await_sent(self, messages: int) -> None:
+        until(f"{messages} messages are sent", lambda: self.sent() >= messages, SETTLE_S_MAX)
+
     def await_ledger(self, delivered: int) -> None:
         """Returns when so many deliveries are booked, which nobody reports."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Iterable
 from typing import BinaryIO
 
 from gateway.archive.accepted import accepted_before
@@ -18,9 +17,9 @@ from gateway.archive.archive import Archive
 from gateway.archive.booked import through_of
 from gateway.archive.lines import lines_of_archive
 from gateway.archive.places import place_of
-from gateway.archive.questions import FAULTS, by_day
+from gateway.archive.questions import FAULTS
+from gateway.archive.sent import records_of
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.core.ids import moment_of
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     AcceptedAsked,
@@ -43,7 +42,7 @@ def answer(archive: Archive, asked: Asked) -> Found:
     """What the archive says as it is now."""
     try:
         if isinstance(asked, MessagesAsked):
-            return MessagesFound(_records(archive, asked.ids))
+            return MessagesFound(records_of(archive, asked.ids))
         if isinstance(asked, LinesAsked):
             return LinesFound(lines_of_archive(archive, asked.wanted))
         if isinstance(asked, AcceptedAsked):
@@ -51,11 +50,6 @@ def answer(archive: Archive, asked: Asked) -> Found:
         return ThroughFound(through_of(archive, asked.shard))
     except (ArchiveFault, OSError, *FAULTS) as fault:
         return NotRead(str(fault))
-
-
-def _records(archive: Archive, ids: Iterable[str]) -> dict[str, bytes]:
-    found = archive.questions().latest(by_day(id_ for id_ in ids if moment_of(id_) is not None))
-    return {id_: kept.record for id_, kept in found.items()}
 
 
 def serve(archive: Archive, questions: BinaryIO, answers: BinaryIO) -> None:

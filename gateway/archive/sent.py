@@ -1,4 +1,4 @@
-"""Archived messages, by the days they were accepted on: for whoever looks at all of them.
+"""Archived messages: by the days they were accepted on, for whoever looks at all of them, or by id.
 
 Each comes as it was last archived, without its addresses. Raises ArchiveFault.
 """
@@ -6,10 +6,12 @@ Each comes as it was last archived, without its addresses. Raises ArchiveFault.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from gateway.archive.archive import Archive
+from gateway.archive.questions import by_day
+from gateway.core.ids import moment_of
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
@@ -32,6 +34,12 @@ def archived_messages(
             for page in questions.rows(_RECORDS, {"messages": files}):
                 yield [message for row in page if (message := _message(*row)) is not None]
         day += _DAY
+
+
+def records_of(archive: Archive, ids: Iterable[str]) -> dict[str, bytes]:
+    """The records of those that are archived."""
+    found = archive.questions().latest(by_day(id_ for id_ in ids if moment_of(id_) is not None))
+    return {id_: kept.record for id_, kept in found.items()}
 
 
 def _message(id_: str, record: bytes) -> Message | None:

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,7 @@ from gateway.core.policy import Policy
 from gateway.core.reconciliation import Item
 from gateway.core.records.message import Message
 from gateway.finance import reconciled_formats as formats
-from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.acceptance import Acceptance, Records, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
@@ -86,7 +87,8 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
             result = work.settle(days)
             if not wish.accept:
                 return result, None
-            return result, await _accept(store, result, work.items(), wish.invoice)
+            records = _records(settings)
+            return result, await _accept(store, result, work.items(), wish.invoice, records)
 
         with redis_for_command(settings) as url:
             result, accepted = run(url, ask)
@@ -110,14 +112,28 @@ def _archived(
         yield page
 
 
+def _records(settings: Settings) -> Records | None:
+    """To ask the archive for messages; None: there is none."""
+    if not settings.archive.url:
+        return None
+    archive = archive_of(settings)
+    from gateway.archive.sent import records_of
+
+    return partial(records_of, archive)
+
+
 async def _accept(
-    store: Store, result: Reconciled, items: Iterator[Item], file: Path
+    store: Store,
+    result: Reconciled,
+    items: Iterator[Item],
+    file: Path,
+    records: Records | None,
 ) -> Acceptance:
     """Books it, and notes who did."""
     now_ms = time.time_ns() // 1_000_000
     with file.open("rb") as octets:
         invoice = hashlib.file_digest(octets, "sha256").hexdigest()[:HASH_CHARS]
-    accepted = await accept(store, result, items, invoice, now_ms)
+    accepted = await accept(store, result, items, invoice, now_ms, records)
     target = f"{result.question.provider} {result.days.first} to {result.days.last}"
     deed = Deed(now_ms, who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
     await audit.note(store.redis, deed, of_app=False)

@@ -58,6 +58,8 @@ def good_rows() -> list[Row]:
         a_row("10"),
         a_row("11"),
         a_row("12", cpu_us=dict.fromkeys(CPU, 20.0) | {"total": 100.0}),
+        a_row("13"),
+        a_row("13", figures={"clicks_rate": 4_990.0, "code_p99_ms": 30.0, "p99_to_calm": 1.5}),
     ]
 
 
@@ -71,7 +73,8 @@ def test_every_target_falls_short_by_rows_that_do_not_reach_it() -> None:
     poor = {name: cost * 10 for name, cost in CPU.items()}
     figures = {"rate_to_bare": 0.4, "p99_to_idle": 4.0, "peak_in_a_second": 1_101.0}
     figures |= {"limit": 1_000.0, "limit_used": 0.9, "bytes_waiting": 701.0, "bytes_final": 251.0}
-    figures |= {"cpu_to_small": 1.2, "in_flight": 30.0}
+    figures |= {"cpu_to_small": 1.2, "in_flight": 30.0, "clicks_rate": 4_800.0}
+    figures |= {"code_p99_ms": 101.0, "p99_to_calm": 3.1}
     late = {"p50": 5.0, "p99": 101.0}
     rows = [
         a_row(row.scenario, 100.0, cpu_us=poor, figures=figures, to_provider_ms=late)

@@ -19,11 +19,14 @@ from gateway.archive.place import Folder
 from gateway.archive.run import Limits, Run
 from gateway.cli import app
 from gateway.core.reconciliation import CLASSES, Ours
+from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.question import FIRST_DAY, LAST_DAY, Query
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.settings.bootstrap import load_prices, policy_of
-from gateway.settings.file import load
+from gateway.settings.file import Settings, load
 from gateway.store.keys import keys_of
+from gateway.store.store import Store
 from gateway.store.writes import Retention
 from tests.worlds.booked import PROVIDER, invoice, lines_of, send
 
@@ -212,36 +215,78 @@ def test_a_spreadsheet_without_its_library_names_the_extra(
     assert "kaskad[archive]" in capsys.readouterr().err
 
 
-def test_what_is_archived_is_ours_as_well(
-    redis_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Of ten messages five are in the archive and in Redis no more, and one is in both."""
+@pytest.fixture
+def archiving(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The shipped configuration, with an archive."""
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
     config = tmp_path / "kaskad.toml"
     shipped = ROOT / "config"
     text = (shipped / "kaskad.toml").read_text()
-    folder = tmp_path / "archive"
-    config.write_text(text.replace("[archive]\n", f'[archive]\nurl = "{folder}"\n'))
+    config.write_text(text.replace("[archive]\n", f'[archive]\nurl = "{tmp_path}/archive"\n'))
     (tmp_path / "prices.csv").write_text((shipped / "prices.csv").read_text())
-    settings = load(config, os.environ, secrets_required=False)
-    policy = policy_of(settings, load_prices(settings))
+    return load(config, os.environ, secrets_required=False)
+
+
+async def archive(store: Store, settings: Settings) -> None:
+    """Archives all there is, and takes it out of Redis."""
+    folder = settings.archive.url
+    kept = Archive(Folder(Path(folder)), folder, b"a key of the archive's hashes")
+    await Run(store, kept, Limits(0), lambda: LATER, lambda: asyncio.sleep(0)).once()
+    assert await lines_of(store) == []
+
+
+def test_what_is_archived_is_ours_as_well(
+    redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of ten messages five are in the archive and in Redis no more, and one is in both."""
+    policy = policy_of(archiving, load_prices(archiving))
 
     async def work(redis: RedisClient) -> list[Ours]:
         store = await send(redis, policy, 6, retention=Retention(archives=True))
-        archive = Archive(Folder(folder), str(folder), b"a key of the archive's hashes")
         lines = await lines_of(store)
         kept = keys_of(0).message(lines[0].message)
         record, *_ = await redis.call([("GET", kept)])
-        await Run(store, archive, Limits(0), lambda: LATER, lambda: asyncio.sleep(0)).once()
-        assert await lines_of(store) == []
+        await archive(store, archiving)
         await redis.call([("SET", kept, record)])
         return [*lines, *await lines_of(await send(redis, policy, 4, prefix="7917"))]
 
     ours = asyncio_driver.run(redis_url, work)
-    told_twice = words(tmp_path, invoice(ours[:6] + ours[-4:]), "--json", "--config", str(config))
-    assert app.run(told_twice) == 0, capsys.readouterr()
+    config = ["--config", str(archiving.path)]
+    text = invoice(ours[:6] + ours[-4:])
+    assert app.run(words(tmp_path, text, "--json", *config)) == 0, capsys.readouterr()
     told = json.loads(capsys.readouterr().out)
     assert told["classes"]["matched"]["lines"] == 10
+
+
+def test_what_an_invoice_changes_of_archived_messages_names_them(
+    redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They come back into Redis for it, and the archive has them as they are then."""
+    policy = policy_of(archiving, load_prices(archiving))
+
+    async def begin(redis: RedisClient) -> list[Ours]:
+        store = await send(redis, policy, 3, retention=Retention(archives=True))
+        lines = await lines_of(store)
+        await archive(store, archiving)
+        return lines
+
+    ours = asyncio_driver.run(redis_url, begin)
+    dearer = invoice(ours, {0: {"price": "0.01"}, 2: {"price": "0.012"}})
+    config = ["--config", str(archiving.path)]
+    assert app.run(words(tmp_path, dearer, "--accept", "--json", *config)) == 1
+    accepted = json.loads(capsys.readouterr().out)["accepted"]
+    assert accepted == {"lines": 2, "booked": "0.0044"}
+
+    async def end(redis: RedisClient) -> list[tuple[str | None, str, int]]:
+        query = LinesQuery(Query(FIRST_DAY, LAST_DAY), frozenset(["adjust"]))
+        pages = pages_of_lines(redis, 1, query, "EUR")
+        lines = [line async for page in pages for _, line in page.lines]
+        await archive(Store(redis, policy, retention=Retention(archives=True)), archiving)
+        return [(line.message, line.app, line.amount) for line in lines]
+
+    adjusted = asyncio_driver.run(redis_url, end)
+    assert adjusted == [(ours[0].message, "shop", 1_200), (ours[2].message, "shop", 3_200)]
+    assert app.run(words(tmp_path, dearer, "--accept", "--json", *config)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["classes"]["matched"]["lines"] == 3
+    assert told["accepted"] == {"lines": 0, "booked": "0.0000"}

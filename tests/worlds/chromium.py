@@ -197,6 +197,15 @@ class Chromium:
             mobile=width < 600,
         )
 
+    def outside(self) -> list[str]:
+        """What runs off the window's right edge, but what scrolls in a frame of its own."""
+        found: list[str] = self.evaluate(
+            "Array.from(document.querySelectorAll('body *'))"
+            ".filter(e => !e.closest('.scroll, svg, .chip'))"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 0.5).map(e => e.outerHTML)"
+        )
+        return found
+
     def screenshot(self, path: Path) -> None:
         """The whole page, also what lies below the window's edge."""
         picture = self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -108,6 +108,8 @@ _log = structlog.get_logger("ingress")
 class Ingress:
     """One worker's application; `open_ingress` makes it and runs its background tasks."""
 
+    _ends_s: float | None = None  # by the loop's clock, once it was stopped
+
     def __init__(
         self,
         settings: Settings,
@@ -118,7 +120,6 @@ class Ingress:
     ) -> None:
         limits = settings.server
         self._store = store
-        self._redis = store.redis
         self._now_ms = now_ms
         self._process = process
         self._server = server
@@ -134,19 +135,11 @@ class Ingress:
         self.servers = ServerWatch(store, disk_free_of(settings))
         self.draining = Draining(store.redis)
         self.quotas = Quotas(settings, store.redis, self.metrics.quotas, now_ms)
-        self.queue = AdmissionQueue(
-            store,
-            self.backlog,
-            self.servers,
-            self.draining,
-            self.quotas,
-            self.metrics,
-            now_ms,
-        )
+        conditions = self.backlog, self.servers, self.draining
+        self.queue = AdmissionQueue(store, *conditions, self.quotas, self.metrics, now_ms)
         self.hub = EventHub(store)
         self.clicks = ClickRecorder(store, self._messages, self.metrics.clicks, now_ms)
         self._stop_within_s = limits.stop_within_ms / 1000
-        self._ends_s: float | None = None
         self._requests = RequestLog(limits.trusted_proxies)
         self.keys = KeyWatch(self.authority)
         self.streams = Streams(self.keys)
@@ -173,9 +166,7 @@ class Ingress:
         self._handlers = {route.name: route.handler(endpoints) for route in ROUTES}
         self.metrics.watch(
             store,
-            self.backlog,
-            self.servers,
-            self.draining,
+            *conditions,
             lambda: sum(each.waiting() for each in self._batchers()),
             lambda: self.events.clients,
         )
@@ -308,8 +299,8 @@ class Ingress:
         RedisUnavailable."""
         await self.quotas.measure()
         snapshot = telemetry.snapshot(self.metrics.registries, self._process, self._server)
-        await snapshots.publish(self._redis, self._process, snapshot, self._now_ms())
-        await providers.announce(self._redis, self._providers, self._now_ms())
+        await snapshots.publish(self._store.redis, self._process, snapshot, self._now_ms())
+        await providers.announce(self._store.redis, self._providers, self._now_ms())
         if self.authority.uses_due:
             await self.authority.tell_uses()
 
