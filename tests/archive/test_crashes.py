@@ -118,7 +118,8 @@ def archiver(redis_url: str, tmp_path: Path, *words: str) -> tuple[list[str], di
     """A command of `kaskad archive` with an archive below `tmp_path`, and its environment."""
     config = tmp_path / "kaskad.toml"
     text = (ROOT / "config/kaskad.toml").read_text()
-    text = text.replace("[archive]", f'[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"')
+    table = f'\n[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"\n'
+    text = text.replace("\n[archive]\n", table)
     text = text.replace('file = "prices.csv"', f'file = "{ROOT}/config/prices.csv"')
     config.write_text(text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")}
