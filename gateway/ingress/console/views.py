@@ -109,7 +109,7 @@ class Views:
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
-        alarms = list(remarks(ops, shared, processes, now_ms))
+        alarms = [*remarks(ops, shared, processes, now_ms), *self._pulse.alarms()]
         if self._backlog.quarantined:
             alarms.append(f"{self._backlog.quarantined} things are set aside.")
         versions = Counter((telemetry.role_of(n), version) for n, version in processes.items())
