@@ -154,7 +154,7 @@ class Archive:
         path = self.place.spool() / "merged.parquet"
         with self.questions().in_order(group, ORDERS.get(table, "id")) as batches:
             parquet.write_batches(path, COLUMNS[table], batches, count)
-        failpoint("archive_written")
+        failpoint("archive_merged")
         made = self._kept(path, table, day, span_of(group), count)
         if made.sums != summed(file.sums for file in group):
             raise ArchiveFault(f"{made.file} at {self.url} adds up to other sums than its parts.")

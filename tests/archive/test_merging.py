@@ -181,7 +181,7 @@ async def test_a_run_that_merges_may_die_at_any_step(world: ArchiveWorld) -> Non
                 deaths.append(points[-1])
                 await world.redis.call([("DEL", ARCHIVER)])  # as the lease lapses
             await assert_whole(world, ids)
-    assert set(deaths) == {"archive_written", "archive_published", "archive_named"}
+    assert set(deaths) == {"archive_merged", "archive_published", "archive_named"}
     world.now_ms += KEPT_MS
     await world.archived(merging=AT_ONCE)
     await assert_whole(world, ids)
