@@ -157,7 +157,8 @@ class Reporter:
         if 200 <= answer.status < 300:
             return None
         said = answer.error or f"it answered {answer.status} {answer.text}".rstrip()
-        return Fault(f"{schedule.url}: {said}", answer.leave_ms)
+        shown, _, _ = schedule.url.partition("?")  # what follows may be secret
+        return Fault(f"{shown}: {said}", answer.leave_ms)
 
     @contextmanager
     def _posting(self, url: str) -> Iterator[Posting]:
