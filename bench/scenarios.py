@@ -33,7 +33,7 @@ from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
 from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
-from bench.webhooks import lives
+from bench.webhooks import webhooks
 from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
@@ -370,16 +370,6 @@ def notifications(bench: Bench) -> list[Row]:
     """11: notifications by FCM, one device a message and one message a request."""
     how = {"devices": True, "route": NOTIFIED}
     return [_unreported(bench, "11", "FCM", how, notifies=True)]
-
-
-def webhooks(bench: Bench) -> list[Row]:
-    """14: a life without a webhook and with one, and its calls alone."""
-    count, warm = bench.sizes.messages, bench.sizes.warm
-    with (
-        bench.world(tells=True, viber_share=1.0) as world,
-        bench.progress("14 webhooks", warm + 2 * count) as progress,
-    ):
-        return lives(world, warm, count, progress)
 
 
 def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:

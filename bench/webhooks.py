@@ -7,6 +7,7 @@ measured by themselves. The receiver is the bare server, which answers at once a
 from __future__ import annotations
 
 import datetime
+from typing import TYPE_CHECKING
 
 from bench.floors import start_bare
 from bench.measure import Mark, Progress, Row, post, row, spec_for
@@ -14,12 +15,25 @@ from bench.processes import BenchFailed
 from bench.waiting import until
 from bench.world import SETTLE_S_MAX, World
 
+if TYPE_CHECKING:
+    from bench.scenarios import Bench
+
 NUMBER = "14"
 TRIES = "kaskad_dispatch_webhook_tries_total"
 PATH = "/v1/webhooks/bench"
 
 
-def lives(world: World, warm: int, count: int, progress: Progress) -> list[Row]:
+def webhooks(bench: Bench) -> list[Row]:
+    """14: a life without a webhook and with one, and its calls alone."""
+    count, warm = bench.sizes.messages, bench.sizes.warm
+    with (
+        bench.world(tells=True, viber_share=1.0) as world,
+        bench.progress("14 webhooks", warm + 2 * count) as progress,
+    ):
+        return _lives(world, warm, count, progress)
+
+
+def _lives(world: World, warm: int, count: int, progress: Progress) -> list[Row]:
     """Of `count` messages each; whoever is told, is told once of each that was delivered. Raises
     BenchFailed."""
     with start_bare(world.folder / "receiver.log") as port:

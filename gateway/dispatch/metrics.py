@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.core.records.webhook import WebhookTry
+from gateway.core.records.webhook import WHY_DISABLED, WebhookTry
 from gateway.store.transaction import CommitCounts
 from gateway.telemetry import Registries
 
@@ -83,6 +83,8 @@ class Metrics:
             registry=registries.own,
         )
         self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
+        for why in WHY_DISABLED:  # a series that begins with its first increase shows none
+            self.webhooks_disabled.labels(why)
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
         )

@@ -17,7 +17,7 @@ import structlog
 import trio
 from msgspec.structs import replace
 
-from gateway.core.records.webhook import Webhook, WebhookTry
+from gateway.core.records.webhook import FAILING, GONE, Webhook, WebhookTry
 from gateway.core.webhooks import FAILING_MS, LOST, next_delay_ms
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
@@ -35,7 +35,7 @@ GATHER_S = 0.01  # for so long what calls come to is gathered, to be noted toget
 UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
 SEEN_S = 2.0  # how often it is looked at how it is
 FAREWELL_S = 1.0
-GONE = 410
+GONE_STATUS = 410
 
 _log = structlog.get_logger("dispatch")
 
@@ -264,7 +264,7 @@ class Sender:
         self._lost = None
 
     async def _disable_if_dead(self, ended: list[Ended]) -> None:
-        gone = any(each.tried.status == GONE for each in ended)
+        gone = any(each.tried.status == GONE_STATUS for each in ended)
         failing = False
         if self._failing_ms is not None:
             # Who enabled it again, or gave it another address, has as long anew.
@@ -272,7 +272,7 @@ class Sender:
             failing = self._deps.clock() - since_ms >= FAILING_MS
         if not (gone or failing):
             return
-        why = "gone" if gone else "failing"
+        why = GONE if gone else FAILING
         now_ms = self._deps.clock()
         redis = self._deps.redis
         if await webhooks.disable(redis, self._app, self._name, self.webhook, why, now_ms):
