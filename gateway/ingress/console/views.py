@@ -168,7 +168,8 @@ class Views:
     async def found(self, request: Request, by: str, text: str) -> View:
         """Messages of every app by one thing."""
         sought = self._sought(request, by, text)
-        page = await search(self._store, structs.replace(sought, app=None), FOUND_MAX)
+        sought = structs.replace(sought, app=None)
+        page = await search(self._store, sought, FOUND_MAX, archived=self._archived)
         currency = self._store.policy.currency
         items = [message_view(message, currency) for message in page.messages]
         return {"items": items, "more": page.next is not None}
