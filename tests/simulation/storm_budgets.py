@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EPOCH_S, EPOCHS = 60, 3  # as in lease.lua
 RAISED = 2  # so many times as much
+SPARE_SHARE = 0.02  # of a window: two of its parts
 WAITS_MAX_S = 300.0  # with room, whoever dies or stands still
 
 
@@ -38,7 +39,6 @@ class Budgets:
         self.storm = storm
         # By budget, message and what was charged for: when, and how much was not reserved for it.
         self._unforeseen: dict[tuple[str, str, str, int], tuple[float, int]] = {}
-
         self._room_since_s: float | None = None
 
     def begin(self) -> None:
@@ -63,7 +63,8 @@ class Budgets:
         """That none is exceeded, and that nothing waits for what there is."""
         now_ms = self._now_ms()
         for budget in self.storm.policy.budgets:
-            since_s = (budget.since_ms(now_ms) - T0) / 1_000
+            # What is used counts until its part of the window has left it as a whole.
+            since_s = (budget.since_ms(now_ms) - budget.window_ms * SPARE_SHARE - T0) / 1_000
             unforeseen = sum(
                 amount
                 for (name, *_), (at_s, amount) in self._unforeseen.items()
