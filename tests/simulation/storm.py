@@ -290,7 +290,8 @@ class Storm:
         return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
 
     def quiet(self) -> bool:
-        going_on = self.campaigns.not_through() or self.budgets.have_room()
+        going_on = self.campaigns.not_through() or self.budgets.on_its_way()
+        going_on = going_on or self.budgets.have_room()
         return not (self.busy or self.weather.down or self.lane_entries() or going_on)
 
     def next_at_s(self) -> float:

@@ -8,6 +8,7 @@ decided, whether or not it is committed then.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 EPOCH_S, EPOCHS = 60, 3  # as in lease.lua
 RAISED = 2  # so many times as much
+SPARE_SHARE = 0.02  # of a window: two of its parts
 WAITS_MAX_S = 300.0  # with room, whoever dies or stands still
 
 
@@ -37,7 +39,6 @@ class Budgets:
         self.storm = storm
         # By budget, message and what was charged for: when, and how much was not reserved for it.
         self._unforeseen: dict[tuple[str, str, str, int], tuple[float, int]] = {}
-
         self._room_since_s: float | None = None
 
     def begin(self) -> None:
@@ -62,7 +63,8 @@ class Budgets:
         """That none is exceeded, and that nothing waits for what there is."""
         now_ms = self._now_ms()
         for budget in self.storm.policy.budgets:
-            since_s = (budget.since_ms(now_ms) - T0) / 1_000
+            # What is used counts until its part of the window has left it as a whole.
+            since_s = (budget.since_ms(now_ms) - budget.window_ms * SPARE_SHARE - T0) / 1_000
             unforeseen = sum(
                 amount
                 for (name, *_), (at_s, amount) in self._unforeseen.items()
@@ -88,6 +90,11 @@ class Budgets:
             for budget in self._waited_for()
         )
 
+    def on_its_way(self) -> bool:
+        """Whether a process has leased what it has not reserved yet: it never stands still for so
+        long that others may count on it again."""
+        return any(map(self._leased, self.storm.policy.budgets))
+
     def moves_at_s(self) -> Iterator[float]:
         """When there may be more room in those for which something waits."""
         spare_s = self.storm.plan.clocks_apart_s + 1.0
@@ -95,8 +102,6 @@ class Budgets:
             for fields in self.hashes(budget):
                 for end_ms in (int(field) for field in fields if field.isdigit()):
                     yield (end_ms + budget.window_ms - T0) / 1_000 + spare_s
-            for epoch in self.storm.server.value(shared_keys.leased(budget.name).encode()) or {}:
-                yield (int(epoch) + EPOCHS) * EPOCH_S - T0 / 1_000 + spare_s
 
     def _raise(self) -> None:
         storm = self.storm
@@ -139,7 +144,15 @@ class Budgets:
         )
 
     def _leased(self, budget: Budget) -> int:
-        """What processes have leased lately, reserved or not."""
-        found = self.storm.server.value(shared_keys.leased(budget.name).encode()) or {}
-        now_epoch = self._now_ms() // 1_000 // EPOCH_S
-        return sum(int(n) for epoch, n in found.items() if int(epoch) > now_epoch - EPOCHS)
+        """What processes have leased lately, and not reserved."""
+        storm = self.storm
+        found = storm.server.value(shared_keys.leased(budget.name).encode()) or {}
+        now_epoch = storm.server.now_us() // 1_000_000 // EPOCH_S
+        reserved = Counter[str]()
+        for fields in self.hashes(budget):
+            reserved.update(fields)
+        return sum(
+            max(int(amount) - reserved[f"epoch:{epoch.decode()}"], 0)
+            for epoch, amount in found.items()
+            if int(epoch) > now_epoch - EPOCHS
+        )
