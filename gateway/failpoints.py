@@ -31,6 +31,7 @@ POINTS = (
     "archive_named",  # archiver: the manifest names it, and all is in Redis still
     "archive_trimmed",  # archiver: what it holds of the ledger left Redis
     "archive_taken_out",  # archiver: messages that it holds left Redis
+    "archive_moved_on",  # archiver: what it holds of the index left Redis
     "fallback_queued",  # dispatch: a timer has put the next step into its lane
 )
 

@@ -74,6 +74,15 @@ class Archive:
                 "archive.hash_key_env to that one again. Without it one person would count as two."
             )
 
+    def make_sure_of_key(self, mark: str) -> None:
+        """That hashes made with the key of this mark are found here. Raises ArchiveFault."""
+        about = self.place.about()
+        if about is not None and self._read(about).key != mark:
+            raise ArchiveFault(
+                f"The archive at {self.url} was begun with another hash key than that of "
+                "archive.hash_key_env, so nobody is found in it: set that one again."
+            )
+
     def _read(self, about: bytes) -> About:
         try:
             found = msgspec.json.decode(about, type=About)

@@ -12,6 +12,7 @@ import select
 import sys
 from typing import BinaryIO
 
+from gateway.archive.accepted import accepted_before
 from gateway.archive.archive import Archive
 from gateway.archive.booked import through_of
 from gateway.archive.lines import lines_of_archive
@@ -21,6 +22,7 @@ from gateway.archive.sent import records_of
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
+    AcceptedAsked,
     Asked,
     Found,
     LinesAsked,
@@ -43,6 +45,8 @@ def answer(archive: Archive, asked: Asked) -> Found:
             return MessagesFound(records_of(archive, asked.ids))
         if isinstance(asked, LinesAsked):
             return LinesFound(lines_of_archive(archive, asked.wanted))
+        if isinstance(asked, AcceptedAsked):
+            return accepted_before(archive, asked)
         return ThroughFound(through_of(archive, asked.shard))
     except (ArchiveFault, OSError, *FAULTS) as fault:
         return NotRead(str(fault))

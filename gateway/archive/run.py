@@ -21,7 +21,16 @@ import msgspec
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import Kept, by_day, day_name
-from gateway.archive.tables import BOOKED, CLICKS, MESSAGES, rows_of, rows_of_clicks
+from gateway.archive.tables import (
+    BOOKED,
+    CLICKS,
+    INDEX,
+    MESSAGES,
+    rows_of,
+    rows_of_accepted,
+    rows_of_clicks,
+)
+from gateway.core.archive.hashing import short_hashes_of
 from gateway.core.archive.manifest import (
     ArchivedFile,
     ArchiveFault,
@@ -35,11 +44,11 @@ from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
-from gateway.store import archiving, clicks, closed, receipts
+from gateway.store import archived_index, archiving, clicks, closed, reads, receipts
 from gateway.store.archiving import Source
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.former_shards import shards_ever
-from gateway.store.ledger import entries_after
+from gateway.store.ledger import before, entries_after
 from gateway.store.months import closed_months
 from gateway.store.store import Store
 
@@ -142,13 +151,20 @@ class Run:
         booked = await archiving.newest(self._redis, self._shards, "ledger")
         listed = await archiving.newest(self._redis, self._shards, "closed")
         clicked = await archiving.newest(self._redis, self._shards, "clicked")
+        now_ms = await archived_index.next_moment(self._redis, self._shards)
+        accepted = await archiving.newest(self._redis, self._shards, "index")
+        before_ms = min(now_ms, max(self._clock() - self._limits.keep_ms, 0))
         for _ in range(TRIES_MAX):
             try:
                 self._archive.place.strays(lying(self._archive.files(), self._clock()))
-                await self._archive_stream("ledger", BOOKED, self._read_booked, booked)
-                await self._archive_stream("clicked", (CLICKS,), self._read_clicked, clicked)
-                await self._archive_closed(listed)
-                await self._take_out(listed)
+                await self._archive_stream(BOOKED, self._read_booked, booked, trims="ledger")
+                await self._archive_stream((CLICKS,), self._read_clicked, clicked, trims="clicked")
+                await self._archive_stream((MESSAGES,), self._read_closed, listed)
+                await self._archive_stream((INDEX,), self._read_accepted, accepted)
+                if before_ms:
+                    await self._begin_index_at(before_ms)
+                    await self._take_out(listed, before_ms)
+                    await self._move_index_on(before_ms)
                 await self._settle_late()
                 await self._merge_days()
             except ManifestMoved:
@@ -159,17 +175,20 @@ class Run:
             "let one archiver run."
         )
 
-    # --- the ledger and clicks ---
-
     async def _archive_stream(
-        self, source: Source, tables: Sequence[str], read: Read, ends: Mapping[int, EntryId]
+        self,
+        tables: Sequence[str],
+        read: Read,
+        ends: Mapping[int, EntryId],
+        trims: Source | None = None,
     ) -> None:
-        """Archives what a stream has up to its `ends` in the tables that are made from it, and
-        trims it."""
+        """Archives what a stream has up to its `ends` in the tables that are made from it; `trims`:
+        as which it is taken out of Redis at once."""
         while True:
-            await self._trim(source, tables)
-            before = self._archive.place.manifest()
-            have = reached(read_manifest(before.text), tables)
+            if trims is not None:
+                await self._trim(trims, tables)
+            manifest = self._archive.place.manifest()
+            have = reached(read_manifest(manifest.text), tables)
             rows: Rows = defaultdict(list)
             through: dict[int, EntryId] = {}
             for shard in self._shards:
@@ -177,8 +196,10 @@ class Run:
                 await read(shard, start, end, rows, through)
             if not rows:
                 return
-            self._note(self._archive.put(rows, have, through, before))
+            self._note(self._archive.put(rows, have, through, manifest))
             await self._lease.keep()
+
+    # --- the ledger and clicks ---
 
     async def _read_booked(
         self,
@@ -234,27 +255,23 @@ class Run:
 
     # --- messages ---
 
-    async def _archive_closed(self, ends: Mapping[int, EntryId]) -> None:
-        while True:
-            before = self._archive.place.manifest()
-            have = reached(read_manifest(before.text), [MESSAGES])
-            rows: Rows = defaultdict(list)
-            through: dict[int, EntryId] = {}
-            for shard in self._shards:
-                start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
-                while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-                    page = await closed.listed(self._redis, shard, start, end)
-                    if not page:
-                        break
-                    start = through[shard] = page[-1][0]
-                    await self._read_closed([id_ for _, ids in page for id_ in ids], rows)
-                    await self._lease.keep()
-            if not rows:
-                return
-            self._note(self._archive.put(rows, have, through, before))
+    async def _read_closed(
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await closed.listed(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            await self._add_changed([id_ for _, ids in page for id_ in ids], rows)
             await self._lease.keep()
 
-    async def _read_closed(self, ids: Sequence[str], rows: Rows) -> None:
+    async def _add_changed(self, ids: Sequence[str], rows: Rows) -> None:
         """Adds the messages whose present state is not archived, nor among the rows."""
         new = {row[0] for (_, _), each in rows.items() for row in each}
         messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
@@ -266,13 +283,12 @@ class Run:
                 row = row_of(message, kept.revision + 1, key, currency)
                 rows[MESSAGES, day_name(message.id)].append(row)
 
-    async def _take_out(self, ends: Mapping[int, EntryId]) -> None:
-        """Takes messages out of Redis that were closed `keep` ago, and are archived as they are."""
+    async def _take_out(self, ends: Mapping[int, EntryId], before_ms: int) -> None:
+        """Takes messages out of Redis that were closed before, and are archived as they are."""
         files = self._archive.files()
         questions = self._archive.questions()
-        over_ms = max(self._clock() - self._limits.keep_ms, 0)
         for shard, through in reached(files, [MESSAGES]).items():
-            end = min(through, ends.get(shard, NOTHING_BOOKED), (over_ms, 0))
+            end = min(through, ends.get(shard, NOTHING_BOOKED), before(before_ms, 0))
             start = NOTHING_BOOKED
             while page := await closed.listed(self._redis, shard, start, end):
                 start = page[-1][0]
@@ -288,6 +304,47 @@ class Run:
                 await archiving.trim(self._redis, shard, "closed", start)
                 self._done.taken_out += taken.gone
                 failpoint("archive_taken_out")
+                await self._lease.keep()
+
+    # --- the index ---
+
+    async def _read_accepted(
+        self,
+        shard: int,
+        start: EntryId,
+        end: EntryId,
+        rows: Rows,
+        through: dict[int, EntryId],
+    ) -> None:
+        """What is gone from Redis before it is archived is found by its campaign alone."""
+        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
+            page = await archived_index.accepted(self._redis, shard, start, end)
+            if not page:
+                break
+            start = through[shard] = page[-1][0]
+            for id_, items in page:
+                found = await reads.readable_messages(self._store, [i.message for i in items])
+                key = self._archive.key
+                hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
+                for row in rows_of_accepted(shard, id_, items, hashes):
+                    rows[row.table, row.day].append(row.values)
+            await self._lease.keep()
+
+    async def _begin_index_at(self, before_ms: int) -> None:
+        """From now on searches look for what was accepted before in the archive: its messages leave
+        Redis, and so do its entries."""
+        files = [file for file in self._archive.files() if file.table == INDEX]
+        for shard in self._shards:
+            oldest = await archiving.oldest(self._redis, shard, "index")
+            if oldest is not None and oldest[0] < before_ms:
+                until = (before_ms, 0)
+                self._archive.make_sure(file for file in files if file.has_of(shard, oldest, until))
+        await archived_index.note_whole_from(self._redis, before_ms)
+
+    async def _move_index_on(self, before_ms: int) -> None:
+        for shard in self._shards:
+            while await archived_index.move_on(self._store, shard, before_ms):
+                failpoint("archive_moved_on")
                 await self._lease.keep()
 
     async def _settle_late(self) -> None:

@@ -5,6 +5,7 @@
     requests   what became no message: how many, by outcome
     messages   one row a state of a closed message
     clicks     one row for clicks of one link that were alike: how many of them
+    index      one row a message that was accepted: its place among all, and by whom it is found
 
 The first three are made from one stream, so an entry's rows of all three appear at the same moment,
 and together they are everything it booked: `MEASURES_OF` leads back. An id begins with the shard
@@ -14,7 +15,7 @@ and the entry, which `ENTRY_OF_ROW` reads; `group_of` has the group back.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
@@ -27,11 +28,12 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.days import day_of
 from gateway.core.effects import NOT_COMPARED
 from gateway.core.months import NONE_CLOSED, ClosedMonths
-from gateway.core.records.entries import NO_STEP, Clicked, Group, LedgerEntry
+from gateway.core.records.entries import NO_STEP, Clicked, Group, Indexed, LedgerEntry
 from gateway.finance.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
 CLICKS = "clicks"
+INDEX = "index"
 BOOKED = (LEDGER, COUNTS, REQUESTS)  # made from the ledger's stream
 OUTCOMES = {"duplicates": "duplicate", "suppressed": "suppressed"}
 AMOUNTS = frozenset(
@@ -108,6 +110,17 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column(name, _MESSAGE_KINDS.get(name, "word"), _STEPS if name == "steps" else ())
         for name in MessageRow._fields
     ),
+    INDEX: (
+        Column("id", "id"),
+        Column("accepted_at", "time"),
+        Column("sequence", "count"),
+        Column("shard", "small"),
+        Column("item", "count"),
+        Column("campaign", "word"),
+        Column("phone_hash", "id"),
+        Column("mail_hash", "id"),
+        Column("user_hash", "id"),
+    ),
     CLICKS: (
         *_ROW,
         Column("link", "id"),
@@ -121,12 +134,14 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("clicks", "count"),
     ),
 }
+HASHES = {"p:": "phone_hash", "e:": "mail_hash", "u:": "user_hash"}  # of `INDEX`, by kind
 SUMS: dict[str, tuple[SumsOf, ...]] = {
     LEDGER: (SumsOf("amount", "kind", MEASURES_OF),),
     COUNTS: (SumsOf("amount", "measure"),),
     REQUESTS: (),
     MESSAGES: (SumsOf("cost"), SumsOf("billed")),
     CLICKS: (),
+    INDEX: (),
 }
 ORDERS = {MESSAGES: "id, revision"}  # of rows in a file; else by id, which is one row's alone
 
@@ -193,6 +208,17 @@ def rows_of_clicks(shard: int, id_: EntryId, items: Sequence[Clicked]) -> Iterat
             each.clicks,
         )
         yield Row(CLICKS, day_of(each.at_ms).isoformat(), values)
+
+
+def rows_of_accepted(
+    shard: int, id_: EntryId, items: Iterable[Indexed], hashes: Mapping[str, Mapping[str, str]]
+) -> Iterator[Row]:
+    """What an entry of a shard's index names; `hashes` are those of whom its messages do."""
+    day = day_of(id_[0]).isoformat()
+    for number, item in enumerate(items):
+        whose = hashes.get(item.message, {})
+        who = map(whose.get, HASHES)
+        yield Row(INDEX, day, (item.message, *id_, shard, number, item.campaign, *who))
 
 
 def _names(group: Group) -> tuple[str | None, ...]:

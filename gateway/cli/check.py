@@ -17,10 +17,12 @@ from typing import Literal
 import msgspec
 
 from gateway.cli.failures import DONE, FAILED, UNUSABLE
+from gateway.cli.output import check_form
 from gateway.cli.tables import print_json
 from gateway.core import phones
 from gateway.core.campaigns import NO_WINDOW, Campaign
 from gateway.core.send_windows import RECIPIENT, first_open_ms
+from gateway.extras import MissingExtra
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
@@ -97,6 +99,7 @@ def faults_of(settings: Settings) -> Iterator[Remark]:
     for key, reason in settings.notes:
         yield Remark("note", path, key, reason)
     yield from _closed_windows(settings, path)
+    yield from _schedules(settings, path)
     if len(settings.apps) > 1:
         yield Remark("note", path, "dedupe.users", _NUMBERING[settings.dedupe.users])
     yield from _redis_faults(settings, path)
@@ -121,6 +124,19 @@ def _closed_windows(settings: Settings, path: str) -> Iterator[Remark]:
                 "name these countries in country_zones, or choose another unknown_zone."
             )
             yield Remark("warning", path, f"send_windows.{name}", reason)
+
+
+def _schedules(settings: Settings, path: str) -> Iterator[Remark]:
+    """Reports by the clock that could not be made on this machine."""
+    for i, schedule in enumerate(settings.reports.schedule):
+        key, folder = f"reports.schedule[{i}]", schedule.folder
+        if folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            reason = f"is {folder}, which is no folder that can be written here: make it."
+            yield Remark("warning", path, f"{key}.folder", reason)
+        try:
+            check_form(schedule.format, (schedule.format,))
+        except MissingExtra as missing:
+            yield Remark("warning", path, f"{key}.format", f"cannot be written here. {missing}")
 
 
 def _redis_faults(settings: Settings, path: str) -> Iterator[Remark]:

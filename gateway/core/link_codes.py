@@ -13,6 +13,7 @@ number of its n-th link is that of its first and n.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ CODE_CHARS = 8
 PLACES = 256  # of messages in a range
 LINKS_A_PLACE = 16
 ROUNDS = 6
+CODES_KNOWN = 4096  # of which the number is remembered: a storm follows few
 NUMBERS: int = 62**CODE_CHARS
 RANGES: int = NUMBERS // (SHARDS_MAX * PLACES * LINKS_A_PLACE)  # a shard
 
@@ -66,6 +68,7 @@ def code_of(number: int, key: bytes) -> str:
     return _written(left) + _written(right)
 
 
+@lru_cache(maxsize=CODES_KNOWN)
 def number_of(code: str, key: bytes) -> int | None:
     """What `code_of` made a code of; None: it is none."""
     if _is_code(code) is None:

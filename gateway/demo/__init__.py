@@ -11,6 +11,7 @@ visitors   who follows the links: people, and programs before them
 acts       a cascade by reaction, somebody's own order, a send window, a pause, many channels
 reach      one route over many channels (pure)
 audit      our ledger against the simulator's bill (pure)
+archive    what is booked and closed, in files, and Redis trimmed behind them
 invoice    the provider's invoice with faults planted, and what is found in it
 tour       the order of it all
 show       what it looks like, with acts_view

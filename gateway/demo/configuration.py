@@ -37,6 +37,7 @@ REACT = "2s"  # longer than the people of the demo take to read
 DOORS: Mapping[str, str | bool] = {"smtp": "none", "smpp": False}
 ACCOUNT = "service-account.json"
 PRICES = "prices.csv"
+ARCHIVE = "archive"
 
 
 class Additions(msgspec.Struct, frozen=True):
@@ -96,6 +97,7 @@ def _configuration(base: Settings, additions: Additions, places: Places) -> str:
     server |= {"host": HOST, "port": places.port, "public_url": url}
     document["server"]["stop_within"] = document.setdefault("lanes", {})["stop_within"] = "5s"
     document["redis"] = {"data_dir": "redis"}
+    document["archive"] = {"url": ARCHIVE, "keep": "1s"}
     document["links"] = {"default": "track"}
     document["webhooks"] = {"allow_hosts": [HOST]}
     document.setdefault("prices", {})["file"] = PRICES

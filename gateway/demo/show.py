@@ -20,6 +20,7 @@ from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
 from gateway.demo.acts import Act, OwnOrder, Pause, Reactions, Window
 from gateway.demo.acts_view import drawn
+from gateway.demo.archive import Archived
 from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
@@ -52,16 +53,22 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All of it; `books` are those of its end, and `invoice` is None where there can be none."""
+    """All of it; `books` are those of its end, `invoice` and `archived` None where there can be
+    none."""
 
     campaign: Campaign
     acts: Sequence[Act]
     books: Books
     invoice: Invoice | None
+    archived: Archived | None
 
     @property
     def agrees(self) -> bool:
-        return self.books.agree and (self.invoice is None or self.invoice.as_planted)
+        return (
+            self.books.agree
+            and (self.invoice is None or self.invoice.as_planted)
+            and (self.archived is None or self.archived.agrees)
+        )
 
 
 class Show(Protocol):
@@ -133,6 +140,7 @@ def summary(result: Result) -> dict[str, Any]:
         },
         "acts": {ACT_NAMES[type(act)]: msgspec.to_builtins(act) for act in result.acts},
         "invoice": msgspec.to_builtins(result.invoice),
+        "archive": msgspec.to_builtins(result.archived),
         "ledger_entries": verdict.entries,
         "ledger_agrees": verdict.agrees,
         "bill_agrees": all(check.agrees for check in checks),
@@ -229,6 +237,8 @@ class RichShow:
         self._books(result.books)
         if result.invoice is not None:
             self._invoice(result.invoice, keep=keep)
+        if result.archived is not None:
+            self._archived(result.archived)
         if keep and result.agrees:
             self._around(place)
         else:
@@ -280,6 +290,17 @@ class RichShow:
                 soft_wrap=True,
             )
         print_()
+
+    def _archived(self, archived: Archived) -> None:
+        mark = "[green]✓[/green]" if archived.agrees else "[red]✗[/red]"
+        before, after = archived.ledger_entries
+        self._console.print(
+            f"{mark} Archived: {archived.rows:,} rows in {archived.files} Parquet files, "
+            f"{archived.bytes:,} bytes. Trimmed from Redis behind them: "
+            f"{archived.messages_taken_out:,} closed messages, and {before - after:,} of "
+            f"{before:,} ledger entries. Both together "
+            f"{'equal' if archived.agrees else 'differ from'} the totals.\n"
+        )
 
     def _around(self, place: Stage) -> None:
         curl = (

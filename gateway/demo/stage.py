@@ -232,6 +232,7 @@ def _knobs(
 def _secrets(settings: Settings, api_key: str) -> dict[str, str]:
     """All variables that are needed; `api_key` is what the simulator takes from every provider."""
     own = {name: api_keys.new_key() for name in KEY_ENVS.values()}
+    own[settings.archive.hash_key_env] = secrets.token_urlsafe(24)
     for provider in settings.providers.values():
         for key, name in provider.variables():
             known = key in ("api_key_env", "password_env")

@@ -23,6 +23,7 @@ import msgspec
 from gateway.demo import audit, campaign
 from gateway.demo.acts import Act, Acts
 from gateway.demo.api import CampaignFailed
+from gateway.demo.archive import archive
 from gateway.demo.audience import Audience
 from gateway.demo.audit import Books
 from gateway.demo.campaign import CLUB, SHOP, Traffic
@@ -115,7 +116,8 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
                 show.act(act)
                 acts.append(act)
         books = _books(place, audience, visitors, receiver)
-        return Result(played, acts, books, reconcile(place))
+        # The invoice first: an archived message does not say to whom it went.
+        return Result(played, acts, books, reconcile(place), archive(place))
     finally:
         for listener in listeners:
             listener.close()

@@ -8,6 +8,8 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId
 from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.store.message_search import Accepted
+from gateway.store.person_index import Place
 
 LENGTH_BYTES = 4
 READER_MODULE = "gateway.archive.reader"  # that other process
@@ -31,6 +33,17 @@ class LinesAsked(msgspec.Struct, frozen=True, tag="lines"):
     wanted: LinesWanted
 
 
+class AcceptedAsked(msgspec.Struct, frozen=True, tag="accepted"):
+    """Messages that were accepted before a place, at most `count`. `hashes`: of all whom one must
+    name, by kind of identity, made with the key of which `key` is the mark."""
+
+    before: Place
+    count: int
+    hashes: dict[str, str]
+    key: str
+    campaign: str | None = None
+
+
 class MessagesFound(msgspec.Struct, frozen=True, tag="messages"):
     """By id; what is not archived is absent."""
 
@@ -45,14 +58,21 @@ class LinesFound(msgspec.Struct, frozen=True, tag="lines"):
     page: LinesPage
 
 
+class AcceptedFound(msgspec.Struct, frozen=True, tag="accepted"):
+    """The newest first; `next`: the place before which to go on, None where there is no more."""
+
+    items: list[Accepted]
+    next: Place | None
+
+
 class NotRead(msgspec.Struct, frozen=True, tag="fault"):
     """The archive could not be asked; `reason` is for the log."""
 
     reason: str
 
 
-Asked = MessagesAsked | ThroughAsked | LinesAsked
-Found = MessagesFound | ThroughFound | LinesFound | NotRead
+Asked = MessagesAsked | ThroughAsked | LinesAsked | AcceptedAsked
+Found = MessagesFound | ThroughFound | LinesFound | AcceptedFound | NotRead
 
 _encode = msgspec.msgpack.Encoder().encode
 _asked: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)

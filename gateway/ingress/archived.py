@@ -12,12 +12,15 @@ from collections.abc import Iterable
 
 import structlog
 
+from gateway.core.archive.hashing import mark_of, short_hashes_of
 from gateway.core.archive.manifest import EntryId
 from gateway.core.ids import moment_of
 from gateway.core.records.message import Message
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     READER_MODULE,
+    AcceptedAsked,
+    AcceptedFound,
     Asked,
     Found,
     LinesAsked,
@@ -32,8 +35,11 @@ from gateway.finance.archive_calls import (
 )
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
+from gateway.settings.file import Settings
 from gateway.store import reads
 from gateway.store.closed import bring_back
+from gateway.store.message_search import Accepted
+from gateway.store.person_index import Place
 from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
@@ -44,10 +50,13 @@ _log = structlog.get_logger("ingress")
 
 
 class ArchiveReader:
-    """An `ArchivedLines` of `gateway.finance.lines`; every call raises Refusal (503)."""
+    """An `ArchivedLines` of `gateway.finance.lines`, and an `ArchivedIndex` of
+    `gateway.store.message_search`; every call raises Refusal (503). `key` is that of the archive's
+    hashes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: bytes) -> None:
         self._url = url
+        self._key = key
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -70,6 +79,15 @@ class ArchiveReader:
         found = await self._ask(LinesAsked(wanted))
         assert isinstance(found, LinesFound)
         return found.page
+
+    async def accepted(
+        self, identities: Iterable[str], campaign: str | None, before: Place, count: int
+    ) -> tuple[list[Accepted], Place | None]:
+        hashes = short_hashes_of(self._key, identities)
+        asked = AcceptedAsked(before, count, hashes, mark_of(self._key), campaign)
+        found = await self._ask(asked)
+        assert isinstance(found, AcceptedFound)
+        return found.items, found.next
 
     async def close(self) -> None:
         """Ends the process."""
@@ -123,6 +141,13 @@ class ArchiveReader:
         await process.stdin.drain()
         length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES))
         return decode_found(await process.stdout.readexactly(length))
+
+
+def archive_reader(settings: Settings) -> ArchiveReader | None:
+    """None where there is no archive."""
+    archive = settings.archive
+    key = settings.secrets.get(archive.hash_key_env).encode()
+    return ArchiveReader(archive.url, key) if archive.url else None
 
 
 async def message_anywhere(

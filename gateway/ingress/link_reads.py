@@ -1,7 +1,9 @@
 """Links as requests ask for them: who asks for one while it is being read shares its next read.
 
 Nobody gets what a read found that began before he asked, so a change that was answered is seen by
-whoever comes then. Of one link one read is under way at a time, in a storm on it as otherwise.
+whoever comes then. Of one link one read is under way at a time, in a storm on it as otherwise, and
+a few of those who share it go on in one turn of the loop: each other request waits for no more than
+these, at every step that it has to take.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import asyncio
 from gateway.store import links
 from gateway.store.links import Link
 from gateway.store.store import Store
+
+ANSWERED_A_TURN = 8
 
 
 class LinkReads:
@@ -48,7 +52,9 @@ class LinkReads:
                 outcome = await links.find(store.redis, store.links, store.shards, code)
             except Exception as error:
                 outcome = error
-            for found in asked:
-                if not found.done():  # its request may be over
-                    found.set_result(outcome)
+            for begin in range(0, len(asked), ANSWERED_A_TURN):
+                for found in asked[begin : begin + ANSWERED_A_TURN]:
+                    if not found.done():  # its request may be over
+                        found.set_result(outcome)
+                await asyncio.sleep(0)
         del self._asked[code]

@@ -26,6 +26,7 @@ from gateway.core.records.webhook import Secret, Webhook
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import REPORT, next_delay_ms
 from gateway.dispatch.webhooks.posting import Posting
+from gateway.errors import CallerFault
 from gateway.files import write_new
 from gateway.finance.schedule import Period, Schedule
 from gateway.redis.errors import RedisError
@@ -110,8 +111,8 @@ class Reporter:
         except RedisError:
             raise
         except Exception as error:  # of whatever kind: the others are made all the same
-            unforeseen = not isinstance(error, OSError)
-            _log.warning("a scheduled report failed", report=schedule.name, exc_info=unforeseen)
+            if not isinstance(error, OSError | CallerFault):
+                _log.exception("a scheduled report failed", report=schedule.name)
             fault = Fault(str(error) or type(error).__name__)
         if fault is None:
             _log.info("a scheduled report is made", report=schedule.name, period=period.name)
@@ -156,7 +157,8 @@ class Reporter:
         if 200 <= answer.status < 300:
             return None
         said = answer.error or f"it answered {answer.status} {answer.text}".rstrip()
-        return Fault(f"{schedule.url}: {said}", answer.leave_ms)
+        shown, _, _ = schedule.url.partition("?")  # what follows may be secret
+        return Fault(f"{shown}: {said}", answer.leave_ms)
 
     @contextmanager
     def _posting(self, url: str) -> Iterator[Posting]:

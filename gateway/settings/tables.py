@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from gateway.core.budgets import Then
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
-from gateway.core.money import parse_amount
+from gateway.core.money import AmountError, parse_amount
 from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import RECIPIENT, UnknownZone
@@ -211,8 +211,15 @@ class BudgetLimit(int):
     @classmethod
     def parse(cls, text: object) -> Self:
         """Raises ValueError."""
-        if not isinstance(text, str) or not (limit := parse_amount(text)):
-            raise ValueError(f'{text!r} is no amount above zero: write text, such as "500.00"')
+        try:
+            limit = parse_amount(text) if isinstance(text, str) else 0
+        except AmountError:
+            limit = 0
+        if not limit:
+            raise ValueError(
+                f"{text!r} is no amount above zero: write text with at most six decimals, such as "
+                '"500.00"'
+            )
         return cls(limit)
 
 

@@ -21,7 +21,7 @@ LEASE_MS = 15_000
 REASON_CHARS = 300
 ENTRIES_A_PAGE = 500
 
-Source = Literal["ledger", "closed", "clicked"]
+Source = Literal["ledger", "closed", "clicked", "index"]
 
 
 class LeaseLost(Exception):

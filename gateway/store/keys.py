@@ -77,8 +77,8 @@ Books and events stay in the shard in which they were written.
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
                                        and which part of how many; ref
                                        -> which parts arrived
-    {kN}raw:<id>               list    retention: a message's receipts   callbacks, dispatch, where
-                                       as they came                      `raw_receipts` is set
+    {kN}raw:<id>               list    its end, by `raw_receipts`: a     callbacks, dispatch, where
+                                       message's receipts as they came   that is set
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
                                        their retention is over
     {kN}quarantine             hash    repaired: what was set aside      every process that meets it

@@ -4,7 +4,10 @@ A message stands there with a bucket of each identity it names, one of 65,536: w
 a bucket it says little of any, and needs no change when one is erased. Whoever looks for a person
 reads the streams whole and then the messages of the buckets: seconds a million messages, and
 nothing beyond 10 to 20 bytes a message and one command a commit for everybody else. An entry that
-cannot be read, or is of a newer Kaskad, is passed over. Raises RedisError.
+cannot be read, or is of a newer Kaskad, is passed over.
+
+Where there is an archive, entries go there after a while, and what they name that is in Redis still
+is listed anew (`gateway.store.archived_index`). Raises RedisError.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.records.codec import NewerRecordError
-from gateway.core.records.entries import Indexed, index_codec
+from gateway.core.records.entries import Indexed, IndexEntry, index_codec
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient
 from gateway.store.compression import unpack
@@ -89,10 +92,15 @@ async def _pages(
 
 
 async def newest(
-    redis: RedisClient, shards: Iterable[int], before: Place | None = None
+    redis: RedisClient,
+    shards: Iterable[int],
+    before: Place | None = None,
+    *,
+    anew: bool = True,
 ) -> AsyncGenerator[tuple[Place, list[Indexed]], None]:
     """What each commit of all shards accepted before a place, the newest commit first, with the
-    place of its first message. What is accepted meanwhile is not among them, and moves nothing."""
+    place of its first message. What is accepted meanwhile is not among them, and moves nothing.
+    What was listed `anew` stands where that was done; without it each message comes once."""
     ends = {shard: _end(shard, before) for shard in shards}
     read: dict[int, deque[tuple[Place, list[bytes]]]] = {shard: deque() for shard in ends}
     while read:
@@ -113,7 +121,8 @@ async def newest(
         while read:
             shard = max(read, key=lambda shard: read[shard][0])
             place, fields = read[shard].popleft()
-            items = _items(fields)
+            entry = entry_of(fields)
+            items = entry.items if anew or not entry.anew else []
             if before is not None and place[:3] == before[:3]:
                 items = items[: before.item]
             yield place, items
@@ -142,7 +151,12 @@ async def cut(redis: RedisClient, keys: Keys, oldest_ms: int) -> None:
 
 
 def _items(fields: list[bytes]) -> list[Indexed]:
+    return entry_of(fields).items
+
+
+def entry_of(fields: list[bytes]) -> IndexEntry:
+    """What stands in an entry of the stream."""
     try:
-        return index_codec.decode(unpack(fields[1])).items
+        return index_codec.decode(unpack(fields[1]))
     except (NewerRecordError, msgspec.DecodeError):
-        return []
+        return IndexEntry([])

@@ -33,6 +33,7 @@ from gateway.core.records.person import (
 from gateway.core.records.user import StoredUser
 from gateway.redis.client import Command, Session
 from gateway.store import (
+    forgotten,
     opt_outs,
     person_index,
     quarantine,
@@ -89,6 +90,8 @@ async def find(store: Store, identity: str, now_ms: int) -> Found:
     seen: set[str] = set()
     while len(seen) < len(found.identities):
         await _find_indexed(store, found, shards, seen)
+        if store.retention.archives:
+            await _find_claims(store, found, now_ms)
         async for page in unindexed.pages(store.redis, shards, store.retention, now_ms):
             await _take(store, found, page)
     return found
@@ -105,6 +108,22 @@ async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str
         async for page in person_index.find(store.redis, shards, fresh):
             found.campaigns.update(item.campaign for item in page if item.campaign is not None)
             await _take(store, found, [item.message for item in page])
+
+
+async def _find_claims(store: Store, found: Found, now_ms: int) -> None:
+    """Campaigns of claims in records of their own: the index may not name them any more."""
+    for identity, person in found.records.items():
+        apart_ms = person.keep_ms if person.apart_ms is None else person.apart_ms
+        if apart_ms > now_ms:
+            keys = keys_of(shard_of_identity(identity, store.shards))
+            prefix = keys.claim(identity, "")
+            async for page in scans.keys(store.redis, keys, _literal(prefix) + "*"):
+                found.campaigns.update(key[len(prefix) :] for key in page)
+
+
+def _literal(text: str) -> str:
+    """A pattern that only this fits."""
+    return "".join(f"\\{c}" if c in "\\*?[]^" else c for c in text)
 
 
 async def _find_records(store: Store, found: Found, identities: Sequence[str]) -> None:
@@ -187,6 +206,8 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     )
     told = Erasure(len(ids), 0, len(found.identities))
     whose = set(ids) if app is not None else await _holding(store, found) | set(ids)
+    if store.retention.archives:
+        await forgotten.note(store.redis, found.identities, app)
     for batch in _batches(ids):
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)

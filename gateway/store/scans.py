@@ -1,4 +1,4 @@
-"""Sorted sets and hashes of any size, a page at a time, so that none keeps Redis busy.
+"""Sorted sets, hashes and keys of any number, a page at a time, so that none keeps Redis busy.
 
 What is there all the while comes at least once, and again where Redis reorders it meanwhile. Raises
 RedisUnavailable.
@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 from gateway.redis.client import RedisClient
+from gateway.store.keys import Keys
 from gateway.store.totals import as_list, pairs
 
 ITEMS_A_PAGE = 1_000  # about
@@ -26,4 +27,17 @@ async def pages(
         cursor, flat = as_list(reply)
         yield list(pairs(flat))
         if cursor == b"0":
+            return
+
+
+async def keys(redis: RedisClient, near: Keys, matching: str) -> AsyncGenerator[list[str], None]:
+    """Keys of the server that has those of a shard; a page may have none."""
+    cursor: bytes | int = 0
+    while True:
+        async with redis.session(near.index) as session:
+            asked = ("SCAN", cursor, "MATCH", matching, "COUNT", ITEMS_A_PAGE)
+            (reply,) = await session.call([asked])
+        cursor, names = as_list(reply)
+        yield [name.decode() for name in names]
+        if not int(cursor):
             return

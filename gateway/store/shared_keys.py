@@ -4,12 +4,15 @@ are in `keys`.
     key                        type    lives until                       written by
     {kaskad}meta               hash    for ever: schema, shards,         the first start
                                        currency, last restore, since
-                                       when messages are indexed, key of
-                                       hashed opt-outs, users stored
+                                       when messages are indexed, keys of
+                                       hashed opt-outs and of hashed
+                                       identities, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
+    {kaskad}forgotten          hash    for ever: hashed identity, app ->  erasing, where there is an
+                                       when it was erased                archive
     {kaskad}reporter           string  60 s: who makes scheduled reports `kaskad report run`
     {kaskad}scheduled          hash    for ever: scheduled report -> up  `kaskad report run`
                                        to which day it was made, and how
@@ -88,6 +91,7 @@ SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there 
 COPYING = "{kaskad}copying"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
+FORGOTTEN = "{kaskad}forgotten"
 REPORTER = "{kaskad}reporter"
 SCHEDULED = "{kaskad}scheduled"
 API_KEYS = "{kaskad}keys"

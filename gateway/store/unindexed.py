@@ -10,19 +10,19 @@ from Redis in bounded pages, one server after the other. Raises RedisError.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
 
 from gateway.core.ids import moment_of
 from gateway.core.policy import TTL_MAX_MS
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import CommandRefused
+from gateway.store import scans
 from gateway.store.keys import keys_of
 from gateway.store.servers import server_states
 from gateway.store.shared_keys import INDEXED_FIELD, META
 from gateway.store.writes import Retention
 
 UPGRADE_MS = 86_400_000  # the longest that versions without the index may go on
-KEYS_A_PAGE = 1_000
-
 _PREFIX = "{k*}m:"
 
 
@@ -36,19 +36,11 @@ async def pages(
     if not since_ms or now_ms - end_ms >= 2 * TTL_MAX_MS + retention.message_ms:
         return
     for shard in await _shards_of_servers(redis, shards):
-        cursor: bytes | int = 0
-        while True:
-            async with redis.session(keys_of(shard).index) as session:
-                (reply,) = await session.call(
-                    [("SCAN", cursor, "MATCH", _PREFIX + "*", "COUNT", KEYS_A_PAGE)]
-                )
-            assert isinstance(reply, list)
-            cursor, names = reply
-            ids = [name.partition(b"}m:")[2].decode() for name in names]
-            moments = {id_: moment for id_ in ids if (moment := moment_of(id_)) is not None}
-            yield [id_ for id_, moment in moments.items() if moment < end_ms]
-            if not int(cursor):
-                break
+        async with aclosing(scans.keys(redis, keys_of(shard), _PREFIX + "*")) as found:
+            async for names in found:
+                ids = [name.partition("}m:")[2] for name in names]
+                moments = {id_: moment for id_ in ids if (moment := moment_of(id_)) is not None}
+                yield [id_ for id_, moment in moments.items() if moment < end_ms]
 
 
 async def _shards_of_servers(redis: RedisClient, shards: Collection[int]) -> Collection[int]:

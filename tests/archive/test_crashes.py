@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,7 @@ from gateway.archive import archive as archives
 from gateway.archive import run as runs
 from gateway.archive.booked import ArchivedLedger
 from gateway.archive.questions import by_day
-from gateway.archive.tables import LEDGER, MESSAGES
+from gateway.archive.tables import INDEX, LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
@@ -78,6 +79,7 @@ async def assert_whole(world: ArchiveWorld, ids: list[str]) -> None:
     assert Counter(line.message for line in lines if line.kind == "bill") == Counter(ids)
     assert (await world.verify()).agrees
     assert (await messages_of(world, ids)).keys() == set(ids)
+    assert sorted(await world.search(7)) == sorted(ids)
 
 
 def rows_in_files(world: ArchiveWorld, table: str) -> list[str]:
@@ -91,7 +93,7 @@ async def test_a_run_may_die_at_any_step(world: ArchiveWorld) -> None:
     with pytest.MonkeyPatch.context() as patch:
         ids = await world.delivered(9)
         deaths = 0
-        for steps in range(14):
+        for steps in range(20):
             for module in (archives, runs):
                 patch.setattr(module, "failpoint", dying_after(steps))
             try:
@@ -100,12 +102,13 @@ async def test_a_run_may_die_at_any_step(world: ArchiveWorld) -> None:
                 deaths += 1
                 await world.redis.call([("DEL", ARCHIVER)])  # as the lease lapses
             await assert_whole(world, ids)
-            if steps == 6:
+            if steps in (6, 12):
                 ids += await world.delivered(5, f"c{steps}")
-    assert deaths > 6
+    assert deaths > 8
     await world.archived(keep_ms=0)
     await assert_whole(world, ids)
-    assert sorted(rows_in_files(world, MESSAGES)) == sorted(ids)
+    for table in (MESSAGES, INDEX):
+        assert sorted(rows_in_files(world, table)) == sorted(ids)
     lying = Counter(rows_in_files(world, LEDGER))
     assert (len(lying), max(lying.values())) == (2 * len(ids), 1)
     assert not [reason for _, reason in world.archive.verify() if reason]
@@ -115,7 +118,8 @@ def archiver(redis_url: str, tmp_path: Path, *words: str) -> tuple[list[str], di
     """A command of `kaskad archive` with an archive below `tmp_path`, and its environment."""
     config = tmp_path / "kaskad.toml"
     text = (ROOT / "config/kaskad.toml").read_text()
-    text = text.replace("[archive]", f'[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"')
+    table = f'\n[archive]\nurl = "{tmp_path}/archive"\nkeep = "1ms"\n'
+    text = text.replace("\n[archive]\n", table)
     text = text.replace('file = "prices.csv"', f'file = "{ROOT}/config/prices.csv"')
     config.write_text(text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("KASKAD_")}
@@ -187,8 +191,8 @@ async def test_two_archivers_at_once_do_no_harm(world: ArchiveWorld) -> None:
 def test_who_asks_while_the_border_moves_sees_everything(
     redis_url: str, tmp_path: Path, seed: int
 ) -> None:
-    """Messages are sent, told of and archived at random, while somebody reads lines and messages
-    and adds the ledger up."""
+    """Messages are sent, told of and archived at random, while somebody reads lines and messages,
+    searches, and adds the ledger up."""
     random = Random(seed)
 
     async def main() -> None:
@@ -203,22 +207,32 @@ def test_who_asks_while_the_border_moves_sees_everything(
                 await world.tell(here, "seen")
                 known |= await messages_of(world, ids)
                 before = await lines_of(world)
+                whose = {"identities": (f"p:7916{random.randint(0, 8):07}",)}
+                asked: list[dict[str, Any]] = [{}, whose, {"campaign": f"c{turn} 0"}]
+                told = [await world.search(**each) for each in asked]
+                assert sorted(told[0]) == sorted(ids)
 
                 async def archive() -> None:
                     keep_ms = random.choice((0, EVER_MS))
                     await world.archived(keep_ms=keep_ms, rows_a_step=random.randint(5, 40))
 
                 async def ask(
-                    lines: list[LedgerLine], ids: list[str], statuses: dict[str, int]
+                    lines: list[LedgerLine],
+                    ids: list[str],
+                    statuses: dict[str, int],
+                    asked: list[dict[str, Any]],
+                    told: list[list[str]],
                 ) -> None:
                     for _ in range(2):
+                        for question, found in zip(asked, told, strict=True):
+                            assert await world.search(random.randint(1, 5), **question) == found
                         assert await lines_of(world) == lines
                         assert await messages_of(world, ids) == statuses
                         assert (await world.verify(full=random.random() < 0.5)).agrees
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(archive)
-                    nursery.start_soon(ask, before, list(ids), dict(known))
+                    nursery.start_soon(ask, before, list(ids), dict(known), asked, told)
             assert Counter(row for row in rows_in_files(world, LEDGER)) == Counter(
                 line.id for line in await lines_of(world)
             )

@@ -96,6 +96,10 @@ def test_a_page_fits_a_desk_and_a_phone_by_day_and_by_night(
         open_at(page, site, path.replace("MESSAGE", message))
         assert page.texts(shows), shows
         assert page.text("nav a[aria-current]")
+        menu = (
+            "Array.from(document.querySelectorAll('nav a'), a => a.getBoundingClientRect().right)"
+        )
+        assert max(page.evaluate(menu)) <= width
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(grounds) == 2
@@ -131,6 +135,23 @@ def test_a_form_does_what_its_curl_says_and_the_page_follows_by_itself(
     assert page.evaluate(state) == "paused"
     call(site, "POST", "/v1/ops/providers/viber/resume", {})
     page.wait_until(f"{state} === 'up'")
+
+
+def test_money_says_how_full_budgets_are_and_a_month_what_it_was_closed_with(
+    page: Chromium, site: Site
+) -> None:
+    open_at(page, site, "/console/money")
+    assert page.texts("#budgets tbody th") == ["autumn", "all-of-it"]
+    drawn = page.evaluate(
+        "Array.from(document.querySelectorAll('#budgets .reserved'), r => r.width.baseVal.value)"
+    )
+    assert drawn[0] > drawn[1] > 0
+    assert page.texts("#months .state") == ["whole"]
+    with page.loading():
+        page.click("#months a")
+    assert page.text("h1") == "2026-10"
+    assert page.text("#late") == "0"
+    assert len(page.text("#hash")) == 64
 
 
 def test_it_works_without_a_script(page: Chromium, site: Site) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,8 @@ from tests.worlds.booked import PROVIDER, invoice, lines_of, send
 COUNT = 8
 LATER = 4_102_444_800_000  # than the clock of Redis
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "invoices.md"
+ID = re.compile(r"[0-9A-Z]{20}\.0")  # of a message's step, as a provider knows it
 PRICE = "0.0088"  # of the shipped price list
 Written = Callable[..., list[str]]
 
@@ -74,9 +77,8 @@ def test_an_invoice_that_agrees_ends_with_0(
     assert told["items"] == []
 
 
-def test_what_differs_is_sorted_into_classes_and_ends_with_1(
-    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def planted(ours: list[Ours]) -> str:
+    """An invoice with one difference of every class."""
     changes: dict[int, dict[str, Any]] = {
         1: {"price": "0.0108"},
         2: {"price": "0.00880001"},
@@ -87,7 +89,21 @@ def test_what_differs_is_sorted_into_classes_and_ends_with_1(
     lines = invoice(ours, changes).splitlines()
     del lines[5]  # line 4 of ours
     lines += [lines[1], f"stranger,+79990000000,2026-11-21T12:01:00Z,1,{PRICE},,"]
-    assert app.run(words(tmp_path, "\n".join(lines), "--json")) == 1
+    return "\n".join(lines)
+
+
+def test_the_page_shows_what_the_command_prints(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(words(tmp_path, planted(ours))) == 1
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert ID.sub("", shown) == ID.sub("", capsys.readouterr().out)
+
+
+def test_what_differs_is_sorted_into_classes_and_ends_with_1(
+    ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(words(tmp_path, planted(ours), "--json")) == 1
     told = json.loads(capsys.readouterr().out)
     counts = {kind: sums["lines"] for kind, sums in told["classes"].items() if sums["lines"]}
     assert counts == {

@@ -67,6 +67,22 @@ def test_without_its_secret_it_is_not_begun(
     assert "NOT_SET, which is not set" in capsys.readouterr().err
 
 
+def test_check_tells_what_could_not_be_made_here(
+    scheduled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(scheduled, 'folder = "reports"', 'folder = "reports"\nformat = "xlsx"')
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    assert app.run(["check", "--json"]) == 0, "another machine may make it"
+    told = {fault["key"]: fault for fault in json.loads(capsys.readouterr().out)["faults"]}
+    assert "make it" in told["reports.schedule[0].folder"]["reason"]
+    assert "kaskad[archive]" in told["reports.schedule[0].format"]["reason"]
+    (scheduled / "reports").mkdir()
+    monkeypatch.delitem(sys.modules, "xlsxwriter")
+    assert app.run(["check", "--json"]) == 0
+    told = {fault["key"]: fault for fault in json.loads(capsys.readouterr().out)["faults"]}
+    assert not [key for key in told if key.startswith("reports.schedule")]
+
+
 def test_it_is_a_part_of_up_where_something_is_scheduled(place: Path) -> None:
     def names() -> list[str]:
         return [role.name for role in roles(load(place / "kaskad.toml", SECRETS))]

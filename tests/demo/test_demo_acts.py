@@ -155,7 +155,7 @@ def test_the_configuration_it_writes_takes_the_message_over_every_channel(tmp_pa
     made = write(tmp_path, base, ADDITIONS, places)
     shown = load(made, {}, secrets_required=False)
     names = [name for each in shown.providers.values() for _, name in each.variables()]
-    names += [app.key_env for app in shown.apps if app.key_env]
+    names += [shown.archive.hash_key_env, *(app.key_env for app in shown.apps if app.key_env)]
     settings = load(made, {name: f"a-long-and-secret-value-of-{name}" for name in names})
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     for body in bodies(ADDITIONS.message, [f"+44770090000{n}" for n in range(3)]):

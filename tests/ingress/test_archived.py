@@ -18,7 +18,7 @@ from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
 from tests.ingress.test_following import code, delivered, follow
 from tests.ingress.test_report_details import page
-from tests.worlds.ingress_world import ENV, OTP, T0, World, with_ingress
+from tests.worlds.ingress_world import ENV, OTP, SALE, T0, World, with_ingress
 
 KEY = "a key of the archive's hashes"
 Test = Callable[[World, Archive], Awaitable[None]]
@@ -145,9 +145,9 @@ async def test_what_was_archived_while_its_month_was_closed_says_so(
     assert [line["reason"] for line in archived] == ["late:2026-11"] * 4
 
 
-def hide_messages(archive: Archive) -> list[Path]:
-    """Where they are now."""
-    found = Path(archive.url).rglob("messages/*/*.parquet")
+def hide(archive: Archive, table: str) -> list[Path]:
+    """Where its files are now."""
+    found = Path(archive.url).rglob(f"{table}/*/*.parquet")
     return [path.rename(path.with_suffix(".away")) for path in found]
 
 
@@ -157,7 +157,50 @@ async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
 ) -> None:
     (id_,) = await send(world, 1)
     await archive_all(world, archive)
-    hide_messages(archive)
+    hide(archive, "messages")
     answer = await world.call("GET", f"/v1/messages/{id_}")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
     assert (await world.send(OTP | {"to": "+79161234590"})).status == 202
+
+
+async def found(world: World, query: str) -> list[dict[str, Any]]:
+    """All that are found, a page after the other."""
+    items, cursor = [], ""
+    while True:
+        answer = await world.call("GET", f"/v1/messages?{query}{cursor}")
+        assert answer.status == 200, answer.body
+        items += answer.json["items"]
+        if answer.json["next"] is None:
+            return items
+        cursor = f"&cursor={answer.json['next']}"
+
+
+@with_archive
+async def test_a_search_finds_messages_wherever_they_are(world: World, archive: Archive) -> None:
+    await send(world, 3)
+    sale = {"campaign": "autumn", "user": "u1", "to": "+79161234560"}
+    (late,) = [(await world.send(SALE | sale)).json["id"]]
+    queries = ["phone=%2B79161234560", "user=u1", "campaign=autumn", "campaign=autumn&status=sent"]
+    counts = "/reports/messages?count=delivered&from=2026-11-01&to=2026-11-30"
+    before = [await found(world, query) for query in queries]
+    shown = await page(world, counts)
+    assert [len(each) for each in before] == [2, 1, 1, 0]
+    await archive_all(world, archive)
+    gone = {"to": None, "user": None, "metadata": None}
+    after = [await found(world, f"{query}&limit=1") for query in queries]
+    assert after[1:] == before[1:]
+    assert after[0] == [before[0][0], before[0][1] | gone]
+    assert before[0][0]["id"] == late, "under way, so in Redis"
+    assert (await page(world, counts)).body == shown.body
+
+
+@with_archive
+async def test_a_search_of_an_archive_that_cannot_be_read_is_a_503(
+    world: World, archive: Archive
+) -> None:
+    ids = await send(world, 2)
+    await archive_all(world, archive)
+    assert [each["id"] for each in await found(world, "phone=%2B79161234561")] == ids[1:]
+    hide(archive, "index")
+    answer = await world.call("GET", "/v1/messages?phone=%2B79161234560")
+    assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)

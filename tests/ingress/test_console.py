@@ -80,6 +80,18 @@ async def test_a_second_look_tells_how_many_a_second(world: World) -> None:
 
 
 @with_ingress()
+async def test_callbacks_that_are_refused_meanwhile_are_to_be_looked_at(world: World) -> None:
+    by = await operator(world)
+    for again in (False, True):
+        refused = await world.call("POST", "/v1/callbacks/viber?token=other", b"{}")
+        assert refused.status == 401
+        await world.app.publish()
+        page = (await by.get("/console")).body.decode()
+        assert ("1 callbacks of viber were refused lately" in page) is again
+        world.clock.now_ms += 1_000
+
+
+@with_ingress()
 async def test_a_provider_is_paused_by_its_name_and_resumed(world: World) -> None:
     by = await operator(world)
     page = "/console/providers/sms"

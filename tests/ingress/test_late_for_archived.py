@@ -11,7 +11,7 @@ from gateway.core import events as ev
 from gateway.store import reads
 from gateway.store.apply import Item
 from providers.contract import Receipt
-from tests.ingress.test_archived import archive_all, hide_messages, with_archive
+from tests.ingress.test_archived import archive_all, hide, with_archive
 from tests.ingress.test_following import TRACKED, code, follow
 from tests.worlds.ingress_world import T0, World
 
@@ -89,7 +89,7 @@ async def test_what_cannot_be_looked_up_is_a_503_and_is_not_decided(
 ) -> None:
     id_ = await sent(world)
     await archive_all(world, archive)
-    away = hide_messages(archive)
+    away = hide(archive, "messages")
     assert (await convert(world, user="u1", campaign="autumn")).status == 503
     assert (await convert(world, message=id_)).status == 503
     for path in away:

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.records.links import OwnLink
-from gateway.ingress.link_reads import LinkReads
+from gateway.ingress.link_reads import ANSWERED_A_TURN, LinkReads
 from gateway.redis.client import Command, RedisClient, Reply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import own_links
@@ -67,6 +67,23 @@ async def test_who_asks_after_a_change_sees_it_though_a_read_is_under_way(world:
     held.may_come.set()
     assert target(await before) == OLD
     assert {target(link) for link in await after} == {NEW}
+
+
+@with_ingress()
+async def test_a_crowd_leaves_others_room_in_each_turn_of_the_loop(world: World) -> None:
+    reads, code = LinkReads(world.store), await made(world)
+    found: list[Link | None] = []
+
+    async def ask() -> None:
+        found.append(await reads.find(code))
+
+    crowd = [asyncio.ensure_future(ask()) for _ in range(5 * ANSWERED_A_TURN)]
+    turns: list[int] = []
+    while len(found) < len(crowd):
+        before = len(found)
+        await asyncio.sleep(0)  # a turn of the loop, which is what is counted
+        turns.append(len(found) - before)
+    assert max(turns) == ANSWERED_A_TURN
 
 
 @with_ingress()

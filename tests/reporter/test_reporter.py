@@ -75,7 +75,9 @@ class Office:
         return Schedule(**(given | more))
 
     def posted(self, **more: Any) -> Schedule:
-        return self.daily(folder="", url="https://finance.example/in", secret=SECRET, **more)
+        return self.daily(
+            folder="", url="https://finance.example/in?key=hidden", secret=SECRET, **more
+        )
 
     async def state(self, name: str = "cost") -> ScheduleState:
         return (await scheduled_reports.states(self.redis))[name]

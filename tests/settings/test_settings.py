@@ -735,7 +735,8 @@ def test_a_budget_is_read_as_it_is_written() -> None:
     [
         ('limit = "0.00"', "budgets[0].limit '0.00' is no amount above zero"),
         ("limit = 10.0", "budgets[0].limit 10.0 is no amount above zero"),
-        ('limit = "-1"', "budgets[0].limit '-1' is not an amount"),
+        ('limit = "-1"', "budgets[0].limit '-1' is no amount above zero"),
+        ('limit = "1.0000001"', 'text with at most six decimals, such as "500.00".'),
         ('window = "week"', "budgets[0].window 'week' is no duration"),
         ('window = "1ms"', "budgets[0].window is '1ms': at least 1000 ms are needed."),
         ('then = "stop"', "budgets[0].then is 'stop'"),

@@ -4,24 +4,29 @@ and everything read back from both sides."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import trio
 
+from gateway.archive.accepted import accepted_before
 from gateway.archive.archive import Archive
 from gateway.archive.booked import ArchivedLedger
 from gateway.archive.place import Folder
 from gateway.archive.run import Done, Limits, Run
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
+from gateway.core.archive.hashing import mark_of, short_hashes_of
+from gateway.finance.archive_calls import AcceptedAsked
 from gateway.finance.verify import Verdict, verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.store import receipts
 from gateway.store.apply import Item
+from gateway.store.message_search import Accepted, Sought, search
+from gateway.store.person_index import Place
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Fault, Receipt
@@ -93,6 +98,27 @@ class ArchiveWorld:
 
     async def archived(self, *, keep_ms: int = EVER_MS, **limits: Any) -> Done:
         return await self.run(keep_ms=keep_ms, **limits).once()
+
+    async def accepted(
+        self, identities: Iterable[str], campaign: str | None, before: Place, count: int
+    ) -> tuple[list[Accepted], Place | None]:
+        """The archived part of the index, as a search asks for it."""
+        hashes = short_hashes_of(KEY, identities)
+        asked = AcceptedAsked(before, count, hashes, mark_of(KEY), campaign)
+        found = accepted_before(self.archive, asked)
+        return found.items, found.next
+
+    async def search(self, limit: int = 50, **sought: Any) -> list[str]:
+        """The messages that are found, wherever they are, over all pages."""
+        ids: list[str] = []
+        place: Place | None = None
+        while True:
+            page = await search(self.store, Sought(None, **sought), limit, place, self)
+            assert len(page.messages) <= limit
+            ids += [message.id for message in page.messages]
+            place = page.next
+            if place is None:
+                return ids
 
     async def verify(self, *, full: bool = True) -> Verdict:
         archived = ArchivedLedger(self.archive)

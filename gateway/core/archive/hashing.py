@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 
 from gateway.core.addresses import Addresses
 
 HASH_CHARS = 32  # 128 bits
+SHORT_CHARS = 16  # enough to find somebody by, since nobody but the keeper of the key can choose
 
 
 def hash_of(key: bytes, identity: str) -> str:
@@ -24,6 +26,11 @@ def hashes_of(key: bytes, addresses: Addresses) -> tuple[str | None, str | None]
     """Of phone and mail address, None where there is none."""
     found = {identity[:2]: hash_of(key, identity) for identity in addresses.identities(None)}
     return found.get("p:"), found.get("e:")
+
+
+def short_hashes_of(key: bytes, identities: Iterable[str]) -> dict[str, str]:
+    """Of identities, by the kind with which each begins, such as "p:"."""
+    return {identity[:2]: hash_of(key, identity)[:SHORT_CHARS] for identity in identities}
 
 
 def mark_of(key: bytes) -> str:

@@ -118,9 +118,11 @@ class Indexed(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class IndexEntry(msgspec.Struct, gc=False):
-    """One entry of a shard's index of messages by person: what one commit accepted."""
+    """One entry of a shard's index of messages by person: what one commit accepted. `anew`: these
+    were accepted before, and listed here once the entry that said so was archived."""
 
     items: list[Indexed] = field(name="i")
+    anew: bool = field(name="n", default=False)
 
 
 class ClosedMessages(msgspec.Struct, gc=False):

@@ -71,7 +71,7 @@ class ReportDetails:
         app = app_seen(request.principal, query)
         sought = Counted.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
-            page = await search(self._store, sought, ROWS_A_PAGE, before)
+            page = await search(self._store, sought, ROWS_A_PAGE, before, self._archived)
         views = [view_of(message, policy.currency) for message in page.messages]
         cursor = None if page.next is None else ".".join(map(str, page.next))
         await _respond(request, messages_page(query, counts[0], views, cursor))

@@ -27,6 +27,7 @@ from gateway.ingress.api.parameters import (
 )
 from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.searches import Searches
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -68,10 +69,11 @@ class MessagesPage(msgspec.Struct, frozen=True):
 
 
 class SearchEndpoints:
-    """Finds messages."""
+    """Finds messages, archived ones as well."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, archived: ArchiveReader | None) -> None:
         self._store = store
+        self._archived = archived
         self._searches = Searches(SEARCHES_MAX, "messages")
 
     async def of_address(self, request: Request) -> None:
@@ -91,7 +93,7 @@ class SearchEndpoints:
         if faults:
             raise Refusal(invalid(faults, code=code))
         with self._searches.one():
-            page = await search(store, sought, asked.limit, before)
+            page = await search(store, sought, asked.limit, before, self._archived)
         await request.respond(200, to_json(_shown(page, store.policy.currency)))
 
 

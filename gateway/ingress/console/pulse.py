@@ -1,4 +1,5 @@
-"""How many messages a second are accepted, sent and delivered, over all processes.
+"""How many messages a second are accepted, sent and delivered, over all processes; and whose
+callbacks are refused.
 
 It is read from the processes' snapshots, and only while somebody looks. Without two looks that are
 far enough apart nothing is known yet.
@@ -6,8 +7,8 @@ far enough apart nothing is known yet.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -22,13 +23,15 @@ _COUNTED = {
     "delivered": (f"{PREFIX}_message_seconds_count", "status", "delivered"),
 }
 NAMES = tuple(_COUNTED)
+_REFUSED = f"{PREFIX}_ingress_callbacks_refused_total"
 
 
 class Look(NamedTuple):
-    """What was counted until a moment, in the order of NAMES."""
+    """What was counted until a moment, in the order of NAMES, and refused callbacks by provider."""
 
     at_ms: int
     counts: tuple[float, ...]
+    refused: Mapping[str, int]
 
 
 class Beat(NamedTuple):
@@ -41,12 +44,14 @@ class Beat(NamedTuple):
 
 def counted(figures: Iterable[Figure], at_ms: int) -> Look:
     """The counts that processes tell of."""
-    sums = dict.fromkeys(NAMES, 0.0)
+    sums, refused = dict.fromkeys(NAMES, 0.0), Counter[str]()
     for figure in figures:
+        if figure.name == _REFUSED:
+            refused[figure.labels.get("provider", "")] += int(figure.value)
         for name, (metric, label, value) in _COUNTED.items():
             if figure.name == metric and figure.labels.get(label) == value:
                 sums[name] += figure.value
-    return Look(at_ms, tuple(sums.values()))
+    return Look(at_ms, tuple(sums.values()), refused)
 
 
 class Pulse:
@@ -61,6 +66,18 @@ class Pulse:
         self._looks.append(look)
         while self._looks[0].at_ms < look.at_ms - WINDOW_MS:
             self._looks.popleft()
+
+    def alarms(self) -> list[str]:
+        """What to look at of what was counted since the first look, in sentences."""
+        if not self._looks:
+            return []
+        first, last = self._looks[0].refused, self._looks[-1].refused
+        return [
+            f"{count - first.get(name, 0)} callbacks of {name} were refused lately: its receipts "
+            "are lost where it does not repeat them."
+            for name, count in sorted(last.items())
+            if count > first.get(name, 0)
+        ]
 
     def beats(self) -> list[Beat]:
         """A process that ended takes its counts along: less than nothing is nothing."""

@@ -109,7 +109,7 @@ class Views:
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)
         processes = {name: told.get(name, "") for name in names}
-        alarms = list(remarks(ops, shared, processes, now_ms))
+        alarms = [*remarks(ops, shared, processes, now_ms), *self._pulse.alarms()]
         if self._backlog.quarantined:
             alarms.append(f"{self._backlog.quarantined} things are set aside.")
         versions = Counter((telemetry.role_of(n), version) for n, version in processes.items())
@@ -168,7 +168,8 @@ class Views:
     async def found(self, request: Request, by: str, text: str) -> View:
         """Messages of every app by one thing."""
         sought = self._sought(request, by, text)
-        page = await search(self._store, structs.replace(sought, app=None), FOUND_MAX)
+        sought = structs.replace(sought, app=None)
+        page = await search(self._store, sought, FOUND_MAX, archived=self._archived)
         currency = self._store.policy.currency
         items = [message_view(message, currency) for message in page.messages]
         return {"items": items, "more": page.next is not None}

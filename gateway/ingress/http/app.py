@@ -49,7 +49,7 @@ from gateway.ingress.api.stream import Streams
 from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
 from gateway.ingress.api.users import UserEndpoints
 from gateway.ingress.api.webhooks import WebhookEndpoints
-from gateway.ingress.archived import ArchivedMessages, ArchiveReader
+from gateway.ingress.archived import ArchivedMessages, archive_reader
 from gateway.ingress.aside import OneThread
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.batcher import Batcher
@@ -128,8 +128,7 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
-        url = settings.archive.url
-        self.archived = ArchiveReader(url) if url else None
+        self.archived = archive_reader(settings)
         self._messages = ArchivedMessages(store, self.archived)
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))
@@ -191,7 +190,7 @@ class Ingress:
             sends=self.sends,
             messages=MessageEndpoints(store, self.archived, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
-            search=SearchEndpoints(store),
+            search=SearchEndpoints(store, self.archived),
             events=self.events,
             reactions=ReactionEndpoint(store, self._messages, now_ms, body_bytes_max),
             conversions=ConversionEndpoint(store, self._messages, now_ms, body_bytes_max),
