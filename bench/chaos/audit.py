@@ -32,8 +32,9 @@ SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
 KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace", "link", "clicks", "budget"}
+KINDS |= {"hours"}
 # Keys that must have a lifetime.
-FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace")
+FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace", "hours")
 CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(

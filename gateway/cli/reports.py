@@ -80,7 +80,8 @@ def cost(
     shards, currency = settings.redis.shards, settings.prices.currency
 
     async def ask(redis: RedisClient) -> Report:
-        pages = pages_of_totals(redis, shards, query.from_day, query.to_day)
+        days_asked = query.from_day, query.to_day
+        pages = pages_of_totals(redis, shards, *days_asked, hours=query.by_hour)
         baseline = settings.prices.baseline
         found = await cost_report(pages, query, currency, baseline, zone=days.zone)
         return msgspec.structs.replace(found, rates=rates)

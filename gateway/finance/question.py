@@ -80,6 +80,11 @@ class Query(msgspec.Struct, frozen=True):
         """Whether whole messages can be told apart as finely as asked."""
         return STEP_KEYS.isdisjoint((*self.group_by, *(key for key, _ in self.filters)))
 
+    @property
+    def by_hour(self) -> bool:
+        """Whether hours of the day are asked about."""
+        return "hour" in (*self.group_by, *(key for key, _ in self.filters))
+
     def parameters(self) -> list[tuple[str, str]]:
         """The question as `parse_query` reads it."""
         days = [("from", self.from_day.isoformat()), ("to", self.to_day.isoformat())]

@@ -40,12 +40,14 @@ class Books(msgspec.Struct, frozen=True):
         query = schedule.query(period)
         if schedule.form == "html":
             query = grouped(query)
-            reports, _ = await read_page(query, self._pages, self._tally, self.aside)
+            reports, _ = await read_page(
+                query, partial(self._pages, hours=True), self._tally, self.aside
+            )
             note = f"{schedule.name}, made {rfc3339(now_ms)}."
             page = partial(report_page, query, reports, Suggestions(), period.last, note=note)
             return await self.aside(page)
         report = await cost_report(
-            self._pages(query.from_day, query.to_day),
+            self._pages(query.from_day, query.to_day, hours=query.by_hour),
             query,
             self.currency,
             self.baseline,
@@ -56,9 +58,9 @@ class Books(msgspec.Struct, frozen=True):
         return await self.aside(partial(write, report))
 
     def _pages(
-        self, first: datetime.date, last: datetime.date
+        self, first: datetime.date, last: datetime.date, *, hours: bool
     ) -> AsyncGenerator[list[TotalRow], None]:
-        return pages_of_totals(self.redis, self.shards, first, last, aside=self.aside)
+        return pages_of_totals(self.redis, self.shards, first, last, aside=self.aside, hours=hours)
 
     def _tally(self, query: Query) -> Tally:
         return Tally(query, self.currency, self.baseline, self.days.zone)

@@ -65,6 +65,7 @@ _NAMES = {
     "closed": "lists of closed messages",
     "clicked": "lists of clicks",
     "totals": "totals",
+    "hours": "reactions by the hour",
     "events": "status changes",
     "parked": "unmatched receipts",
     "keys": "API keys",

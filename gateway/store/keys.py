@@ -59,6 +59,8 @@ Books and events stay in the shard in which they were written.
     {kN}ledger                 stream  for ever, or until it is          every commit that books
                                        archived (append-only)
     {kN}totals:<day>           hash    for ever: group, measure -> sum   the same commits
+    {kN}hours:<day>            hash    400 d after the last of them:     the same commits, of what
+                                       group, measure, hour -> sum       people do
     {kN}days                   set     for ever: days with totals        the same commits
     {kN}rates:<period>         hash    360 d: channel, app -> exposures  cascade, for a route with
                                        and reactions of 30 days          order = "best"
@@ -156,6 +158,9 @@ class Keys(msgspec.Struct, frozen=True):
 
     def totals(self, day: str) -> str:
         return self.tag + "totals:" + day
+
+    def hours(self, day: str) -> str:
+        return self.tag + "hours:" + day
 
     def rates(self, period: int) -> str:
         return f"{self.tag}rates:{period}"

@@ -85,9 +85,8 @@ async def read_books(
             hash_ = keys.totals(day.isoformat())
             fields, ends[day] = await _with_end(redis, keys, ("HGETALL", hash_))
             for row in total_rows(keys, day, pairs(fields)):
-                # A total whose name was written in two schemas counts in both, and those of all
-                # hours together: what was booked before there were hours has none.
-                total = row.day, row.group.of_any_hour, row.measure
+                # A total whose name was written in two schemas counts in both.
+                total = row.day, row.group, row.measure
                 totals[total] = totals.get(total, 0) + row.amount
         until = max([end, *ends.values()])
         start = (since or {}).get(shard, Checkpoint())

@@ -47,6 +47,7 @@ _STAYING = (
         "closed",
         "clicked",
         "totals",
+        "hours",
         "days",
         "events",
         "index",

@@ -23,20 +23,30 @@ def fold_counts(posts: list[Post]) -> list[Post]:
     return [Post(group, sums) for group, sums in counts.items()] + money
 
 
-def add_up(posts: list[Post], hour: int) -> dict[bytes, int]:
-    """The running totals' increments of what was booked in an hour of the day: field (a Total's
-    record) to amount."""
+def add_up(posts: list[Post], hour: int = NO_HOUR) -> dict[bytes, int]:
+    """The running totals' increments: field (a Total's record) to amount; those of an `hour` of the
+    day name it."""
     groups: dict[Group, dict[str, int]] = {}
     for post in posts:
         sums = groups.setdefault(post.group, {})
         for measure, amount in post.measures.items():
             sums[measure] = sums.get(measure, 0) + amount
     return {
-        _total_name(group, measure, hour if measure in BY_HOUR else NO_HOUR): amount
+        _total_name(group, measure, hour): amount
         for group, sums in groups.items()
         for measure, amount in sums.items()
         if amount
     }
+
+
+def by_hour(posts: list[Post], hour: int) -> dict[bytes, int]:
+    """The same of what people did, in an hour of the day."""
+    done = [
+        Post(post.group, {name: n for name, n in post.measures.items() if name in BY_HOUR})
+        for post in posts
+        if not BY_HOUR.isdisjoint(post.measures)
+    ]
+    return add_up(done, hour)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,8 @@
 """The running totals: what each measure came to on one UTC day, by finest group.
 
-One hash a day and shard. `gateway.store.writes` books into them; here they are read, in pages.
-Raises RedisUnavailable, and `LedgerFault` for a total this version cannot read.
+One hash a day and shard, and beside it one by the hour of the day for what people do.
+`gateway.store.writes` books into them; here they are read, in pages. Raises RedisUnavailable, and
+`LedgerFault` for a total this version cannot read.
 """
 
 from __future__ import annotations
@@ -51,38 +52,53 @@ class TotalRow(NamedTuple):
     amount: int
 
 
+class _Hash(NamedTuple):
+    """A day's totals in a shard, or (`hourly`) those of them by the hour."""
+
+    keys: Keys
+    day: datetime.date
+    hourly: bool
+
+    @property
+    def key(self) -> str:
+        day = self.day.isoformat()
+        return self.keys.hours(day) if self.hourly else self.keys.totals(day)
+
+
 async def pages_of_totals(
     redis: RedisClient,
     shards: int,
     from_day: datetime.date,
     to_day: datetime.date,
     aside: Aside = at_once,
+    *,
+    hours: bool = False,
 ) -> AsyncGenerator[list[TotalRow], None]:
     """Every total of these days (both count), of all shards there ever were, not added up, a few
     days at a time; they are read a page at a time, and decoded `aside`.
 
-    A total that changes meanwhile is given as it was at some moment, once.
+    A total that changes meanwhile is given as it was at some moment, once. With `hours` what people
+    did is told apart by the hour of the day, and what has none is the rest.
     """
     days = (to_day - from_day).days + 1
     every = await shards_ever(redis, shards)
     hashes = (
-        (keys_of(shard), from_day + datetime.timedelta(days=n))
+        _Hash(keys_of(shard), from_day + datetime.timedelta(days=n), hourly)
         for n in range(days)
         for shard in every
+        for hourly in ((True, False) if hours else (False,))
     )
     while batch := list(islice(hashes, HASHES_AT_ONCE)):
         fields = await _read_hashes(redis, batch)
         yield await aside(partial(_rows, batch, fields))
 
 
-async def _read_hashes(
-    redis: RedisClient, hashes: list[tuple[Keys, datetime.date]]
-) -> list[dict[bytes, bytes]]:
+async def _read_hashes(redis: RedisClient, hashes: list[_Hash]) -> list[dict[bytes, bytes]]:
     fields: list[dict[bytes, bytes]] = [{} for _ in hashes]
     cursors = dict.fromkeys(range(len(hashes)), b"0")
     while cursors:
         commands: list[Command] = [
-            ("HSCAN", _key(hashes[n]), cursor, "COUNT", FIELDS_A_PAGE)
+            ("HSCAN", hashes[n].key, cursor, "COUNT", FIELDS_A_PAGE)
             for n, cursor in cursors.items()
         ]
         for n, reply in zip(list(cursors), await redis.call(commands), strict=True):
@@ -96,19 +112,14 @@ async def _read_hashes(
     return fields
 
 
-def _rows(
-    hashes: list[tuple[Keys, datetime.date]], fields: list[dict[bytes, bytes]]
-) -> list[TotalRow]:
-    return [
-        row
-        for (keys, day), found in zip(hashes, fields, strict=True)
-        for row in total_rows(keys, day, found.items())
-    ]
-
-
-def _key(hash_: tuple[Keys, datetime.date]) -> str:
-    keys, day = hash_
-    return keys.totals(day.isoformat())
+def _rows(hashes: list[_Hash], fields: list[dict[bytes, bytes]]) -> list[TotalRow]:
+    rows: list[TotalRow] = []
+    for hash_, found in zip(hashes, fields, strict=True):
+        there = total_rows(hash_.keys, hash_.day, found.items())
+        rows += there
+        if hash_.hourly:  # which the day's totals hold as well
+            rows += [row._replace(group=row.group.of_any_hour, amount=-row.amount) for row in there]
+    return rows
 
 
 def total_rows(

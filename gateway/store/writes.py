@@ -49,11 +49,12 @@ from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
 from gateway.store.queues import Place, Queues, place_of
-from gateway.store.sums import add_up, fold_counts
+from gateway.store.sums import add_up, by_hour, fold_counts
 from gateway.store.tallies import delay_commands, tally_commands
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"
+HOURS_KEPT_MS = 400 * 86_400_000  # at which hours people did what on a day
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -334,9 +335,13 @@ class Writes:
         totals = self._keys.totals(self._day)
         yield ("SADD", self._keys.days, self._day)
         folded = self._campaigns.fold(entry.posts, self._day[:MONTH_CHARS])
-        hour = self._policy.days.hour_of(self._now_ms)
-        for field, amount in add_up(folded, hour).items():
+        for field, amount in add_up(folded).items():
             yield ("HINCRBY", totals, field, amount)
+        hourly = by_hour(folded, self._policy.days.hour_of(self._now_ms))
+        if hourly:
+            hours = self._keys.hours(self._day)
+            yield from (("HINCRBY", hours, field, amount) for field, amount in hourly.items())
+            yield ("PEXPIRE", hours, HOURS_KEPT_MS)
 
 
 def closed_command(keys: Keys, ids: list[str]) -> Command:

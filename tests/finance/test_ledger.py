@@ -199,7 +199,10 @@ def test_what_people_do_is_told_apart_by_the_hour_of_the_reports_zone(
         for hours in (0, 1, 1):
             at_ms = NOON + hours * 3_600_000
             await book(redis, 0, [Post(GROUP, {"clicked": 1, "sent": 2})], at_ms, policy=moscow)
-        report = await cost_report(redis, 1, Query(TODAY, TODAY, ("hour",)), "EUR")
+        pages = pages_of_totals(redis, 1, TODAY, TODAY, hours=True)
+        report = await reports.cost_report(pages, Query(TODAY, TODAY, ("hour",)), "EUR")
+        plain = await cost_report(redis, 1, Query(TODAY, TODAY), "EUR")
+        assert plain.total == report.total
         return report, await compare_books(read_books(redis, 1), moscow.days)
 
     report, verdict = on(loop, redis_url, main)

@@ -10,7 +10,6 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from gateway.core.days import UTC_DAYS
 from gateway.core.ids import shard_of_id
 from gateway.core.records.entries import LedgerEntry, ledger_codec
 from gateway.core.records.message import Message, StepStatus
@@ -88,7 +87,7 @@ def the_ledger_is_the_bill(storm: Storm, messages: dict[str, Message]) -> None:
     entries = booked(storm)
     added: Counter[bytes] = Counter()
     for entry in entries:
-        added.update(add_up(entry.posts, UTC_DAYS.hour_of(entry.at_ms)))
+        added.update(add_up(entry.posts))
     totals: Counter[bytes] = Counter()
     for keys in every(storm):
         for day in storm.server.do_smembers(keys.days.encode()):

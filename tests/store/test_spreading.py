@@ -294,12 +294,15 @@ def test_the_streams_of_shards_that_are_no_more_end_with_the_messages(
         assert call(source.of("x"), "PTTL", "{k3}events:shop") == -1
 
 
+LAPSING = ("{kN}t:<token>", "{kN}raw:<id>")  # which a copy does not look at
+
+
 def test_every_key_of_the_table_has_a_place(redis_url: str) -> None:
     with Side(parse_address(redis_url)) as source:
         placing = Spread(source, 4, 3, T0, MESSAGE_MS)
         for row in TABLE:
             key = NAMES.sub("1", row.name.replace("{kN}", "{k3}")).encode()
-            if row.name == "{kN}t:<token>" or not placing.takes(key):
+            if row.name in LAPSING or not placing.takes(key):
                 continue
             if row.kind == "string":
                 assert placing.strings([Value(key, b"x", 0, key)])

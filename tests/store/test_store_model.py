@@ -36,12 +36,9 @@ from gateway.core.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.policy import RouteStep
 from gateway.core.records.entries import (
-    NO_HOUR,
     LedgerEntry,
     Post,
-    Total,
     ledger_codec,
-    total_codec,
 )
 from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
@@ -434,12 +431,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 posts += ledger_codec.decode(unpack(fields[b"d"])).posts
             for day in self.client.smembers(keys.days):
                 hash_ = self.client.hgetall(keys.totals(day.decode()))
-                for field, amount in hash_.items():
-                    total = total_codec.decode(field)
-                    whole = Total.of(total.group, total.measure)
-                    totals[total_codec.encode(whole)] += int(amount)
-        booked.update(add_up(posts, NO_HOUR))
-        assert +booked == +totals == +Counter(add_up(self.model.posts, NO_HOUR))
+                totals.update({field: int(amount) for field, amount in hash_.items()})
+        booked.update(add_up(posts))
+        assert +booked == +totals == +Counter(add_up(self.model.posts))
         assert -booked == -totals
         assert Counter(told_apart(posts)) == Counter(told_apart(self.model.posts))
         spent: Counter[str | None] = Counter()

@@ -107,7 +107,7 @@ class ReportEndpoints:
         others, chosen = choice(others, "format", forms)
         query = parse_query(others, self.today())
         app = app_seen(request.principal, query)
-        pages = self._pages(app, query.from_day, query.to_day)
+        pages = self._pages(app, query.from_day, query.to_day, hours=query.by_hour)
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
         self._check_providers(report)
@@ -146,13 +146,17 @@ class ReportEndpoints:
         await request.respond(status, body, (*PRIVATE, _POLICY), HTML)
 
     async def _read(self, query: Query, app: str | None) -> tuple[PageReports, Suggestions]:
-        return await read_page(query, partial(self._pages, app), self._tally, self._aside)
+        return await read_page(
+            query, partial(self._pages, app, hours=True), self._tally, self._aside
+        )
 
     async def _pages(
-        self, app: str | None, first: datetime.date, last: datetime.date
+        self, app: str | None, first: datetime.date, last: datetime.date, *, hours: bool
     ) -> AsyncGenerator[list[TotalRow], None]:
         """The totals of one app, or of all (None)."""
-        pages = pages_of_totals(self._redis, self._shards, first, last, aside=self._aside)
+        pages = pages_of_totals(
+            self._redis, self._shards, first, last, aside=self._aside, hours=hours
+        )
         async with aclosing(pages):
             async for totals in pages:
                 yield totals if app is None else await self._aside(partial(_of_app, app, totals))
