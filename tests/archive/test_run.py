@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
@@ -34,6 +35,7 @@ from gateway.store.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
 from providers.contract import Fault, Receipt
 from tests.archive import filled_days
+from tests.archive.filled_days import FilledDays, kept
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.cascade_world import request
 
@@ -174,6 +176,23 @@ async def test_closed_messages_leave_redis_once_they_are_archived_and_old(
     assert (await world.archived(keep_ms=0)).taken_out == 0
 
 
+@with_archive(shards=2)
+async def test_what_was_closed_before_there_was_an_archive_goes_with_the_second_run(
+    world: ArchiveWorld,
+) -> None:
+    world.store.retention = replace(world.store.retention, archives=False)
+    ids = await world.delivered(6)
+    world.store.retention = replace(world.store.retention, archives=True)
+    ids += await world.delivered(2, "winter")
+    await world.archived(keep_ms=0)
+    assert {m.id for m in await reads.readable_messages(world.store, ids)} == set(ids[:6])
+    done = await world.archived(keep_ms=0)
+    assert (done.rows[MESSAGES], done.taken_out) == (6, 6)
+    assert sorted(row["id"] for row in rows_in(world, MESSAGES)) == sorted(ids)
+    assert sorted(await world.search(campaign=None)) == sorted(ids)
+    assert (await world.archived(keep_ms=0)).rows == {}
+
+
 @with_archive()
 async def test_a_message_that_changed_since_gets_a_further_row_and_stays(
     world: ArchiveWorld,
@@ -235,6 +254,7 @@ async def test_an_invoice_is_held_against_archived_messages_as_well(world: Archi
 @with_archive()
 async def test_what_is_not_archived_as_it_is_is_never_taken_out(world: ArchiveWorld) -> None:
     """As a process of an earlier version would leave it: changed, and not listed."""
+    await world.archived()  # what was closed before this is listed once more
     ids = await world.delivered(2)
     await world.archived()
     listed = await world.redis.call([("XRANGE", keys_of(0).closed, "-", "+")])
@@ -418,6 +438,23 @@ async def test_many_small_steps_are_one_archive(world: ArchiveWorld) -> None:
 def test_no_table_has_a_column_that_could_name_somebody() -> None:
     names = {column.name for columns in COLUMNS.values() for column in columns}
     assert names.isdisjoint({"user", "to", "phone", "email", "metadata", "text", "content"})
+
+
+@with_archive()
+async def test_redis_is_as_full_after_six_days_as_after_three(world: ArchiveWorld) -> None:
+    """But for the totals, which are kept for ever, one hash a day."""
+    filled = FilledDays(world, 40)
+    after: list[Counter[str]] = []
+    await filled.archive()  # it was there from the beginning
+    for _ in range(6):
+        await filled.fill()
+        await filled.archive()
+        entries, _ = await kept(world)
+        after.append(Counter({f: n for f, n in entries.items() if f != "t"}))  # lapses in a minute
+    assert after[5]["totals"] == 2 * after[2]["totals"]
+    assert after[5] - after[2] == {"totals": after[2]["totals"], "days": 3}
+    assert after[2] - after[5] == {}
+    assert (after[5]["m"], after[5]["ledger"]) == (80, 1)
 
 
 def test_filled_days_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
