@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.load_spec import Spec
@@ -20,8 +22,7 @@ START_S_MAX = 20.0
 
 def bare_server(folder: Path, requests: int) -> dict[str, float]:
     """Single posts on 32 connections, answered 202 by the bare server: rate and CPU a request."""
-    log = folder / "bare.log"
-    child = Child("The bare server", [sys.executable, "-m", "bench.bare"], log, dict(os.environ))
+    child = _bare(folder / "bare.log")
     try:
         port = _port_of(child)
         cpu_before = 0.0
@@ -36,6 +37,20 @@ def bare_server(folder: Path, requests: int) -> dict[str, float]:
         return {"rate": rate, "cpu_us": cpu_us, "p50_ms": result.p50_ms, "p99_ms": result.p99_ms}
     finally:
         child.stop()
+
+
+@contextmanager
+def start_bare(log: Path) -> Iterator[int]:
+    """The bare server and its port, for as long as it is needed. Raises BenchFailed."""
+    child = _bare(log)
+    try:
+        yield _port_of(child)
+    finally:
+        child.stop()
+
+
+def _bare(log: Path) -> Child:
+    return Child("The bare server", [sys.executable, "-m", "bench.bare"], log, dict(os.environ))
 
 
 def _port_of(child: Child) -> int:

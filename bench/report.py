@@ -48,6 +48,7 @@ _FIGURES = {
     "bytes_waiting": "{:,.0f} bytes waiting",
     "bytes_final": "{:,.0f} bytes final",
     "cpu_to_small": "CPU {:.2f} of with little waiting",
+    "cpu_to_untold": "CPU {:.2f} of without a webhook",
     "drained_rate": "sent {:,.0f}/s",
     "in_flight": "{:.0f} in flight",
 }

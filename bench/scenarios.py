@@ -33,6 +33,7 @@ from bench.redis_server import RedisServer, replay
 from bench.sizes import Sizes
 from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
+from bench.webhooks import webhooks
 from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
 
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
@@ -403,4 +404,5 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "11": notifications,
     "12": following,
     "13": storm,
+    "14": webhooks,
 }

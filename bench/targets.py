@@ -87,6 +87,12 @@ def _growth(name: str, at_most: float) -> Judge:
     return judge
 
 
+def _called(rows: list[Row]) -> tuple[str, bool]:
+    """Ingress has no part in it."""
+    spent = rows[1].cpu_us["dispatch"] + rows[1].cpu_us["redis"]
+    return f"{spent:,.0f} µs", spent <= 300
+
+
 TARGETS: tuple[tuple[str, str, Judge], ...] = (
     ("1", "single posts, whole life: at least 2,500/s", _rate(0, 2_500)),
     ("1", "at most 600 µs CPU a message", _cpu(0, 600)),
@@ -141,4 +147,5 @@ TARGETS: tuple[tuple[str, str, Judge], ...] = (
         _figure(1, "code_p99_ms", "{:,.0f} ms", at_most=100),
     ),
     ("13", "at most 3 times their p99 without it", _figure(1, "p99_to_calm", "{:.1f}", at_most=3)),
+    ("14", "a webhook called: at most 300 µs CPU", _called),
 )

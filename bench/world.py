@@ -43,6 +43,7 @@ STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stu
 LOGS_A_REQUEST = 50
 NOTIFIED = "notified"  # the route of notifications
 MAILED = "mailed"  # the route of e-mails
+TELLING = '[webhooks]\nallow_hosts = ["127.0.0.1"]\n\n'
 
 Progress = Callable[[float], None]
 
@@ -50,7 +51,8 @@ Progress = Callable[[float], None]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
     simulator. `seen`: every Viber message is, and its step waits for that. `notifies`: there is a
-    provider of notifications, and a route to it; `mails`: a mail server likewise.
+    provider of notifications, and a route to it; `mails`: a mail server likewise. `tells`: webhooks
+    may be called on the loopback.
     """
 
     dispatchers: int = 1
@@ -64,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     knobs: dict[str, object] = {}
     notifies: bool = False
     mails: bool = False
+    tells: bool = False
 
 
 class Cpu(NamedTuple):
@@ -317,6 +320,6 @@ def config_text(
         f'[redis]\nurl = "{redis_url}"\n\n'
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
-        f"{providers}"
+        f"{providers}{TELLING * plan.tells}"
         f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

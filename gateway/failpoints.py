@@ -26,6 +26,7 @@ POINTS = (
     "clicks_counted",  # ingress: they count, and nobody has reacted by them
     "timer_due",  # dispatch: timers are due, none has been fired
     "archive_written",  # archiver: a file is finished, and not where it belongs
+    "archive_merged",  # archiver: a file with the rows of several is finished, and not there yet
     "archive_published",  # archiver: it lies where it belongs, and no manifest names it
     "archive_named",  # archiver: the manifest names it, and all is in Redis still
     "archive_trimmed",  # archiver: what it holds of the ledger left Redis

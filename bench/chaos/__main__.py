@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chaos import faults, long_faults, matrix, page
+from bench.chaos import clicks, faults, long_faults, matrix, page
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import CASES, Row
 from bench.chaos.stage import Plan
@@ -108,8 +108,10 @@ def verdict(
             f"faults injected, {len(one.injected)} kinds of {of}, "
             f"{len(one.faults)} assertions do not hold\n"
         )
+        _tell_clicks(one.counts)
     for row in rows:
         sys.stdout.write(f"killed when {row.point}: {len(row.faults)} assertions do not hold\n")
+        _tell_clicks(row.counts)
     for played in long:
         sys.stdout.write(
             f"long faults, seed {played.seed}: {played.counts['accepted']} accepted, "
@@ -125,6 +127,13 @@ def verdict(
             f"seeds: {', '.join(missing)}\n"
         )
     return 1 if broken or (missing and strict) else 0
+
+
+def _tell_clicks(counts: dict[str, int]) -> None:
+    found = {name: counts.get(name, 0) for name in clicks.COUNTS}
+    if any(found.values()):
+        told = ", ".join(f"{count} {name}" for name, count in found.items())
+        sys.stdout.write(f"  of the links followed: {told}\n")
 
 
 def _tell(what: str) -> None:

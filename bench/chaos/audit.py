@@ -24,14 +24,14 @@ from typing import Any, Protocol
 
 import redis
 
-from bench.chaos import audience, records, still
+from bench.chaos import audience, budget, records, still
 from bench.chaos.records import STATUSES, STEP_DELIVERED, Record, Step, decode
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
-KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace", "link", "clicks"}
+KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace", "link", "clicks", "budget"}
 # Keys that must have a lifetime.
 FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace")
 CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm
@@ -63,7 +63,7 @@ class Audited(Protocol):
 
 class Audit:
     """One audit; `run` fills `faults` (empty: all is well) and `counts`. `opens_ms` is when the
-    send window of the storm opened."""
+    send window of the storm opened, `budget` the limit of its budget."""
 
     def __init__(
         self, stage: Audited, client: dict[str, Any], invalid: int, lost: set[str]
@@ -72,7 +72,7 @@ class Audit:
         self._client = client
         self._invalid = invalid
         self._lost = lost
-        self.opens_ms = 0
+        self.opens_ms = self.budget = 0
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
 
@@ -89,6 +89,9 @@ class Audit:
         self._still(messages, bill)
         self._charges(messages, bill, booked)
         self._books(messages, booked)
+        if self.budget:
+            those = messages.values()
+            self.faults += budget.faults(redis, self.budget, those, booked.revived)
         self._people(messages, kinds)
         self._left_behind(messages, kinds)
         self._processes()
@@ -121,6 +124,7 @@ class Audit:
                 self.faults.append(f"{to} was told to be a duplicate of {id_}: {winner}")
         for name in ("accepted", "duplicate", "suppressed", "rejected"):
             self.counts[name] = told.get(name, 0)
+        self.counts["refused by a full budget"] = told.get("refused by a full budget", 0)
         for name in ("sent again", "answers lost"):
             self.counts[f"client: {name}"] = told.get(name, 0)
         for message in messages.values():

@@ -22,6 +22,9 @@ from bench.chaos import records
 
 # A batch gathers, and one more is being recorded; each of its calls may take a while in a storm.
 LOST_MS = 10_000
+ANSWERED, COUNTED, UNANSWERED = "clicks answered", "clicks counted", "clicks without an answer"
+KILLED, TOLD = "clicks lost by a kill", "clicks told as lost"
+COUNTS = (ANSWERED, COUNTED, KILLED, TOLD, UNANSWERED)
 WAIT, LOST = "clicks_wait", "clicks_lost"
 _WORKER = re.compile(r'"request_id":"([0-9a-f]{12})-')
 
@@ -80,16 +83,16 @@ def judged(
     counts: Counter[str] = Counter()
     for worker, links in by_worker.items():
         missing, known = list(_missing(links, booked)), said.get(worker, Said(False, False, 0))
-        counts["clicks answered"] += sum(len(link.answered_ms) for link in links)
-        counts["clicks lost by a kill" if known.killed else "clicks told as lost"] += len(missing)
+        counts[ANSWERED] += sum(len(link.answered_ms) for link in links)
+        counts[KILLED if known.killed else TOLD] += len(missing)
         if known.killed:
             faults += _not_the_last(worker, links, booked, missing, known)
         elif len(missing) > known.lost:
             faults.append(
                 f"{len(missing)} clicks are lost of {worker}, which tells of {known.lost}"
             )
-    counts["clicks without an answer"] = sum(link.unanswered for link in followed)
-    counts["clicks counted"] = sum(booked.get(link.code, 0) for link in followed)
+    counts[UNANSWERED] = sum(link.unanswered for link in followed)
+    counts[COUNTED] = sum(booked.get(link.code, 0) for link in followed)
     return Found(faults, counts)
 
 

@@ -81,6 +81,7 @@ class Load:
             return False
         with self.lock:
             self.counts[outcome] += 1
+            self.counts["refused by a full budget"] += result.get("reason") == "budget"
             about = [body.get(key) for key in ("to", "user", "campaign", "category")]
             if outcome == "accepted":
                 if result["id"] in self.accepted:

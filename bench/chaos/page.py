@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.chaos import page_long
+from bench.chaos import clicks, page_long
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import Row
 from bench.chaos.storm import Outcome
@@ -26,7 +26,8 @@ ALL_FAULTS_S = 240.0  # a load as long as this must meet every fault
 TOLD = (
     ("accepted", "accepted"),
     ("duplicate", "told to be duplicates"),
-    ("suppressed", "suppressed by a cap, an opt-out or a cancelled campaign"),
+    ("suppressed", "suppressed by a cap, an opt-out, a budget or a cancelled campaign"),
+    ("refused by a full budget", "... of which by a budget that was full"),
     ("rejected", "refused as invalid"),
     ("client: sent again", "sent again by the client, with the same key"),
     ("client: answers lost", "answers the client lost"),
@@ -40,11 +41,11 @@ TOLD = (
     ("cancelled with their campaign", "... with their campaign"),
     ("people who reacted", "people who reacted"),
     ("reactions told by the app", "... of which the app told"),
-    ("clicks answered", "links followed, and sent on (302)"),
-    ("clicks counted", "... which count"),
-    ("clicks lost by a kill", "... lost by a worker that was killed (-9)"),
-    ("clicks told as lost", "... told as lost by a worker that had to end meanwhile"),
-    ("clicks without an answer", "links followed without an answer, which may count"),
+    (clicks.ANSWERED, "links followed, and sent on (302)"),
+    (clicks.COUNTED, "... which count"),
+    (clicks.KILLED, "... lost by a worker that was killed (-9)"),
+    (clicks.TOLD, "... told as lost by a worker that had to end meanwhile"),
+    (clicks.UNANSWERED, "links followed without an answer, which may count"),
     ("skipped: reacted", "steps skipped: the person had reacted"),
     ("skipped: importance", "steps skipped: the message was not worth it"),
     ("second legs billed", "second legs delivered and billed"),

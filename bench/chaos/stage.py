@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
+from bench.chaos import budget
 from bench.chaos.audience import caps_text
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
@@ -57,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     machines: int = 2
     seed: int = 1
     viber_share: float = 0.7
+    budget: int = 0  # limit of the budget that runs out, in 1e-6; 0: there is none
 
 
 class Stage(Stack):
@@ -318,6 +320,7 @@ def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) ->
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps_text()}"
+        f"{budget.config_text(plan.budget)}"
         '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "10s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 import redis
 
-from bench.chaos import audience, clicks, faults, records
+from bench.chaos import audience, budget, clicks, faults, records
 from bench.chaos.audit import Audit
 from bench.chaos.faults import HOURS_LATE, HOURS_LATE_MS, SOON_MS, Fault
 from bench.chaos.long_world import LongWorld
@@ -88,7 +88,8 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
     """Plays one run in `folder`, which must not exist yet. Raises BenchFailed."""
     began = time.monotonic()
     lost = audience.lost_phones(order.messages)
-    plan = msgspec.structs.replace(order.plan, seed=order.seed)
+    limit = budget.limit_for(order.messages)
+    plan = msgspec.structs.replace(order.plan, seed=order.seed, budget=limit)
     with Stage(folder, plan) as stage:
         lose: dict[str, object] = {"lost": True}
         known: dict[str, dict[str, object]] = {
@@ -112,7 +113,7 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
         told = json.loads(result.read_text())
         links = followed(stage, told)
         audit = Audit(stage, told, invalid(order), set(lost))
-        audit.opens_ms = stage.opens_ms
+        audit.opens_ms, audit.budget = stage.opens_ms, limit
         audit.faults += late
         audit.run()
         audit.counts["receipts that came hours late"] = came

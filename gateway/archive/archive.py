@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,7 +18,7 @@ import msgspec
 from gateway.archive import parquet
 from gateway.archive.place import Manifest, Place
 from gateway.archive.questions import Questions, connect
-from gateway.archive.tables import COLUMNS, SUMS
+from gateway.archive.tables import COLUMNS, ORDERS, SUMS
 from gateway.core.archive.hashing import mark_of
 from gateway.core.archive.manifest import (
     SCHEMA,
@@ -27,9 +28,11 @@ from gateway.core.archive.manifest import (
     entry_texts,
     file_name,
     read_manifest,
+    summed,
     sums_texts,
     write_manifest,
 )
+from gateway.core.archive.merging import in_place_of, span_of
 from gateway.failpoints import failpoint
 
 
@@ -107,7 +110,8 @@ class Archive:
             if file.file not in self._sound:
                 if self.place.sha256(file) != file.sha256:
                     raise ArchiveFault(
-                        f"{file.file} at {self.url} is not as it was written, so it is not used "
+                        f"{file.file} at {self.url}, of {file.when}, is not as it was written, so "
+                        "it is not used "
                         "and nothing is taken out of Redis behind it: restore it from a copy. "
                         "`kaskad archive verify` tells what else differs."
                     )
@@ -145,28 +149,56 @@ class Archive:
             path = spool / f"{number}.parquet"
             parquet.write(path, COLUMNS[table], sorted(each, key=itemgetter(0)))
             failpoint("archive_written")
-            found = parquet.read_back(path, SUMS[table])
-            if found.rows != len(each):
-                raise ArchiveFault(f"{path} has {found.rows} rows, and {len(each)} were written.")
-            file = ArchivedFile(
-                file=file_name(table, day, found.sha256),
-                sha256=found.sha256,
-                bytes=found.bytes,
-                rows=found.rows,
-                first_id=found.first_id,
-                last_id=found.last_id,
-                sums=sums_texts(found.sums),
-                after=entry_texts({shard: after.get(shard, (0, 0)) for shard in through}),
-                through=entry_texts(through),
-            )
-            self.place.publish(path, file.file)
-            failpoint("archive_published")
-            if self.place.sha256(file) != file.sha256:
-                raise ArchiveFault(f"{file.file} does not lie at {self.url} as it was written.")
-            self._sound.add(file.file)
-            made.append(file)
+            between = entry_texts({shard: after.get(shard, (0, 0)) for shard in through})
+            made.append(self._kept(path, table, day, (between, entry_texts(through)), len(each)))
         self.exchange(before, [*read_manifest(before.text), *made], made)
         return made
+
+    def merge(self, group: Sequence[ArchivedFile], now_ms: int, before: Manifest) -> None:
+        """Puts one file with all their rows in the place of several of one table and day: written,
+        read back and added up, then named by the manifest, which must be what it was. Raises
+        ManifestMoved."""
+        self.make_sure(group)
+        table, day, count = group[0].table, group[0].day, sum(file.rows for file in group)
+        path = self.place.spool() / "merged.parquet"
+        with self.questions().in_order(group, ORDERS.get(table, "id")) as batches:
+            parquet.write_batches(path, COLUMNS[table], batches, count)
+        failpoint("archive_merged")
+        made = self._kept(path, table, day, span_of(group), count)
+        if made.sums != summed(file.sums for file in group):
+            raise ArchiveFault(f"{made.file} at {self.url} adds up to other sums than its parts.")
+        files = in_place_of(group, made, read_manifest(before.text), now_ms)
+        self.exchange(before, files, [made])
+
+    def _kept(
+        self,
+        path: Path,
+        table: str,
+        day: str,
+        span: tuple[Mapping[str, str], Mapping[str, str]],
+        count: int,
+    ) -> ArchivedFile:
+        """What the manifest is to say of a finished file, which was published and read back."""
+        found = parquet.read_back(path, SUMS[table])
+        if found.rows != count:
+            raise ArchiveFault(f"{path} has {found.rows} rows, and {count} were written.")
+        file = ArchivedFile(
+            file=file_name(table, day, found.sha256),
+            sha256=found.sha256,
+            bytes=found.bytes,
+            rows=found.rows,
+            first_id=found.first_id,
+            last_id=found.last_id,
+            sums=sums_texts(found.sums),
+            after=dict(span[0]),
+            through=dict(span[1]),
+        )
+        self.place.publish(path, file.file)
+        failpoint("archive_published")
+        if self.place.sha256(file) != file.sha256:
+            raise ArchiveFault(f"{file.file} does not lie at {self.url} as it was written.")
+        self._sound.add(file.file)
+        return file
 
     def exchange(
         self, before: Manifest, files: Iterable[ArchivedFile], made: Iterable[ArchivedFile]

@@ -96,15 +96,15 @@ class Bucket:
     def local(self, file: ArchivedFile) -> Path:
         path = self.folder() / file.file
         if not path.exists():
-            fetched = self._fetched(file.file)
+            fetched = self._fetched(file)
             if sha256_of(fetched) != file.sha256:
-                raise ArchiveFault(f"{file.file} is not as it was written.")
+                raise ArchiveFault(f"{file.file}, of {file.when}, is not as it was written.")
             path.parent.mkdir(parents=True, exist_ok=True)
             fetched.rename(path)
         return path
 
     def sha256(self, file: ArchivedFile) -> str:
-        fetched = self._fetched(file.file)
+        fetched = self._fetched(file)
         digest = sha256_of(fetched)
         fetched.unlink()
         return digest
@@ -120,16 +120,16 @@ class Bucket:
                     if stray and each["last_modified"] < oldest:
                         obstore.delete(self._store, name)
 
-    def _fetched(self, name: str) -> Path:
+    def _fetched(self, file: ArchivedFile) -> Path:
         path = self.spool() / "fetched"
         with _faults():
             try:
-                found = obstore.get(self._store, name)
+                found = obstore.get(self._store, file.file)
             except FileNotFoundError:
-                raise ArchiveFault(f"{name} is gone.") from None
-            with path.open("wb") as file:
+                raise ArchiveFault(f"{file.file}, of {file.when}, is gone.") from None
+            with path.open("wb") as fetched:
                 for chunk in found:
-                    file.write(chunk)
+                    fetched.write(chunk)
         return path
 
     def _read(self, name: str) -> bytes | None:

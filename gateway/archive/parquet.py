@@ -45,7 +45,21 @@ class SumsOf(NamedTuple):
 
 def write(path: Path, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> None:
     """Raises OSError; nothing is left behind then."""
-    table = table_of(columns, rows)
+    _write_tables(path, columns, [table_of(columns, rows)], len(rows))
+
+
+def write_batches(
+    path: Path, columns: Sequence[Column], batches: Iterable[pa.RecordBatch], count: int
+) -> None:
+    """The same of so many rows that were read from such files, in batches."""
+    schema = schema_of(columns)
+    tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
+    _write_tables(path, columns, tables, count)
+
+
+def _write_tables(
+    path: Path, columns: Sequence[Column], tables: Iterable[pa.Table], count: int
+) -> None:
     words = [column.name for column in columns if column.kind == "word"]
     ids = [column.name for column in columns if column.kind in ("id", "bytes")]
     try:
@@ -55,11 +69,12 @@ def write(path: Path, columns: Sequence[Column], rows: Sequence[Sequence[Any]]) 
             compression="zstd",
             compression_level=COMPRESSION_LEVEL,
             use_dictionary=words,
-            bloom_filter_options={name: {"ndv": len(rows), "fpp": 0.01} for name in ids[:1]},
+            bloom_filter_options={name: {"ndv": count, "fpp": 0.01} for name in ids[:1]},
             write_page_checksum=True,
             store_decimal_as_integer=True,
         ) as writer:
-            writer.write_table(table, row_group_size=ROWS_A_GROUP)
+            for table in tables:
+                writer.write_table(table, row_group_size=ROWS_A_GROUP)
         sync_file(path)
     except BaseException:
         path.unlink(missing_ok=True)

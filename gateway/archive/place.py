@@ -140,9 +140,13 @@ class Folder:
         try:
             size = path.stat().st_size
         except OSError as fault:
-            raise ArchiveFault(f"{path} cannot be read: {fault.strerror}.") from None
+            raise ArchiveFault(
+                f"{path}, of {file.when}, cannot be read: {fault.strerror}."
+            ) from None
         if size != file.bytes:
-            raise ArchiveFault(f"{path} has {size} bytes, and the manifest says {file.bytes}.")
+            raise ArchiveFault(
+                f"{path}, of {file.when}, has {size} bytes, and the manifest says {file.bytes}."
+            )
         return path
 
     def sha256(self, file: ArchivedFile) -> str:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,10 @@ from gateway.core.ids import moment_of
 MEMORY = "512MB"
 THREADS = 2
 ROWS_A_PAGE = 20_000
+ROWS_A_BATCH = 100_000
 FAULTS = (duckdb.Error,)  # what asking raises, beside OSError
 
+_IN_ORDER = "SELECT * FROM read_parquet($files, hive_partitioning = false) ORDER BY {order}"
 _LATEST = """
 SELECT id, max(revision), arg_max(record, revision)
 FROM read_parquet($files) SEMI JOIN wanted USING (id) GROUP BY id
@@ -73,6 +76,15 @@ class Questions:
             for page in self.rows(_LATEST, {"files": files}, wanted=wanted):
                 found |= {id_: Kept(revision, bytes(record)) for id_, revision, record in page}
         return found
+
+    @contextmanager
+    def in_order(self, files: Sequence[ArchivedFile], order: str) -> Iterator[pa.RecordBatchReader]:
+        """All rows of files of one table in an order, as batches."""
+        query = _IN_ORDER.format(order=order)
+        paths = [str(self._place.local(file)) for file in files]
+        with self._database.cursor() as database:
+            rows = database.sql(query, params={"files": paths})
+            yield rows.to_arrow_reader(ROWS_A_BATCH)
 
     def rows(
         self,

@@ -38,7 +38,9 @@ from gateway.core.archive.manifest import (
     reached,
     read_manifest,
 )
+from gateway.core.archive.merging import Merging, lying, to_merge
 from gateway.core.archive.messages import nameless, row_of
+from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
 from gateway.failpoints import failpoint
 from gateway.redis.errors import RedisError
@@ -64,15 +66,17 @@ class Limits(msgspec.Struct, frozen=True):
 
     keep_ms: int
     rows_a_step: int = ROWS_A_STEP
+    merging: Merging = Merging()
 
 
 class Done(msgspec.Struct):
-    """What one run did: rows by table, messages taken out of Redis, and those that a late receipt
-    brought back."""
+    """What one run did: rows by table, messages taken out of Redis, those that a late receipt
+    brought back, and files in whose place another was put."""
 
     rows: dict[str, int] = {}
     taken_out: int = 0
     brought_back: int = 0
+    merged: int = 0
 
 
 class Run:
@@ -154,7 +158,7 @@ class Run:
         self._since_ms = await archived_index.archived_since(self._redis, now_ms)
         for _ in range(TRIES_MAX):
             try:
-                self._archive.place.strays(file.file for file in self._archive.files())
+                self._archive.place.strays(lying(self._archive.files(), self._clock()))
                 await self._archive_stream(BOOKED, self._read_booked, booked, trims="ledger")
                 await self._archive_stream((CLICKS,), self._read_clicked, clicked, trims="clicked")
                 await self._archive_stream((MESSAGES,), self._read_closed, listed)
@@ -164,6 +168,7 @@ class Run:
                     await self._take_out(listed, before_ms)
                     await self._move_index_on(before_ms)
                 await self._settle_late()
+                await self._merge_days()
             except ManifestMoved:
                 continue
             return
@@ -360,6 +365,20 @@ class Run:
                 members = [member for id_ in kept for member in waited[id_]]
                 await receipts.try_again(self._store, shard, members, self._clock())
                 self._done.brought_back += len(kept)
+
+    # --- files ---
+
+    async def _merge_days(self) -> None:
+        """Puts the small files of days that are over together."""
+        today = day_of(self._clock()).isoformat()
+        while True:
+            manifest = self._archive.place.manifest()
+            groups = to_merge(read_manifest(manifest.text), today, self._limits.merging)
+            if not groups:
+                return
+            self._archive.merge(groups[0], self._clock(), manifest)
+            self._done.merged += len(groups[0])
+            await self._lease.keep()
 
     def _note(self, made: Sequence[ArchivedFile]) -> None:
         for file in made:

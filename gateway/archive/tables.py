@@ -143,7 +143,7 @@ SUMS: dict[str, tuple[SumsOf, ...]] = {
     CLICKS: (),
     INDEX: (),
 }
-
+ORDERS = {MESSAGES: "id, revision"}  # of rows in a file; else by id, which is one row's alone
 
 ENTRY_OF_ROW = """
 CAST(split_part(id, '-', 1) AS INTEGER) AS shard, CAST(split_part(id, '-', 2) AS BIGINT) AS ms,

@@ -95,18 +95,20 @@ def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool
     """Reads all files again; 1 when one is not what the manifest says."""
     settings = load(config, environment, secrets_required=False)
     files = rows = 0
-    wrong = []
+    wrong: list[dict[str, str | None]] = []
+    lines: list[str] = []
     for file, reason in archive_of(settings).verify():
         files, rows = files + 1, rows + file.rows
         if reason:
-            wrong.append({"file": file.file, "reason": reason})
+            start, end = map(moment, file.span_ms)
+            wrong.append({"file": file.file, "from": start, "to": end, "reason": reason})
+            lines.append(f"  {file.file}, of {file.when}: {reason}\n")
         if not as_json and sys.stderr.isatty():
             sys.stderr.write(f"\r{files:,} files read")
     if as_json:
         print_json({"agrees": not wrong, "files": files, "rows": rows, "wrong": wrong})
     elif wrong:
-        lines = [f"  {each['file']}: {each['reason']}" for each in wrong]
-        sys.stdout.write("\n".join(["These files are not as they were written:", *lines, ""]))
+        sys.stdout.write("".join(["These files are not as they were written:\n", *lines]))
     else:
         sys.stdout.write(f"All {files:,} files ({rows:,} rows) are as they were written.\n")
     return FAILED if wrong else DONE

@@ -48,11 +48,18 @@ def report_cost(
         typer.Option(
             metavar="A,B",
             help="Of day, month, app, campaign, variant, category, route, step, channel, provider, "
-            "country.",
+            "country, hour.",
             show_default=False,
         ),
     ] = "",
     where: Where = None,
+    rates: Annotated[
+        bool,
+        typer.Option(
+            "--rates",
+            help="Beside each row's other columns its click rate, and within what it lies.",
+        ),
+    ] = False,
     form: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="table, json, csv or xlsx.")
     ] = "table",
@@ -67,7 +74,8 @@ def report_cost(
     from gateway.cli.reports import CostQuestion, cost
 
     question = CostQuestion(from_day, to_day, group_by, tuple(where or ()))
-    return cost(config, os.environ, question, "json" if as_json else form, out)
+    shape = "json" if as_json else form
+    return cost(config, os.environ, question, shape, out, rates=rates)
 
 
 @report_app.command("verify")

@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress, TextColumn
-
 from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE
 from gateway.cli.output import check_form, output
+from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.cli.reports import CostQuestion
 from gateway.finance.line_files import FORMATS, TEXTS, LineFile, open_line_file
@@ -55,10 +53,9 @@ async def _write(redis: RedisClient, settings: Settings, query: LinesQuery, file
     pages = pages_of_lines(
         redis, shards, query, currency, days=days_of(settings), archived=archived
     )
-    column = TextColumn("{task.completed:,} lines")
-    with Progress(column, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
+    with counting() as shown:
+        written = shown.stage("Written")
         async with aclosing(pages):
             async for page in pages:
                 file.write([line for _, line in page.lines])
-                progress.advance(task, len(page.lines))
+                written(len(page.lines))

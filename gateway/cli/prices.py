@@ -19,7 +19,7 @@ from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.tables import print_json
 from gateway.finance.price_check import doubts
-from gateway.finance.published_prices import SHAPES, price_rows, read_published
+from gateway.finance.published_prices import SHAPES, dearest, price_rows, read_published
 from gateway.settings.bootstrap import load_prices
 from gateway.settings.file import Settings, load
 from gateway.settings.price_file import COLUMNS, NETWORK
@@ -69,13 +69,14 @@ def import_prices(
         text = wish.file.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageFault(f"{wish.file} is not UTF-8 text: save it as CSV in UTF-8.") from None
-    prices = read_published(text, wish.shape)
+    prices, several = dearest(read_published(text, wish.shape))
     ours = settings.prices.currency
     rows = list(price_rows(prices, wish.provider, ours, markup, since, rate))
     written = io.StringIO(newline="")
     csv.writer(written, lineterminator="\n").writerows([(*COLUMNS, NETWORK), *rows])
     with output(out, binary=False) as file:
         file.write(written.getvalue().encode())
+    sys.stderr.writelines(f"{wish.file}: {sentence}.\n" for sentence in several)
     return DONE
 
 

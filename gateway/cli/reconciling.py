@@ -20,6 +20,7 @@ from gateway.cli.archive import archive_of
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.person import who
+from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.core.days import day_of
 from gateway.core.policy import Policy
@@ -72,26 +73,32 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
         raise UsageFault("--from is after --to: turn them round.")
     with SortedLines() as lines:
         work = Reconciliation(question, lines)
-        named = work.take_theirs(read_invoice(wish.invoice, how), first, last)
-        days = named or _latest_days()
+        with counting() as shown:
+            theirs = shown.of(read_invoice(wish.invoice, how), "The invoice's")
+            named = work.take_theirs(theirs, first, last)
+            taken = shown.stage("Ours")
+            days = named or _latest_days()
 
-        async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
-            retention = bootstrap.retention_of(settings)
-            store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-            span = work.span(days)
-            async with aclosing(sent_lines(store, question.provider, *span)) as batches:
-                async for batch in batches:
+            async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
+                retention = bootstrap.retention_of(settings)
+                store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
+                span = work.span(days)
+                async with aclosing(sent_lines(store, question.provider, *span)) as batches:
+                    async for batch in batches:
+                        work.take_ours(batch)
+                        taken(len(batch))
+                for archived in _archived(settings, policy, *span):
+                    batch = list(lines_within(archived, question.provider, *span))
                     work.take_ours(batch)
-            for archived in _archived(settings, policy, *span):
-                work.take_ours(lines_within(archived, question.provider, *span))
-            result = work.settle(days)
-            if not wish.accept:
-                return result, None
-            records = _records(settings)
-            return result, await _accept(store, result, work.items(), wish.invoice, records)
+                    taken(len(batch))
+                result = work.settle(days, shown.of)
+                if not wish.accept:
+                    return result, None
+                records = _records(settings)
+                return result, await _accept(store, result, work.items(), wish.invoice, records)
 
-        with redis_for_command(settings) as url:
-            result, accepted = run(url, ask)
+            with redis_for_command(settings) as url:
+                result, accepted = run(url, ask)
         with output(wish.out, binary=wish.form == "xlsx") as file:
             _write(result, work.items(), wish.form, accepted, file)
     return DONE if result.agrees else FAILED

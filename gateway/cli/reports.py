@@ -67,6 +67,8 @@ def cost(
     question: CostQuestion,
     form: str,
     out: Path | None = None,
+    *,
+    rates: bool = False,
 ) -> int:
     """Writes the cost report: a table to the terminal, else to a file or stdout."""
     check_form(form, FORMATS)
@@ -80,7 +82,8 @@ def cost(
     async def ask(redis: RedisClient) -> Report:
         pages = pages_of_totals(redis, shards, query.from_day, query.to_day)
         baseline = settings.prices.baseline
-        return await cost_report(pages, query, currency, baseline, zone=days.zone)
+        found = await cost_report(pages, query, currency, baseline, zone=days.zone)
+        return msgspec.structs.replace(found, rates=rates)
 
     with redis_for_command(settings) as url:
         report = run(url, ask)

@@ -1,5 +1,5 @@
-"""`kaskad status`: what runs, what waits, what limits each provider, and how full budgets and Redis
-are.
+"""`kaskad status`: what runs, what waits, what limits each provider, which webhooks are behind, and
+how full budgets and Redis are.
 
 It asks Redis, where every process tells how it is; a process that said nothing for 10 s is not
 shown. As JSON it is what `GET /v1/ops` answers, with the processes beside it.
@@ -36,6 +36,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 PROVIDER_COLUMNS = ("provider", "state", "limited_by", "rate", "used", "in_flight", "errors")
 SERVER_COLUMNS = ("shard", "used_bytes", "limit_bytes", "used_percent", "refuses")
 BUDGET_COLUMNS = ("budget", "limit", "used", "reserved", "left", "window", "then", "warned")
+WEBHOOK_COLUMNS = ("app", "name", "enabled", "disabled", "waiting", "failing_since")
 UNKNOWN = "unknown"  # what a process is that does not say its version
 
 
@@ -113,6 +114,10 @@ def _tell(found: Found, *, as_json: bool) -> None:
         sys.stdout.write("\n")
         budgets = [{"budget": each.name} | msgspec.to_builtins(each) for each in view.budgets]
         print_table(BUDGET_COLUMNS, budgets, "")
+    webhooks = [each for each in view.webhooks if each.waiting or each.failing_since]
+    if webhooks:
+        sys.stdout.write("\n")
+        print_table(WEBHOOK_COLUMNS, list(map(msgspec.to_builtins, webhooks)), "")
     servers = [msgspec.to_builtins(server) for server in view.redis.servers]
     sys.stdout.write("\n")
     print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")

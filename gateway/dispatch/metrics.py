@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from gateway.core.records.webhook import WebhookTry
+from gateway.core.records.webhook import WHY_DISABLED, WebhookTry
 from gateway.store.transaction import CommitCounts
 from gateway.telemetry import Registries
 
@@ -73,7 +73,9 @@ class Metrics:
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
+        self.webhooks_behind = gauge("webhooks_behind", "Those for which half of what may waits")
         self.webhook_tries = counter("webhook_tries", "Tries to tell a webhook", "result")
+        self._webhook_told = self.webhook_tries.labels("told")  # looked up once for all
         self.webhook_seconds = Histogram(
             _PREFIX + "webhook_seconds",
             "How long a webhook's receiver took to answer",
@@ -81,6 +83,8 @@ class Metrics:
             registry=registries.own,
         )
         self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
+        for why in WHY_DISABLED:  # a series that begins with its first increase shows none
+            self.webhooks_disabled.labels(why)
         self.ignored_prices = counter(
             "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
         )
@@ -108,8 +112,11 @@ class Metrics:
         return sent, sent - counts.get("accepted", 0.0)
 
     def webhook_tried(self, tried: WebhookTry) -> None:
-        status = f"{tried.status // 100}xx" if tried.status else "no_answer"
-        self.webhook_tries.labels("told" if tried.succeeded else status).inc()
+        if tried.succeeded:
+            self._webhook_told.inc()
+        else:
+            status = f"{tried.status // 100}xx" if tried.status else "no_answer"
+            self.webhook_tries.labels(status).inc()
         self.webhook_seconds.observe(tried.latency_ms / 1000)
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:

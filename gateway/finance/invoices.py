@@ -30,6 +30,7 @@ DIFFERENT_MAX = 65_536  # prices, parts, networks and words of a file that are r
 AMOUNT_MAX = 9_000_000  # of one line: beyond it 1e-12 units do not fit in 64 bits
 PARTS_MAX = 1_000
 EXACT_MAX = 2**53  # the largest integer that a spreadsheet's numbers hold exactly
+_NO_NUMBER = "is no number: see decimal and thousands in the map."
 _PICO = Decimal(1).scaleb(-12)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _DAY_ZERO = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - of spreadsheets, in the file's zone
@@ -87,7 +88,7 @@ def read_invoice(path: Path, how: InvoiceMap) -> Iterator[Theirs]:
     rows = _xlsx_rows(path) if zipfile.is_zipfile(path) else _csv_rows(path, how)
     faults: list[str] = []
     _, header = next(rows, (1, ()))
-    reader = _Reader(how, _places(path, [str(cell) for cell in header], how))
+    reader = _Reader(how, _places(path, [str(cell) for cell in header], how), len(header))
     for number, cells in rows:
         if not any(cell != "" for cell in cells):
             continue
@@ -173,13 +174,19 @@ def _no_column(path: Path, name: str, column: str, header: Sequence[str]) -> str
 class _Reader:
     """Reads the cells of a line by their columns."""
 
-    def __init__(self, how: InvoiceMap, places: Mapping[str, int]) -> None:
+    def __init__(self, how: InvoiceMap, places: Mapping[str, int], width: int) -> None:
         self._how = how
         self._places = places
+        self._width = width  # of the header
         self._zone = ZoneInfo(how.zone)
 
     def line(self, number: int, cells: Sequence[Cell]) -> Theirs:
         """Raises _Unreadable."""
+        if any(cell != "" for cell in cells[self._width :]):
+            raise _Unreadable(
+                f"has more cells than the header ({len(cells)}, not {self._width}): see delimiter "
+                "and decimal in the map, and quote cells that have the delimiter in them."
+            )
         price: Decimal | None = self._read("price", cells, self._number)
         if price is None:
             raise _Unreadable("price is empty.")
@@ -256,14 +263,18 @@ class _Sentence(ValueError):
 @lru_cache(maxsize=DIFFERENT_MAX)
 def _number_in(text: str, thousands: str, decimal: str) -> Decimal:
     plain = _spaces("", text)
-    if thousands:
-        plain = plain.replace(thousands, "")
+    if thousands and thousands in plain:
+        whole, point, places = plain.partition(decimal)
+        first, *others = whole.lstrip("+-").split(thousands)
+        if not 0 < len(first) <= 3 or any(len(group) != 3 for group in others):
+            raise _Sentence(_NO_NUMBER)
+        plain = whole.replace(thousands, "") + point + places
     if decimal == ",":
         plain = plain.replace(",", ".")
     try:
         number = Decimal(plain)
     except InvalidOperation:
-        raise _Sentence("is no number: see decimal and thousands in the map.") from None
+        raise _Sentence(_NO_NUMBER) from None
     if not number.is_finite():
         raise _Sentence("is no number.")
     return number

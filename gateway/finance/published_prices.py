@@ -5,8 +5,9 @@ empty MNC is the whole country), Twilio's `ISO,Country,Description,Price / msg` 
 `MNC` beside, in USD. Names are found without regard to case, spaces and underscores, so that what
 an account's own export adds or moves is no fault. A network's price becomes a row with `mccmnc`, a
 country's one with its calling code; where several countries share one, with what its own numbers
-begin with. Each sell price is the cost and a markup. What a line lacks is a `PublishedFault`, and
-all are told together.
+begin with. Of several prices of one place the dearest is taken, because none of the others is
+enough for it. Each sell price is the cost and a markup. What a line lacks is a `PublishedFault`,
+and all are told together.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import csv
 import datetime
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_UP, Decimal, InvalidOperation
 
 import msgspec
@@ -53,7 +54,7 @@ class Published(msgspec.Struct, frozen=True):
 
 
 def read_published(text: str, shape: str) -> list[Published]:
-    """Every price of a published list. Raises PublishedFault."""
+    """Every price of a published list, as it stands there. Raises PublishedFault."""
     reader = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""), delimiter=_delimiter(text))
     header = _columns(next(reader, []))
     if "price" not in header or not {"code", "country", "mcc"} & header.keys():
@@ -72,7 +73,25 @@ def read_published(text: str, shape: str) -> list[Published]:
     if faults:
         more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         raise PublishedFault("; ".join(faults[:FAULTS_SHOWN]) + more + ".")
-    return list({(each.prefix, each.mccmnc): each for each in found}.values())
+    return found
+
+
+def dearest(prices: Iterable[Published]) -> tuple[list[Published], list[str]]:
+    """Of each place the dearest price, and a sentence for each that has several."""
+    by_place: dict[tuple[str, str], set[Published]] = {}
+    for each in prices:
+        by_place.setdefault((each.prefix, each.mccmnc), set()).add(each)
+    taken, sentences = [], []
+    for (prefix, mccmnc), several in by_place.items():
+        most = max(several, key=lambda each: each.cost)
+        taken.append(most)
+        if len(several) > 1:
+            place = f"network {mccmnc}" if mccmnc else f"prefix {prefix}"
+            least = min(each.cost for each in several)
+            sentences.append(
+                f"{place} has {len(several)} prices from {least} to {most.cost}: the dearest counts"
+            )
+    return taken, sentences
 
 
 def price_rows(

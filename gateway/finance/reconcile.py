@@ -7,7 +7,7 @@ the numbers of which a spreadsheet left only the first digits. What comes out is
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import msgspec
@@ -98,6 +98,13 @@ def _once(ours: Iterable[Ours]) -> Iterator[Ours]:
         before = place
 
 
+Watch = Callable[[Iterable[Pair], str], Iterable[Pair]]
+
+
+def _unwatched(pairs: Iterable[Pair], _by: str) -> Iterable[Pair]:
+    return pairs
+
+
 class Reconciliation:
     """Takes the lines of both sides, theirs first, and then tells what they come to."""
 
@@ -153,13 +160,15 @@ class Reconciliation:
         for line in ours:
             self._lines.put(Shelf.OURS, line.id, line.at_ms, line)
 
-    def settle(self, days: DaySpan) -> Reconciled:
-        """What the lines that were taken come to."""
-        self._note(self._pairs_by_id(), None)
+    def settle(self, days: DaySpan, watch: Watch = _unwatched) -> Reconciled:
+        """What the lines that were taken come to; `watch` is given the pairs that are compared, and
+        by what they are pairs."""
+        self._note(watch(self._pairs_by_id(), "By id"), None)
         if not self._shift.is_known:
             ours = self._lines.read(Shelf.OUR_REST, Ours)
             self._shift.note_numbers(ours, self._lines.read(Shelf.THEIR_REST, Theirs))
-        self._note(self._pairs_by_number(), days.range(self._question.zone, self._shift.ms))
+        by_number = watch(self._pairs_by_number(), "By number")
+        self._note(by_number, days.range(self._question.zone, self._shift.ms))
         return Reconciled(
             self._question, days, self._classes, self._shift.ms, self._carried, self._outside
         )

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
 from gateway.core.effects import MEASURES
+from gateway.core.rates import MILLION, interval
 from gateway.core.records.entries import NO_STEP
 from gateway.finance.question import Query, ReportFault, Selection, value_in
 from gateway.store.totals import Aside, TotalRow, at_once
@@ -28,9 +30,21 @@ ROWS_MAX = 100_000
 # Shown to people where anything came of what was sent.
 CONVERSION_COLUMNS = ("conversions", "assisted", "revenue", "revenue_per_delivered")
 
+# Behind the others, where they are asked for.
+RATE_COLUMNS = ("click_pct", "click_pct_low", "click_pct_high")
+
 _FIELDS = {BASELINE_COLUMN: "baseline_cost"}
 
 Cell = int | str | None
+
+
+class ClickRate(NamedTuple):
+    """The share of delivered steps, those beside another of their leg too, of which people followed
+    a link, between the bounds within which it lies 19 times of 20; in millionths."""
+
+    low: int
+    rate: int
+    high: int
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -89,6 +103,25 @@ class Figures(msgspec.Struct, frozen=True):
     def saved_pct(self) -> str | None:
         return money.saved_pct(self.saved, self.baseline_cost)
 
+    @property
+    def click_rate(self) -> ClickRate | None:
+        """None where nothing was delivered."""
+        arrived = self.delivered + self.double_delivered
+        if arrived <= 0:
+            return None
+        clicked = max(min(self.clicked, arrived), 0)
+        low, high = interval(clicked / arrived, arrived)
+        return ClickRate(low, clicked * MILLION // arrived, high)
+
+    def rates(self) -> dict[str, Cell]:
+        """The click rate and its bounds in per cent, in the order of RATE_COLUMNS."""
+        rate = self.click_rate
+        shares = (None, None, None) if rate is None else (rate.rate, rate.low, rate.high)
+        return {
+            name: None if share is None else money.ratio(100 * share, MILLION, 2)
+            for name, share in zip(RATE_COLUMNS, shares, strict=True)
+        }
+
     def cells(self, currency: str, *, messages: bool) -> dict[str, Cell]:
         """Everything of a row but its keys, in the order of the columns; amounts as decimal
         strings.
@@ -135,7 +168,8 @@ class Line(msgspec.Struct, frozen=True):
 
 class Report(msgspec.Struct, frozen=True):
     """The answer. `total` is the sum of the lines to the last unit; its ratios come from the sums.
-    `baseline` is the channel that was compared with, `zone` the one whose days count.
+    `baseline` is the channel that was compared with, `zone` the one whose days count; `rates`: each
+    row has its click rate too.
     """
 
     query: Query
@@ -144,6 +178,7 @@ class Report(msgspec.Struct, frozen=True):
     total: Figures
     baseline: str = BASELINE_DEFAULT
     zone: str = "UTC"
+    rates: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -160,7 +195,8 @@ class Report(msgspec.Struct, frozen=True):
         return self._cells(self.total)
 
     def _cells(self, figures: Figures) -> dict[str, Cell]:
-        return figures.cells(self.currency, messages=self.query.counts_messages)
+        cells = figures.cells(self.currency, messages=self.query.counts_messages)
+        return cells | figures.rates() if self.rates else cells
 
 
 class Tally:

@@ -21,6 +21,9 @@ _TOTAL = "Total"
 
 # What goes first where there is no room for all: it follows from the others, or counts rare things.
 _DISPENSABLE = (
+    "click_pct_low",
+    "click_pct_high",
+    "click_pct",
     "assisted",
     "revenue_per_delivered",
     "revenue",
@@ -64,6 +67,9 @@ _HEADERS = {
     "assisted": "As-\nsisted",
     "revenue": "Revenue",
     "revenue_per_delivered": "Revenue per\ndelivered",
+    "click_pct": "Click\nrate %",
+    "click_pct_low": "at\nleast",
+    "click_pct_high": "at\nmost",
 }
 
 

@@ -76,6 +76,7 @@ _NAMES = {
     "paused": "pauses",
     "quarantine": "set aside",
     "outbox": "events for webhooks",
+    "happened": "events that are no message's",
     "queue": "events that wait for webhooks",
     "attempts": "tries of webhooks",
 }

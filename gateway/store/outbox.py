@@ -5,6 +5,9 @@ to tell, written by it. A dispatcher moves entries: first the events stand in th
 entry goes, so a death in between moves them again, to where they stand already. An event is its own
 member of a queue, which is ordered by when it is tried.
 
+What is no message's stands in a list of its own as well, of the newest HAPPENED_MAX, to be told
+once more from there: of messages the apps' streams of events tell, and of replies the replies.
+
 A queue holds WAITING_MAX events. Where more wait, the oldest leave it, and one event tells from
 when to when they were; they can be recovered. An entry that cannot be read is set aside. Raises
 RedisUnavailable.
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
@@ -35,9 +39,11 @@ from gateway.store.transaction import Attempt, CommitCounts, commit
 from gateway.store.webhooks import KnownWebhooks
 
 WAITING_MAX = 10_000
+BEHIND = WAITING_MAX // 2  # that wait: somebody should look at it before the oldest leave
 MAKE_ROOM = 1_000  # how many leave at once, so that it is not done for each
 ENTRIES_MAX = 100  # of an outbox in one read
-KEEP_MS = 30 * 86_400_000  # a queue that nobody adds to or takes from
+HAPPENED_MAX = 10_000
+KEEP_MS = 30 * 86_400_000  # a queue that nobody adds to or takes from, and what happened last
 LOST_FIELD = "lost"
 _FIELD = b"d"
 
@@ -62,14 +68,34 @@ def commands(key: str, events: Sequence[WebhookEvent]) -> list[Command]:
 
 
 async def about(redis: RedisClient, type_: str, at_ms: int, data: object) -> list[Command]:
-    """What tells every app of something that is no message's: empty where none wants it. It is
-    seldom, so whether one does is asked. Raises RedisUnavailable."""
+    """What tells every app of something that is no message's, and keeps it to be told once more. It
+    is seldom, so whether one wants it is asked. Raises RedisUnavailable."""
+    event = WebhookEvent(new_id(), type_, at_ms, data=msgspec.json.encode(data))
+    entry = pack(outbox_codec.encode(WebhookEvents([event])))
+    kept: list[Command] = [
+        ("XADD", shared_keys.HAPPENED, "MAXLEN", "~", HAPPENED_MAX, "*", _FIELD, entry),
+        ("PEXPIRE", shared_keys.HAPPENED, KEEP_MS),
+    ]
     known = KnownWebhooks()
     await known.look(redis)
-    if not known.now.wants("", type_):
-        return []
-    said = msgspec.json.encode(data)
-    return commands(shared_keys.OUTBOX, [WebhookEvent(new_id(), type_, at_ms, data=said)])
+    if known.now.wants("", type_):
+        kept += commands(shared_keys.OUTBOX, [event])
+    return kept
+
+
+async def happened(
+    redis: RedisClient, entry: str, most: int
+) -> list[tuple[str, list[WebhookEvent]]]:
+    """What `about` told, by entry, from one on as a range begins; at most so many. One that cannot
+    be read here tells nothing."""
+    (page,) = await redis.call([("XRANGE", shared_keys.HAPPENED, entry, "+", "COUNT", most)])
+    found = []
+    for name, fields in as_list(page):
+        events: list[WebhookEvent] = []
+        with suppress(NewerRecordError, msgspec.DecodeError):
+            events = outbox_codec.decode(unpack(fields[1])).events
+        found.append((name.decode(), events))
+    return found
 
 
 def new_id() -> str:

@@ -102,8 +102,7 @@ async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Messag
         message = messages.get(reply.message)
         box = keys_of(store.shard_of_message(message.id)).outbox if message else shared_keys.OUTBOX
         if store.webhooks.now.wants(reply.app, REPLY):
-            event = WebhookEvent(f"evt_{id_}", REPLY, reply.at_ms, reply.app, reply=id_)
-            commands += outbox.commands(box, [event])
+            commands += outbox.commands(box, [event_of(id_, reply.at_ms, reply.app)])
         if message is None:
             continue
         status = MESSAGE_NAMES[message.status]
@@ -121,6 +120,25 @@ async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Messag
         commands += event_commands(of_shard, reply.app, [change], store.retention)
     if commands:
         await store.redis.call(commands)
+
+
+def event_of(id_: str, at_ms: int, app: str) -> WebhookEvent:
+    """What webhooks are told of a reply: by reference, and always under one id."""
+    return WebhookEvent(f"evt_{id_}", REPLY, at_ms, app, reply=id_)
+
+
+async def to_nobody(
+    redis: RedisClient, entry: str, most: int
+) -> list[tuple[str, list[WebhookEvent]]]:
+    """What was told of replies that answer no message, by the reply's id, from one on as a range
+    begins. Of `most` replies at most, of which the others tell nothing here."""
+    (page,) = await redis.call([("XRANGE", REPLIES, entry, "+", "COUNT", most)])
+    told = {
+        kept.id: [event_of(kept.id, kept.reply.at_ms, "")]
+        for kept in _kept(page)
+        if not kept.reply.app
+    }
+    return [(id_.decode(), told.get(id_.decode(), [])) for id_, _ in page]
 
 
 async def find(store: Store, ids: Sequence[str]) -> dict[str, KeptReply]:

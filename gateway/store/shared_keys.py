@@ -28,6 +28,8 @@ are in `keys`.
     {kaskad}audit              stream  newest 100,000 of operators       what operators do
     {kaskad}audit_apps         stream  newest 100,000 of apps            what apps change
     {kaskad}outbox             stream  as {kN}outbox: what is no message's every such change
+    {kaskad}happened           stream  30 d, newest 10,000: what of it   every such change
+                                       webhooks can be told once more
     {kaskad}webhooks           hash    deleted: app, name -> webhook      webhook calls
     {kaskad}senders            zset    pruned: dispatcher -> last seen ms dispatch
     {kaskad}sends:<what>       string  5 s: who sends to a webhook        dispatch
@@ -114,6 +116,7 @@ RECIPIENTS = "{kaskad}recipients"
 BUDGETS = "{kaskad}budgets"
 LINKS = "{kaskad}links"
 OUTBOX = "{kaskad}outbox"
+HAPPENED = "{kaskad}happened"
 WEBHOOKS = "{kaskad}webhooks"
 SENDERS = "{kaskad}senders"
 

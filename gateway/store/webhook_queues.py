@@ -52,13 +52,18 @@ class State(NamedTuple):
     recovery: Recovery | None
 
 
+# Numbers of streams in a recovery that are no shard's: what is no message's, and replies to none.
+OF_INSTALLATION, OF_REPLIES = -1, -2
+
+
 class Recovery(msgspec.Struct, frozen=True):
-    """What is to be told once more: what the app's events tell of, from where each shard stands; it
-    is over at that moment."""
+    """What is to be told once more: what streams tell, of the app in each shard and two more. It is
+    over at that moment."""
 
     since_ms: int
     until_ms: int
-    done: dict[int, str] = {}  # where the range begins in which a shard goes on; "": it is through
+    # Where the range begins in which a stream goes on, by the shard's number; "": it is through.
+    done: dict[int, str] = {}
 
 
 class Told(NamedTuple):

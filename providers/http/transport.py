@@ -126,7 +126,7 @@ class KeepAliveTransport:
 
     def _put_back(self, connection: _Connection) -> None:
         now = trio.current_time()
-        while self._idle and not self._idle[0].is_usable(now):
+        while self._idle and self._idle[0].is_over(now):
             self._idle.pop(0).close()
         if connection.can_be_kept and not self._closed:
             connection.rest(now)
@@ -253,8 +253,12 @@ class _Connection:
         self._idle_s_max = answer.idle_s_max
         return answer
 
+    def is_over(self, now: float) -> bool:
+        """Whether it idled for too long. It is cheap; whether the peer closed is a system call."""
+        return now >= self._idle_until
+
     def is_usable(self, now: float) -> bool:
-        return now < self._idle_until and not self.wire.is_readable()
+        return not self.is_over(now) and not self.wire.is_readable()
 
     def rest(self, now: float) -> None:
         self._idle_until = now + self._idle_s_max

@@ -14,6 +14,7 @@ from gateway.archive import archive as archives
 from gateway.archive import run as runs
 from gateway.archive.tables import CLICKS, COLUMNS
 from gateway.core.archive.manifest import ArchiveFault, reached
+from gateway.core.archive.merging import Merging
 from gateway.core.clickers import Visitor
 from gateway.core.days import DAY_MS
 from gateway.core.link_codes import LinkPlace
@@ -27,6 +28,7 @@ from tests.worlds.archive_world import ArchiveWorld, with_archive
 from tests.worlds.cascade_world import T0
 
 POSTER = "https://shop.example/autumn"
+NEVER, AT_ONCE = Merging(files_max=1_000), Merging(files_max=1)
 
 
 def poster(code: str) -> Link:
@@ -99,6 +101,20 @@ async def test_what_is_archived_leaves_redis_and_is_archived_once(world: Archive
     await click(world, poster("late"))
     assert (await world.archived()).rows == {CLICKS: 1}
     assert sum((await clicks_there(world)).values()) == 31
+
+
+@with_archive(shards=2)
+async def test_a_days_files_become_one_without_a_loss(world: ArchiveWorld) -> None:
+    for n in range(4):
+        await click(world, poster(f"link{n}"), times=n + 1)
+        await world.archived(merging=NEVER)
+    assert len([file for file in world.archive.files() if file.table == CLICKS]) == 4
+    world.now_ms += DAY_MS
+    await world.archived(merging=AT_ONCE)
+    assert len([file for file in world.archive.files() if file.table == CLICKS]) == 1
+    assert sum((await clicks_there(world)).values()) == 1 + 2 + 3 + 4
+    await click(world, poster("late"))
+    assert (await world.archived()).rows == {CLICKS: 1}
 
 
 @with_archive()

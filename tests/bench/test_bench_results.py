@@ -60,6 +60,8 @@ def good_rows() -> list[Row]:
         a_row("12", cpu_us=dict.fromkeys(CPU, 20.0) | {"total": 100.0}),
         a_row("13"),
         a_row("13", figures={"clicks_rate": 4_990.0, "code_p99_ms": 30.0, "p99_to_calm": 1.5}),
+        a_row("14"),
+        a_row("14", cpu_us=CPU | {"dispatch": 200.0, "redis": 20.0}),
     ]
 
 

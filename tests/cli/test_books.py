@@ -50,13 +50,14 @@ def test_the_lines_go_to_stdout_and_can_be_filtered(
 
 def test_a_report_is_a_workbook_with_numbers(booked: Path) -> None:
     out = booked / "cost.xlsx"
-    words = ["report", "cost", *DAY, "--group-by", "day,campaign", "--format", "xlsx"]
+    words = ["report", "cost", *DAY, "--group-by", "day,campaign", "--format", "xlsx", "--rates"]
     assert run_command([*words, "--out", str(out)]) == 0
     book_ = python_calamine.CalamineWorkbook.from_path(out)
     header, row = book_.get_sheet_by_name("Cost").to_python()
     cells = dict(zip(header, row, strict=True))
     assert str(cells["day"]) == "2026-11-21"
     assert (cells["campaign"], cells["delivered"], cells["cost"]) == ("autumn", 2, 0.01)
+    assert (cells["click_pct"], cells["click_pct_high"]) == (0, 65.76)
     header, total = book_.get_sheet_by_name("Total").to_python()
     assert dict(zip(header, total, strict=True))["billed"] == 0.018
 

@@ -20,6 +20,8 @@ from gateway.cli.check import faults_of
 from gateway.cli.failures import UsageFault
 from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
+from gateway.core.records.webhook import Webhook
+from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.metrics import Metrics
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
@@ -27,7 +29,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
-from gateway.store import installation, quarantine, snapshots
+from gateway.store import audit, installation, quarantine, snapshots, webhook_queues, webhooks
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import API_KEYS, PAUSED, PROVIDERS
 from gateway.store.store import Store
@@ -416,12 +418,21 @@ def test_status_tells_what_runs_and_what_to_look_at(
     redis_url: str,
 ) -> None:
     async def run_somewhere(redis: RedisClient) -> None:
+        now_ms = time.time_ns() // 1_000_000
         for n, rate in enumerate((500, 300)):
             registries = telemetry.new_registries()
             Metrics(registries).rate.labels("infobip-sms").set(rate)
             process = f"dispatch-host-{n}"
             snapshot = telemetry.snapshot(registries, process)
-            await snapshots.publish(redis, process, snapshot, time.time_ns() // 1_000_000)
+            await snapshots.publish(redis, process, snapshot, now_ms)
+        for webhook in (
+            Webhook("w1", "https://shop.example/", ("message.sent",), ()),
+            Webhook("w2", "https://old.example/", ("message.sent",), (), enabled=False, why="gone"),
+        ):
+            deed = audit.Deed(now_ms, "a test", "webhook.put")
+            await webhooks.change(redis, "shop", webhook.id, lambda *_, w=webhook: w, deed)
+            nothing = webhook_queues.Told((), (), ())
+            await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
 
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
     asyncio_driver.run(redis_url, run_somewhere)
@@ -435,10 +446,12 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert found["processes"] == [
         {"name": f"dispatch-host-{n}", "role": "dispatch", "version": VERSION} for n in range(2)
     ]
-    no_ingress, differing, paused = found["remarks"]
+    no_ingress, differing, paused, dead, gone = found["remarks"]
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
+    assert dead.startswith("The webhook w1 of shop has taken nothing since ")
+    assert gone == "The webhook w2 of shop is disabled (gone): 0 events wait."
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:

@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from gateway.cli import progress
 from gateway.cli.terminal import show_anyway
 from gateway.finance.report import build
 from gateway.finance.table import render_table
@@ -38,3 +39,22 @@ def test_the_command_line_takes_any_encoding() -> None:
     )
     assert done.returncode == 2
     assert b"'-'" in done.stderr
+
+
+def test_long_work_shows_how_far_it_is_where_somebody_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    with progress.counting() as shown:
+        assert list(shown.of(range(2_345), "By id")) == list(range(2_345))
+    said = capsys.readouterr()
+    assert "By id" in said.err
+    assert "2,345 lines" in said.err
+    assert said.out == ""
+
+
+def test_nothing_is_shown_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.counting() as shown:
+        assert list(shown.of([], "By id")) == []
+    assert capsys.readouterr() == ("", "")

@@ -12,6 +12,7 @@ from standardwebhooks import Webhook as Receiver
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import posting
 from gateway.dispatch.webhooks.posting import ANSWER_CHARS, Answer, Posting
+from tests.providers.test_web_push import Resolver
 from tests.worlds.raw_server import Peer, client_context, serving
 
 SECRETS = ("whsec_" + "bmV3" * 10 + "bmV3", "whsec_" + "b2xk" * 10 + "b2xk")
@@ -142,6 +143,31 @@ async def test_an_address_inside_is_not_connected_to(host: str) -> None:
     assert answer.status == 0
     assert answer.error.startswith("connect_failed")
     assert "no public address" in answer.error
+
+
+async def test_a_name_is_judged_anew_for_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was public when one was made, and leads inside when the next one is."""
+    connect = trio.open_tcp_stream
+    asked: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+    async with serving(script, tls=True) as server:
+        port = int(server.base_url.rpartition(":")[2])
+
+        async def to_server(address: str, _port: int) -> trio.SocketStream:
+            asked.append(address)
+            trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1"))
+            return await connect("127.0.0.1", port)
+
+        monkeypatch.setattr(trio, "open_tcp_stream", to_server)
+        trio.socket.set_custom_hostname_resolver(Resolver("10.0.0.1", "8.8.8.8"))
+        first, second = await call(f"https://localhost:{port}/", hosts=(), times=2)
+    assert (first.status, second.status) == (204, 0)
+    assert "no public address" in second.error
+    assert asked == ["8.8.8.8"]
 
 
 async def test_plain_http_is_for_the_allow_list_alone() -> None:

@@ -59,6 +59,7 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         "second legs billed",
         "cancelled with their campaign",
         "clicks counted",
+        "refused by a full budget",
     ):
         assert outcome.counts[what] > 0
     assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY

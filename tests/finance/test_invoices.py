@@ -125,6 +125,7 @@ def test_a_status_may_say_that_nothing_arrived(tmp_path: Path, status: str, fail
         ("id,price\na,0.0000000000001\n", "has more than 12 decimals"),
         ("id,price\na,10000000\n", "is beyond 9000000"),
         ("id,price\na,NaN\n", "is no number"),
+        ("id,price\na,0,0088\n", "line 2, has more cells than the header (3, not 2)"),
         ("id,price\na,\ufffd\n".encode("cp1251", "replace") + b"\xff\n", "is not utf-8 text"),
     ],
 )
@@ -134,6 +135,19 @@ def test_what_cannot_be_read_is_said_and_the_file_not_used(
     with pytest.raises(InvoiceFault) as told:
         read(tmp_path, text)
     assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("thousands", "decimal", "price"),
+    [(",", ".", "0,0088"), (".", ",", "0.0088"), (".", ",", "12.5"), ("'", ".", "1234'567")],
+)
+def test_what_stands_where_no_thousands_end_is_no_number(
+    tmp_path: Path, thousands: str, decimal: Any, price: str
+) -> None:
+    """Taken for thousands, a price would be ten thousand times as high."""
+    how = InvoiceMap(thousands=thousands, decimal=decimal, delimiter=";")
+    with pytest.raises(InvoiceFault, match="is no number: see decimal and thousands"):
+        read(tmp_path, f"id;price\na;{price}\n", how)
 
 
 def test_every_line_at_fault_is_told_up_to_a_bound(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from gateway.finance.price_check import doubts
 from gateway.finance.published_prices import (
     Published,
     PublishedFault,
+    dearest,
     price_rows,
     read_published,
 )
@@ -74,6 +75,22 @@ def test_twilios_list_prices_countries_that_share_a_code_by_their_own_numbers() 
     )
     found = {each.prefix: str(each.cost) for each in read_published(text, "twilio")}
     assert found == {"1": "0.0079", "77": "0.12", "7": "0.07"}
+
+
+def test_of_several_prices_of_one_place_the_dearest_counts_and_is_told() -> None:
+    """Twilio prices some countries by networks that it does not number, and Infobip's countries
+    share calling codes."""
+    twilio = (
+        "ISO,Country,Description,Price / msg\n"
+        "AF,Afghanistan,Etisalat,0.28\nAF,Afghanistan,Roshan,0.35\nAF,Afghanistan,Other,0.2\n"
+    )
+    infobip = "Country,Country Code,Price\nRussia,7,0.07\nKazakhstan,7,0.07\nGermany,49,0.08\n"
+    taken, several = dearest(read_published(twilio, "twilio"))
+    assert taken == [Published("93", "", Decimal("0.35"), "USD")]
+    assert several == ["prefix 93 has 3 prices from 0.2 to 0.35: the dearest counts"]
+    taken, several = dearest(read_published(infobip, "infobip"))
+    assert [(each.prefix, str(each.cost)) for each in taken] == [("7", "0.07"), ("49", "0.08")]
+    assert several == []
 
 
 def test_what_was_imported_is_a_price_file() -> None:

@@ -15,7 +15,7 @@ from gateway.core.effects import BY_HOUR, MEASURES
 from gateway.core.records.entries import NO_HOUR, NO_STEP, Group
 from gateway.finance import report as module
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
-from gateway.finance.report import MESSAGE_MEASURES, build
+from gateway.finance.report import MESSAGE_MEASURES, RATE_COLUMNS, build
 from gateway.store.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)
@@ -208,6 +208,19 @@ def test_a_report_by_the_hour_has_what_people_did_in_each() -> None:
     for value in ("24", "09", "-1", "x"):
         with pytest.raises(ReportFault, match="an hour of the day, 0 to 23"):
             parse_query([("hour", value)], TODAY)
+
+
+def test_a_row_has_its_click_rate_where_that_is_asked_for() -> None:
+    rows = [booked("delivered", 90), booked("double_delivered", 10), booked("clicked", 10)]
+    plain = build(rows, ask(), "EUR")
+    assert not set(RATE_COLUMNS) & set(plain.columns)
+    rated = replace(plain, rates=True)
+    assert rated.columns == (*plain.columns, *RATE_COLUMNS)
+    assert [rated.total_row()[name] for name in RATE_COLUMNS] == ["10.00", "5.52", "17.44"]
+    nothing = replace(build([booked("sent", 1)], ask(), "EUR"), rates=True).total_row()
+    assert [nothing[name] for name in RATE_COLUMNS] == [None, None, None]
+    more = [booked("delivered", 2), booked("clicked", 3)]
+    assert replace(build(more, ask(), "EUR"), rates=True).total_row()["click_pct"] == "100.00"
 
 
 def test_a_report_can_be_grouped_by_all_that_is_booked_apart() -> None:

@@ -16,6 +16,7 @@ from gateway.archive.run import Limits, Run
 from gateway.store.keys import keys_of
 from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
+from tests.ingress.test_following import code, delivered, follow
 from tests.ingress.test_report_details import page
 from tests.worlds.ingress_world import ENV, OTP, SALE, T0, World, with_ingress
 
@@ -93,6 +94,21 @@ async def test_a_message_is_read_as_before_without_its_person(
     other = await world.call("GET", f"/v1/messages/{id_}", key="bank-key")
     assert other.status == 404
     assert (await world.call("GET", "/v1/messages/0123456789ABCDEFGHJK")).status == 404
+
+
+@with_archive
+async def test_a_links_clicks_have_their_country_still(world: World, archive: Archive) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    path = f"/v1/links/{here}"
+    await follow(world, f"/l/{here}")
+    await world.app.clicks.drained()
+    before = (await world.call("GET", path)).json
+    assert (before["clicks"], before["by_country"]) == (1, {"RU": 1})
+    await archive_all(world, archive)
+    shard = world.store.shard_of_message(id_)
+    assert await world.redis.call([("EXISTS", keys_of(shard).message(id_))]) == [0]
+    assert (await world.call("GET", path)).json == before
 
 
 @with_archive

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.ingress.console import endpoints
+from gateway.ingress.console.actions import ACTIONS
 from gateway.ingress.pages.console import MENU
 from gateway.store import api_keys, drains, opt_outs, pauses, temporary_rates
 from gateway.store.api_keys import SCOPES, Scope
@@ -177,6 +178,16 @@ async def test_no_other_site_can_have_a_browser_do_something(
     other = await operator(world)  # a form of another key's page is none of this one's
     assert (await other.post("/console/act", sent)).status == 403
     assert (await by.post("/console/act", sent | {"csrf": found[1]})).status == 200
+
+
+@with_ingress()
+async def test_no_action_is_done_by_a_form_without_the_token(world: World) -> None:
+    by = await operator(world, *ALL)
+    for name in ACTIONS:
+        fields = {"action": name, "name": "sms", "id": "x", "user": "u-1", "address": PHONE}
+        fields |= {"what": "everything", "confirm": "sms"}
+        assert (await by.post("/console/act", fields)).status == 403, name
+    assert await deeds(by) == []
 
 
 @with_ingress()

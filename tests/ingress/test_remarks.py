@@ -20,6 +20,7 @@ from gateway.ingress.api.ops_view import (
     RedisView,
     WebhookState,
 )
+from gateway.store.outbox import WAITING_MAX
 
 NOW_MS = 1_795_000_000_000
 AN_HOUR_AGO, LONG_AGO = "2026-11-18T10:06:40.000Z", "2026-11-18T08:06:40.000Z"
@@ -46,8 +47,14 @@ def redis(percent: int, refuses: Any = None) -> RedisView:
     return RedisView([RedisServer(0, percent, 100, percent, 1.0, 0, None, refuses)])
 
 
-def webhook(disabled: str | None, failing_since: str | None) -> WebhookState:
-    return WebhookState("shop", "till", disabled is None, disabled, 7, failing_since)
+def webhook(
+    disabled: str | None = None,
+    failing_since: str | None = None,
+    dead: bool = False,
+    behind: bool = False,
+) -> WebhookState:
+    enabled = disabled is None
+    return WebhookState("shop", "till", enabled, disabled, 7, failing_since, dead, behind)
 
 
 def archive(failed_at: str | None, waiting_since: str | None) -> ArchiveState:
@@ -63,7 +70,7 @@ def provider(sessions: int) -> ProviderView:
     [
         {},
         {"redis": redis(64)},
-        {"webhooks": [webhook(None, "2026-11-18T11:00:00.000Z"), webhook(None, None)]},
+        {"webhooks": [webhook(None, "2026-11-18T11:00:00.000Z"), webhook()]},
         {"archive": archive(None, AN_HOUR_AGO)},
         {"lanes": [LaneView("sms", "otp", 9, 5.0), LaneView("sms", "marketing", 9, 1_800.0)]},
         {"providers": {"smsc": provider(1)}},
@@ -79,10 +86,17 @@ def test_of_what_is_well_nothing_is_said(well: dict[str, Any]) -> None:
         ({"redis": redis(65)}, "Redis, shard 0, is 65 % full."),
         ({"redis": redis(81, "marketing")}, "81 % full: new marketing is refused."),
         ({"redis": redis(91, "everything")}, "91 % full: all new messages are refused."),
-        ({"webhooks": [webhook("gone", None)]}, "The webhook till of shop is disabled: gone."),
         (
-            {"webhooks": [webhook(None, AN_HOUR_AGO)]},
-            f"The webhook till of shop fails since {AN_HOUR_AGO}: 7 events wait.",
+            {"webhooks": [webhook("gone")]},
+            "The webhook till of shop is disabled (gone): 7 events wait.",
+        ),
+        (
+            {"webhooks": [webhook(None, AN_HOUR_AGO, dead=True)]},
+            f"The webhook till of shop has taken nothing since {AN_HOUR_AGO}: 7 events wait.",
+        ),
+        (
+            {"webhooks": [webhook(None, AN_HOUR_AGO, behind=True)]},
+            f"is behind: 7 events wait, and beyond {WAITING_MAX} the oldest leave.",
         ),
         ({"archive": archive(AN_HOUR_AGO, None)}, f"failed at {AN_HOUR_AGO}: no space"),
         ({"archive": archive(None, LONG_AGO)}, f"booked since {LONG_AGO} is not archived yet."),

@@ -12,7 +12,7 @@ from gateway.core.records.entries import Group
 from gateway.finance.question import Query, parse_query
 from gateway.finance.report import Report, build
 from gateway.ingress.pages.report_charts import hour_bars
-from gateway.ingress.pages.report_reactions import Reacting, reacting, reaction_keys
+from gateway.ingress.pages.report_reactions import Reacting, added, reacting, reaction_keys
 from gateway.store.totals import TotalRow
 from tests.ingress.test_conversions import convert, order
 from tests.ingress.test_reactions import UNTIL_SEEN, delivered, react, reaction
@@ -54,6 +54,28 @@ def test_a_step_may_be_clicked_of_which_every_delivery_was_a_double_one() -> Non
     group = Group("shop", channel="sms")
     rows = reacting(report(("channel",), (group, "double_delivered", 2), (group, "clicked", 3)))
     assert [(row.rate, row.cost_per_click) for row in rows] == [("100.0%", "0.000000")]
+
+
+def test_each_further_step_says_what_it_added() -> None:
+    first = Group("shop", "autumn", channel="viber", step=0)
+    second, other = replace(first, channel="sms", step=1), replace(first, step=1, variant="b")
+    booked = [(first, "clicked", 40), (first, "revenue", 100_000_000), (first, "cost", 2_000_000)]
+    booked += [(second, "clicked", 8), (other, "clicked", 2), (second, "revenue", 25_000_000)]
+    booked += [(second, "cost", 3_000_000), (second, "conversions", 1), (second, "seen", 0)]
+    keys = ("step", "channel", "variant")
+    one, two = added(report(keys, *booked, (Group("shop", "autumn"), "clicked", 7)))
+    assert (one.label, one.cells) == ("1.", ("2.0000", "0", "40", "0", "100.0000"))
+    more = ("+3.0000 (150.0% more)", "+0", "+10 (25.0% more)", "+1", "+25.0000 (25.0% more)")
+    assert (two.label, two.cells) == ("2.", more)
+    assert added(report(keys, (first, "clicked", 1))) == ()
+    assert added(report(("channel",), *booked)) == ()
+
+
+def test_a_correction_of_a_further_steps_revenue_is_taken_off() -> None:
+    first = Group("shop", "autumn", channel="viber", step=0)
+    booked = [(first, "clicked", 1), (replace(first, step=1), "revenue", -5_000_000)]
+    _, two = added(report(("step",), *booked))
+    assert two.cells[-1] == "-5.0000"
 
 
 def test_nothing_is_compared_where_nobody_clicked() -> None:

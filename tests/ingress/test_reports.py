@@ -26,6 +26,7 @@ from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.waiting import WaitingBytes
+from gateway.ingress.pages import report_reading
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
 from gateway.store import totals
@@ -141,6 +142,21 @@ def test_csv_has_a_byte_order_mark_where_it_is_asked_for(
     assert marked.body == "\ufeff" + plain.body
 
 
+def test_rates_are_behind_the_other_columns_where_they_are_asked_for(
+    loop: Loop, redis_url: str
+) -> None:
+    async def main(redis: RedisClient) -> list[Answer]:
+        await fill(redis)
+        asked = ("&format=csv", "&format=csv&rates=1", "&rates=1")
+        return [await ask(redis, API, TODAY + more) for more in asked]
+
+    plain, rated, document = on(loop, redis_url, main)
+    heads = [answer.body.splitlines()[0] for answer in (plain, rated)]
+    assert heads[1] == heads[0] + ",click_pct,click_pct_low,click_pct_high"
+    total = json.loads(document.body)["total"]
+    assert (total["click_pct"], total["click_pct_low"]) == ("0.00", "0.00")
+
+
 def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
     answer = asked(loop, redis_url, API, TODAY + "&channel=sms")
     assert json.loads(answer.body)["total"]["delivered"] == 1
@@ -152,6 +168,7 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
         ("format=xml", "format", 422),
         ("format=csv&format=json", "format", 422),
         ("format=csv&bom=yes", "bom", 422),
+        ("rates=yes", "rates", 422),
         ("from=2026-13-01", "from", 422),
         ("&".join(f"a{n}=1" for n in range(40)), "", 422),
         # What there cannot be.
@@ -320,7 +337,7 @@ def test_a_page_shows_some_rows_and_the_total_of_all(
 def test_suggestions_are_bounded(
     loop: Loop, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "SUGGESTIONS_MAX", 2)
+    monkeypatch.setattr(report_reading, "SUGGESTIONS_MAX", 2)
 
     async def main(redis: RedisClient) -> Answer:
         for n in range(5):

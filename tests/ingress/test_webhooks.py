@@ -10,9 +10,10 @@ import pytest
 
 from gateway.core.events import Claimed, Refused
 from gateway.core.records.webhook import WebhookEvent, WebhookTry, outbox_codec
-from gateway.core.webhooks import EVENTS
+from gateway.core.views.words import rfc3339
+from gateway.core.webhooks import DEAD_MS, EVENTS
 from gateway.ingress.api import webhooks
-from gateway.store import reads, webhook_queues
+from gateway.store import outbox, reads, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of
@@ -215,7 +216,9 @@ async def test_one_that_cannot_be_read_is_not_there(world: World) -> None:
 
 
 @with_ingress(changed=MANAGED)
-async def test_operators_see_every_apps_webhooks(world: World) -> None:
+async def test_operators_see_every_apps_webhooks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await put(world)
     await world.call("POST", PATH + "/test")
     seen = (await world.call("GET", "/v1/ops", key="finance-key")).json["webhooks"]
@@ -227,8 +230,16 @@ async def test_operators_see_every_apps_webhooks(world: World) -> None:
             "disabled": None,
             "waiting": 1,
             "failing_since": None,
+            "dead": False,
+            "behind": False,
         }
     ]
+    monkeypatch.setattr(outbox, "BEHIND", 1)
+    webhook_id = world.store.webhooks.now.every["shop", "orders"].id
+    since_ms = world.clock() - DEAD_MS
+    await webhook_queues.note(world.store.redis, webhook_id, Told((), (), ()), since_ms)
+    (seen,) = (await world.call("GET", "/v1/ops", key="finance-key")).json["webhooks"]
+    assert (seen["failing_since"], seen["dead"], seen["behind"]) == (rfc3339(since_ms), True, True)
 
 
 async def outbox_of(world: World, key: str) -> list[WebhookEvent]:

@@ -248,8 +248,10 @@ def test_a_full_disk_is_tried_again_until_there_is_room(
 
 
 def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_given_up(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(role, "LOOK_S", 3 * LOOK_S)  # a month passes
+
     async def test(office: Office) -> None:
         async def away(_: Call) -> Answer:
             return AWAY

@@ -29,7 +29,7 @@ from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
 from gateway.store import shared_keys
 from gateway.store.keys import Keys, keys_of
-from gateway.store.queues import budget_of, campaign_queue
+from gateway.store.queues import budget_of, campaign_of
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
 from gateway.store.writes import Retention
@@ -309,9 +309,13 @@ class Storm:
     def _held_in(self, keys: Keys) -> list[str]:
         """Queues of what waits for a moment, but those that nobody releases from."""
         names = [name.decode() for name in self.server.value(shared_keys.QUEUES.encode()) or ()]
-        paused = set(map(campaign_queue, self.campaigns.paused()))
-        timed = (n for n in names if n not in paused and budget_of(n) is None)
-        return [keys.held(name) for name in timed]
+        paused = self.campaigns.paused()
+        return [
+            keys.held(name)
+            for name in names
+            if budget_of(name) is None
+            and ((queue := campaign_of(name)) is None or queue.campaign not in paused)
+        ]
 
     async def _move_on(self) -> None:
         """Skips what would be idle polling, and says what the polling would have said."""

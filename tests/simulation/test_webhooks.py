@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -12,12 +13,13 @@ from trio.testing import MockClock
 
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.ids import moment_of
+from gateway.core.records.reply import KeptReply
 from gateway.core.records.webhook import Secret, WebhookEvent
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
 from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer
-from gateway.store import outbox, shared_keys, webhook_queues
+from gateway.store import outbox, pauses, replies, shared_keys, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.webhook_queues import Due, Recovery, Told
@@ -81,6 +83,26 @@ def test_a_message_is_told_from_end_to_end_in_order_of_its_sequence(world: Webho
         assert last.body["data"]["final"] is True
         (state,) = await webhook_queues.states(world.store.redis, ["hook"])
         assert state.waiting == 0
+
+    world.tell(work)
+
+
+def test_what_calls_come_to_is_noted_many_at_once(world: WebhookWorld) -> None:
+    async def quick(_: Call) -> Answer:
+        await trio.sleep(0.001)
+        return OK
+
+    world.receivers.answer = quick
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        await world.admit(300)
+        await trio.sleep(5)
+        assert len(world.receivers.calls) == 300
+        assert world.receivers.most_open == CONNECTIONS
+        attempts = shared_keys.webhook("hook", "attempts")
+        (entries,) = await world.store.redis.call([("XLEN", attempts)])
+        assert entries <= 10
 
     world.tell(work)
 
@@ -167,6 +189,54 @@ def test_what_failed_for_hours_arrives_once_the_receiver_is_well(
         assert arrived == set(ids)
 
     world.tell(work)
+
+
+def test_whatever_a_receiver_does_for_hours_nothing_is_lost_and_no_other_waits(
+    world: WebhookWorld, slow_looks: None
+) -> None:
+    """It is away, hangs, answers garbage, fails and takes some, while its senders are killed."""
+    chance, well_at = random.Random(1), 8 * 3_600.0
+    taken: collections.defaultdict[str, set[int]] = collections.defaultdict(set)
+
+    async def answer(call: Call) -> Answer:
+        if "well" not in call.url and call.at < well_at:
+            what = chance.randrange(6)
+            if what == 1:
+                await trio.sleep(15)
+            if what:
+                faults = ("connect_failed", "answer_timeout", "answer_malformed")
+                return failing() if what > len(faults) else Answer(error=faults[what - 1])
+        if "well" not in call.url:
+            taken[call.body["data"]["id"]].add(call.body["data"]["sequence"])
+        return OK
+
+    world.receivers.answer = answer
+
+    async def work(nursery: trio.Nursery) -> None:
+        await world.declare("bad", *ALL)
+        await world.declare("well", *ALL)
+        ids: list[str] = []
+        for round_ in range(3):
+            scope = trio.CancelScope()
+
+            async def killed(scope: trio.CancelScope = scope, name: str = f"k{round_}") -> None:
+                with scope:
+                    await world.desk(name)
+
+            nursery.start_soon(killed)
+            await trio.sleep(2 * 3_600)  # until the lease of the one before is over
+            more = await world.admit(10)
+            await live(world, more)
+            ids += more
+            await trio.sleep(3_660)
+            well = [c.body["data"]["id"] for c in world.receivers.told("https://well.example/")]
+            assert collections.Counter(well).keys() == set(ids), "it waited for the other"
+            scope.cancel()
+        nursery.start_soon(world.desk, "last")
+        await trio.sleep(20 * 3_600)
+        assert taken == {id_: {1, 2, 3} for id_ in ids}
+
+    world.tell(work, desks=0)
 
 
 def test_a_receiver_that_says_wait_is_left_alone(world: WebhookWorld) -> None:
@@ -315,6 +385,40 @@ def test_of_too_many_the_oldest_are_told_by_range_and_can_be_recovered(
         for call in world.receivers.calls:
             ids_of[call.body["data"].get("id")].add(call.id)
         assert all(len(ids_of[id_]) == 1 for id_ in ids)
+
+    world.tell(work)
+
+
+def test_what_is_no_messages_is_recovered_under_the_ids_it_had(world: WebhookWorld) -> None:
+    """What a provider was paused for, and what somebody wrote to nobody: before it was asked to be
+    told, and after."""
+    wanted = ("provider.paused", "inbound.received")
+
+    async def happen(number: int) -> None:
+        await pauses.hold(world.store.redis, f"p{number}", "works", "ops", world.clock())
+        said = KeptReply("viber", "viber", f"phone:{number}", "a", "Hello", world.clock())
+        for_app = KeptReply("viber", "viber", "phone:9", "b", "Yes", world.clock(), "other", "m")
+        (kept, _) = await replies.keep(world.store, [said, for_app])
+        await replies.tell(world.store, [kept], {})
+
+    async def work(_: trio.Nursery) -> None:
+        began_ms = world.clock()
+        await happen(1)
+        await world.declare("hook", *wanted)
+        await trio.sleep(2)
+        await happen(2)
+        await trio.sleep(5)
+        first = {call.id: call.body for call in world.receivers.calls}
+        assert sorted(body["type"] for body in first.values()) == sorted(wanted)
+        await webhook_queues.recover(world.store.redis, "hook", Recovery(began_ms, world.clock()))
+        await trio.sleep(10)
+        told = collections.Counter(call.id for call in world.receivers.calls)
+        assert sorted(told.values()) == [1, 1, 2, 2]
+        assert {id_ for id_, times in told.items() if times == 2} == set(first)
+        paused = [c.body["data"] for c in world.receivers.calls if c.body["type"] == wanted[0]]
+        assert {data["provider"] for data in paused} == {"p1", "p2"}
+        (state,) = await webhook_queues.states(world.store.redis, ["hook"])
+        assert (state.waiting, state.recovery) == (0, None)
 
     world.tell(work)
 

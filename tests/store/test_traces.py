@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -27,9 +28,8 @@ class Collector:
 
     def __init__(self, share: float = 0.0) -> None:
         self.kept = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.kept))
-        self.traces = Traces(provider.get_tracer("test"), share)
+        ended = SimpleSpanProcessor(self.kept).on_end
+        self.traces = Traces(ended, Resource.get_empty(), share)
 
     @property
     def spans(self) -> dict[str, ReadableSpan]:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import trio
 
 from gateway.archive.accepted import accepted_before
@@ -91,11 +92,11 @@ class ArchiveWorld:
                 await self.store.apply([Item(ids[0], event)], self.now_ms)
         return ids
 
-    def run(self, *, keep_ms: int = EVER_MS, **limits: int) -> Run:
+    def run(self, *, keep_ms: int = EVER_MS, **limits: Any) -> Run:
         wanted = Limits(keep_ms, **limits)
         return Run(self.store, self.archive, wanted, lambda: self.now_ms, self.pause)
 
-    async def archived(self, *, keep_ms: int = EVER_MS, **limits: int) -> Done:
+    async def archived(self, *, keep_ms: int = EVER_MS, **limits: Any) -> Done:
         return await self.run(keep_ms=keep_ms, **limits).once()
 
     async def accepted(
@@ -122,6 +123,15 @@ class ArchiveWorld:
     async def verify(self, *, full: bool = True) -> Verdict:
         archived = ArchivedLedger(self.archive)
         return await verify_ledger(self.redis, self.shards, full=full, archived=archived)
+
+
+def by_revision(row: dict[str, Any]) -> int:
+    return int(row["revision"])
+
+
+def rows_in(world: ArchiveWorld, table: str) -> list[dict[str, Any]]:
+    names = [file.file for file in world.archive.files() if file.table == table]
+    return [row for name in names for row in pq.read_table(world.root / name).to_pylist()]
 
 
 Test = Callable[[ArchiveWorld], Awaitable[None]]

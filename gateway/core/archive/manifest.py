@@ -8,12 +8,14 @@ alone says where to go on.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 import msgspec
 
-from gateway.core.money import format_amount
+from gateway.core.money import PLACES, format_amount
 
 NAME = "manifest.ndjson"
 SCHEMA = 1
@@ -33,7 +35,8 @@ class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     `first_id` and `last_id` are those of its rows in their order; `sums` are decimal strings by
     currency and what they are sums of. `after` and `through` say of each shard, by its number,
-    between which entries of the stream it was made from its rows lie: the latter is among them."""
+    between which entries of the stream it was made from its rows lie: the latter is among them.
+    `replaces` are the files in whose place it was put at `merged_ms`."""
 
     file: str
     sha256: str
@@ -44,6 +47,8 @@ class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
     sums: dict[str, dict[str, str]] = {}
     after: dict[str, str] = {}
     through: dict[str, str] = {}
+    replaces: tuple[str, ...] = ()
+    merged_ms: int = 0
     schema: int = SCHEMA
 
     def has_of(self, shard: int, after: EntryId, through: EntryId) -> bool:
@@ -52,6 +57,19 @@ class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
         if name not in self.through:
             return False
         return entry_id(self.through[name]) > after and entry_id(self.after[name]) < through
+
+    @property
+    def span_ms(self) -> tuple[int, int]:
+        """Between which moments its entries were booked or its messages closed, by Redis' clock; it
+        begins with 0 where it is the first."""
+        starts, ends = (map(entry_id, each.values()) for each in (self.after, self.through))
+        return min(starts, default=(0, 0))[0], max(ends, default=(0, 0))[0]
+
+    @property
+    def when(self) -> str:
+        """The same for people, to the minute."""
+        start, end = (_minute(each) for each in self.span_ms)
+        return f"{start} to {end} UTC" if self.span_ms[0] else f"up to {end} UTC"
 
     @property
     def table(self) -> str:
@@ -114,6 +132,11 @@ def reached(files: Iterable[ArchivedFile], tables: Iterable[str]) -> dict[int, E
     return found
 
 
+def _minute(at_ms: int) -> str:
+    moment = datetime.datetime.fromtimestamp(at_ms // 1_000, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M")
+
+
 def entry_id(text: str) -> EntryId:
     milliseconds, _, sequence = text.partition("-")
     return int(milliseconds), int(sequence)
@@ -126,6 +149,17 @@ def entry_text(id_: EntryId) -> str:
 def entry_texts(entries: Mapping[int, EntryId]) -> dict[str, str]:
     """Of each shard, as a line has them."""
     return {str(shard): entry_text(id_) for shard, id_ in sorted(entries.items())}
+
+
+def summed(sums: Iterable[Mapping[str, Mapping[str, str]]]) -> dict[str, dict[str, str]]:
+    """Sums of several lines as one has them."""
+    added: dict[str, dict[str, int]] = {}
+    for each in sums:
+        for currency, texts in each.items():
+            of = added.setdefault(currency, {})
+            for name, text in texts.items():
+                of[name] = of.get(name, 0) + int(Decimal(text).scaleb(PLACES))
+    return sums_texts(added)
 
 
 def sums_texts(sums: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, str]]:

@@ -7,6 +7,8 @@ from msgspec import field
 
 from gateway.core.records.codec import Codec
 
+GONE, FAILING = WHY_DISABLED = ("gone", "failing")  # by us: it answered 410, or took nothing
+
 
 class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a webhook's calls are signed with, until that moment; 0: until another is made."""
@@ -17,8 +19,7 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Webhook(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where an app is told of events, and of which. `id` is drawn when it is made, so that one made
-    anew under its name has nothing of it. `why` says why we disabled it ourselves: `gone` (it
-    answered 410) or `failing`."""
+    anew under its name has nothing of it. `why` says why we disabled it ourselves."""
 
     id: str
     url: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import msgspec
@@ -45,5 +46,9 @@ def held_view(held: Held | None) -> HeldView | None:
 
 def rfc3339(at_ms: int) -> str:
     """Epoch milliseconds as "2026-11-21T10:00:00.123Z"."""
-    moment = datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # moments of a message, and of messages that are shown together, are near
+def _second(at_s: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(at_s, datetime.UTC):%Y-%m-%dT%H:%M:%S}"

@@ -74,6 +74,8 @@ class Desk:
         dead = sum(sender.failed_ms(now_ms) >= DEAD_MS for sender in self._senders.values())
         deps.metrics.webhooks.set(len(self._senders))
         deps.metrics.webhooks_dead.set(dead)
+        behind = sum(sender.waiting >= outbox.BEHIND for sender in self._senders.values())
+        deps.metrics.webhooks_behind.set(behind)
         return TURN_S
 
     def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:

@@ -1,9 +1,9 @@
 """Tells one webhook what waits for it: fetch, call, note, each at its own pace.
 
-Bodies are made when events are fetched, so what waits beyond a hundred of them costs no memory
-here. Calls are made side by side, and what they came to is written down together as it comes: what
-was told when this process died, and was not noted yet, is told again. Cancelled, it notes what it
-knows. While Redis is unavailable, it is tried again.
+Bodies are made when events are fetched, so what waits beyond two hundred of them costs no memory
+here. Callers stand side by side, each makes one call after the other, and what some milliseconds of
+calls came to is written down together: what was told when this process died, and was not noted yet,
+is told again. Cancelled, it notes what it knows. While Redis is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 import trio
 from msgspec.structs import replace
 
-from gateway.core.records.webhook import Webhook, WebhookTry
+from gateway.core.records.webhook import FAILING, GONE, Webhook, WebhookTry
 from gateway.core.webhooks import FAILING_MS, LOST, next_delay_ms
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
@@ -29,12 +29,13 @@ from gateway.store import outbox, webhook_queues, webhooks
 from gateway.store.outbox import LostEvents
 from gateway.store.webhook_queues import Due, Told
 
-FETCH = 100  # events in hand
+FETCH = 200  # events in hand
 LOOK_S = 0.5
+GATHER_S = 0.01  # for so long what calls come to is gathered, to be noted together
 UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
 SEEN_S = 2.0  # how often it is looked at how it is
 FAREWELL_S = 1.0
-GONE = 410
+GONE_STATUS = 410
 
 _log = structlog.get_logger("dispatch")
 
@@ -59,6 +60,7 @@ class Sender:
     ) -> None:
         self.webhook = webhook
         self.scope = trio.CancelScope()
+        self.waiting = 0  # events in its queue, when it was looked at last
         self._deps = deps
         self._app = app
         self._name = name
@@ -95,10 +97,10 @@ class Sender:
                         await self._retry.until_done(self._note)
                         await self._retry.until_done(self._fetch)
                         self._call(calls, posting)
-                        if self._ended:
-                            continue
                         with trio.move_on_at(self._next_at()):
                             await self._news.wait()
+                        if self._ended:
+                            await trio.sleep(GATHER_S)
             finally:
                 posting.close()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
@@ -115,19 +117,32 @@ class Sender:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._in_hand) <= FETCH // 2
+        return len(self._in_hand) <= FETCH // 4
 
     def _call(self, calls: trio.Nursery, posting: Posting) -> None:
-        now, known = trio.current_time(), self._known()
-        if known is not None:
-            self.webhook = known
-        if known is None or self._resting.until > now:  # what waits here would be old by then
+        """Has as many callers as there may be, and something to do for."""
+        allowed = self._allowed()
+        if not allowed:  # what waits here would be old by then
             self._in_hand.difference_update(due.event.id for due, _, _ in self._ready)
             self._ready.clear()
-        most = self._resting.allowed(now, CONNECTIONS)
-        while self._ready and self._open < most:
+        for _ in range(min(allowed - self._open, len(self._ready))):
             self._open += 1
-            calls.start_soon(self._tell, posting, *self._ready.popleft())
+            calls.start_soon(self._keep_calling, posting)
+
+    def _allowed(self) -> int:
+        """How many calls may be open now; what the app changed holds from here on."""
+        known = self._known()
+        if known is None:
+            return 0
+        self.webhook = known
+        return self._resting.allowed(trio.current_time(), CONNECTIONS)
+
+    async def _keep_calling(self, posting: Posting) -> None:
+        """A caller: one call after the other, while there is one to make and it may be open."""
+        while self._ready and self._open <= self._allowed():
+            await self._tell(posting, *self._ready.popleft())
+        self._open -= 1
+        self._news.set()
 
     def _known(self) -> Webhook | None:
         """As it stands now; None: it is not to be called here any more, and will be ended."""
@@ -159,7 +174,6 @@ class Sender:
             self._resting.failed(began, now, answer.status, answer.leave_ms / 1000)
         if trace and (traces := self._deps.store.traces) is not None:
             traces.told(trace, self._app, tried.succeeded, answer.status, latency_ms)
-        self._open -= 1
         self._ended.append(Ended(due, tried, answer))
         self._deps.metrics.webhook_tried(tried)
         self._news.set()
@@ -177,9 +191,11 @@ class Sender:
         self._fetch_at = now + LOOK_S
         if self._known() is None:
             return
-        await self._recovering.go_on(self.webhook.events)
+        more = await self._recovering.go_on(self.webhook.events)
         redis, id_ = self._deps.redis, self.webhook.id
         found = await webhook_queues.due(redis, id_, now_ms, FETCH)
+        if more or len(found) >= FETCH:
+            self._fetch_at = now
         fresh = [each for each in found if each.event.id not in self._in_hand]
         if not fresh:
             return
@@ -198,13 +214,11 @@ class Sender:
         forgotten = [each for each in fresh if each.event.id in made.forgotten]
         if forgotten:
             await webhook_queues.note(redis, id_, Told((), forgotten, ()), None)
-        if len(found) >= FETCH:
-            self._fetch_at = now
 
     async def _look(self, now_ms: int) -> None:
         """How it is, and what is kept of it too long. Raises RedisUnavailable."""
         (state,) = await webhook_queues.states(self._deps.redis, [self.webhook.id])
-        self._failing_ms = state.failing_ms
+        self.waiting, self._failing_ms = state.waiting, state.failing_ms
         await webhook_queues.cut_tries(self._deps.redis, self.webhook.id, now_ms)
         self._recovering.take(state)
 
@@ -250,7 +264,7 @@ class Sender:
         self._lost = None
 
     async def _disable_if_dead(self, ended: list[Ended]) -> None:
-        gone = any(each.tried.status == GONE for each in ended)
+        gone = any(each.tried.status == GONE_STATUS for each in ended)
         failing = False
         if self._failing_ms is not None:
             # Who enabled it again, or gave it another address, has as long anew.
@@ -258,7 +272,7 @@ class Sender:
             failing = self._deps.clock() - since_ms >= FAILING_MS
         if not (gone or failing):
             return
-        why = "gone" if gone else "failing"
+        why = GONE if gone else FAILING
         now_ms = self._deps.clock()
         redis = self._deps.redis
         if await webhooks.disable(redis, self._app, self._name, self.webhook, why, now_ms):

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from gateway.core.channels import ChannelName, Url
 from gateway.core.clicks import ClickCounts
+from gateway.core.phones import NO_COUNTRY
 from gateway.core.records.links import OwnLink
 from gateway.core.records.message import Message
 from gateway.core.texts import has_control, is_blank, name_of
@@ -29,10 +30,11 @@ from gateway.ingress.api.decoder import read_given, read_object, require_json
 from gateway.ingress.api.following import QR_QUERY
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE
 from gateway.ingress.api.requests import moment_ms
+from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import Field, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, clicks, links, own_links, reads
+from gateway.store import audit, clicks, links, own_links
 from gateway.store.audit import Deed
 from gateway.store.links import Link
 from gateway.store.store import Store
@@ -103,8 +105,11 @@ class LinkView(msgspec.Struct, frozen=True, kw_only=True):
 class LinkEndpoints:
     """`now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._archived = archived
         self._now_ms = now_ms
 
     async def make(self, request: Request) -> None:
@@ -204,7 +209,9 @@ class LinkEndpoints:
 
     async def _show(self, request: Request, link: Link) -> None:
         counts = await clicks.counts_of(self._store, link)
-        message = await reads.message(self._store, link.message) if link.message else None
+        message = None
+        if link.message is not None:
+            message = await message_anywhere(self._store, self._archived, link.message)
         await request.respond(200, to_json(_view(link, self._url(link), counts, message)))
 
     async def _note(self, request: Request, action: str, code: str) -> None:
@@ -214,7 +221,7 @@ class LinkEndpoints:
 
 def _view(link: Link, url: str, counts: ClickCounts, message: Message | None) -> LinkView:
     own = link.own
-    country = message.country if message is not None and message.addresses.phone else None
+    country = NO_COUNTRY if message is None else message.country
     return LinkView(
         code=link.code,
         link=url,
@@ -229,7 +236,7 @@ def _view(link: Link, url: str, counts: ClickCounts, message: Message | None) ->
         qr_clicks=counts.qr,
         bot_clicks=counts.bots,
         by_hour={rfc3339(hour): count for hour, count in sorted(counts.by_hour.items())},
-        by_country={country: counts.clicks} if country and counts.clicks else {},
+        by_country={country: counts.clicks} if country != NO_COUNTRY and counts.clicks else {},
         by_device=dict(sorted(counts.by_device.items())),
         bots_by_reason=dict(sorted(counts.by_reason.items())),
     )

@@ -10,12 +10,21 @@ import msgspec
 from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
+from gateway.core.webhooks import DEAD_MS
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView, views_of
 from gateway.ingress.api.health import PauseView, RedisServer, server_shown
 from gateway.ingress.server_watch import Server
 from gateway.redis.client import RedisClient
-from gateway.store import archiving, drains, pauses, snapshots, temporary_rates, webhook_queues
+from gateway.store import (
+    archiving,
+    drains,
+    outbox,
+    pauses,
+    snapshots,
+    temporary_rates,
+    webhook_queues,
+)
 from gateway.store.drains import Drain
 from gateway.store.former_shards import shards_ever
 from gateway.store.lanes import LaneState
@@ -88,7 +97,7 @@ class RedisView(msgspec.Struct, frozen=True):
 
 class WebhookState(msgspec.Struct, frozen=True):
     """An app's webhook: how many events wait, and since when no try succeeded. `disabled` says why
-    we disabled it."""
+    we disabled it; `dead`: none succeeded for an hour; `behind`: half of what may waits."""
 
     app: str
     name: str
@@ -96,6 +105,8 @@ class WebhookState(msgspec.Struct, frozen=True):
     disabled: str | None
     waiting: int
     failing_since: Time | None
+    dead: bool
+    behind: bool
 
 
 class ArchiveState(msgspec.Struct, frozen=True):
@@ -150,7 +161,7 @@ async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Flee
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
         await views_of(store, policy.budgets, now_ms),
-        await _webhooks(store),
+        await _webhooks(store, now_ms),
         await _archive(redis, store.shards),
     )
 
@@ -165,7 +176,7 @@ async def _archive(redis: RedisClient, shards: int) -> ArchiveState | None:
     return ArchiveState(state.files, done_at, failed_at, state.reason or None, since)
 
 
-async def _webhooks(store: Store) -> list[WebhookState]:
+async def _webhooks(store: Store, now_ms: int) -> list[WebhookState]:
     await store.webhooks.look(store.redis)
     every = sorted(store.webhooks.now.every.items())
     states = await webhook_queues.states(store.redis, [webhook.id for _, webhook in every])
@@ -177,6 +188,8 @@ async def _webhooks(store: Store) -> list[WebhookState]:
             webhook.why or None,
             state.waiting,
             rfc3339(state.failing_ms) if state.failing_ms else None,
+            dead=state.failing_ms is not None and now_ms - state.failing_ms >= DEAD_MS,
+            behind=state.waiting >= outbox.BEHIND,
         )
         for ((app, name), webhook), state in zip(every, states, strict=True)
     ]

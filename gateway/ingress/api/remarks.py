@@ -6,14 +6,21 @@ theirs. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from gateway import telemetry
 from gateway.core.views.words import rfc3339
-from gateway.core.webhooks import DEAD_MS
-from gateway.ingress.api.ops_view import ArchiveState, Fleet, LaneView, OpsView, ProviderView
+from gateway.ingress.api.ops_view import (
+    ArchiveState,
+    Fleet,
+    LaneView,
+    OpsView,
+    ProviderView,
+    WebhookState,
+)
+from gateway.store.outbox import WAITING_MAX
 
 FILLING_PERCENT = 65  # of a Redis' memory
 LANE_OLD_S = {"otp": 5, "transactional": 1_800, "marketing": 1_800}
@@ -38,13 +45,7 @@ def remarks(
         if budget.warned:
             used = f"{budget.used} of {budget.limit} {budget.currency}"
             yield f"The budget {budget.name} has crossed {budget.warned} %: {used} are used."
-    dead = rfc3339(now_ms - DEAD_MS)
-    for hook in view.webhooks:
-        if hook.disabled is not None:
-            yield f"The webhook {hook.name} of {hook.app} is disabled: {hook.disabled}."
-        elif hook.failing_since is not None and hook.failing_since <= dead:
-            fails = f"fails since {hook.failing_since}: {hook.waiting} events wait"
-            yield f"The webhook {hook.name} of {hook.app} {fails}."
+    yield from _of_webhooks(view.webhooks)
     if view.archive is not None:
         yield from _of_archive(view.archive, rfc3339(now_ms - ARCHIVE_BEHIND_MS))
 
@@ -93,3 +94,15 @@ def _of_archive(archive: ArchiveState, behind: str) -> Iterator[str]:
         yield f"The archive's last run failed at {archive.failed_at}: {archive.reason or '-'}"
     if archive.waiting_since is not None and archive.waiting_since <= behind:
         yield f"What was booked since {archive.waiting_since} is not archived yet."
+
+
+def _of_webhooks(webhooks: Iterable[WebhookState]) -> Iterator[str]:
+    for webhook in webhooks:
+        which, waits = f"{webhook.name} of {webhook.app}", f"{webhook.waiting} events wait"
+        if webhook.disabled is not None:
+            yield f"The webhook {which} is disabled ({webhook.disabled}): {waits}."
+        elif webhook.enabled and webhook.dead:
+            yield f"The webhook {which} has taken nothing since {webhook.failing_since}: {waits}."
+        elif webhook.enabled and webhook.behind:
+            beyond = f"beyond {WAITING_MAX} the oldest leave"
+            yield f"The webhook {which} is behind: {waits}, and {beyond}."

@@ -23,12 +23,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
+import msgspec
+
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
 from gateway.finance.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
-from gateway.finance.report import Report, Tally, cost_report
+from gateway.finance.report import RATE_COLUMNS, Report, Tally, cost_report
 from gateway.finance.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
@@ -49,7 +51,7 @@ from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
 FORMATS = ("json", "csv")
 PAGE_FORMATS = (*FORMATS, "xlsx")
-BOMS = ("0", "1")
+SWITCHES = ("0", "1")
 
 _POLICY = (b"content-security-policy", CONTENT_SECURITY_POLICY.encode())
 _CSV = (b"content-type", CSV_TYPE.encode())
@@ -100,7 +102,8 @@ class ReportEndpoints:
         return await self._aside(made)
 
     async def _data(self, request: Request, pairs: Pairs, forms: Sequence[str]) -> None:
-        others, bom = choice(pairs, "bom", BOMS)
+        others, bom = choice(pairs, "bom", SWITCHES)
+        others, rates = choice(others, "rates", SWITCHES)
         others, chosen = choice(others, "format", forms)
         query = parse_query(others, self.today())
         app = app_seen(request.principal, query)
@@ -108,6 +111,7 @@ class ReportEndpoints:
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
         self._check_providers(report)
+        report = msgspec.structs.replace(report, rates=rates == "1")
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
             await request.respond(200, body, PRIVATE, JSON)
@@ -205,6 +209,7 @@ _AMOUNTS = (
     "cost_per_click",
     "revenue",
     "revenue_per_delivered",
+    *RATE_COLUMNS,
 )
 _DATE: Doc = {"type": "string", "format": "date"}
 
@@ -304,7 +309,13 @@ COST_PARAMETERS = (
         "bom",
         "query",
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
-        {"enum": list(BOMS)},
+        {"enum": list(SWITCHES)},
+    ),
+    Parameter(
+        "rates",
+        "query",
+        "1: each row has its click rate as well, and the bounds of that.",
+        {"enum": list(SWITCHES)},
     ),
     *_FILTERS,
 )

@@ -213,7 +213,7 @@ class Ingress:
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
-            links=LinkEndpoints(store, now_ms),
+            links=LinkEndpoints(store, self.archived, now_ms),
             opening=OpenEndpoint(store, self.clicks, now_ms),
         )
 

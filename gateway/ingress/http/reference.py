@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.ingress.http.fields import field_of
 from gateway.ingress.http.problems import KINDS, Problem
 from gateway.ingress.http.route import Doc
+from gateway.ingress.http.schema_fields import field_of
 
 _REF = "$ref"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {

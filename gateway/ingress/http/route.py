@@ -130,10 +130,15 @@ class Router(Generic[EndpointsT]):
             methods[route.method] = route
             if route.method == "GET" and not route.endless:
                 methods["HEAD"] = route
-        # By the first segment, which no pattern leaves open: people follow links all day.
+        # By what is before an open last segment, as almost all are: people follow links all day.
+        self._open_ended: dict[str, tuple[str, Methods[EndpointsT]]] = {}
+        # The others by the first segment, which no pattern leaves open.
         self._patterns: dict[str, list[tuple[re.Pattern[str], Methods[EndpointsT]]]] = {}
         for path, methods in patterns.items():
-            self._patterns.setdefault(_head(path), []).append((_pattern(path), methods))
+            if (open_ended := _open_ended(path)) is not None:
+                self._open_ended[open_ended[1]] = open_ended[2], methods
+            else:
+                self._patterns.setdefault(_head(path), []).append((_pattern(path), methods))
         self._elsewhere = [
             (re.compile(route.elsewhere), patterns[route.path])
             for route in routes
@@ -152,6 +157,11 @@ class Router(Generic[EndpointsT]):
         return route, parameters
 
     def _match(self, path: str) -> tuple[dict[str, HttpRoute[EndpointsT]], Mapping[str, str]]:
+        before, _, last = path.rpartition("/")
+        found = self._open_ended.get(before)
+        if found is not None and last:
+            name, methods = found
+            return methods, {name: unquote(last)}
         for pattern, methods in chain(self._patterns.get(_head(path), ()), self._elsewhere):
             if (match := pattern.fullmatch(path)) is not None:
                 return methods, {name: unquote(value) for name, value in match.groupdict().items()}
@@ -160,6 +170,9 @@ class Router(Generic[EndpointsT]):
 
 def _head(path: str) -> str:
     return path[: path.find("/", 1)]
+
+
+_open_ended = re.compile(r"([^{]*)/\{(\w+)\}").fullmatch
 
 
 def _pattern(path: str) -> re.Pattern[str]:

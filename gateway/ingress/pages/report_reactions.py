@@ -6,18 +6,29 @@ The rate is of delivered steps. Where two intervals overlap, the difference may 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
 from gateway.core.channels import label_of
-from gateway.core.rates import MILLION, interval
+from gateway.core.rates import MILLION
 from gateway.finance.formats import NOTHING, number
 from gateway.finance.question import Query
-from gateway.finance.report import Figures, Line, Report
-from gateway.ingress.pages.report_charts import percent
+from gateway.finance.report import ClickRate, Line, Report
+from gateway.ingress.pages.report_charts import amount, percent
 
 ROWS_MAX = 50
+NO_RATE = ClickRate(0, 0, 0)
+# What a step adds to those before it.
+ADDED = (
+    ("cost", "Cost"),
+    ("seen", "Seen"),
+    ("clicked", "Clicked"),
+    ("conversions", "Conversions"),
+    ("revenue", "Revenue"),
+)
+_AMOUNTS = ("cost", "revenue")
 
 
 class Reacting(msgspec.Struct, frozen=True):
@@ -37,6 +48,14 @@ class Reacting(msgspec.Struct, frozen=True):
     at: str
 
 
+class Added(msgspec.Struct, frozen=True):
+    """A step's sums, a cell a column of ADDED; of a further one with what share of those before it
+    they are."""
+
+    label: str
+    cells: tuple[str, ...]
+
+
 def reaction_keys(query: Query) -> tuple[str, ...]:
     """What is set side by side."""
     campaigns = [value for key, value in query.filters if key == "campaign"]
@@ -45,10 +64,10 @@ def reaction_keys(query: Query) -> tuple[str, ...]:
 
 def reacting(report: Report) -> Sequence[Reacting]:
     """The rows in which something was delivered; none where nobody clicked on anything."""
-    lines = [line for line in report.lines if _arrived(line.figures)]
+    lines = [line for line in report.lines if line.figures.click_rate is not None]
     if not report.total.clicked:
         return ()
-    bounds = [_bounds(line.figures) for line in lines]
+    bounds = [line.figures.click_rate or NO_RATE for line in lines]
     widest = max((high for _, _, high in bounds), default=1) or 1
     return [
         Reacting(
@@ -68,17 +87,33 @@ def reacting(report: Report) -> Sequence[Reacting]:
     ]
 
 
-def _arrived(figures: Figures) -> int:
-    """Steps that were delivered, also beside another of their leg."""
-    return figures.delivered + figures.double_delivered
+def added(report: Report) -> Sequence[Added]:
+    """What each step of a campaign added to those before it, of whatever channel and variant; none
+    where there was but one."""
+    if "step" not in report.query.group_by:
+        return ()
+    place = report.query.group_by.index("step")
+    by_step: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for line in report.lines:
+        if isinstance(step := line.keys[place], int):
+            by_step[step].update({name: getattr(line.figures, name) for name, _ in ADDED})
+    if len(by_step) < 2:
+        return ()
+    so_far: Counter[str] = Counter()
+    rows: list[Added] = []
+    for step, sums in sorted(by_step.items()):
+        cells = tuple(_added(name, sums[name], so_far[name], bool(rows)) for name, _ in ADDED)
+        rows.append(Added(f"{step + 1}.", cells))
+        so_far.update(sums)
+    return rows
 
 
-def _bounds(figures: Figures) -> tuple[int, int, int]:
-    """The click rate between its bounds, in millionths."""
-    count = _arrived(figures)
-    clicked = min(figures.clicked, count)
-    low, high = interval(clicked / count, count)
-    return low, clicked * MILLION // count, high
+def _added(name: str, more: int, before: int, further: bool) -> str:
+    text = amount(more) if name in _AMOUNTS else number(more)
+    if not further:
+        return text
+    share = f" ({percent(more, before)} more)" if more > 0 and before > 0 else ""
+    return f"{'+' if more >= 0 else ''}{text}{share}"
 
 
 def _label(keys: Sequence[str], line: Line) -> str:

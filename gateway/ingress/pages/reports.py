@@ -29,7 +29,7 @@ from gateway.ingress.pages.report_charts import (
 )
 from gateway.ingress.pages.report_links import REPORT_PAGE as PATH
 from gateway.ingress.pages.report_links import href, links_of
-from gateway.ingress.pages.report_reactions import reacting
+from gateway.ingress.pages.report_reactions import ADDED, added, reacting
 
 ROWS_SHOWN_MAX = 500
 GROUP_BY_DEFAULT = "campaign"
@@ -101,6 +101,9 @@ MEANINGS = {
     "assisted": "Conversions that another channel has, and in which this one had its part.",
     "revenue": "What Conversions were worth to the app, corrections taken off.",
     "revenue_per_delivered": "Revenue over Delivered.",
+    "click_pct": "Clicked over delivered steps, in per cent; where rates are asked for.",
+    "click_pct_low": "At least so high is it 19 times of 20, by Wilson's score.",
+    "click_pct_high": "At most so high is it 19 times of 20.",
 }
 
 
@@ -229,6 +232,8 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "before": reports.before,
         "moments": moments,
         "reactions": reacting(reports.reactions),
+        "added": added(reports.reactions),
+        "added_columns": [label for _, label in ADDED],
         "hours": hour_bars(reports.by_hour),
         "hours_height": HOURS_HEIGHT,
         "by_step": "step" in reports.reactions.query.group_by,

@@ -120,7 +120,8 @@ WEBHOOKS: tuple[HttpRoute[Endpoints], ...] = (
         scope="manage",
         tag="Webhooks",
         summary="Tell everything since a moment once more",
-        text="Each event under the id it had; as far back as the app's event stream reaches.",
+        text="Each event under the id it had, as far back as it is kept: of messages as far as the "
+        "app's event stream reaches, of replies 7 days, of all else the newest 10,000.",
         parameters=[_NAME],
         body=json_payload("", RecoverRequest, {"since": "2026-11-28T10:00:00Z"}),
         answers={202: json_payload("It has begun.", RecoveryBegun)},

@@ -1,0 +1,116 @@
+"""An archive that is not as it must be: nothing is taken out of Redis behind it, and it is told
+what is wrong."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.archive.archive import Archive
+from gateway.archive.place import Folder
+from gateway.archive.tables import LEDGER
+from gateway.core.archive.manifest import ArchiveFault
+from gateway.store import archiving
+from gateway.store.keys import keys_of
+from gateway.store.shared_keys import ARCHIVE
+from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
+
+
+@with_archive()
+async def test_a_file_that_was_changed_stops_the_trimming(world: ArchiveWorld) -> None:
+    await world.delivered(5)
+    await world.archived()
+    await world.delivered(5, "winter")
+    (before,) = await world.redis.call([("XLEN", keys_of(0).closed)])
+    for file in world.archive.files():
+        damage(world.root / file.file)
+    world.archive = Archive(Folder(world.root), "there", KEY)
+    with pytest.raises(ArchiveFault, match="not as it was written"):
+        await world.archived(keep_ms=0)
+    assert await world.redis.call([("XLEN", keys_of(0).closed)]) == [before]
+    state = await archiving.state(world.redis)
+    assert "not as it was written" in state.reason
+    wrong = [file.file for file, reason in world.archive.verify() if reason]
+    assert len(wrong) == 3
+
+
+def damage(path: Path) -> None:
+    octets = bytearray(path.read_bytes())
+    octets[len(octets) // 3] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(octets)
+
+
+@with_archive()
+async def test_verify_of_the_report_names_a_file_that_is_wrong(world: ArchiveWorld) -> None:
+    await world.delivered(5)
+    await world.archived()
+    (file,) = [f for f in world.archive.files() if f.table == "ledger"]
+    damage(world.root / file.file)
+    with pytest.raises(ArchiveFault, match=file.file):
+        await ArchiveWorld(world.redis, world.root, 1).verify()
+
+
+@with_archive()
+async def test_of_a_file_that_is_wrong_it_is_told_of_which_hours_it_is(world: ArchiveWorld) -> None:
+    await world.delivered(3)
+    await world.archived()
+    await world.delivered(3, "winter")
+    await world.archived()
+    before, money = [file for file in world.archive.files() if file.table == LEDGER]
+    ((booked_ms, _),) = (await archiving.newest(world.redis, [0], "ledger")).values()
+    assert (before.span_ms[0], before.when[:5]) == (0, "up to")
+    assert money.span_ms == (before.span_ms[1], booked_ms)
+    start, end = (datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC) for ms in money.span_ms)
+    assert money.when == f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+    (world.root / money.file).unlink()
+    with pytest.raises(ArchiveFault, match=money.when):
+        await world.verify()
+    ((wrong, reason),) = [each for each in world.archive.verify() if each[1]]
+    assert wrong == money
+    assert money.when in reason
+
+
+@with_archive()
+async def test_another_key_is_refused_and_so_is_another_installation(world: ArchiveWorld) -> None:
+    await world.delivered(1)
+    await world.archived()
+    manifest = (world.root / "manifest.ndjson").read_bytes()
+    world.archive = Archive(Folder(world.root), "there", b"another key of these hashes")
+    with pytest.raises(ArchiveFault, match="begun with another hash key"):
+        await world.archived()
+    world.archive = Archive(Folder(world.root), "there", KEY)
+    await world.redis.call([("DEL", ARCHIVE)])
+    with pytest.raises(ArchiveFault, match="of another installation"):
+        await world.archived()
+    assert (world.root / "manifest.ndjson").read_bytes() == manifest
+
+
+@with_archive()
+async def test_an_archive_that_is_gone_is_not_begun_anew(world: ArchiveWorld) -> None:
+    await world.delivered(1)
+    await world.archived()
+    world.archive = Archive(Folder(world.root / "elsewhere"), "elsewhere", KEY)
+    with pytest.raises(ArchiveFault, match="there was one: put it back"):
+        await world.archived()
+
+
+@with_archive()
+async def test_an_older_manifest_is_not_gone_on_with(world: ArchiveWorld) -> None:
+    """There would be a hole in the books between it and Redis."""
+    await world.delivered(2)
+    await world.archived()
+    manifest = world.root / "manifest.ndjson"
+    older = manifest.read_bytes()
+    await world.delivered(2, "winter")
+    await world.archived()
+    newest = manifest.read_bytes()
+    await world.delivered(2, "spring")
+    manifest.write_bytes(older)
+    with pytest.raises(ArchiveFault, match="names less than was archived"):
+        await world.archived()
+    manifest.write_bytes(newest)
+    await world.archived()
+    assert (await world.verify()).agrees
