@@ -99,6 +99,7 @@ class Run:
         self._lease = archiving.Lease(store.redis)
         self._shards: Sequence[int] = ()
         self._months = NONE_CLOSED
+        self._since_ms = 0
         self._done = Done()
 
     async def once(self) -> Done:
@@ -154,6 +155,7 @@ class Run:
         now_ms = await archived_index.next_moment(self._redis, self._shards)
         accepted = await archiving.newest(self._redis, self._shards, "index")
         before_ms = min(now_ms, max(self._clock() - self._limits.keep_ms, 0))
+        self._since_ms = await archived_index.archived_since(self._redis, now_ms)
         for _ in range(TRIES_MAX):
             try:
                 self._archive.place.strays(lying(self._archive.files(), self._clock()))
@@ -316,7 +318,8 @@ class Run:
         rows: Rows,
         through: dict[int, EntryId],
     ) -> None:
-        """What is gone from Redis before it is archived is found by its campaign alone."""
+        """What is gone from Redis before it is archived is found by its campaign alone. What was
+        closed before there was an archive is listed for it, and goes with the next run."""
         while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
             page = await archived_index.accepted(self._redis, shard, start, end)
             if not page:
@@ -328,6 +331,8 @@ class Run:
                 hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
                 for row in rows_of_accepted(shard, id_, items, hashes):
                     rows[row.table, row.day].append(row.values)
+                if id_[0] < self._since_ms and (ids := [each.id for each in found if each.closed]):
+                    await closed.list_again(self._redis, shard, ids)
             await self._lease.keep()
 
     async def _begin_index_at(self, before_ms: int) -> None:
@@ -367,11 +372,11 @@ class Run:
         """Puts the small files of days that are over together."""
         today = day_of(self._clock()).isoformat()
         while True:
-            before = self._archive.place.manifest()
-            groups = to_merge(read_manifest(before.text), today, self._limits.merging)
+            manifest = self._archive.place.manifest()
+            groups = to_merge(read_manifest(manifest.text), today, self._limits.merging)
             if not groups:
                 return
-            self._archive.merge(groups[0], self._clock(), before)
+            self._archive.merge(groups[0], self._clock(), manifest)
             self._done.merged += len(groups[0])
             await self._lease.keep()
 

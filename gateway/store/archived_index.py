@@ -24,6 +24,7 @@ from gateway.store.writes import BLOB_FIELD
 ENTRIES_A_PAGE = 200
 MESSAGES_A_BATCH = 500
 _WHOLE_FROM = "index_from_ms"
+_SINCE = "index_since_ms"
 
 
 async def accepted(
@@ -55,6 +56,15 @@ async def _time(session: Session) -> int:
     (reply,) = await session.call([("TIME",)])
     seconds, micros = map(int, as_list(reply))
     return 1000 * seconds + micros // 1000
+
+
+async def archived_since(redis: RedisClient, now_ms: int) -> int:
+    """When the first run that archives the index began: what was closed before may not have been
+    listed for the archive. Now, where this is it."""
+    noted = [("HSETNX", ARCHIVE, _SINCE, now_ms), ("HGET", ARCHIVE, _SINCE)]
+    _, since = await redis.call(noted)
+    assert isinstance(since, bytes)
+    return int(since)
 
 
 async def note_whole_from(redis: RedisClient, from_ms: int) -> None:

@@ -4,8 +4,9 @@
     python -m tests.archive.filled_days --messages 100        does it still run?
 
 Each simulated day the same people get a message each; these are accepted, delivered and archived in
-this process, and leave Redis, as with `archive.keep = "0s"`. One line a figure,
-Markdown; docs/archive.md has them.
+this process, and leave Redis when they were closed two days ago, as with `archive.keep = "48h"`.
+What apps are told is kept for as many changes as a day has (`retention.events_max`), and cut as
+dispatch does. One line a figure, Markdown; docs/archive.md has them.
 """
 
 from __future__ import annotations
@@ -15,26 +16,64 @@ import itertools
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import trio
+from msgspec.structs import replace
 
+from gateway.archive.run import Done, Limits, Run
 from gateway.core.days import DAY_MS
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
+from gateway.store import scans
+from gateway.store.archived_index import next_moment
+from gateway.store.event_marks import cut_events
 from gateway.store.keys import keys_of
 from tests.worlds.archive_world import ArchiveWorld
 from tests.worlds.dispatch_world import sends_to
 
 DAYS, MESSAGES = 10, 5_000
+KEEP_DAYS = 2
 AT_ONCE = 500
+CHANGES = 2  # that an app is told of a message: sent, delivered
 FIRST = 79_160_000_000
+SIZES = {b"stream": "XLEN", b"hash": "HLEN", b"zset": "ZCARD", b"set": "SCARD"}
 
 
-async def fill_day(world: ArchiveWorld, people: Iterator[int], messages: int) -> None:
-    for begun in range(0, messages, AT_ONCE):
-        count = min(AT_ONCE, messages - begun)
+class FilledDays:
+    """An installation that lives one simulated day after the other. Redis' own clock does not: what
+    is so many days old is so by when its day ended there."""
+
+    def __init__(self, world: ArchiveWorld, messages: int) -> None:
+        self.world = world
+        self._messages = messages
+        self._people = itertools.cycle(range(FIRST, FIRST + messages))
+        self._ends: list[int] = []
+        retention = replace(world.store.retention, events_max=CHANGES * messages)
+        world.store.retention = retention
+
+    async def fill(self) -> None:
+        """A day's messages are accepted and delivered."""
+        world = self.world
+        for begun in range(0, self._messages, AT_ONCE):
+            await self._deliver(self._people, min(AT_ONCE, self._messages - begun))
+        await cut_events(world.redis, keys_of(0), world.store.retention.events_max)
+        self._ends.append(await next_moment(world.redis, [0]))
+
+    async def archive(self) -> Done:
+        """The run at the day's end."""
+        over_ms = self._ends[-1 - KEEP_DAYS] if len(self._ends) > KEEP_DAYS else 0
+        world = self.world
+        run = Run(world.store, world.archive, Limits(keep_ms=0), lambda: over_ms, world.pause)
+        done = await run.once()
+        world.now_ms += DAY_MS
+        return done
+
+    async def _deliver(self, people: Iterator[int], count: int) -> None:
+        world = self.world
         named = {"category": "transactional", "campaign": None}
         sends = sends_to(world.store, people, count, world.now_ms, **named)
         answers = await world.store.admit(sends, world.now_ms)
@@ -45,6 +84,23 @@ async def fill_day(world: ArchiveWorld, people: Iterator[int], messages: int) ->
         await world.tell(ids, "delivered")
 
 
+async def kept(world: ArchiveWorld) -> tuple[Counter[str], Counter[str]]:
+    """What Redis has, by family of keys: entries, and bytes."""
+    entries, octets = Counter[str](), Counter[str]()
+    async with aclosing(scans.keys(world.redis, keys_of(0), "*")) as pages:
+        async for names in pages:
+            types = await world.redis.call([("TYPE", name) for name in names]) if names else []
+            for name, kind in zip(names, types, strict=True):
+                assert isinstance(kind, bytes)
+                family = name.partition("}")[2].partition(":")[0]
+                size = (SIZES[kind], name) if kind in SIZES else ("EXISTS", name)
+                count, used = await world.redis.call([size, ("MEMORY", "USAGE", name)])
+                assert isinstance(count, int)
+                entries[family] += count
+                octets[family] += used if isinstance(used, int) else 0
+    return entries, octets
+
+
 async def used_bytes(world: ArchiveWorld) -> int:
     (found,) = await world.redis.call([("INFO", "memory")])
     assert isinstance(found, bytes)
@@ -53,27 +109,27 @@ async def used_bytes(world: ArchiveWorld) -> int:
 
 
 async def measure(url: str, root: Path, days: int, messages: int) -> None:
-    people = itertools.cycle(range(FIRST, FIRST + messages))
     async with open_client(url) as redis:
         world = ArchiveWorld(redis, root, 1)
-        before = await used_bytes(world)
-        rows, seconds, left = 0, 0.0, before
+        filled = FilledDays(world, messages)
+        rows, seconds, left = 0, 0.0, await used_bytes(world)
         for day in range(1, days + 1):
-            await fill_day(world, people, messages)
+            await filled.fill()
             full = await used_bytes(world)
             begun = time.monotonic()
-            done = await world.archived(keep_ms=0)
+            done = await filled.archive()
             seconds += time.monotonic() - begun
             rows += sum(done.rows.values())
             added, left = (full - left) / messages, await used_bytes(world)
             _tell(f"- day {day}: {added:,.0f} bytes a message in Redis, then {left / 1e6:,.1f} MB")
-            world.now_ms += DAY_MS
         size = sum(file.bytes for file in world.archive.files())
         assert (await world.verify()).agrees
+        _, octets = await kept(world)
     count = days * messages
     _tell(f"- messages: {count:,}, in files {size / count:,.0f} bytes each")
-    _tell(f"- left in Redis: {(left - before) / count:,.0f} bytes a message")
     _tell(f"- archived: {rows:,} rows, {rows / seconds:,.0f} a second")
+    told = (f"{family} {used:,}" for family, used in octets.most_common(8))
+    _tell(f"- bytes in Redis at the end, by kind of key: {', '.join(told)}")
 
 
 def _tell(line: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from gateway.archive.sent import archived_messages
 from gateway.archive.tables import LEDGER, MESSAGES
@@ -13,6 +16,7 @@ from gateway.store import reads, receipts
 from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from providers.contract import Receipt
+from tests.archive.filled_days import FilledDays, kept
 from tests.worlds.archive_world import ArchiveWorld, by_revision, rows_in, with_archive
 
 
@@ -93,6 +97,7 @@ async def test_an_invoice_is_held_against_archived_messages_as_well(world: Archi
 @with_archive()
 async def test_what_is_not_archived_as_it_is_is_never_taken_out(world: ArchiveWorld) -> None:
     """As a process of an earlier version would leave it: changed, and not listed."""
+    await world.archived()  # what was closed before this is listed once more
     ids = await world.delivered(2)
     await world.archived()
     listed = await world.redis.call([("XRANGE", keys_of(0).closed, "-", "+")])
@@ -113,3 +118,37 @@ async def test_what_is_not_archived_as_it_is_is_never_taken_out(world: ArchiveWo
         "delivered",
         "seen",
     ]
+
+
+@with_archive(shards=2)
+async def test_what_was_closed_before_there_was_an_archive_goes_with_the_second_run(
+    world: ArchiveWorld,
+) -> None:
+    world.store.retention = replace(world.store.retention, archives=False)
+    ids = await world.delivered(6)
+    world.store.retention = replace(world.store.retention, archives=True)
+    ids += await world.delivered(2, "winter")
+    await world.archived(keep_ms=0)
+    assert {m.id for m in await reads.readable_messages(world.store, ids)} == set(ids[:6])
+    done = await world.archived(keep_ms=0)
+    assert (done.rows[MESSAGES], done.taken_out) == (6, 6)
+    assert sorted(row["id"] for row in rows_in(world, MESSAGES)) == sorted(ids)
+    assert sorted(await world.search()) == sorted(ids)
+    assert (await world.archived(keep_ms=0)).rows == {}
+
+
+@with_archive()
+async def test_redis_is_as_full_after_six_days_as_after_three(world: ArchiveWorld) -> None:
+    """But for the totals, which are kept for ever, one hash a day."""
+    filled = FilledDays(world, 40)
+    after: list[Counter[str]] = []
+    await filled.archive()  # it was there from the beginning
+    for _ in range(6):
+        await filled.fill()
+        await filled.archive()
+        entries, _ = await kept(world)
+        after.append(Counter({f: n for f, n in entries.items() if f != "t"}))  # lapses in a minute
+    assert after[5]["totals"] == 2 * after[2]["totals"]
+    assert after[5] - after[2] == {"totals": after[2]["totals"], "days": 3}
+    assert after[2] - after[5] == {}
+    assert (after[5]["m"], after[5]["ledger"]) == (80, 1)

@@ -33,6 +33,7 @@ SECRETS = {
     "KASKAD_SHOP_KEY": SHOP_KEY,
     "INFOBIP_API_KEY": "provider-key",
     "INFOBIP_CALLBACK_TOKEN": "callback-token",
+    "KASKAD_ARCHIVE_KEY": "a key of the archive's hashes",
 }
 ROLES = ("redis-server", "gateway.cli serve", "gateway.cli dispatch")
 HELLO = {"to": "+447700900123", "category": "transactional", "text": "Hello."}
@@ -179,6 +180,29 @@ def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> No
     assert again["total"]["delivered"] == 1, "data survives, and needs no running server"
     simulator.send_signal(signal.SIGTERM)
     assert simulator.wait(WAIT_S) == 0
+
+
+def test_up_archives_what_is_closed_and_still_shows_it(place: Place) -> None:
+    config = place.folder / "kaskad.toml"
+    table = '\n[archive]\nurl = "files"\nevery = "3s"\nkeep = "1ms"\n'
+    config.write_text(config.read_text().replace("\n[archive]\n", table))
+    place.simulate()
+    up = place.start("up")
+    read_until(up, "Stop it with ctrl-C.")
+    sent = place.call("/v1/messages", HELLO)
+    shown = f"/v1/messages/{sent['id']}"
+    until(lambda: place.call(shown)["billing"], "the message is delivered and billed")
+    until(lambda: place.call(shown)["to"] is None, "it is in the archive, and not in Redis")
+    found = place.call("/v1/messages?phone=%2B447700900123")
+    assert [each["id"] for each in found["items"]] == [sent["id"]]
+    status = json.loads(place.run("archive", "status", "--json").stdout)
+    assert status["tables"]["messages"]["rows"] == 1
+    assert (status["reason"], status["failed_at"]) == (None, None)
+    for words in (("archive", "verify"), ("report", "verify")):
+        assert place.run(*words).returncode == 0
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(WAIT_S) == 0
+    assert "Traceback" not in place.log("up")
 
 
 def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
