@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from typing import Any
 
@@ -27,10 +28,10 @@ from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from gateway.store.totals import as_list
 from providers.contract import Receipt
+from tests.worlds.budget_race import ONE, SHARDS, SHARED, until_refused
 from tests.worlds.cascade_world import DAY, T0, policy, request
 from tests.worlds.stores import in_store
 
-ONE = 45_000  # a Viber and an SMS
 SPRING = Budget("spring", 10 * ONE, 30 * DAY, "30d", "refuse", campaign="autumn")
 PERSONS = count()
 
@@ -127,34 +128,17 @@ def test_eight_that_race_accept_what_there_is_and_no_more(redis_url: str) -> Non
     in_store(redis_url, work, shards=3)
 
 
-def until_refused(url: str, people: int) -> int:
-    """In a process of its own: how many messages were accepted before one was refused."""
-
-    async def work() -> int:
-        async with open_client(url) as redis:
-            one = Store(redis, replace(policy(), budgets=(SHARED,)), shards=3)
-            for number in count(people):
-                to = f"7916{number:07d}"
-                wanted = [request(id=one.new_message_id(to, T0), to=to)]
-                if not accepted(await one.admit(wanted, T0)):
-                    return number - people
-        raise AssertionError
-
-    return trio.run(work)
-
-
-SHARED = replace(SPRING, limit=60 * ONE)
-
-
 def test_eight_processes_accept_what_there_is_and_no_more(redis_url: str) -> None:
-    with multiprocessing.get_context("fork").Pool(8) as pool:
-        told = pool.starmap(until_refused, [(redis_url, n * 1_000_000) for n in range(8)])
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(8, mp_context=spawn) as pool:
+        people = [n * 1_000_000 for n in range(8)]
+        told = list(pool.map(until_refused, [redis_url] * 8, people))
     assert sum(told) == 60
 
     async def work(store: Store) -> None:
         assert await stands(store, SHARED) == Reading(SHARED.limit, 0)
 
-    in_store(redis_url, work, shards=3)
+    in_store(redis_url, work, shards=SHARDS)
 
 
 def test_what_former_shards_hold_counts_after_a_copy_with_fewer(redis_url: str) -> None:
