@@ -45,7 +45,7 @@ test-redis: $(VENV)/ready-dev redis-server ## Run what starts a Redis on the one
 	@$(PYTEST) -m "redis and not browser" --redis-server=$$(command -v redis-server) $(ARGS)
 
 test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chromium, which is installed if it is missing.
-	@if [ -d tests/browser ]; then $(BIN)/python -m pytest -m browser $(ARGS); else echo "There are no browser tests yet."; fi
+	@if [ -d tests/browser ]; then $(BIN)/python -m pytest -m browser tests/browser $(ARGS); else echo "There are no browser tests yet."; fi
 
 test-monitoring: $(VENV)/ready-dev prometheus ## Ask a real Prometheus about alerts and dashboard; it is installed if it is missing.
 	@$(BIN)/python -m pytest -m prometheus tests/monitoring $(ARGS)
