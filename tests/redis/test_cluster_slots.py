@@ -29,7 +29,7 @@ from gateway.store.keys import keys_of
 
 GATEWAY = Path(__file__).parents[2] / "gateway"
 # Sent beside commands that have a key, or to the node of a session.
-OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING", "SCAN"}
+OF_A_CONNECTION = {"MULTI", "EXEC", "UNWATCH", "ASKING", "SCAN", "TIME"}
 WITHOUT_ROUTING = {"connect.py", "cluster.py", "openapi.py"}  # of one node, or of HTTP
 EXAMPLES = {
     "EVAL": ("EVAL", "return 1", 2, "{a}1", "{a}2", "x"),
