@@ -12,9 +12,9 @@ goes on.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ from gateway.archive.tables import (
     CLICKS,
     INDEX,
     MESSAGES,
+    Row,
     rows_of,
     rows_of_accepted,
     rows_of_clicks,
@@ -42,7 +43,9 @@ from gateway.core.archive.merging import Merging, lying, to_merge
 from gateway.core.archive.messages import nameless, row_of
 from gateway.core.days import day_of
 from gateway.core.months import NONE_CLOSED
+from gateway.core.records.entries import Indexed
 from gateway.failpoints import failpoint
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import archived_index, archiving, clicks, closed, reads, receipts
 from gateway.store.archiving import Source
@@ -56,9 +59,33 @@ ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
 
 Rows = defaultdict[tuple[str, str], list[Sequence[Any]]]
-# Reads of a shard's stream what lies between two entries: adds it to the rows, and says how far it
-# came.
-Read = Callable[[int, EntryId, EntryId, Rows, dict[int, EntryId]], Awaitable[None]]
+Item = TypeVar("Item")
+Page = Sequence[tuple[EntryId, Item]]
+
+
+class Part(msgspec.Struct):
+    """What one step takes of a shard's stream: what lies between two entries. `rows`, by table and
+    day, are those of all shards; `through` says how far each came."""
+
+    shard: int
+    start: EntryId
+    end: EntryId
+    rows: Rows
+    through: dict[int, EntryId]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.rows.values()))
+
+    def add(self, rows: Iterable[Row]) -> int:
+        """How many they were."""
+        added = list(rows)
+        for row in added:
+            self.rows[row.table, row.day].append(row.values)
+        return len(added)
+
+
+Read = Callable[[Part], Awaitable[None]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -195,50 +222,44 @@ class Run:
             through: dict[int, EntryId] = {}
             for shard in self._shards:
                 start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
-                await read(shard, start, end, rows, through)
+                await read(Part(shard, start, end, rows, through))
             if not rows:
                 return
             self._note(self._archive.put(rows, have, through, manifest))
             await self._lease.keep()
 
+    async def _pages(
+        self,
+        part: Part,
+        listed: Callable[[RedisClient, int, EntryId, EntryId], Awaitable[Page[Item]]],
+    ) -> AsyncGenerator[Page[Item], None]:
+        """The entries of a part, until its step has rows enough."""
+        while part.start < part.end and part.count < self._limits.rows_a_step:
+            page = await listed(self._redis, part.shard, part.start, part.end)
+            if not page:
+                return
+            yield page
+            part.start = part.through[part.shard] = page[-1][0]
+            await self._lease.keep()
+
     # --- the ledger and clicks ---
 
-    async def _read_booked(
-        self,
-        shard: int,
-        start: EntryId,
-        end: EntryId,
-        rows: Rows,
-        through: dict[int, EntryId],
-    ) -> None:
-        count = sum(map(len, rows.values()))
-        async with aclosing(entries_after(self._redis, shard, start, end)) as entries:
+    async def _read_booked(self, part: Part) -> None:
+        currency, count = self._store.policy.currency, part.count
+        entries = entries_after(self._redis, part.shard, part.start, part.end)
+        async with aclosing(entries):
             async for id_, entry in entries:
                 if count >= self._limits.rows_a_step:
                     break
-                for row in rows_of(shard, id_, entry, self._store.policy.currency, self._months):
-                    rows[row.table, row.day].append(row.values)
-                    count += 1
-                through[shard] = id_
+                count += part.add(rows_of(part.shard, id_, entry, currency, self._months))
+                part.through[part.shard] = id_
         await self._lease.keep()
 
-    async def _read_clicked(
-        self,
-        shard: int,
-        start: EntryId,
-        end: EntryId,
-        rows: Rows,
-        through: dict[int, EntryId],
-    ) -> None:
-        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-            page = await clicks.listed(self._redis, shard, start, end)
-            if not page:
-                break
-            start = through[shard] = page[-1][0]
-            for id_, items in page:
-                for row in rows_of_clicks(shard, id_, items):
-                    rows[row.table, row.day].append(row.values)
-            await self._lease.keep()
+    async def _read_clicked(self, part: Part) -> None:
+        async with aclosing(self._pages(part, clicks.listed)) as pages:
+            async for page in pages:
+                for id_, items in page:
+                    part.add(rows_of_clicks(part.shard, id_, items))
 
     async def _trim(self, source: Source, tables: Sequence[str]) -> None:
         """Takes what is archived out of the stream in Redis."""
@@ -257,25 +278,14 @@ class Run:
 
     # --- messages ---
 
-    async def _read_closed(
-        self,
-        shard: int,
-        start: EntryId,
-        end: EntryId,
-        rows: Rows,
-        through: dict[int, EntryId],
-    ) -> None:
-        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-            page = await closed.listed(self._redis, shard, start, end)
-            if not page:
-                break
-            start = through[shard] = page[-1][0]
-            await self._add_changed([id_ for _, ids in page for id_ in ids], rows)
-            await self._lease.keep()
+    async def _read_closed(self, part: Part) -> None:
+        async with aclosing(self._pages(part, closed.listed)) as pages:
+            async for page in pages:
+                await self._add_changed([id_ for _, ids in page for id_ in ids], part)
 
-    async def _add_changed(self, ids: Sequence[str], rows: Rows) -> None:
+    async def _add_changed(self, ids: Sequence[str], part: Part) -> None:
         """Adds the messages whose present state is not archived, nor among the rows."""
-        new = {row[0] for (_, _), each in rows.items() for row in each}
+        new = {row[0] for each in part.rows.values() for row in each}
         messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
         have = self._archive.questions().latest(by_day(message.id for message in messages))
         for message in messages:
@@ -283,7 +293,7 @@ class Run:
             if kept.record != nameless(message):
                 key, currency = self._archive.key, self._store.policy.currency
                 row = row_of(message, kept.revision + 1, key, currency)
-                rows[MESSAGES, day_name(message.id)].append(row)
+                part.rows[MESSAGES, day_name(message.id)].append(row)
 
     async def _take_out(self, ends: Mapping[int, EntryId], before_ms: int) -> None:
         """Takes messages out of Redis that were closed before, and are archived as they are."""
@@ -310,30 +320,21 @@ class Run:
 
     # --- the index ---
 
-    async def _read_accepted(
-        self,
-        shard: int,
-        start: EntryId,
-        end: EntryId,
-        rows: Rows,
-        through: dict[int, EntryId],
-    ) -> None:
+    async def _read_accepted(self, part: Part) -> None:
         """What is gone from Redis before it is archived is found by its campaign alone. What was
         closed before there was an archive is listed for it, and goes with the next run."""
-        while start < end and sum(map(len, rows.values())) < self._limits.rows_a_step:
-            page = await archived_index.accepted(self._redis, shard, start, end)
-            if not page:
-                break
-            start = through[shard] = page[-1][0]
-            for id_, items in page:
-                found = await reads.readable_messages(self._store, [i.message for i in items])
-                key = self._archive.key
-                hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
-                for row in rows_of_accepted(shard, id_, items, hashes):
-                    rows[row.table, row.day].append(row.values)
-                if id_[0] < self._since_ms and (ids := [each.id for each in found if each.closed]):
-                    await closed.list_again(self._redis, shard, ids)
-            await self._lease.keep()
+        async with aclosing(self._pages(part, archived_index.accepted)) as pages:
+            async for page in pages:
+                for id_, items in page:
+                    await self._add_accepted(id_, items, part)
+
+    async def _add_accepted(self, id_: EntryId, items: Sequence[Indexed], part: Part) -> None:
+        found = await reads.readable_messages(self._store, [each.message for each in items])
+        key = self._archive.key
+        hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
+        part.add(rows_of_accepted(part.shard, id_, items, hashes))
+        if id_[0] < self._since_ms and (ids := [each.id for each in found if each.closed]):
+            await closed.list_again(self._redis, part.shard, ids)
 
     async def _begin_index_at(self, before_ms: int) -> None:
         """From now on searches look for what was accepted before in the archive: its messages leave
