@@ -217,13 +217,7 @@ def test_whatever_a_receiver_does_for_hours_nothing_is_lost_and_no_other_waits(
         await world.declare("well", *ALL)
         ids: list[str] = []
         for round_ in range(3):
-            scope = trio.CancelScope()
-
-            async def killed(scope: trio.CancelScope = scope, name: str = f"k{round_}") -> None:
-                with scope:
-                    await world.desk(name)
-
-            nursery.start_soon(killed)
+            killed = world.begin_desk(nursery, f"k{round_}")
             await trio.sleep(2 * 3_600)  # until the lease of the one before is over
             more = await world.admit(10)
             await live(world, more)
@@ -231,7 +225,7 @@ def test_whatever_a_receiver_does_for_hours_nothing_is_lost_and_no_other_waits(
             await trio.sleep(3_660)
             well = [c.body["data"]["id"] for c in world.receivers.told("https://well.example/")]
             assert collections.Counter(well).keys() == set(ids), "it waited for the other"
-            scope.cancel()
+            killed.cancel()
         nursery.start_soon(world.desk, "last")
         await trio.sleep(20 * 3_600)
         assert taken == {id_: {1, 2, 3} for id_ in ids}
@@ -494,18 +488,12 @@ def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:
         await world.declare("hook", *ALL)
         ids: list[str] = []
         for round_ in range(12):
-            scope = trio.CancelScope()
-
-            async def killed(scope: trio.CancelScope = scope, name: str = f"k{round_}") -> None:
-                with scope:
-                    await world.desk(name)
-
-            nursery.start_soon(killed)
+            killed = world.begin_desk(nursery, f"k{round_}")
             more = await world.admit(15)
             await live(world, more)
             ids += more
             await trio.sleep(3.7)
-            scope.cancel()
+            killed.cancel()
         nursery.start_soon(world.desk, "last")
         await trio.sleep(60)
         told = collections.defaultdict(set)

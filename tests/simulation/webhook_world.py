@@ -88,6 +88,17 @@ class WebhookWorld(Pace):
         """A dispatcher's, until cancelled."""
         await desk.run(self.deps(name), self.receivers.posting)
 
+    def begin_desk(self, nursery: trio.Nursery, name: str) -> trio.CancelScope:
+        """A dispatcher's as well; to cancel it is to kill it."""
+        scope = trio.CancelScope()
+
+        async def killed() -> None:
+            with scope:
+                await self.desk(name)
+
+        nursery.start_soon(killed)
+        return scope
+
     async def keep_looking(self) -> None:
         while True:
             await self.store.look_at_campaigns()
