@@ -17,10 +17,10 @@ import msgspec
 from bench.load_spec import Result, Spec, percentile
 from bench.processes import BenchFailed
 from bench.stack import APP_KEY
+from bench.waiting import until
 from bench.world import Cpu, World
 
 COMMANDS_SHOWN = 12
-SAMPLES_WAIT_S, SAMPLES_LOOK_S = 30.0, 0.2
 KINDS = ("ingress", "dispatch", "redis", "rewrite")
 Progress = Callable[[float], None]
 
@@ -163,11 +163,9 @@ def to_provider_ms(world: World, result: Result) -> dict[str, float]:
 
 
 def await_samples(world: World, result: Result) -> None:
-    """Returns when all sampled messages have come to the provider, or a long while later."""
-    deadline = time.monotonic() + SAMPLES_WAIT_S
+    """Returns when all sampled messages have come to the provider. Raises BenchFailed."""
     wanted = [message_id for message_id, _ in result.samples]
-    while len(world.sent_ms(wanted)) < len(wanted) and time.monotonic() < deadline:
-        time.sleep(SAMPLES_LOOK_S)
+    until("all sampled messages are sent", lambda: len(world.sent_ms(wanted)) == len(wanted))
 
 
 def _commands(begin: Mark, end: Mark, messages: int) -> tuple[dict[str, float], dict[str, float]]:

@@ -31,8 +31,8 @@ UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
-KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace", "link", "clicks", "budget"}
-KINDS |= {"hours"}
+KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace"}
+KINDS |= {"link", "clicks", "budget", "hours"}
 # Keys that must have a lifetime.
 FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace", "hours")
 CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm

@@ -79,13 +79,14 @@ def _live(traces: Traces, lives: int) -> int:
         traces.received(carried, "infobip-viber", "delivered")
         traces.received(carried, "infobip-viber", "seen")
         if not traced % BURST:
-            time.sleep(BURST_S)
+            time.sleep(BURST_S)  # the exporter says nothing when its queue has room again
     return traced
 
 
 def receive(told: Connection) -> None:
     """Says its port, takes spans, and says when as many came as it is told there are."""
     came = 0
+    arrived = threading.Condition()
 
     class Collector(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -94,7 +95,9 @@ def receive(told: Connection) -> None:
             nonlocal came
             request = ExportTraceServiceRequest()
             request.ParseFromString(self.rfile.read(int(self.headers["content-length"])))
-            came += sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)
+            with arrived:
+                came += sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)
+                arrived.notify()
             self.send_response(200)
             self.send_header("content-length", "0")
             self.end_headers()
@@ -106,8 +109,8 @@ def receive(told: Connection) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         told.send(server.server_port)
         expected = told.recv()
-        while came < expected:
-            time.sleep(BURST_S)
+        with arrived:
+            arrived.wait_for(lambda: came >= expected)
         told.send(came)
 
 
