@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core.archive.manifest import EntryId, entry_id, entry_text
+from gateway.core.archive.manifest import EntryId, entry_id
 from gateway.core.records.entries import Indexed, IndexEntry, index_codec
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.store import archiving
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
@@ -31,9 +32,8 @@ async def accepted(
     redis: RedisClient, shard: int, after: EntryId, until: EntryId
 ) -> list[tuple[EntryId, list[Indexed]]]:
     """Entries after one and up to another, the oldest first, and what was accepted with each."""
-    span = (f"({entry_text(after)}", entry_text(until), "COUNT", ENTRIES_A_PAGE)
-    (page,) = await redis.call([("XRANGE", keys_of(shard).index, *span)])
-    entries = [(entry_id(id_.decode()), entry_of(fields)) for id_, fields in as_list(page)]
+    page = await archiving.entries(redis, shard, "index", after, until, ENTRIES_A_PAGE)
+    entries = [(id_, entry_of(record)) for id_, record in page]
     return [(id_, [] if entry.anew else entry.items) for id_, entry in entries]
 
 
@@ -89,7 +89,7 @@ async def move_on(store: StoreBase, shard: int, before_ms: int) -> bool:
     page = as_list(reply)
     if not page:
         return False
-    items = [item for _, fields in page for item in entry_of(fields).items]
+    items = [item for _, fields in page for item in entry_of(fields[1]).items]
     commands: list[Command] = [("MULTI",)]
     for start in range(0, len(items), MESSAGES_A_BATCH):
         batch = items[start : start + MESSAGES_A_BATCH]

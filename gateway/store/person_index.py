@@ -121,7 +121,7 @@ async def newest(
         while read:
             shard = max(read, key=lambda shard: read[shard][0])
             place, fields = read[shard].popleft()
-            entry = entry_of(fields)
+            entry = entry_of(fields[1])
             items = entry.items if anew or not entry.anew else []
             if before is not None and place[:3] == before[:3]:
                 items = items[: before.item]
@@ -151,12 +151,12 @@ async def cut(redis: RedisClient, keys: Keys, oldest_ms: int) -> None:
 
 
 def _items(fields: list[bytes]) -> list[Indexed]:
-    return entry_of(fields).items
+    return entry_of(fields[1]).items
 
 
-def entry_of(fields: list[bytes]) -> IndexEntry:
+def entry_of(record: bytes) -> IndexEntry:
     """What stands in an entry of the stream."""
     try:
-        return index_codec.decode(unpack(fields[1]))
+        return index_codec.decode(unpack(record))
     except (NewerRecordError, msgspec.DecodeError):
         return IndexEntry([])
