@@ -227,7 +227,8 @@ def play(seeds: Sequence[int], *, short: bool) -> list[LongOutcome]:
             for seed, result in zip(seeds, results, strict=True)
         ]
         try:
-            codes = [child.wait() for child in children]
+            while None in (codes := [child.poll() for child in children]) and not any(codes):
+                time.sleep(POLL_S)  # until all are over, or one has broken off
         finally:
             for child in children:
                 child.terminate()
@@ -249,7 +250,7 @@ def main() -> int:
     try:
         with storm.folder_of_run() as (folder, spoil):
             outcome = run(seed, folder, tell, short=short)
-            if outcome.faults:
+            if outcome.faults or outcome.late:
                 spoil()
     except BenchFailed as fault:
         sys.stderr.write(f"The long faults of seed {seed} failed: {fault}\n")
