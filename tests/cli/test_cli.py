@@ -338,6 +338,7 @@ def test_erase_wants_one_person(
 
 @pytest.mark.redis
 def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / ".kaskad/redis").mkdir(mode=0o700, parents=True)
     days = ["--from", "2026-11-01", "--to", "2026-11-30"]
     assert app.run(["report", "cost", *days, "--group-by", "campaign,channel", "--json"]) == 0
     shape = json.loads(capsys.readouterr().out)
@@ -346,6 +347,20 @@ def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFix
     assert shape["rows"] == []
     assert app.run(["report", "verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["status", "report cost", "report verify", "ledger export", "close 2026-10", "key list"],
+)
+def test_a_command_in_a_wrong_place_says_so_and_leaves_nothing_there(
+    place: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    before = set(place.rglob("*"))
+    assert app.run(words.split()) == 2
+    told = capsys.readouterr().err
+    assert f"There is nothing yet in {place / '.kaskad/redis'}" in told
+    assert set(place.rglob("*")) == before
 
 
 @pytest.mark.redis
