@@ -449,6 +449,8 @@ def test_status_tells_what_runs_and_what_to_look_at(
             nothing = webhook_queues.Told((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
 
+    with (place / "kaskad.toml").open("a") as file:
+        file.write('\n[[reports.schedule]]\nname = "daily"\nevery = "day"\nfolder = "reports"\n')
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
     asyncio_driver.run(redis_url, run_somewhere)
     assert app.run(["provider", "pause", "infobip-viber", "--reason", "maintenance"]) == 0
@@ -461,12 +463,18 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert found["processes"] == [
         {"name": f"dispatch-host-{n}", "role": "dispatch", "version": VERSION} for n in range(2)
     ]
-    no_ingress, differing, paused, dead, gone = found["remarks"]
+    no_ingress, differing, paused, dead, gone, late = found["remarks"]
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
     assert dead.startswith("The webhook w1 of shop has taken nothing since ")
     assert gone == "The webhook w2 of shop is disabled (gone): 0 events wait."
+    (report,) = found["reports"]
+    assert (report["name"], report["made"], report["failed_at"]) == ("daily", None, None)
+    assert late == (
+        f"The report daily of {report['next']} is due since {report['due_at']} and nobody makes "
+        "it: start `kaskad report run`."
+    )
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:
