@@ -113,6 +113,7 @@ class Planter:
         )
         if (untouched := self._untouched(mine, kind, [plain])) is not None:
             return untouched
+        assert kind is not None
         whose = f"8{mine.to}" if kind == "unknown_to_us" else mine.to
         self.faults[kind, whose] += 1
         if kind == "missing_on_invoice":
