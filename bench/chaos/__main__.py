@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.chaos import clicks, faults, long_faults, matrix, page
+from bench.chaos import audience, clicks, faults, long_faults, matrix, page
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import CASES, Row
 from bench.chaos.stage import Plan
@@ -39,7 +39,7 @@ QUICK_MESSAGES = 2_500
 QUICK_MINUTES = 0.3
 QUICK_WAIT_S = 6
 QUICK_REACT_S = 3
-QUICK_CASES = ("claimed", "request written", "settled", "clicks_taken")
+QUICK_CASES = ("claimed", "window under way", "settled", "clicks_taken")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +86,7 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
             opens_s=0 if options.quick else OPENS_S,
             skew_ms=SKEW_MS,
         ),
+        routes=audience.ROUTES,
         lively=True,
         follows=True,
     )
