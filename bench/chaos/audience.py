@@ -35,7 +35,9 @@ STORED_EVERY = 30  # people whose user is stored: every tenth of those with one
 TWINS_EVERY, TWIN = 50, 7  # of so many, that one turns out to be one person with the next
 LATER, LATER_S = 0.03, (2, 8)
 ALONE = 0.5  # of a stored user's messages name nothing else
-WRITES_EVERY, WRITES = 100, {5: "STOP", 6: "Спасибо"}
+# Over SMPP, over SMPP, over Viber; and of so many one unsubscribes from e-mail.
+WRITES_EVERY, WRITES, UNSUBSCRIBES = 100, {5: "STOP", 6: "Спасибо", 12: "STOP"}, 16
+HELD = "held: "  # in counts of what was accepted, before the reason
 # Routes that are not Infobip's alone: SMPP before its SMS; push, then e-mail, then SMPP.
 SESSION, WIDE = "session", "wide"
 WIRES = (SESSION, WIDE)
@@ -93,6 +95,12 @@ def _enliven(body: dict[str, Any], person: int, draw: random.Random) -> None:
 
 def category_of(person: int) -> str:
     return CATEGORIES[person % len(CATEGORIES)]
+
+
+def share_of(campaign: str) -> float:
+    """Of all messages, those of one campaign of a lively audience."""
+    marketing = CATEGORIES.count("marketing") / len(CATEGORIES)
+    return marketing * CAMPAIGNS.count(campaign) / len(CAMPAIGNS)
 
 
 def route_of(person: int, routes: Sequence[str]) -> str:
@@ -161,10 +169,13 @@ def lost_phones(messages: int) -> list[str]:
     return [phone(person) for person in range(every // 2, messages, every)]
 
 
-def writers(messages: int) -> dict[str, str]:
-    """What numbers write back to a Viber message."""
-    return {
-        phone(person): text
-        for rest, text in WRITES.items()
-        for person in range(rest, messages, WRITES_EVERY)
-    }
+def answers(messages: int) -> dict[str, dict[str, dict[str, object]]]:
+    """What people do when they are written to, as knobs of their address and its channel."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for rest, text in WRITES.items():
+        reply: dict[str, object] = {"reply": text}
+        for person in range(rest, messages, WRITES_EVERY):
+            found[phone(person)] = {"viber": reply, "sms": reply}
+    for person in range(UNSUBSCRIBES, messages, WRITES_EVERY):
+        found[mail(person)] = {"email": {"reply": "unsubscribes"}}
+    return found

@@ -125,6 +125,8 @@ class Audit:
                 self.faults.append(f"{to} was told to be a duplicate of {id_}: {winner}")
         for name in ("accepted", "duplicate", "suppressed", "rejected"):
             self.counts[name] = told.get(name, 0)
+        beside = {name: told[name] for name in told if name.startswith(audience.HELD)}
+        self.counts.update(beside)
         self.counts["refused by a full budget"] = told.get("refused by a full budget", 0)
         for name in ("sent again", "answers lost"):
             self.counts[f"client: {name}"] = told.get(name, 0)
@@ -340,6 +342,7 @@ class Audit:
         self._say("claims are held for nothing", sorted(claims - wanted_claims))
         self._say("cap slots are missing", sorted(wanted_slots - slots))
         self._say("cap slots are held for nothing", sorted(slots - wanted_slots))
+        self.counts["people who opted out"] = int(self._stage.redis.hlen("{k0}o"))
         self.counts["claims held"], self.counts["cap slots held"] = len(claims), len(slots)
 
     def _left_behind(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:

@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.chaos.audience import bodies, phone_in
+from bench.chaos.audience import HELD, bodies, phone_in
 from bench.chaos.follower import Follower
 from bench.chaos.manager import Manager
 
@@ -88,6 +88,8 @@ class Load:
                 if result["id"] in self.accepted:
                     self.faults.append(f"id {result['id']} was given twice")
                 self.accepted[result["id"]] = about
+                if held := result.get("held"):
+                    self.counts[f"{HELD}{held['reason']}"] += 1
             elif outcome == "duplicate":
                 self.duplicates.append([result["id"], *about])
         return True

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.chaos import clicks, page_long
+from bench.chaos import clicks, happenings, page_long
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import Row
 from bench.chaos.storm import Outcome
@@ -29,6 +29,10 @@ TOLD = (
     ("suppressed", "suppressed by a cap, an opt-out, a budget or a cancelled campaign"),
     ("refused by a full budget", "... of which by a budget that was full"),
     ("rejected", "refused as invalid"),
+    (happenings.PAUSED, "held when accepted: their campaign was paused"),
+    (happenings.PACED, "... by their campaign's pace"),
+    (happenings.OPENS, "... until their send window opens"),
+    (happenings.LATER, "... for later (`send_at`)"),
     ("client: sent again", "sent again by the client, with the same key"),
     ("client: answers lost", "answers the client lost"),
     ("final: delivered", "final: delivered"),
@@ -49,6 +53,7 @@ TOLD = (
     ("skipped: reacted", "steps skipped: the person had reacted"),
     ("skipped: importance", "steps skipped: the message was not worth it"),
     ("second legs billed", "second legs delivered and billed"),
+    ("people who opted out", "people who opted out, by STOP or from e-mail"),
     ("people who turned out to be one", "pairs of people who turned out to be one"),
     ("provider has: viber", "Viber steps the provider has"),
     ("provider has: sms", "SMS steps the providers have"),
@@ -175,7 +180,8 @@ def write(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome]) -> 
 
 def text(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], machine: str) -> str:
     """The page as Markdown."""
-    faults = [fault for one in (*outcomes, *rows, *long) for fault in one.faults]
+    faults = [fault for each in (*outcomes, *rows) for fault in each.faults]
+    faults += [fault for one in long for fault in one.broken]
     messages = sum(one.messages for one in outcomes)
     seeds = ", ".join(str(one.seed) for one in outcomes)
     verdict = (
@@ -188,7 +194,7 @@ def text(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], mach
         f"## Result\n\n{machine}\n\n{messages:,} messages, seeds {seeds}. {verdict}\n",
         *(_violations(f"Seed {one.seed}", one.faults) for one in outcomes if one.faults),
         *(_violations(f"Killed when: {row.point}", row.faults) for row in rows if row.faults),
-        *(_violations(f"Long faults, seed {one.seed}", one.faults) for one in long if one.faults),
+        *(_violations(f"Long faults, seed {one.seed}", one.broken) for one in long if one.broken),
         _table_of_runs(outcomes),
         *page_long.sections(long, [Counter(one.counts) for one in outcomes]),
         _table_of_faults(outcomes),
@@ -216,14 +222,14 @@ def _table_of_runs(outcomes: list[Outcome]) -> str:
 
 
 def never(outcomes: Sequence[Outcome]) -> list[str]:
-    """The faults asked for of which nothing came: in no run, or in one that was long enough for
-    all; by name."""
+    """What was asked for and did not come: faults, in no run, or in one that was long enough for
+    all, by name; then whatever else a storm asks for."""
     found = {name for one in outcomes for name in one.asked}
     found -= {name for one in outcomes for name in one.injected}
     for one in outcomes:
         if one.load_s >= ALL_FAULTS_S:
             found |= set(one.asked) - set(one.injected)
-    return sorted(found)
+    return [*sorted(found), *happenings.never(one.counts for one in outcomes)]
 
 
 def _table_of_faults(outcomes: list[Outcome]) -> str:
@@ -231,7 +237,7 @@ def _table_of_faults(outcomes: list[Outcome]) -> str:
     rows = [[name, *(str(one.injected.get(name, 0)) for one in outcomes)] for name in names]
     head = ["fault", *(f"seed {one.seed}" for one in outcomes)]
     missing = never(outcomes)
-    said = "Each of them came."
+    said = "Each of them came, and so did all else that a storm asks for."
     if missing:
         said = f"**These did not come as often as they must**: {', '.join(missing)}."
     return f"## Faults, and how often\n\n{said}\n\n" + page_long.table(head, rows)

@@ -93,10 +93,7 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
     plan = msgspec.structs.replace(order.plan, seed=order.seed, budget=limit)
     with Stage(folder, plan) as stage:
         lose: dict[str, object] = {"lost": True}
-        known: dict[str, dict[str, object]] = {
-            phone: {"viber": {"reply": text}}
-            for phone, text in audience.writers(order.messages).items()
-        }
+        known = audience.answers(order.messages)
         known |= {phone: {"viber": lose, "sms": lose} for phone in lost}
         stage.turn(by_phone=known)
         injected: Counter[str] = Counter()
