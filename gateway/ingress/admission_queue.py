@@ -116,12 +116,12 @@ class AdmissionQueue:
         home = addresses.phone or addresses.home(person_id(request.user, policy.numbering_of(app)))
         key = request.idempotency_key or key
         return MessageRequest(
-            id=self.store.new_message_id(home, self._now_ms()),
-            app=app,
-            addresses=addresses,
-            country=destination.country,
-            category=found.category,
-            content=found.content,
+            self.store.new_message_id(home, self._now_ms()),
+            app,
+            addresses,
+            destination.country,
+            found.category,
+            found.content,
             route=request.route,
             user=request.user,
             own_users=policy.own_users,
