@@ -138,7 +138,7 @@ def plan(
         if first == len(steps):
             return _nothing_runs(request, name, steps)
     held = held_of(request, policy, now_ms)
-    if held is None and paced(request, policy):
+    if held is None and policy.holds_steps and paced(request, policy):
         held = PACE
     begins_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(

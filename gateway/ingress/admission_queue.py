@@ -85,7 +85,8 @@ class AdmissionQueue:
         of its campaign, and what that says, is read where this process does not know it: else what
         the message leaves to it would be missing."""
         try:
-            await self.store.know_campaigns()  # else Redis was away when this process began
+            if not self.store.declarations.loaded:  # Redis was away when this process began
+                await self.store.know_campaigns()
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key, trace)
                 if not isinstance(found, WordsUnread):  # as almost always

@@ -102,6 +102,7 @@ class Application:
         self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
+        self._changed: dict[str, None] = {}  # messages, in the order in which they did
         self._newer: set[str] = set()  # messages that are left alone
         self._moved: dict[str, int] = {}  # to which shard
         # By message id: under which identity it holds things; that person, and who else it is.
@@ -114,8 +115,7 @@ class Application:
         await self._load_persons(session, items)
         before = {id_: Before.of(message) for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
-        changed = [a.message.id for a in applied if a.message is not None and a.effects.changed]
-        for id_ in dict.fromkeys(changed):
+        for id_ in self._changed:
             self._writes.message(self._messages[id_], before[id_])
         self._people.write(self._writes)
         await self._writes.learn(self._redis)
@@ -190,6 +190,8 @@ class Application:
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
         times = Counter([item.message_id for item in items])
+        # Who was read for nothing is there all the same: what is known may be at an end.
+        known = self._people.remembering
         for item in items:
             message = self._messages.get(item.message_id)
             if message is None:
@@ -198,9 +200,9 @@ class Application:
             needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
             )
-            # Who was read for nothing is there all the same: what is known may be at an end.
-            known = self._people.remembering
-            if (needed or known) and (holder := message.holder) and (needed or holder in known):
+            if not (needed or known):
+                continue
+            if (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():
@@ -249,7 +251,9 @@ class Application:
         event, funds = item.event, self._funds
         effects = cascade.advance(message, event, persons, self._policy, self._now_ms, funds)
         self._writes.effects(message, effects)
-        if not effects.changed and isinstance(event, TimerDue):
+        if effects.changed:
+            self._changed[message.id] = None
+        elif isinstance(event, TimerDue):
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
         if effects.reserved:
             self._writes.budgets.reserve(effects.reserved, funds)
