@@ -171,6 +171,11 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         return
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
         return
+    if refused.late is not None and (
+        step.status != StepStatus.UNKNOWN
+        or refused.late != (step.provider_of(attempt), attempt.series)
+    ):
+        return
     if refused.unreachable:
         change.learn_unreachable(step, None)
     attempt.fault = refused.fault

@@ -75,6 +75,18 @@ class RequestResult:
             self.add(step, outcome, event(step))
 
 
+def first_id(taken: contract.Submitted) -> str | None:
+    """The id that a step is shown with."""
+    return taken.provider_id or (taken.part_ids[0] if taken.part_ids else None)
+
+
+def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
+    """The provider's ids of a message, each with our reference or a part of it."""
+    ref, ids = taken.ref, taken.part_ids
+    found = [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
+    return found if taken.provider_id is None else [(taken.provider_id, ref), *found]
+
+
 def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
     """What an answer says of the account: None for what was taken, the code of what was rejected.
     Nothing for what speaks of the person or the message, or of an account that is paused at once.
@@ -115,14 +127,10 @@ def read_outcomes(
             result.add(step, "throttled" if outcome.throttled else "put_back", PutBack(step.index))
             continue
         if isinstance(outcome, contract.Submitted):
-            ref, ids = step.submission.ref, outcome.part_ids
-            if outcome.provider_id is not None:
-                result.provider_ids.append((outcome.provider_id, ref))
-            for number, id_ in enumerate(ids, 1):
-                result.provider_ids.append((id_, part_of(ref, number, len(ids))))
+            result.provider_ids += ids_in(outcome)
             accepted = Accepted(
                 step.index,
-                outcome.provider_id or (ids[0] if ids else None),
+                first_id(outcome),
                 outcome.parts,
                 outcome.again,
                 sent_ms,
