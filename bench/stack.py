@@ -24,12 +24,14 @@ APP_KEY = "bench-key-0123456789abcdef"
 PROVIDER_KEY = "bench-provider-key"
 CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
 VIBER, SMS, FCM, SMTP = "bench-viber", "bench-sms", "bench-fcm", "bench-smtp"
+SMPP, SMPP_WINDOW = "bench-smpp", 100
 ACCOUNT_FILE = "service-account.json"
 PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
 {VIBER},,,0.0100,0.0125,EUR,2020-01-01
 {SMS},,,0.0400,0.0500,EUR,2020-01-01
 {FCM},,,0.0010,0.0012,EUR,2020-01-01
 {SMTP},,,0.0020,0.0025,EUR,2020-01-01
+{SMPP},,,0.0400,0.0500,EUR,2020-01-01
 """
 
 
@@ -148,6 +150,15 @@ def smtp_text(port: int, rate: int, more: str) -> str:
         f'[providers.{SMTP}]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
         f'rate = "{rate}/s"\n{more}\ncharged_on = "sent"\nfrom = "Bench <news@bench.example>"\n'
         'user_env = "BENCH_SMTP_USER"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
+    )
+
+
+def smpp_text(port: int, rate: int) -> str:
+    """An SMSC in the configuration, with one bind."""
+    return (
+        f'[providers.{SMPP}]\nkind = "smpp"\nhost = "127.0.0.1"\nport = {port}\n'
+        f'rate = "{rate}/s"\nwindow = {SMPP_WINDOW}\ncharged_on = "sent"\nsender = "Bench"\n'
+        'system_id = "bench"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
     )
 
 

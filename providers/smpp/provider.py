@@ -36,7 +36,7 @@ from providers.contract import (
 from providers.smpp import pdu, reasons, texts, words
 from providers.smpp.receipts import one_id
 from providers.smpp.session import Answer, Arrived, Ended, Session
-from providers.smpp.settings import BATCHES_A_WINDOW, SmppConfig
+from providers.smpp.settings import SmppConfig
 
 RECONNECT_S_MIN, RECONNECT_S_MAX = 1.0, 60.0
 SESSION_S: Final = 2.0  # how long a batch waits for a session that is being bound
@@ -67,7 +67,7 @@ class SmppProvider(WithoutLookUps):
     def __init__(self, config: SmppConfig, connect: Connect | None = None) -> None:
         """`connect` opens a connection in the place of the usual one."""
         self.config = config
-        self.batch_max = max(config.window // BATCHES_A_WINDOW, 1)
+        self.batch_max = config.window
         self._connect = connect or (lambda: open_stream(config))
         self._sessions: list[Session] = []
         self._trouble: SendFault | None = None  # why there is none
