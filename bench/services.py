@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.measure import Mark, Row, post, row, spec_for
-from bench.sizes import SINGLE_CONNECTIONS
-from bench.stack import SMPP_WINDOW
+from bench.sizes import SINGLE_CONNECTIONS, SMPP_WINDOW
 from bench.world import MAILED, NOTIFIED, TEXTED
 
 if TYPE_CHECKING:

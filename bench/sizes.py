@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 SINGLE_CONNECTIONS = 50  # to a provider that takes one message a request
+SMPP_WINDOW = 100
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ APP_KEY = "bench-key-0123456789abcdef"
 PROVIDER_KEY = "bench-provider-key"
 CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
 VIBER, SMS, FCM, SMTP = "bench-viber", "bench-sms", "bench-fcm", "bench-smtp"
-SMPP, SMPP_WINDOW = "bench-smpp", 100
+SMPP = "bench-smpp"
 ACCOUNT_FILE = "service-account.json"
 PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
 {VIBER},,,0.0100,0.0125,EUR,2020-01-01
@@ -136,16 +136,17 @@ def providers_text(url: str, rate: int, batch: int, more: str) -> str:
     )
 
 
-def fcm_text(url: str, rate: int, more: str) -> str:
-    """A provider of notifications in the configuration, with the lines of `more`."""
+def fcm_text(url: str, rate: int, more: str, account: str = ACCOUNT_FILE) -> str:
+    """A provider of notifications in the configuration, with the lines of `more`; `account` is the
+    file of its service account."""
     return (
         f'[providers.{FCM}]\nkind = "fcm"\nbase_url = "{url}"\nrate = "{rate}/s"\n{more}\n'
-        f'charged_on = "sent"\nservice_account_file = "{ACCOUNT_FILE}"\n\n'
+        f'charged_on = "sent"\nservice_account_file = "{account}"\n\n'
     )
 
 
 def smtp_text(port: int, rate: int, more: str) -> str:
-    """A mail server in the configuration that reports nothing, with the lines of `more`."""
+    """A mail server in the configuration, with the lines of `more`."""
     return (
         f'[providers.{SMTP}]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
         f'rate = "{rate}/s"\n{more}\ncharged_on = "sent"\nfrom = "Bench <news@bench.example>"\n'
@@ -153,12 +154,12 @@ def smtp_text(port: int, rate: int, more: str) -> str:
     )
 
 
-def smpp_text(port: int, rate: int) -> str:
-    """An SMSC in the configuration, with one bind."""
+def smpp_text(port: int, rate: int, more: str) -> str:
+    """An SMSC in the configuration, with the lines of `more`."""
     return (
         f'[providers.{SMPP}]\nkind = "smpp"\nhost = "127.0.0.1"\nport = {port}\n'
-        f'rate = "{rate}/s"\nwindow = {SMPP_WINDOW}\ncharged_on = "sent"\nsender = "Bench"\n'
-        'system_id = "bench"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
+        f'system_id = "bench"\nsender = "Bench"\nrate = "{rate}/s"\n{more}\n'
+        'charged_on = "sent"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
     )
 
 

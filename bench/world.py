@@ -20,6 +20,7 @@ import msgspec
 
 from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s
 from bench.redis_server import RedisServer
+from bench.sizes import SMPP_WINDOW
 from bench.stack import (
     ACCOUNT_FILE,
     APP_KEY,
@@ -301,7 +302,7 @@ def config_text(
         providers += smtp_text(smtp_port, plan.rate, connections)
         apart.append((MAILED, SMTP))
     if plan.texts:
-        providers += smpp_text(smpp_port, plan.rate)
+        providers += smpp_text(smpp_port, plan.rate, f"window = {SMPP_WINDOW}")
         apart.append((TEXTED, SMPP))
     until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(

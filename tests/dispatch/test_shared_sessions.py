@@ -103,7 +103,8 @@ async def test_an_answer_that_comes_late_is_known_after_all_and_its_receipts_mat
             w.go_ahead(2_000)
             await w.until([id_], "delivered")
         (attempt,) = (await w.message(id_)).steps[0].attempts
-    assert attempt.provider_id == "a"
+    assert (attempt.provider_id, attempt.further_ids) == ("a", ("b",))
+    assert attempt.sent_ms == attempt.claimed_ms
     assert len(smsc.submitted) == 2
 
 

@@ -149,6 +149,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         attempt = step.attempt_of(accepted.series) or attempt
     if accepted.provider_id is not None and attempt.provider_id is None:
         attempt.provider_id = accepted.provider_id
+        attempt.further_ids = accepted.further_ids
         change.effects.changed = True
     unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
     unanswered = unanswered and attempt is step.attempt
@@ -160,7 +161,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.effects.changed = True
         change.wait_unknown(accepted.step, step, attempt)
         return
-    change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or change.now_ms)
+    change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or attempt.claimed_ms)
     if accepted.delivered:
         change.deliver(change.work(accepted.step, step, attempt), None, None)
 

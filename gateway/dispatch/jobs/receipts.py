@@ -17,11 +17,10 @@ import trio
 
 from gateway.backoff import Backoff
 from gateway.core import events
-from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import places
-from gateway.dispatch.worker.answers import first_id, ids_in
+from gateway.dispatch.worker.answers import accepted_by, ids_in
 from gateway.store.apply import Item
 from gateway.store.base import BATCH_MAX
 from gateway.store.pauses import REJECTIONS
@@ -157,14 +156,13 @@ class _Desk:
 
 
 def late_answer(provider: str, answer: Submitted | Refused) -> Item | None:
-    """What an answer that nobody waited for any more means: that a message was taken, as a receipt
-    would say it, or refused."""
+    """What an answer that nobody waited for any more means: it is that of the step, sent when it
+    was claimed, or a refusal, if its answer is still lost."""
     ref = read_ref(answer.ref)
     if ref is None:
         return None
     if isinstance(answer, Submitted):
-        sent = Receipt("sent", ref=answer.ref, provider_id=first_id(answer), parts=answer.parts)
-        return Item(ref.message_id, Reported(ref.step, sent, provider, ref.series))
+        return Item(ref.message_id, accepted_by(answer, ref.step, ref.series, None))
     late = (provider, ref.series)
     refused = events.Refused(ref.step, answer.fault, answer.unreachable, late=late)
     return Item(ref.message_id, refused)

@@ -75,9 +75,21 @@ class RequestResult:
             self.add(step, outcome, event(step))
 
 
-def first_id(taken: contract.Submitted) -> str | None:
-    """The id that a step is shown with."""
-    return taken.provider_id or (taken.part_ids[0] if taken.part_ids else None)
+def accepted_by(
+    taken: contract.Submitted, index: int, series: int, sent_ms: int | None
+) -> Accepted:
+    """What it is to a step that the provider took it."""
+    ids = taken.part_ids
+    return Accepted(
+        index,
+        taken.provider_id or (ids[0] if ids else None),
+        taken.parts,
+        taken.again,
+        sent_ms,
+        taken.delivered,
+        series,
+        ids[1:],
+    )
 
 
 def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
@@ -128,15 +140,7 @@ def read_outcomes(
             continue
         if isinstance(outcome, contract.Submitted):
             result.provider_ids += ids_in(outcome)
-            accepted = Accepted(
-                step.index,
-                first_id(outcome),
-                outcome.parts,
-                outcome.again,
-                sent_ms,
-                outcome.delivered,
-                step.series,
-            )
+            accepted = accepted_by(outcome, step.index, step.series, sent_ms)
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1

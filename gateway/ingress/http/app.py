@@ -93,9 +93,8 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
-from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
+from gateway.settings.bootstrap import callback_auths_of, callback_readers_of, schedules_of
 from gateway.settings.file import Settings
-from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
@@ -157,7 +156,7 @@ class Ingress:
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         self.users = UserEndpoints(store, now_ms)
-        self.console = self._console(limits)
+        self.console = self._console(settings)
         configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
         self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
@@ -171,12 +170,12 @@ class Ingress:
             lambda: self.events.clients,
         )
 
-    def _console(self, limits: Server) -> ConsoleEndpoints:
-        caller = Caller(self)
-        parts = (self.backlog, self.servers, self.users, self.archived)
+    def _console(self, settings: Settings) -> ConsoleEndpoints:
+        caller, schedules = Caller(self), schedules_of(settings)
+        parts = (self.backlog, self.servers, self.users, self.archived, schedules)
         views = Views(self._store, *parts, caller, self._now_ms)
         money = MoneyViews(self._store, views.read, self.archived, self.aside, self._now_ms)
-        return ConsoleEndpoints(views, money, caller, self.keys, limits)
+        return ConsoleEndpoints(views, money, caller, self.keys, settings.server)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
@@ -208,7 +207,9 @@ class Ingress:
             ledger=ledger,
             report_details=ReportDetails(store, ledger, self.archived, now_ms),
             callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
+            ops=OpsEndpoints(
+                store, self.backlog, self.servers, self.draining, schedules_of(settings), now_ms
+            ),
             console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
             docs=DocsEndpoints(self.document, settings.server.public_url),
