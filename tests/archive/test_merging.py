@@ -119,14 +119,13 @@ def test_filters_are_as_large_as_a_group_and_not_as_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are kept in memory until the end: those of a long file took gigabytes."""
-    told = []
+    told, opened = [], pq.ParquetWriter
 
-    class Writer(pq.ParquetWriter):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            told.append(options["bloom_filter_options"]["id"]["ndv"])
-            super().__init__(*args, **options)
+    def writer(*args: Any, **options: Any) -> Any:
+        told.append(options["bloom_filter_options"]["id"]["ndv"])
+        return opened(*args, **options)
 
-    monkeypatch.setattr(pq, "ParquetWriter", Writer)
+    monkeypatch.setattr(pq, "ParquetWriter", writer)
     for count in (3_000_000, 7):
         parquet.write_batches(tmp_path / "a.parquet", COLUMNS[INDEX], [], count)
     assert told == [parquet.ROWS_A_GROUP, 7]
