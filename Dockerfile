@@ -17,7 +17,8 @@ RUN pip wheel --no-build-isolation --no-deps --wheel-dir /wheels . \
  && /opt/kaskad/bin/pip install --no-deps --no-index --find-links /wheels kaskad
 
 FROM python:3.11.11-slim-bookworm
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/kaskad kaskad
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/kaskad kaskad \
+ && install -d -o kaskad /var/lib/kaskad/reports
 COPY --from=build /opt/kaskad /opt/kaskad
 COPY config /etc/kaskad
 # Mount your own configuration somewhere and name it here; compose.toml is the default that listens on every interface.

@@ -30,7 +30,7 @@ WITHOUT_FUNDING := const fs = require("fs"), name = process.argv[1], lock = JSON
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-redis test-browser test-monitoring test-peers check format bench bench-quick chaos chaos-quick lock chromium redis-server prometheus npm simulate-seeds
+.PHONY: help demo test test-redis test-browser test-monitoring test-peers check format bench bench-quick chaos chaos-quick lock chromium redis-server prometheus npm bearerbox simulate-seeds
 
 help: ## List these targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -50,7 +50,7 @@ test-browser: $(VENV)/ready-dev chromium ## Look at the pages in a headless chro
 test-monitoring: $(VENV)/ready-dev prometheus ## Ask a real Prometheus about alerts and dashboard; it is installed if it is missing.
 	@$(BIN)/python -m pytest -m prometheus tests/monitoring $(ARGS)
 
-test-peers: npm $(VENV)/ready-peers ## Talk to other people's servers and clients, which PyPI, npm and Debian bring.
+test-peers: npm bearerbox $(VENV)/ready-peers ## Talk to other people's servers and clients, which PyPI, npm and Debian bring.
 	@NODE_PATH=$(VENV)/peers/node_modules $(BIN)/python -m pytest -m peers tests/peers $(ARGS)
 
 check: $(VENV)/ready-dev ## Check format, lint, types and who may import whom.
@@ -121,12 +121,13 @@ $(VENV)/ready-peers: $(VENV)/ready-dev requirements/peers.txt tests/peers/packag
 	@$(NPM) ci --silent --prefix $(VENV)/peers || { echo "$(NO_PEERS)" >&2; exit 1; }
 	@touch $@
 
-# The package of that name brings the command of that name.
-chromium redis-server prometheus:
+# The package of that name brings the command of that name; kannel brings bearerbox and smsbox.
+bearerbox: PACKAGE := kannel
+chromium redis-server prometheus npm bearerbox:
 	@if ! command -v $@ >/dev/null; then \
 		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-			echo "These tests need $@ on PATH. On Debian: sudo apt-get install $@" >&2; exit 1; \
+			echo "These tests need $@ on PATH. On Debian: sudo apt-get install $(or $(PACKAGE),$@)" >&2; exit 1; \
 		fi; \
-		echo "Installing $@" && export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && \
-		apt-get install -y -qq --no-install-recommends $@ >/dev/null; \
+		echo "Installing $(or $(PACKAGE),$@)" && export DEBIAN_FRONTEND=noninteractive && apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends $(or $(PACKAGE),$@) >/dev/null; \
 	fi

@@ -28,6 +28,7 @@ READY_FD = "KASKAD_READY_FD"
 PARENT_PID = "KASKAD_PARENT_PID"
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+_held: list[socket.socket] = []
 
 
 class BenchFailed(Exception):
@@ -141,11 +142,18 @@ def role(arguments: Sequence[str]) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port of the loopback that nobody listens on, for a server that sets SO_REUSEADDR.
+
+    A socket that is bound to it and never listens keeps it until this process ends: the system
+    gives it to no other server and to no client, and who connects before the server listens, or
+    while it is dead, is refused.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _held.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
 
 
 def cpu_s(pid: int) -> float:

@@ -24,12 +24,14 @@ APP_KEY = "bench-key-0123456789abcdef"
 PROVIDER_KEY = "bench-provider-key"
 CALLBACK_TOKEN = "bench-callback-token"  # noqa: S105 - of this run on the loopback only
 VIBER, SMS, FCM, SMTP = "bench-viber", "bench-sms", "bench-fcm", "bench-smtp"
+SMPP = "bench-smpp"
 ACCOUNT_FILE = "service-account.json"
 PRICES = f"""provider,prefix,category,cost,sell,currency,valid_from
 {VIBER},,,0.0100,0.0125,EUR,2020-01-01
 {SMS},,,0.0400,0.0500,EUR,2020-01-01
 {FCM},,,0.0010,0.0012,EUR,2020-01-01
 {SMTP},,,0.0020,0.0025,EUR,2020-01-01
+{SMPP},,,0.0400,0.0500,EUR,2020-01-01
 """
 
 
@@ -134,20 +136,30 @@ def providers_text(url: str, rate: int, batch: int, more: str) -> str:
     )
 
 
-def fcm_text(url: str, rate: int, more: str) -> str:
-    """A provider of notifications in the configuration, with the lines of `more`."""
+def fcm_text(url: str, rate: int, more: str, account: str = ACCOUNT_FILE) -> str:
+    """A provider of notifications in the configuration, with the lines of `more`; `account` is the
+    file of its service account."""
     return (
         f'[providers.{FCM}]\nkind = "fcm"\nbase_url = "{url}"\nrate = "{rate}/s"\n{more}\n'
-        f'charged_on = "sent"\nservice_account_file = "{ACCOUNT_FILE}"\n\n'
+        f'charged_on = "sent"\nservice_account_file = "{account}"\n\n'
     )
 
 
 def smtp_text(port: int, rate: int, more: str) -> str:
-    """A mail server in the configuration that reports nothing, with the lines of `more`."""
+    """A mail server in the configuration, with the lines of `more`."""
     return (
         f'[providers.{SMTP}]\nkind = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"\n'
         f'rate = "{rate}/s"\n{more}\ncharged_on = "sent"\nfrom = "Bench <news@bench.example>"\n'
         'user_env = "BENCH_SMTP_USER"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
+    )
+
+
+def smpp_text(port: int, rate: int, more: str) -> str:
+    """An SMSC in the configuration, with the lines of `more`."""
+    return (
+        f'[providers.{SMPP}]\nkind = "smpp"\nhost = "127.0.0.1"\nport = {port}\n'
+        f'system_id = "bench"\nsender = "Bench"\nrate = "{rate}/s"\n{more}\n'
+        'charged_on = "sent"\npassword_env = "BENCH_PROVIDER_KEY"\n\n'
     )
 
 

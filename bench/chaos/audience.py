@@ -7,6 +7,8 @@ A lively audience has more of a life: its marketing is of several campaigns, of 
 paused, cancelled, paced or open later; some messages are for later; some people are stored, and
 named by their user alone; a few write back; and of some two numbers it turns out meanwhile that
 they are one person's.
+
+Who goes over one of the `WIRES` routes has an e-mail address and a device beside the phone.
 """
 
 from __future__ import annotations
@@ -33,14 +35,21 @@ STORED_EVERY = 30  # people whose user is stored: every tenth of those with one
 TWINS_EVERY, TWIN = 50, 7  # of so many, that one turns out to be one person with the next
 LATER, LATER_S = 0.03, (2, 8)
 ALONE = 0.5  # of a stored user's messages name nothing else
-WRITES_EVERY, WRITES = 100, {5: "STOP", 6: "Спасибо"}
+# Over SMPP, over SMPP, over Viber; and of so many one unsubscribes from e-mail.
+WRITES_EVERY, WRITES, UNSUBSCRIBES = 100, {5: "STOP", 6: "Спасибо", 12: "STOP"}, 16
+HELD = "held: "  # in counts of what was accepted, before the reason
+# Routes that are not Infobip's alone: SMPP before its SMS; push, then e-mail, then SMPP.
+SESSION, WIDE = "session", "wide"
+WIRES = (SESSION, WIDE)
+ROUTES = ("", SESSION, "", WIDE, "")  # of a storm, each person's its own; "" is the category's
 
 
 def bodies(
     messages: int, seed: int, first: int = 0, routes: Sequence[str] = (), *, lively: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Request bodies in the order they are sent, each with an idempotency key of its own; the
-    people are numbered from `first`. With `routes` each names one, as "<route>-<category>".
+    people are numbered from `first`. With `routes` each names one, as "<route>-<category>"; an
+    empty one is the category's own.
     `send_in_s` of a body is for whoever sends it: `send_at` is so much later."""
     draw = random.Random(f"audience {seed}")
     for number in range(first, first + messages):
@@ -54,8 +63,10 @@ def bodies(
         if category == "marketing":
             other = "-again" if DUPLICATES <= kind < DUPLICATES + CAPPED else ""
             body["campaign"] = (campaign_of(person) if lively else CAMPAIGNS[0]) + other
-        if routes:
-            body["route"] = f"{routes[person // len(CATEGORIES) % len(routes)]}-{category}"
+        if route := route_of(person, routes):
+            body["route"] = f"{route}-{category}"
+        if route in WIRES:
+            _widen(body, person)
         if person % 3 == 0:
             body["user"] = user(person)
         if lively:
@@ -63,6 +74,13 @@ def bodies(
         if kind > 1 - INVALID:
             body["to"] = "+7916"
         yield body
+
+
+def _widen(body: dict[str, Any], person: int) -> None:
+    """The person has a device and an e-mail address as well, and something is said there."""
+    device = {"kind": "fcm", "token": f"device-{person}"}
+    body["to"] = {"phone": phone(person), "email": mail(person), "push": [device]}
+    body |= {"email": {"subject": f"Kaskad {person}"}, "push": {"title": "Kaskad"}}
 
 
 def _enliven(body: dict[str, Any], person: int, draw: random.Random) -> None:
@@ -79,12 +97,33 @@ def category_of(person: int) -> str:
     return CATEGORIES[person % len(CATEGORIES)]
 
 
+def share_of(campaign: str) -> float:
+    """Of all messages, those of one campaign of a lively audience."""
+    marketing = CATEGORIES.count("marketing") / len(CATEGORIES)
+    return marketing * CAMPAIGNS.count(campaign) / len(CAMPAIGNS)
+
+
+def route_of(person: int, routes: Sequence[str]) -> str:
+    """The person's, as a message names it before the category; "": none."""
+    return routes[person // len(CATEGORIES) % len(routes)] if routes else ""
+
+
 def campaign_of(person: int) -> str:
     return CAMPAIGNS[person // len(CATEGORIES) % len(CAMPAIGNS)]
 
 
 def phone(person: int) -> str:
     return f"+7916{FIRST_PHONE + person % PHONES:07d}"
+
+
+def phone_in(to: Any) -> str | None:
+    """The phone among the addresses of a request, however it names them."""
+    found: str | None = to.get("phone") if isinstance(to, dict) else to
+    return found
+
+
+def mail(person: int) -> str:
+    return f"p{person}@shop.example"
 
 
 def user(person: int) -> str:
@@ -104,8 +143,7 @@ def stored(messages: int, first: int = 0) -> Iterator[dict[str, str]]:
     """The users that are stored before anything is sent."""
     for person in range(first, first + messages):
         if person % STORED_EVERY == 0:
-            mail = f"p{person}@shop.example"
-            yield {"user": user(person), "phone": phone(person), "email": mail}
+            yield {"user": user(person), "phone": phone(person), "email": mail(person)}
 
 
 def twins(messages: int, first: int = 0) -> dict[int, dict[str, str]]:
@@ -131,10 +169,13 @@ def lost_phones(messages: int) -> list[str]:
     return [phone(person) for person in range(every // 2, messages, every)]
 
 
-def writers(messages: int) -> dict[str, str]:
-    """What numbers write back to a Viber message."""
-    return {
-        phone(person): text
-        for rest, text in WRITES.items()
-        for person in range(rest, messages, WRITES_EVERY)
-    }
+def answers(messages: int) -> dict[str, dict[str, dict[str, object]]]:
+    """What people do when they are written to, as knobs of their address and its channel."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    for rest, text in WRITES.items():
+        reply: dict[str, object] = {"reply": text}
+        for person in range(rest, messages, WRITES_EVERY):
+            found[phone(person)] = {"viber": reply, "sms": reply}
+    for person in range(UNSUBSCRIBES, messages, WRITES_EVERY):
+        found[mail(person)] = {"email": {"reply": "unsubscribes"}}
+    return found

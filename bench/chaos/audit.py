@@ -8,8 +8,8 @@ somebody reacted or a campaign was not to go on, is `still`'s work.
 
 The rule of accounting: for every step, what we booked as its provider's charge is what the provider
 charges for it, and it is delivered here exactly if it is there, except for the numbers whose
-receipts are lost for good; for those the differences are added up, and the ledger plus that sum is
-the bill.
+receipts are lost for good and for what nobody can tell us of (`billed`); for those the differences
+are added up, and the ledger plus that sum is the bill.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from typing import Any, Protocol
 
 import redis
 
-from bench.chaos import audience, budget, records, still
+from bench.chaos import audience, billed, budget, records, still
+from bench.chaos.billed import REJECTED, WITHOUT_LOOK_UPS, Bill, Billed
 from bench.chaos.records import STATUSES, STEP_DELIVERED, Record, Step, decode
+from bench.stack import SMPP
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
 KINDS = {"m", "p", "u", "c", "i", "o", "lane", "timers", "ledger", "totals", "days", "events"}
 KINDS |= {"index", "x", "t", "changed", "marks", "quarantine", "verified", "{kaskad}", "limit"}
 KINDS |= {"e", "su", "so", "oo", "counts", "feeder", "rates", "pace"}
-KINDS |= {"link", "clicks", "budget", "hours"}
+KINDS |= {"link", "clicks", "budget", "hours", "un"}
 # Keys that must have a lifetime.
-FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace", "hours")
+FOR_A_TIME = ("p", "u", "e", "c", "i", "x", "t", "feeder", "rates", "limit", "pace", "hours", "un")
 CLOCKS_MS = 12_000  # how far two clocks may be apart in a storm
 NOT_KNOWN_MIN = 2  # look-ups before a step may be sent again
 _TRACE = re.compile(
@@ -46,8 +48,6 @@ _TRACE = re.compile(
 REASON = "expired: "
 NEVER_SENT = "expired, never at the last provider: "
 ARRIVED = "expired, and delivered: "
-
-Bill = dict[tuple[str, int], list[dict[str, Any]]]
 
 
 class Audited(Protocol):
@@ -81,14 +81,14 @@ class Audit:
         redis = self._stage.redis
         kinds = records.keys_by_kind(redis)
         messages = {id_: records.message(id_, b) for id_, b in records.values(redis, kinds["m"])}
-        bill = self._bill()
+        lines = billed.of(self._stage.billed(), messages)
         booked = records.ledger(redis)
         self._promises(messages)
-        self._twice(messages, bill)
-        self._expired(messages, bill)
+        self._twice(messages, lines)
+        self._expired(messages, lines.every)
         self._campaigns(messages, booked)
-        self._still(messages, bill)
-        self._charges(messages, bill, booked)
+        self._still(messages, lines.every)
+        self._charges(messages, lines, booked)
         self._books(messages, booked)
         if self.budget:
             those = messages.values()
@@ -125,6 +125,8 @@ class Audit:
                 self.faults.append(f"{to} was told to be a duplicate of {id_}: {winner}")
         for name in ("accepted", "duplicate", "suppressed", "rejected"):
             self.counts[name] = told.get(name, 0)
+        beside = {name: told[name] for name in told if name.startswith(audience.HELD)}
+        self.counts.update(beside)
         self.counts["refused by a full budget"] = told.get("refused by a full budget", 0)
         for name in ("sent again", "answers lost"):
             self.counts[f"client: {name}"] = told.get(name, 0)
@@ -139,39 +141,30 @@ class Audit:
 
     # --- 2: nothing twice ---
 
-    def _bill(self) -> Bill:
-        grouped: Bill = defaultdict(list)
-        self._foreign = []
-        for ref, line in self._stage.billed().items():
-            parts = ref.split(".")
-            if len(parts) < 2:
-                self._foreign.append(ref)
-                continue
-            grouped[parts[0], int(parts[1])].append(line)
-        return grouped
-
-    def _twice(self, messages: dict[str, Record], bill: Bill) -> None:
-        self._say("messages on the bill are not ours", self._foreign)
-        strangers = sorted({id_ for id_, _ in bill} - set(messages))
+    def _twice(self, messages: dict[str, Record], lines: Billed) -> None:
+        self._say("messages on the bill are not ours", lines.foreign)
+        strangers = sorted({id_ for id_, _ in lines.every} - set(messages))
         self._say("sent messages were never promised", strangers)
         twice = {}
-        for (id_, index), lines in bill.items():
+        for (id_, index), those in lines.every.items():
             message = messages.get(id_)
             if message is None:
                 continue
             step = message.steps[index]
             self.counts[f"provider has: {step.channel}"] += 1
-            taken = [line for line in lines if line["outcome"] != "rejected"]
-            if len(taken) > 1:
-                twice[f"{id_}.{index}"] = lines
-            again = sum(line["requests"] - 1 for line in lines)
+            taken = [line for line in those if line["outcome"] != REJECTED]
+            again = sum(line["requests"] - 1 for line in those)
+            if step.provider == SMPP:  # an SMSC knows no message twice: each is a line
+                self.counts["provider has: sms, over SMPP"] += 1
+                again += max(len(taken) - 1, 0)
+            elif len(taken) > 1:
+                twice[f"{id_}.{index}"] = those
             not_known = step.look_ups >= NOT_KNOWN_MIN or step.lost > 1
             if not_known and step.attempts > 1 and not again:
                 self.counts["asked for, not known, sent again"] += 1
-            if not again:
                 continue
             if again > sent_again_max(message.category, step):
-                twice[f"{id_}.{index}"] = lines
+                twice[f"{id_}.{index}"] = those
             elif message.category == "otp":
                 self.counts["sent again by policy (code, answer lost)"] += again
             else:
@@ -250,11 +243,16 @@ class Audit:
 
     # --- 3: money ---
 
-    def _charges(self, messages: dict[str, Record], bill: Bill, booked: records.Booked) -> None:
+    def _charges(self, messages: dict[str, Record], bills: Billed, booked: records.Booked) -> None:
         wrong, unreported = {}, 0
+        for place, every in bills.every.items():
+            silent = [line for line in every if line not in bills.learned.get(place, ())]
+            unreported += sum(units(line["charge"]) for line in silent)
+            taken = any(line["outcome"] != REJECTED for line in silent)
+            self.counts["steps whose answer was lost where nobody can be asked"] += taken
         for message in messages.values():
             for index, step in enumerate(message.steps):
-                lines = bill.get((message.id, index), [])
+                lines = bills.learned.get((message.id, index), [])
                 theirs = sum(units(line["charge"]) for line in lines)
                 arrived = any(line["delivered"] for line in lines)
                 ours = (step.charged, step.status >= STEP_DELIVERED)
@@ -266,7 +264,7 @@ class Audit:
                 else:
                     wrong[f"{message.id}.{index}"] = (step, lines)
         self._say("steps differ from the provider's bill", wrong)
-        charge = sum(units(line["charge"]) for lines in bill.values() for line in lines)
+        charge = sum(units(line["charge"]) for each in bills.every.values() for line in each)
         cost = booked.sums["cost"]
         if cost + unreported != charge:
             self.faults.append(f"The ledger has {cost} + {unreported}, the bill {charge}")
@@ -344,6 +342,7 @@ class Audit:
         self._say("claims are held for nothing", sorted(claims - wanted_claims))
         self._say("cap slots are missing", sorted(wanted_slots - slots))
         self._say("cap slots are held for nothing", sorted(slots - wanted_slots))
+        self.counts["people who opted out"] = int(self._stage.redis.hlen("{k0}o"))
         self.counts["claims held"], self.counts["cap slots held"] = len(claims), len(slots)
 
     def _left_behind(self, messages: dict[str, Record], kinds: dict[str, list[bytes]]) -> None:
@@ -370,7 +369,10 @@ def sent_again_max(category: str, step: Step) -> int:
     but for a code only when the provider was asked often enough since.
 
     The record says how often only of the last loss. That each earlier one was asked about as well
-    is the rule of `core.cascade`, which its scenarios hold."""
+    is the rule of `core.cascade`, which its scenarios hold. Who cannot be asked gets nothing again
+    but a code."""
+    if step.provider in WITHOUT_LOOK_UPS and category != "otp":
+        return 0
     asked_since = category == "otp" or step.look_ups >= NOT_KNOWN_MIN
     return step.lost if asked_since else max(step.lost - 1, 0)
 

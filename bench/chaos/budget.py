@@ -7,7 +7,7 @@ was sent again by policy. It is read without the product, as `records` is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import redis
 
@@ -20,9 +20,11 @@ PRICE = 10_000  # of a Viber message, as the price list has it, in 1e-6
 SHARE = 0.5  # of the messages that it would be asked for
 
 
-def limit_for(messages: int) -> int:
-    """With so many messages in the storm, in 1e-6."""
+def limit_for(messages: int, routes: Sequence[str]) -> int:
+    """With so many messages in the storm, in 1e-6; those of a route of their own ask for none."""
     asked = messages * audience.CATEGORIES.count(CATEGORY) // len(audience.CATEGORIES)
+    if routes:
+        asked = asked * routes.count("") // len(routes)
     return int(asked * SHARE) * PRICE
 
 

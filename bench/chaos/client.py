@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.chaos.audience import bodies
+from bench.chaos.audience import HELD, bodies, phone_in
 from bench.chaos.follower import Follower
 from bench.chaos.manager import Manager
 
@@ -82,11 +82,14 @@ class Load:
         with self.lock:
             self.counts[outcome] += 1
             self.counts["refused by a full budget"] += result.get("reason") == "budget"
-            about = [body.get(key) for key in ("to", "user", "campaign", "category")]
+            about = [phone_in(body.get("to"))]
+            about += [body.get(key) for key in ("user", "campaign", "category")]
             if outcome == "accepted":
                 if result["id"] in self.accepted:
                     self.faults.append(f"id {result['id']} was given twice")
                 self.accepted[result["id"]] = about
+                if held := result.get("held"):
+                    self.counts[f"{HELD}{held['reason']}"] += 1
             elif outcome == "duplicate":
                 self.duplicates.append([result["id"], *about])
         return True

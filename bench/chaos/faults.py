@@ -43,7 +43,8 @@ class Fault(NamedTuple):
 
 def every() -> list[Fault]:
     """All faults."""
-    return [*_processes(), *_ways(), *_redis(), *_clocks(), *_provider(), *_receipts()]
+    found = [*_processes(), *_ways(), *_redis(), *_clocks(), *_provider(), *_receipts()]
+    return [*found, *_wires()]
 
 
 def _nothing(_: Stage) -> None:
@@ -98,6 +99,8 @@ def _ways() -> list[Fault]:
         ("provider-d0", "dispatcher and provider"),
         ("provider", "all and provider"),
         ("callbacks", "provider and ingress"),
+        ("smpp", "dispatchers and SMSC"),
+        ("smtp", "dispatchers and mail server"),
     ):
         for mode, lasts in (
             ("cut", (0.1, 2.0)), ("hang", (1.0, 4.0)), ("delay", (2.0, 4.0)),
@@ -220,11 +223,35 @@ def _provider() -> list[Fault]:
     ]
 
 
-def _outcome(*names: str) -> Callable[[Stage], int]:
+def _wires() -> list[Fault]:
+    """What can happen over one wire only; sessions and mail connections are also among the ways."""
+    lost: dict[str, object] = {"answer_lost_share": 0.6}
+    found = [
+        _knob(name, "provider", (1.0, 4.0), lost)._replace(shown=_outcome("answer-lost", of=what))
+        for name, what in (
+            ("SMPP: submit_sm taken, and never answered", "SMPP "),
+            ("SMTP: connection cut after DATA", "SMTP "),
+        )
+    ]
+
+    def away(stage: Stage) -> None:
+        """A dispatcher that has just started has no token yet."""
+        stage.proxy("token", "cut")
+        stage.kill("d0")
+        stage.revive("d0")
+
+    def back(stage: Stage) -> None:
+        stage.proxy("token", "pass")
+
+    token = Fault("FCM: no token to be had, after kill -9", "d0", (4.0, 7.0), away, back)
+    return [*found, token._replace(shown=_outcome("200", of="POST /token"))]
+
+
+def _outcome(*names: str, of: str = "POST ") -> Callable[[Stage], int]:
     """How many requests ended so, by the provider's count."""
 
     def count(stage: Stage) -> int:
-        outcomes = stage.outcomes()
+        outcomes = stage.outcomes(of)
         return sum(outcomes[name] for name in names)
 
     return count

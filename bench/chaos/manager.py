@@ -27,11 +27,10 @@ TIMEOUT_S = 6.0
 AGAIN_S = 0.3
 TURN_S = 0.25
 TOGETHER = 200
-PACE = "3000/m"
+PACED_SHARE = 0.8  # the pace of a campaign, of what the load brings of it
 DECLARED: dict[str, dict[str, str]] = {
     PAUSED: {"state": "running"},
     CANCELLED: {"state": "running"},
-    PACED: {"pace": PACE},
     OPENS: {"send_window": "opens"},
 }
 # When, as a share of the load.
@@ -59,7 +58,11 @@ class Manager:
 
     def begin(self) -> None:
         """Declares campaigns and stores users."""
-        for name, says in DECLARED.items():
+        a_minute = round(
+            60 * PACED_SHARE * self._messages * audience.share_of(PACED) / self._seconds
+        )
+        paced = {PACED: {"pace": f"{max(a_minute, 1)}/m"}}
+        for name, says in (DECLARED | paced).items():
             self._declare(name, says, f"{name} is declared")
         for page in _pages(audience.stored(self._messages, self._first), TOGETHER):
             self._store(page)

@@ -1,9 +1,10 @@
 """The crash matrix: a process killed exactly at each step of a message's life, and how the messages
 ended.
 
-Most moments are named failpoints of the product (KASKAD_FAULT_POINT, unset in normal runs);
-"request written" is the proxy's, which kills the dispatcher once the provider has the whole request
-and before a byte of the answer. One machine, one process a role: whoever comes to the moment is the
+Most moments are named failpoints of the product (KASKAD_FAULT_POINT, unset in normal runs); those
+of `MARKS` are the proxy's, which kills the dispatcher once the provider has the whole request and
+before a byte of the answer, or once a receipt has come and before anything is said to it. One
+machine, one process a role: whoever comes to the moment is the
 one that is armed. Its successor starts unarmed and has to find everything in Redis.
 """
 
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.chaos import audience, storm
+from bench.chaos.audience import SESSION, WIDE
 from bench.chaos.audit import Audit
 from bench.chaos.stage import Plan, Stage
 from bench.processes import BenchFailed
@@ -30,21 +32,51 @@ LOAD_S = 1.0
 CONNECTIONS = 4
 
 
+class Mark(NamedTuple):
+    """What is passed on over a way when the moment has come; `down`: to the dispatcher."""
+
+    way: str
+    mark: str
+    down: bool = False
+
+
+# A command's id and a status of zero, as they stand in the header of a PDU.
+MARKS = {
+    "request written": Mark("provider-d0", "\r\n\r\n"),
+    "notification written": Mark("provider-d0", "\r\n\r\n"),
+    "mail written": Mark("smtp-d0", "\r\n.\r\n"),
+    "window under way": Mark("smpp-d0", "\0\0\0\4" + 4 * "\0"),
+    "receipt over SMPP": Mark("smpp-d0", "\0\0\0\5" + 4 * "\0", down=True),
+}
+
+
 class Case(NamedTuple):
     """`nth` is at which time it dies; `silent`: Viber never says anything, so timers must;
-    `follows`: links are followed beside."""
+    `follows`: links are followed beside; `route`: each message's, else its category's."""
 
     point: str
     role: str
     nth: int = 1
     silent: bool = False
     follows: bool = False
+    route: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is told."""
+        over = "over SMPP" if self.route == SESSION and self.point not in MARKS else ""
+        return f"{self.point.replace('_', ' ')} {over}".strip()
 
 
 CASES = (
     Case("accepted", "i0", 3),
     Case("claimed", "d0", 2),
     Case("request written", "d0"),
+    Case("notification written", "d0", route=WIDE),
+    Case("mail written", "d0", 2, route=WIDE),
+    Case("window under way", "d0", 2, route=SESSION),
+    Case("answer_read", "d0", 2, route=SESSION),
+    Case("receipt over SMPP", "d0", 2, route=SESSION),
     Case("answer_read", "d0", 2),
     Case("committed", "d0", 2),
     Case("receipt_read", "i0", 2),
@@ -76,13 +108,14 @@ def run(
     refused = 0
     with Stage(folder, Plan(wait_s=wait_s, machines=1)) as stage:
         for number, case in enumerate(cases):
-            tell(f"killed when: {case.point}")
+            tell(f"killed when: {case.name}")
             order = storm.Order(
                 messages=messages,
                 seconds=LOAD_S,
                 seed=number + 1,
                 first=number * messages,
                 connections=CONNECTIONS,
+                routes=(case.route,),
                 follows=case.follows,
             )
             told = play(stage, case, order)
@@ -96,7 +129,7 @@ def run(
             stage.heal()
             rows.append(
                 Row(
-                    point=case.point.replace("_", " "),
+                    point=case.name,
                     process="ingress" if case.role == "i0" else "dispatcher",
                     accepted=client["counts"]["accepted"] - before.get("accepted", 0),
                     counts=dict(audit.counts - _counted(rows)) | links.counts,
@@ -111,18 +144,21 @@ def play(stage: Stage, case: Case, order: storm.Order) -> dict[str, Any]:
     silent = {"viber": {"ending": "silent"}}
     numbers = range(order.first, order.first + order.messages)
     stage.turn(by_phone={audience.phone(n): silent for n in numbers} if case.silent else {})
-    if case.point == "request written":
-        stage.proxy("provider-d0", "kill", pid=stage.roles["d0"].pid)
+    mark = MARKS.get(case.point)
+    if mark is not None:
+        pid = stage.roles[case.role].pid
+        stage.proxy(mark.way, "kill", pid=pid, mark=mark.mark, down=mark.down, times=case.nth)
     else:
         stage.kill(case.role)
         stage.launch(case.role, **{VARIABLE: f"{case.point}:{case.nth}"}).await_ready()
         stage.down.clear()
     armed = stage.roles[case.role].process
     with storm.load(stage, order) as (client, result):
-        until(f"the {case.role} dies: {case.point}", lambda: armed.poll() is not None, DIES_S)
-        stage.proxy("provider-d0", "pass")
+        until(f"the {case.role} dies: {case.name}", lambda: armed.poll() is not None, DIES_S)
+        if mark is not None:
+            stage.proxy(mark.way, "pass")
         if armed.returncode != -signal.SIGKILL:
-            raise BenchFailed(f"{case.point}: {case.role} ended with {armed.returncode}.")
+            raise BenchFailed(f"{case.name}: {case.role} ended with {armed.returncode}.")
         stage.killed.append(stage.roles[case.role].log)
         stage.tend()
         stage.roles[case.role].await_ready()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.chaos import clicks, page_long
+from bench.chaos import clicks, happenings, page_long
 from bench.chaos.long_faults import LongOutcome
 from bench.chaos.matrix import Row
 from bench.chaos.storm import Outcome
@@ -29,6 +29,10 @@ TOLD = (
     ("suppressed", "suppressed by a cap, an opt-out, a budget or a cancelled campaign"),
     ("refused by a full budget", "... of which by a budget that was full"),
     ("rejected", "refused as invalid"),
+    (happenings.PAUSED, "held when accepted: their campaign was paused"),
+    (happenings.PACED, "... by their campaign's pace"),
+    (happenings.OPENS, "... until their send window opens"),
+    (happenings.LATER, "... for later (`send_at`)"),
     ("client: sent again", "sent again by the client, with the same key"),
     ("client: answers lost", "answers the client lost"),
     ("final: delivered", "final: delivered"),
@@ -49,9 +53,13 @@ TOLD = (
     ("skipped: reacted", "steps skipped: the person had reacted"),
     ("skipped: importance", "steps skipped: the message was not worth it"),
     ("second legs billed", "second legs delivered and billed"),
+    ("people who opted out", "people who opted out, by STOP or from e-mail"),
     ("people who turned out to be one", "pairs of people who turned out to be one"),
     ("provider has: viber", "Viber steps the provider has"),
-    ("provider has: sms", "SMS steps the provider has"),
+    ("provider has: sms", "SMS steps the providers have"),
+    ("provider has: sms, over SMPP", "... of which over SMPP"),
+    ("provider has: push", "notifications the provider has"),
+    ("provider has: email", "e-mails the provider has"),
     ("sent again by policy (code, answer lost)", "codes sent again, as policy says: answer lost"),
     (
         "campaign again: the first delivery was reported too late",
@@ -68,9 +76,13 @@ TOLD = (
     ("receipts that came hours late", "receipts that came hours late"),
     ("double deliveries (late Viber)", "Viber delivered after its time, and SMS as well"),
     ("steps whose receipts were lost for good", "steps whose receipts were lost for good"),
-    ("bill, 1e-6 EUR", "the provider's bill, 1e-6 EUR"),
+    (
+        "steps whose answer was lost where nobody can be asked",
+        "steps that a provider has whose answer was lost, where nobody can be asked",
+    ),
+    ("bill, 1e-6 EUR", "the providers' bill, 1e-6 EUR"),
     ("ledger cost, 1e-6 EUR", "cost in the ledger, 1e-6 EUR"),
-    ("unreported, 1e-6 EUR", "charged for steps whose receipts were lost, 1e-6 EUR"),
+    ("unreported, 1e-6 EUR", "charged for those two, 1e-6 EUR"),
     ("billed, 1e-6 EUR", "billed to the app, 1e-6 EUR"),
 )
 
@@ -79,10 +91,14 @@ INTRO = """# Reliability: what a storm of faults did
 This page is written by `make chaos`, which anyone can run; no figure in it was typed. Real
 processes (two `kaskad serve`, two `kaskad dispatch`, Redis with its append-only file and an fsync
 on every write, the provider simulator with its durable book, a TCP proxy on every way between them)
-are under load while a seeded script breaks them. The client behaves: each message carries an
-idempotency key, and what was not decided is sent again with the same key.
+are under load while a seeded script breaks them. The simulator is five providers: Viber and SMS
+over HTTP, an SMSC over SMPP, a mail server over SMTP that reports by webhook, and FCM. The client
+behaves: each message carries an idempotency key, and what was not decided is sent again with the
+same key.
 
-Marketing goes over Viber until it is seen, then as SMS where it is worth it. People see, click and
+Marketing goes over Viber until it is seen, then as SMS where it is worth it; a fifth of the people
+get everything over SMPP with SMS behind, another fifth as a notification, then by e-mail, then over
+SMPP. People see, click and
 write back, some of them STOP; campaigns are paused, resumed, cancelled, paced, or wait for their
 send window; some messages are for later; users are stored, and named by their id alone, and of some
 two it turns out in the middle that they are one person.
@@ -96,10 +112,11 @@ each other: what the client was told, what Redis holds, the ledger, the provider
    more than a cap allows, under any number or user that is known to be the same person's.
 3. Each leg that was delivered is billed once, nothing else is; the totals are the sum of the
    ledger; each step's charge in the ledger is the provider's, to the last unit. For the numbers
-   whose receipts the provider loses for good the difference is added up by step, and ledger plus
-   difference is the bill. Claims and cap slots are those of the delivered messages; what a
-   campaign counts is what there is; no lane, timer, held message, content or parked receipt is
-   left, and what must lapse has a lifetime.
+   whose receipts the provider loses for good the difference is added up by step, and so it is for
+   steps of SMPP and FCM whose answer was lost: an SMSC's receipt names an id that nobody told us,
+   FCM sends none, and neither can be asked. Ledger plus difference is the bill. Claims and cap
+   slots are those of the delivered messages; what a campaign counts is what there is; no lane,
+   timer, held message, content or parked receipt is left, and what must lapse has a lifetime.
 4. Who reacted gets no step that had not left, no reaction that was taken is forgotten, and nothing
    is sent of a campaign that has been paused or cancelled for 2 s, nor before its window opens. By
    the provider's book; what a dispatcher had claimed by then has left, and has 11 s to arrive.
@@ -111,6 +128,12 @@ HOW = """## How the less usual ones are made
 
 - **Kill -9 of the provider**: the simulator writes down what it accepts before it answers, and is
   started again on that file. Its bill, its knowledge of messages and the receipts it owes survive.
+- **Killed in the middle of a window**: a proxy kills the dispatcher once an SMSC has its PDUs, a
+  mail server a whole mail or FCM a request, and before a byte of the answer; or once a receipt has
+  come over the session. Of the SMSC's book each line is then a step's: by the id that the step was
+  given, or, where its answer was lost, of the same phone and never more than answers were lost.
+- **No token**: FCM's token endpoint is cut off while a dispatcher is killed; its successor has
+  none.
 - **Failover**: a replica is started under load. In order: Redis' own FAILOVER; the former master
   lives on as a read-only replica for whoever is still connected. Killed or hung: writes are stopped
   (CLIENT PAUSE), the replica catches up, the master is killed (-9) or stopped for good (SIGSTOP),
@@ -157,7 +180,8 @@ def write(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome]) -> 
 
 def text(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], machine: str) -> str:
     """The page as Markdown."""
-    faults = [fault for one in (*outcomes, *rows, *long) for fault in one.faults]
+    faults = [fault for each in (*outcomes, *rows) for fault in each.faults]
+    faults += [fault for one in long for fault in one.broken]
     messages = sum(one.messages for one in outcomes)
     seeds = ", ".join(str(one.seed) for one in outcomes)
     verdict = (
@@ -170,7 +194,7 @@ def text(outcomes: list[Outcome], rows: list[Row], long: list[LongOutcome], mach
         f"## Result\n\n{machine}\n\n{messages:,} messages, seeds {seeds}. {verdict}\n",
         *(_violations(f"Seed {one.seed}", one.faults) for one in outcomes if one.faults),
         *(_violations(f"Killed when: {row.point}", row.faults) for row in rows if row.faults),
-        *(_violations(f"Long faults, seed {one.seed}", one.faults) for one in long if one.faults),
+        *(_violations(f"Long faults, seed {one.seed}", one.broken) for one in long if one.broken),
         _table_of_runs(outcomes),
         *page_long.sections(long, [Counter(one.counts) for one in outcomes]),
         _table_of_faults(outcomes),
@@ -198,14 +222,14 @@ def _table_of_runs(outcomes: list[Outcome]) -> str:
 
 
 def never(outcomes: Sequence[Outcome]) -> list[str]:
-    """The faults asked for of which nothing came: in no run, or in one that was long enough for
-    all; by name."""
+    """What was asked for and did not come: faults, in no run, or in one that was long enough for
+    all, by name; then whatever else a storm asks for."""
     found = {name for one in outcomes for name in one.asked}
     found -= {name for one in outcomes for name in one.injected}
     for one in outcomes:
         if one.load_s >= ALL_FAULTS_S:
             found |= set(one.asked) - set(one.injected)
-    return sorted(found)
+    return [*sorted(found), *happenings.never(one.counts for one in outcomes)]
 
 
 def _table_of_faults(outcomes: list[Outcome]) -> str:
@@ -213,7 +237,7 @@ def _table_of_faults(outcomes: list[Outcome]) -> str:
     rows = [[name, *(str(one.injected.get(name, 0)) for one in outcomes)] for name in names]
     head = ["fault", *(f"seed {one.seed}" for one in outcomes)]
     missing = never(outcomes)
-    said = "Each of them came."
+    said = "Each of them came, and so did all else that a storm asks for."
     if missing:
         said = f"**These did not come as often as they must**: {', '.join(missing)}."
     return f"## Faults, and how often\n\n{said}\n\n" + page_long.table(head, rows)

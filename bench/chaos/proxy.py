@@ -10,7 +10,9 @@ sets the mode of the proxies whose name begins with `name`:
     hang      bytes stop, and go on when the mode changes
     delay     each piece of bytes waits `ms`
     truncate  a fifth of the pieces are cut in half and the connection is closed, either way
-    kill      the first request that is passed on whole kills process `pid`, before any answer
+    kill      process `pid` is killed when bytes that hold `mark` have been passed on, the `times`th
+              time: those that it sent, or with `down` those that it was sent; from then on nothing
+              is passed on
 
 It ends when stdin closes. Bytes pass unread.
 """
@@ -39,6 +41,7 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()
         self.mode: dict[str, Any] = {"mode": "pass"}
+        self._marks = 0  # met so far
 
     async def listen(self) -> int:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -47,6 +50,7 @@ class Proxy:
 
     def turn(self, mode: dict[str, Any]) -> None:
         self.mode = mode
+        self._marks = 0
         self._changed.set()
         self._changed = asyncio.Event()
         if mode["mode"] == "cut":
@@ -97,12 +101,14 @@ class Proxy:
                     writer.write(piece[: len(piece) // 2])
                     await writer.drain()
                     break
-                elif mode["mode"] == "kill" and not up:
-                    break  # of a request that has killed its sender nobody reads the answer
+                elif mode["mode"] == "kill" and self._marks >= mode["times"]:
+                    break  # whoever it was for is dead
                 writer.write(piece)
+                if mode["mode"] == "kill" and up != mode["down"] and _mark(mode) in piece:
+                    self._marks += 1
+                    if self._marks == mode["times"]:
+                        os.kill(mode["pid"], signal.SIGKILL)
                 await writer.drain()
-                if mode["mode"] == "kill" and up and b"\r\n\r\n" in piece:
-                    os.kill(mode["pid"], signal.SIGKILL)
             if reader.at_eof() and not writer.transport.is_closing():
                 writer.write_eof()
                 return
@@ -110,6 +116,11 @@ class Proxy:
             pass  # one side is gone, so the other goes too
         for each in both:
             each.transport.abort()
+
+
+def _mark(mode: dict[str, Any]) -> bytes:
+    mark: str = mode["mark"]
+    return mark.encode("latin-1")
 
 
 async def main() -> None:

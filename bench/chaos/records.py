@@ -39,6 +39,7 @@ class Step(NamedTuple):
     leg: int = 0
     billed: int | None = None
     skipped: str = ""  # why
+    ids: tuple[str, ...] = ()  # that its providers gave it, as far as they are known
 
 
 class Record(NamedTuple):
@@ -115,6 +116,7 @@ def _step(fields: dict[str, Any]) -> Step:
         fields.get("l", 0),
         fields.get("b"),
         fields["f"]["c"] if fields.get("s") == STEP_SKIPPED else "",
+        tuple(a["i"] for a in attempts if "i" in a),
     )
 
 

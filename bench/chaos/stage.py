@@ -9,6 +9,7 @@ are started from it at any time.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -24,13 +25,30 @@ from typing import Any, Self
 import msgspec
 
 from bench.chaos import budget
-from bench.chaos.audience import caps_text
+from bench.chaos.audience import CATEGORIES, SESSION, WIDE, caps_text
 from bench.chaos.clocks import Clocks
 from bench.chaos.redis_nodes import RedisNodes
 from bench.processes import Child, free_port
-from bench.stack import CALLBACK_TOKEN, PRICES, SMS, VIBER, Stack, providers_text
+from bench.stack import (
+    CALLBACK_TOKEN,
+    FCM,
+    PRICES,
+    SMPP,
+    SMS,
+    SMTP,
+    VIBER,
+    Stack,
+    fcm_text,
+    providers_text,
+    service_account,
+    smpp_text,
+    smtp_text,
+)
 
 KNOBS: dict[str, Any] = {
+    "push_share": 0.5,
+    "email_delivered": 0.6,
+    "email_undelivered": 0.3,
     "viber_delivered": 0.85,
     "viber_undelivered": 0.1,
     "seen_share": 0.4,
@@ -42,6 +60,7 @@ KNOBS: dict[str, Any] = {
 START_S = 30.0
 STARTING = '"event":"starting"'  # in what a role says before it serves
 HOUR_MS = 3_600_000
+BINDS, WINDOW = 2, 20  # of the SMSC: one bind a machine
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
 
 
@@ -71,13 +90,15 @@ class Stage(Stack):
         self.roles: dict[str, Child] = {}
         self.machines = range(plan.machines)
         self.ports = {f"i{number}": free_port() for number in self.machines}
+        self.smpp_port, self.smtp_port = free_port(), free_port()
         self.unexpected: list[str] = []  # processes that ended by themselves
         self.killed: list[Path] = []  # the logs of the roles that were killed
         self.down: set[str] = set()  # what must not be started again yet
         self._knobs: dict[str, Any] = dict(KNOBS)  # as they were turned last
         self.full_disks = 0  # how often Redis has met one
         self._stats: dict[str, Any] = {}
-        self._outcomes: Counter[str] = Counter()  # of requests to simulators that were killed
+        # How requests to simulators that were killed ended.
+        self._outcomes: list[tuple[str, dict[str, int]]] = []
 
     def __enter__(self) -> Self:
         (self.folder / "redis").mkdir(parents=True)
@@ -92,8 +113,12 @@ class Stage(Stack):
         here = "127.0.0.1"
         names = [f"{role}{number}" for number in self.machines for role in "id"]
         ways = {f"redis-{name}": [f"unix:{self.nodes.socket}"] for name in names}
+        doors = {"provider": self.provider_port, "token": self.provider_port}
+        doors |= {"smpp": self.smpp_port, "smtp": self.smtp_port}
         ways |= {
-            f"provider-d{number}": [f"{here}:{self.provider_port}"] for number in self.machines
+            f"{name}-d{number}": [f"{here}:{port}"]
+            for number in self.machines
+            for name, port in doors.items()
         }
         ways["callbacks"] = [f"{here}:{port}" for port in self.ports.values()]
         self._proxy = subprocess.Popen(
@@ -112,8 +137,11 @@ class Stage(Stack):
         if not self.plan.opens_s:
             self.opens_ms -= HOUR_MS
         for number in self.machines:
-            provider = f"http://{here}:{self._ways[f'provider-d{number}']}"
-            text = config_text(self.plan, self._ways["callbacks"], provider, self.opens_ms)
+            doors = {name: self._ways[f"{name}-d{number}"] for name in doors}
+            account = self.folder / f"account-d{number}.json"
+            account.write_text(service_account(f"http://{here}:{doors['token']}"))
+            providers = _providers_text(self.plan, doors, account.name)
+            text = config_text(self.plan, self._ways["callbacks"], providers, self.opens_ms)
             self._config(number).write_text(text)
         self._simulator = self._launch_simulator()
         waiting = [self._simulator, *(self.launch(name) for name in names)]
@@ -136,10 +164,11 @@ class Stage(Stack):
 
     def _launch_simulator(self) -> Child:
         """With the knobs as they were turned last: they are its operator's, not in its book."""
-        book = ("--book", str(self.folder / "provider.book"))
         plan = self.plan
+        more = ["--book", str(self.folder / "provider.book")]
+        more += ["--smpp-port", str(self.smpp_port), "--smtp-port", str(self.smtp_port)]
         config = self._config(0)
-        return self.launch_simulator(config, plan.seed, plan.viber_share, self._knobs, *book)
+        return self.launch_simulator(config, plan.seed, plan.viber_share, self._knobs, *more)
 
     @property
     def provider_runs(self) -> bool:
@@ -213,7 +242,7 @@ class Stage(Stack):
         self.down.add("redis")
         self.nodes.kill()
 
-    def proxy(self, name: str, mode: str, **more: int) -> None:
+    def proxy(self, name: str, mode: str, **more: object) -> None:
         """Sets the mode of every way whose name begins with `name`."""
         assert self._proxy.stdin is not None
         self._proxy.stdin.write(json.dumps({"name": name, "mode": mode, **more}) + "\n")
@@ -258,16 +287,16 @@ class Stage(Stack):
         """The provider sends every receipt that is still to come, however late it was to be."""
         self.ask(f"{self.provider_url}/_sim/flush?all=1", method="POST", body=b"")
 
-    def outcomes(self) -> Counter[str]:
-        """How the requests to send ended so far, by the provider's own count."""
-        return self._outcomes + (self._outcomes_now() if self.provider_runs else Counter())
-
-    def _outcomes_now(self) -> Counter[str]:
+    def outcomes(self, what: str = "POST ") -> Counter[str]:
+        """How the requests that begin so ended so far, by the provider's own count."""
         found: Counter[str] = Counter()
-        for what, outcomes in self.stats()["requests"].items():
-            if what.startswith("POST "):
+        for asked, outcomes in (*self._outcomes, *self._outcomes_now()):
+            if asked.startswith(what):
                 found.update(outcomes)
         return found
+
+    def _outcomes_now(self) -> list[tuple[str, dict[str, int]]]:
+        return list(self.stats()["requests"].items()) if self.provider_runs else []
 
     def callback(self, provider: str, body: bytes) -> int:
         """Posts a callback as the provider would; the status, 0 when there was no answer."""
@@ -291,12 +320,25 @@ def _clock(at_ms: int) -> str:
     return time.strftime("%H:%M", time.gmtime(at_ms / 1_000))
 
 
-def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) -> str:
-    """One machine's configuration; Redis' address is in its environment."""
+def _providers_text(plan: Plan, doors: dict[str, int], account: str) -> str:
+    """All providers at one machine's doors, its ports by their names."""
     more = 'timeout = "2s"\nattempts_max = 5\nretry_delay = "200ms"'
-    providers = providers_text(provider_url, plan.rate, 50, more)
-    viber, sms = (
-        f'provider = "{name}", wait = "{plan.wait_s}s", grace = "500ms"' for name in (VIBER, SMS)
+    http = f"http://127.0.0.1:{doors['provider']}"
+    events = 'events = "postmark"\ncallback_token_env = "BENCH_CALLBACK_TOKEN"'
+    session = f'binds = {BINDS}\nwindow = {WINDOW}\nresponse_timeout = "2s"\nenquire_link = "1s"'
+    return (
+        providers_text(http, plan.rate, 50, more)
+        + smpp_text(doors["smpp"], plan.rate, f"{more}\n{session}")
+        + smtp_text(doors["smtp"], plan.rate, f"{more}\n{events}")
+        + fcm_text(http, plan.rate, more, account)
+    )
+
+
+def config_text(plan: Plan, callbacks: int, providers: str, opens_ms: int) -> str:
+    """One machine's configuration; Redis' address is in its environment."""
+    viber, sms, smpp, mail, push = (
+        f'provider = "{name}", wait = "{plan.wait_s}s", grace = "500ms"'
+        for name in (VIBER, SMS, SMPP, SMTP, FCM)
     )
     plain = f"steps = [{{ {viber} }}, {{ {sms} }}]"
     seen = f'{{ {viber}, until = "seen", react = "{plan.react_s}s" }}'
@@ -305,6 +347,10 @@ def config_text(plan: Plan, callbacks: int, provider_url: str, opens_ms: int) ->
         f'[routes.best]\norder = "best"\n{plain}\n\n'
         f'[routes.reach]\nsteps = [{seen}, {{ {sms}, importance = "normal" }}]\n\n'
     )
+    wires = {SESSION: (smpp, sms), WIDE: (push, mail, smpp)}
+    for (name, steps), category in itertools.product(wires.items(), sorted(set(CATEGORIES))):
+        each = ", ".join(f"{{ {step} }}" for step in steps)
+        routes += f"[routes.{name}-{category}]\nsteps = [{each}]\n\n"
     categories = "".join(
         f'[categories.{name}]\nroute = "{route}"\nttl = "10m"\n{more}\n'
         for name, route, more in (

@@ -33,7 +33,7 @@ from bench.waiting import POLL_S, left_over
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
 QUIET_S = 3.0  # at the end of the load, without new faults
-SHOWN_S = 3.0  # how long after its end a fault may show in a count
+SHOWN_S = 5.0  # how long after its end a fault may show in a count
 PROGRESS_S = 10.0
 BAR = 20  # characters
 # No rule says how quick a busy machine is: what is not over after so long never ends.
@@ -47,7 +47,8 @@ Tell = Callable[[str], None]
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `seconds` is how long the load lasts; `only` names faults, else all;
-    its people are numbered from `first`, and each message names one of the `routes`, if any;
+    its people are numbered from `first`, and each message names one of the `routes`, if any (see
+    `audience.bodies`);
     `lively`: they react, and campaigns are managed; `follows`: links are followed beside."""
 
     messages: int
@@ -88,14 +89,11 @@ def run(order: Order, folder: Path, tell: Tell) -> Outcome:
     """Plays one run in `folder`, which must not exist yet. Raises BenchFailed."""
     began = time.monotonic()
     lost = audience.lost_phones(order.messages)
-    limit = budget.limit_for(order.messages)
+    limit = budget.limit_for(order.messages, order.routes)
     plan = msgspec.structs.replace(order.plan, seed=order.seed, budget=limit)
     with Stage(folder, plan) as stage:
         lose: dict[str, object] = {"lost": True}
-        known: dict[str, dict[str, object]] = {
-            phone: {"viber": {"reply": text}}
-            for phone, text in audience.writers(order.messages).items()
-        }
+        known = audience.answers(order.messages)
         known |= {phone: {"viber": lose, "sms": lose} for phone in lost}
         stage.turn(by_phone=known)
         injected: Counter[str] = Counter()
@@ -148,7 +146,8 @@ def followed(stage: Stage, told: dict[str, Any]) -> clicks.Found:
 def invalid(order: Order) -> int:
     """How many of the run's requests must be refused."""
     every = audience.bodies(order.messages, order.seed, order.first, lively=order.lively)
-    return sum(len(body.get("to", "")) in range(1, 9) for body in every)
+    phones = (audience.phone_in(body.get("to")) or "" for body in every)
+    return sum(len(phone) in range(1, 9) for phone in phones)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def new(config: Path | None, environment: Mapping[str, str], wish: Wish, *, as_j
     now_ms = time.time_ns() // 1_000_000
     expires_ms = now_ms + lifetime_of(wish.expires) if wish.expires else 0
     settings = load(config, environment, secrets_required=False)
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, begins=True) as url:
         key = run(
             url,
             lambda redis: api_keys.create(

@@ -20,14 +20,21 @@ from gateway.store.installation import StoreUnfitError
 
 
 @contextmanager
-def redis_for_command(settings: Settings) -> Iterator[str]:
+def redis_for_command(settings: Settings, *, begins: bool = False) -> Iterator[str]:
     """The URL of Redis while a short command runs; the embedded one is started when none serves.
 
-    Raises StoreUnfitError for data that this configuration would misread.
+    Where nothing was ever kept only a command that `begins` an installation makes its folder: of
+    the others, one run in a wrong place would find nothing, and leave an empty store there. Raises
+    UsageFault, and StoreUnfitError for data that this configuration would misread.
     """
     with ExitStack() as stack:
         url = settings.redis.url or _url_of_running(settings)
         if not url:
+            if not begins and not settings.redis.data_dir.is_dir():
+                raise UsageFault(
+                    f"There is nothing yet in {settings.redis.data_dir}, where {settings.path} "
+                    "keeps Redis: run it where `kaskad up` runs, or name its file with --config."
+                )
             url = stack.enter_context(embedded_redis(settings, _tell)).url
         wait_until_loaded(url, _tell)
         shards, currency = settings.redis.shards, settings.prices.currency

@@ -158,7 +158,8 @@ def _question(settings: Settings, policy: Policy, how: InvoiceMap, provider: str
             f"The map says the invoice is in {how.currency}, and the ledger is in {currency}: "
             "convert the invoice first, or correct currency in the map."
         )
-    return Question(name, currency, how.zone, policy.provider(name).charged_on == "delivered")
+    on_delivery = policy.provider(name).charged_on == "delivered"
+    return Question(name, currency, how.zone, on_delivery, how.line_is == "part")
 
 
 def _day(option: str, text: str | None) -> datetime.date | None:

@@ -1,5 +1,5 @@
-"""`kaskad status`: what runs, what waits, what limits each provider, which webhooks are behind, and
-how full budgets and Redis are.
+"""`kaskad status`: what runs, what waits, what limits each provider, which webhooks are behind, how
+full budgets and Redis are, and which reports were made.
 
 It asks Redis, where every process tells how it is; a process that said nothing for 10 s is not
 shown. As JSON it is what `GET /v1/ops` answers, with the processes beside it.
@@ -37,6 +37,7 @@ PROVIDER_COLUMNS = ("provider", "state", "limited_by", "rate", "used", "in_fligh
 SERVER_COLUMNS = ("shard", "used_bytes", "limit_bytes", "used_percent", "refuses")
 BUDGET_COLUMNS = ("budget", "limit", "used", "reserved", "left", "window", "then", "warned")
 WEBHOOK_COLUMNS = ("app", "name", "enabled", "disabled", "waiting", "failing_since")
+REPORT_COLUMNS = ("report", "made", "made_at", "next", "due_at", "failed_at")
 UNKNOWN = "unknown"  # what a process is that does not say its version
 
 
@@ -78,7 +79,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     await servers.sample()
     names = await snapshots.processes(redis, now_ms)
     figures = list(telemetry.figures(await snapshots.of(redis, names)))
-    shared = await fleet_of(store, figures, now_ms)
+    shared = await fleet_of(store, figures, bootstrap.schedules_of(settings), now_ms)
     versions = telemetry.versions(figures)
     return Found(
         view_of(policy, shared, backlog.states, servers.servers, now_ms),
@@ -118,6 +119,10 @@ def _tell(found: Found, *, as_json: bool) -> None:
     if webhooks:
         sys.stdout.write("\n")
         print_table(WEBHOOK_COLUMNS, list(map(msgspec.to_builtins, webhooks)), "")
+    if view.reports:
+        sys.stdout.write("\n")
+        reports = [{"report": each.name} | msgspec.to_builtins(each) for each in view.reports]
+        print_table(REPORT_COLUMNS, reports, "")
     servers = [msgspec.to_builtins(server) for server in view.redis.servers]
     sys.stdout.write("\n")
     print_table(SERVER_COLUMNS, servers, "Redis tells nothing of its memory.")

@@ -36,7 +36,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     the reference already, and what it said of it then was lost, so it may have refused it.
     `sent_ms` is when its request began: what the provider says happened later by its clock too.
     `delivered`: it never says more, and the step counts as delivered. `series` is the reference's:
-    whoever was asked since is not meant."""
+    whoever was asked since is not meant. `further_ids` are those of parts after the first."""
 
     step: int
     provider_id: str | None = None
@@ -45,6 +45,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     sent_ms: int | None = None  # None: now
     delivered: bool = False
     series: int | None = None  # None: the latest
+    further_ids: tuple[str, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True):

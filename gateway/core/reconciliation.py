@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -29,6 +29,8 @@ Class = Literal[
     "matched",
 ]
 CLASSES: Final[tuple[Class, ...]] = get_args(Class)
+Line = TypeVar("Line")
+
 AGREED: Final = frozenset(("rounding", "matched"))
 
 PICOS = 10**12  # a currency unit, of their amounts
@@ -43,7 +45,9 @@ SHIFT_MAX_MS = 26 * 60 * MINUTE_MS  # from UTC-12 to UTC+14
 
 class Ours(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt of a provider at a step. `to` is digits, or an e-mail address. `at_ms` is when it
-    was handed over, `until_ms` when it arrived or was given up; `cost` is what we booked."""
+    was handed over, `until_ms` when it arrived or was given up; `cost` is what we booked.
+    `further_ids` are those of its other parts, where each has one; `part` is the how-manieth this
+    is, where a line is one part."""
 
     message: str
     step: int
@@ -56,12 +60,14 @@ class Ours(msgspec.Struct, frozen=True, array_like=True, gc=False):
     delivered: bool
     network: str | None = None
     attempt: int = 0  # the how-manieth of the step's
+    further_ids: tuple[str, ...] = ()
+    part: int = 0
 
 
 class Theirs(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One line of an invoice; None where it does not say. `line` is its number in the file, `at_ms`
     what it names in the zone of the map. `failed`: it calls itself undelivered. `each`: the amount
-    is that of one part, and the line does not say of how many."""
+    is that of one part, and the line does not say of how many. `lines`: of so many it is made."""
 
     line: int
     amount: int
@@ -72,6 +78,7 @@ class Theirs(msgspec.Struct, frozen=True, array_like=True, gc=False):
     network: str | None = None
     failed: bool = False
     each: bool = False
+    lines: int = 1
 
     def counted(self, parts: int) -> Theirs:
         """With the parts that we count, where it names none."""
@@ -129,7 +136,7 @@ class Sums(msgspec.Struct):
     theirs: int = 0
 
     def add(self, item: Item) -> None:
-        self.lines += 1
+        self.lines += 1 if item.theirs is None else item.theirs.lines
         self.ours += item.our_amount
         self.theirs += item.their_amount
 
@@ -166,7 +173,7 @@ def _class_of(
     if theirs.parts is not None and theirs.parts != ours.parts:
         return "parts"
     difference = abs(theirs.amount - ours.cost * PICOS_A_MICRO)
-    if difference > ROUNDING_MAX:
+    if difference > ROUNDING_MAX * theirs.lines:
         return "price"
     return "rounding" if difference else "matched"
 
@@ -181,7 +188,7 @@ def _differ(ours: str | None, theirs: str | None) -> bool:
 def match_ids(ours: Iterable[Ours], theirs: Iterable[Theirs]) -> Iterator[Pair]:
     """Both sides by id, as they are sorted. Of several lines with one id the first is ours, the
     others repeat it; lines of theirs without an id are not to be among them."""
-    for _, mine, lines in _joined(ours, theirs, lambda line: line.id, lambda line: line.id or ""):
+    for _, mine, lines in joined(ours, theirs, lambda line: line.id, lambda line: line.id or ""):
         waiting = iter(mine)
         for number, line in enumerate(lines):
             found = next(waiting, None)
@@ -198,7 +205,7 @@ def match_numbers(
 ) -> Iterator[Pair]:
     """Both sides by number and time, as they are sorted. `key` says of a number under what it
     stands; `shift_ms` is how much later their clock is than ours. Without a number nothing does."""
-    for number, mine, lines in _joined(
+    for number, mine, lines in joined(
         ours, theirs, lambda line: key(line.to), lambda line: key(line.to or "")
     ):
         if number:
@@ -258,31 +265,31 @@ def _said(line: Theirs) -> tuple[object, ...]:
     return line.to, line.at_ms, line.parts, line.network, line.amount
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple, Generic[Line]):
     key: str
     ours: list[Ours]
-    theirs: list[Theirs]
+    theirs: list[Line]
 
 
-def _joined(
+def joined(
     ours: Iterable[Ours],
-    theirs: Iterable[Theirs],
+    theirs: Iterable[Line],
     our_key: Callable[[Ours], str],
-    their_key: Callable[[Theirs], str],
-) -> Iterator[_Group]:
+    their_key: Callable[[Line], str],
+) -> Iterator[Group[Line]]:
     """Two sides that are sorted by their keys, a key at a time."""
     mine, lines = groupby(ours, our_key), groupby(theirs, their_key)
     one, other = next(mine, None), next(lines, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
             assert one is not None
-            yield _Group(one[0], list(one[1]), [])
+            yield Group(one[0], list(one[1]), [])
             one = next(mine, None)
         elif one is None or other[0] < one[0]:
-            yield _Group(other[0], [], list(other[1]))
+            yield Group(other[0], [], list(other[1]))
             other = next(lines, None)
         else:
-            yield _Group(one[0], list(one[1]), list(other[1]))
+            yield Group(one[0], list(one[1]), list(other[1]))
             one, other = next(mine, None), next(lines, None)
 
 
@@ -306,7 +313,7 @@ class Shift:
     def note_numbers(self, ours: Iterable[Ours], theirs: Iterable[Theirs]) -> None:
         """Every line of theirs to a number against every one of ours to it, as they are sorted:
         what is said most often is the zone, and chance is spread."""
-        for _, mine, lines in _joined(
+        for _, mine, lines in joined(
             ours, theirs, lambda line: line.to, lambda line: line.to or ""
         ):
             for one in mine[:PEERS_MAX]:

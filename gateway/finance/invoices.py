@@ -70,6 +70,7 @@ class InvoiceMap(Table, frozen=True, kw_only=True):
     time_format: str = ""
     currency: str = ""
     price_is: Literal["part", "line"] = "part"
+    line_is: Literal["message", "part"] = "message"
     charges: Literal["positive", "negative"] = "positive"
     columns: Columns = Columns()
 
@@ -192,7 +193,8 @@ class _Reader:
             raise _Unreadable("price is empty.")
         if self._how.charges == "negative":
             price = -price
-        parts: int | None = self._read("parts", cells, self._parts)
+        of_part = self._how.line_is == "part"  # then it is one, whatever it says of the whole
+        parts: int | None = 1 if of_part else self._read("parts", cells, self._parts)
         per_part = self._how.price_is == "part"
         id_: str | None = self._read("id", cells, _id)
         to: str | None = self._read("to", cells, _address)

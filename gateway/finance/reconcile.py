@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import groupby
 
 import msgspec
 
 from gateway.core.days import Days
+from gateway.core.invoice_parts import PartLine, parts_of, place_of, whole
 from gateway.core.reconciliation import (
     AGREED,
     CLASSES,
@@ -39,12 +41,14 @@ _DAY = datetime.timedelta(days=1)
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Whose invoice, in which currency, and in which zone its times are written."""
+    """Whose invoice, in which currency, and in which zone its times are written. `by_part`: it has
+    a line for each part of a message."""
 
     provider: str
     currency: str
     zone: str
     charged_on_delivery: bool
+    by_part: bool = False
 
 
 class DaySpan(msgspec.Struct, frozen=True):
@@ -90,12 +94,13 @@ class Reconciled(msgspec.Struct):
 
 def _once(ours: Iterable[Ours]) -> Iterator[Ours]:
     """Of lines that are sorted by id each once."""
-    before: tuple[str, int, int] | None = None
-    for line in ours:
-        place = line.message, line.step, line.attempt
-        if place != before:
-            yield line
-        before = place
+    for _, alike in groupby(ours, lambda line: line.id):
+        seen = set[tuple[str, int, int, int]]()
+        for line in alike:
+            place = line.message, line.step, line.attempt, line.part
+            if place not in seen:
+                seen.add(place)
+                yield line
 
 
 Watch = Callable[[Iterable[Pair], str], Iterable[Pair]]
@@ -158,7 +163,12 @@ class Reconciliation:
         """Some lines of ours: all of the days, and those of EDGE_MS on both sides. One that comes
         again, from where it is kept as well, counts as it came first."""
         for line in ours:
-            self._lines.put(Shelf.OURS, line.id, line.at_ms, line)
+            if not self._question.by_part:
+                self._lines.put(Shelf.OURS, line.id, line.at_ms, line)
+                continue
+            self._lines.put(Shelf.OUR_WHOLE, place_of(line), 0, line)
+            for part in parts_of(line):
+                self._lines.put(Shelf.OURS, part.id, part.at_ms, part)
 
     def settle(self, days: DaySpan, watch: Watch = _unwatched) -> Reconciled:
         """What the lines that were taken come to; `watch` is given the pairs that are compared, and
@@ -168,7 +178,11 @@ class Reconciliation:
             ours = self._lines.read(Shelf.OUR_REST, Ours)
             self._shift.note_numbers(ours, self._lines.read(Shelf.THEIR_REST, Theirs))
         by_number = watch(self._pairs_by_number(), "By number")
-        self._note(by_number, days.range(self._question.zone, self._shift.ms))
+        asked = days.range(self._question.zone, self._shift.ms)
+        self._note(by_number, asked)
+        if self._question.by_part:
+            for pair in watch(self._pairs_by_message(), "By message"):
+                self._classify(pair, asked)
         return Reconciled(
             self._question, days, self._classes, self._shift.ms, self._carried, self._outside
         )
@@ -179,16 +193,23 @@ class Reconciliation:
 
     def _note(self, pairs: Iterable[Pair], asked: Range | None) -> None:
         for pair in pairs:
-            if pair.theirs is None:
-                assert asked is not None
-                assert pair.ours is not None
-                if not self._is_missing(pair.ours, asked):
-                    continue
-            item = classify(pair, charged_on_delivery=self._question.charged_on_delivery)
-            self._classes[item.kind].add(item)
-            if item.kind != "matched":
-                line = item.theirs.line if item.theirs is not None else 0
-                self._lines.put(Shelf.ITEMS, str(CLASSES.index(item.kind)), line, item)
+            if pair.ours is None or not self._question.by_part:
+                self._classify(pair, asked)
+            elif pair.theirs is not None:
+                part = PartLine(place_of(pair.ours), pair.theirs)
+                self._lines.put(Shelf.THEIR_PARTS, part.place, part.line.line, part)
+
+    def _classify(self, pair: Pair, asked: Range | None) -> None:
+        if pair.theirs is None:
+            assert asked is not None
+            assert pair.ours is not None
+            if not self._is_missing(pair.ours, asked):
+                return
+        item = classify(pair, charged_on_delivery=self._question.charged_on_delivery)
+        self._classes[item.kind].add(item)
+        if item.kind != "matched":
+            line = item.theirs.line if item.theirs is not None else 0
+            self._lines.put(Shelf.ITEMS, str(CLASSES.index(item.kind)), line, item)
 
     def _is_missing(self, ours: Ours, asked: Range) -> bool:
         """Whether a line of ours should stand on the invoice, which has none for it."""
@@ -199,6 +220,11 @@ class Reconciliation:
         if asked.touches(ours):
             self._carried.add(Item("missing_on_invoice", ours, None))
         return False
+
+    def _pairs_by_message(self) -> Iterator[Pair]:
+        """What the parts of each of our lines come to, where a line of theirs is one part."""
+        parts = self._lines.read(Shelf.THEIR_PARTS, PartLine)
+        return whole(self._lines.read(Shelf.OUR_WHOLE, Ours), parts)
 
     # --- the three ways in which lines match ------------------------------------------------------
 

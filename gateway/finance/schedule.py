@@ -76,6 +76,15 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             found, period = period, before(self.every, period)
         return found
 
+    def coming(self, through: datetime.date | None, days: Days, now_ms: int) -> Period:
+        """The one that is made next: one that is due, or else the first that will be."""
+        due = self.next_due(through, days, now_ms)
+        if due is not None:
+            return due
+        period = period_of(self.every, days.of(now_ms))
+        last = before(self.every, period)
+        return last if self.due_ms(last, days) > now_ms else period
+
 
 def query_of(
     period: Period, group_by: tuple[str, ...], filters: Mapping[str, tuple[str, ...]]

@@ -33,6 +33,8 @@ class Shelf(IntEnum):
     OUR_LAST = auto()
     THEIR_LAST = auto()
     THEIR_ROUNDED = auto()
+    OUR_WHOLE = auto()
+    THEIR_PARTS = auto()
     ITEMS = auto()
 
 

@@ -116,7 +116,7 @@ class Reporter:
             fault = Fault(str(error) or type(error).__name__)
         if fault is None:
             _log.info("a scheduled report is made", report=schedule.name, period=period.name)
-            return ScheduleState(period.last.isoformat())
+            return ScheduleState(period.last.isoformat(), period.name, self._clock())
         return self._after_failure(schedule, period, state, fault)
 
     def _after_failure(
@@ -130,7 +130,8 @@ class Reporter:
         told = {"report": schedule.name, "period": period.name, "tries": tries, "reason": reason}
         if delay_ms is None:
             _log.error("a scheduled report is given up", **told)
-            return ScheduleState(period.last.isoformat(), failed_ms=now_ms, reason=reason)
+            through = period.last.isoformat()
+            return ScheduleState(through, state.made, state.made_ms, 0, now_ms, 0, reason)
         _log.error("a scheduled report is not there", **told, again_in_s=delay_ms // 1_000)
         return replace(
             state, tries=tries, failed_ms=now_ms, again_ms=now_ms + delay_ms, reason=reason

@@ -92,8 +92,8 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = 
     """Reads `path`, else the file KASKAD_CONFIG names, else the shipped default.
 
     Relative paths in the file are relative to it, and the files that providers name are read. Only
-    the default of an installed Kaskad keeps its data below the working directory, because it lies
-    among the program's own files.
+    the shipped default keeps its data below the working directory, because it lies among the
+    program's own files.
     `secrets_required=False` is for commands that reach no provider: a secret that is not set is
     then a warning. Raises SettingsError.
     """
@@ -101,10 +101,9 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = 
     data_base: Path | None = None
     if path is None and env.get("KASKAD_CONFIG"):
         path = Path(env["KASKAD_CONFIG"])
-    elif path is None and installed.is_file():
-        path, data_base = Path(str(installed)), Path.cwd()
     elif path is None:
-        path = Path(__file__).resolve().parents[2] / "config" / "kaskad.toml"
+        in_tree = Path(__file__).resolve().parents[2] / "config" / "kaskad.toml"
+        path, data_base = Path(str(installed)) if installed.is_file() else in_tree, Path.cwd()
     try:
         octets = path.read_bytes()
         text = octets[: CONFIG_BYTES_MAX + 1].decode()

@@ -85,4 +85,5 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
         delivered=arrived,
         network=attempt.network,
         attempt=number,
+        further_ids=attempt.further_ids,
     )

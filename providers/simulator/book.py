@@ -92,8 +92,8 @@ class Clicks(msgspec.Struct, frozen=True):
 
 class MessageBill(msgspec.Struct, frozen=True):
     """One message on the bill; `charge` is a decimal string, "0" when nothing is charged,
-    `accepted_ms` when it came first, and `delivered_ms` when it was with its person, 0 if it never
-    was."""
+    `accepted_ms` when it came first, `delivered_ms` when it was with its person, 0 if it never
+    was, and `echo` what its reports repeat, such as the ids that the provider gave it."""
 
     channel: Channel
     to: str
@@ -107,6 +107,7 @@ class MessageBill(msgspec.Struct, frozen=True):
     delivered: bool
     delivered_ms: int
     seen: bool
+    echo: tuple[str, ...] = ()
 
 
 class ChannelBill(msgspec.Struct, frozen=True):
@@ -231,6 +232,7 @@ def message_bill(entry: Entry) -> MessageBill:
         delivered=entry.state is State.DELIVERED,
         delivered_ms=entry.delivered_ms,
         seen=entry.seen_ms > 0,
+        echo=entry.hooks.echo,
     )
 
 

@@ -2,6 +2,8 @@
 
     python -m tests.archive.filled_days                       10 days of 5,000 messages
     python -m tests.archive.filled_days --messages 100        does it still run?
+    python -m tests.archive.filled_days --days 50 --messages 100000 --minutes 60
+                                                              as many of 5 million as an hour allows
 
 Each simulated day the same people get a message each; these are accepted, delivered and archived in
 this process, and leave Redis when they were closed two days ago, as with `archive.keep = "48h"`.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import tempfile
 import time
@@ -108,26 +111,31 @@ async def used_bytes(world: ArchiveWorld) -> int:
     return int(line.partition(b":")[2])
 
 
-async def measure(url: str, root: Path, days: int, messages: int) -> None:
+async def measure(url: str, root: Path, days: int, messages: int, minutes: float) -> None:
+    until = time.monotonic() + 60 * minutes
     async with open_client(url) as redis:
         world = ArchiveWorld(redis, root, 1)
         filled = FilledDays(world, messages)
-        rows, seconds, left = 0, 0.0, await used_bytes(world)
+        rows, seconds, core_seconds, left = 0, 0.0, 0.0, await used_bytes(world)
         for day in range(1, days + 1):
             await filled.fill()
             full = await used_bytes(world)
-            begun = time.monotonic()
+            begun, used = time.monotonic(), time.process_time()
             done = await filled.archive()
             seconds += time.monotonic() - begun
+            core_seconds += time.process_time() - used
             rows += sum(done.rows.values())
             added, left = (full - left) / messages, await used_bytes(world)
             _tell(f"- day {day}: {added:,.0f} bytes a message in Redis, then {left / 1e6:,.1f} MB")
+            if time.monotonic() > until:
+                break
         size = sum(file.bytes for file in world.archive.files())
         assert (await world.verify()).agrees
         _, octets = await kept(world)
-    count = days * messages
+    count = day * messages
     _tell(f"- messages: {count:,}, in files {size / count:,.0f} bytes each")
-    _tell(f"- archived: {rows:,} rows, {rows / seconds:,.0f} a second")
+    rates = f"{rows / seconds:,.0f} a second, {rows / core_seconds:,.0f} a second of the processor"
+    _tell(f"- archived: {rows:,} rows, {rates}")
     told = (f"{family} {used:,}" for family, used in octets.most_common(8))
     _tell(f"- bytes in Redis at the end, by kind of key: {', '.join(told)}")
 
@@ -141,13 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--days", type=int, default=DAYS)
     parser.add_argument("--messages", type=int, default=MESSAGES, help="a day")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no day begins after them")
     asked = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="kaskad-") as folder,
         EmbeddedRedis(folder, "everysec") as server,
     ):
         root = Path(folder) / "archive"
-        trio.run(measure, server.url, root, asked.days, asked.messages)
+        trio.run(measure, server.url, root, asked.days, asked.messages, asked.minutes)
     return 0
 
 

@@ -10,9 +10,11 @@ from msgspec.structs import replace
 
 from gateway.archive.sent import archived_messages
 from gateway.archive.tables import LEDGER, MESSAGES
+from gateway.core import events as ev
 from gateway.core.days import DAY_MS, day_of
 from gateway.core.reconciliation import Ours
 from gateway.store import reads, receipts
+from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from providers.contract import Receipt
@@ -84,13 +86,21 @@ async def test_an_invoice_is_held_against_archived_messages_as_well(world: Archi
             found += lines_within(page, "viber", *span)
         return found
 
-    await world.delivered(4)
+    await world.delivered(3)
+    (long,) = await world.send(1, "long")
+    taken = ev.Accepted(0, "first", 2, further_ids=("second",))
+    for event in (ev.Claimed(0), taken):
+        await world.store.apply([Item(long, event)], world.now_ms)
+    await world.tell([long], "delivered")
     before = await ours()
     assert len(before) == 4
+    assert [(line.id, line.further_ids) for line in before if line.further_ids] == [
+        ("first", ("second",))
+    ]
     await world.archived(keep_ms=0)
     after = await ours()
-    assert sorted((line.id, line.at_ms, line.to) for line in after) == sorted(
-        (line.id, line.at_ms, "") for line in before
+    assert sorted((line.id, line.further_ids, line.at_ms, line.to) for line in after) == sorted(
+        (line.id, line.further_ids, line.at_ms, "") for line in before
     )
 
 

@@ -338,6 +338,7 @@ def test_erase_wants_one_person(
 
 @pytest.mark.redis
 def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / ".kaskad/redis").mkdir(mode=0o700, parents=True)
     days = ["--from", "2026-11-01", "--to", "2026-11-30"]
     assert app.run(["report", "cost", *days, "--group-by", "campaign,channel", "--json"]) == 0
     shape = json.loads(capsys.readouterr().out)
@@ -346,6 +347,20 @@ def test_a_report_needs_no_running_server(place: Path, capsys: pytest.CaptureFix
     assert shape["rows"] == []
     assert app.run(["report", "verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agrees"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["status", "report cost", "report verify", "ledger export", "close 2026-10", "key list"],
+)
+def test_a_command_in_a_wrong_place_says_so_and_leaves_nothing_there(
+    place: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    before = set(place.rglob("*"))
+    assert app.run(words.split()) == 2
+    told = capsys.readouterr().err
+    assert f"There is nothing yet in {place / '.kaskad/redis'}" in told
+    assert set(place.rglob("*")) == before
 
 
 @pytest.mark.redis
@@ -434,6 +449,8 @@ def test_status_tells_what_runs_and_what_to_look_at(
             nothing = webhook_queues.Told((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
 
+    with (place / "kaskad.toml").open("a") as file:
+        file.write('\n[[reports.schedule]]\nname = "daily"\nevery = "day"\nfolder = "reports"\n')
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
     asyncio_driver.run(redis_url, run_somewhere)
     assert app.run(["provider", "pause", "infobip-viber", "--reason", "maintenance"]) == 0
@@ -446,12 +463,18 @@ def test_status_tells_what_runs_and_what_to_look_at(
     assert found["processes"] == [
         {"name": f"dispatch-host-{n}", "role": "dispatch", "version": VERSION} for n in range(2)
     ]
-    no_ingress, differing, paused, dead, gone = found["remarks"]
+    no_ingress, differing, paused, dead, gone, late = found["remarks"]
     assert no_ingress == "No ingress runs: nothing is taken."
     assert "500/s at dispatch-host-0, 300/s at dispatch-host-1" in differing
     assert paused.endswith("(operator): maintenance")
     assert dead.startswith("The webhook w1 of shop has taken nothing since ")
     assert gone == "The webhook w2 of shop is disabled (gone): 0 events wait."
+    (report,) = found["reports"]
+    assert (report["name"], report["made"], report["failed_at"]) == ("daily", None, None)
+    assert late == (
+        f"The report daily of {report['next']} is due since {report['due_at']} and nobody makes "
+        "it: start `kaskad report run`."
+    )
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:

@@ -266,6 +266,14 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
     assert [item.claimed_ms for item in result.items] == [None, 1, 1, 1]
 
 
+def test_of_several_parts_every_id_is_kept() -> None:
+    told = [Submitted(f"{ID}.0", parts=3, part_ids=("a", "b", "c"))]
+    result = read_outcomes(claimed(1), told, T0)
+    (item,) = result.items
+    assert item.event == ev.Accepted(0, "a", 3, sent_ms=T0, series=0, further_ids=("b", "c"))
+    assert [id_ for id_, _ in result.provider_ids] == ["a", "b", "c"]
+
+
 def test_pictures_and_buttons_are_for_viber_alone() -> None:
     world = World()
     button = Button("Open", "https://example.com")

@@ -47,6 +47,7 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         seed=11,
         only=SHORT,
         plan=Plan(wait_s=WAIT_S, skew_ms=1_000),
+        routes=audience.ROUTES,
         lively=True,
         follows=True,
     )
@@ -60,6 +61,13 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         "cancelled with their campaign",
         "clicks counted",
         "refused by a full budget",
+        "people who opted out",
+        "held: paused",
+        "held: pace",
+        "held: scheduled",
+        "provider has: push",
+        "provider has: email",
+        "provider has: sms, over SMPP",
     ):
         assert outcome.counts[what] > 0
     assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY

@@ -18,12 +18,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bench.chaos import faults, page, still
+from bench.chaos import faults, happenings, page, still
 from bench.chaos.__main__ import verdict
 from bench.chaos.audience import CANCELLED, OPENS, PAUSED
 from bench.chaos.audit import sent_again_max
+from bench.chaos.busy import BUSY_MAX, Busy
 from bench.chaos.clocks import Clocks
 from bench.chaos.faults import Fault
+from bench.chaos.long_faults import LongOutcome
 from bench.chaos.records import Record, Step
 from bench.chaos.redis_nodes import RedisNodes
 from bench.chaos.script import PARTS, Script
@@ -258,7 +260,18 @@ def test_a_fault_whose_place_is_taken_waits_and_one_that_came_to_nothing_is_next
     assert script.next(set()) is first
 
 
-def outcome(*injected: str, load_s: float = 60, asked: tuple[str, ...] = ("a", "b")) -> Outcome:
+CAME = {"accepted": 1} | {name: 1 for name, _ in happenings.ASKED}
+
+
+NO_PAUSE = CAME | {happenings.PAUSED: 0}
+
+
+def outcome(
+    *injected: str,
+    load_s: float = 60,
+    asked: tuple[str, ...] = ("a", "b"),
+    counts: dict[str, int] = CAME,
+) -> Outcome:
     return Outcome(
         messages=1,
         seed=1,
@@ -268,7 +281,7 @@ def outcome(*injected: str, load_s: float = 60, asked: tuple[str, ...] = ("a", "
         injected=dict.fromkeys(injected, 1),
         asked=list(asked),
         disk_full_by="limit",
-        counts={"accepted": 1},
+        counts=counts,
         faults=[],
     )
 
@@ -281,15 +294,65 @@ def outcome(*injected: str, load_s: float = 60, asked: tuple[str, ...] = ("a", "
         ([outcome("a", "b", load_s=240)], []),
         # A long run must have them all by itself.
         ([outcome("a", load_s=240), outcome("b", load_s=240)], ["a", "b"]),
+        # People and apps are asked for as well.
+        ([outcome("a", "b", counts=NO_PAUSE)], ["held when accepted: their campaign was paused"]),
+        ([outcome("a", "b", counts=NO_PAUSE), outcome("a", "b")], []),
     ],
 )
-def test_a_fault_that_did_not_come_fails_the_bench_and_stands_on_the_page(
+def test_what_did_not_come_makes_the_bench_unbelievable_and_stands_on_the_page(
     runs: list[Outcome], missing: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verdict(runs, [], [], strict=True) == (1 if missing else 0)
+    assert verdict(runs, [], [], strict=True) == (3 if missing else 0)
     assert ("did not come" in capsys.readouterr().out) == bool(missing)
     assert verdict(runs, [], [], strict=False) == 0
-    assert "did not come" not in capsys.readouterr().out
+    assert ("did not come" in capsys.readouterr().out) == bool(missing)
     written = page.text(runs, [], [], "A machine.")
     assert ("**These did not come" in written) == bool(missing)
     assert all(f"must**: {', '.join(missing)}" in written for _ in missing)
+
+
+# --- a machine that is too busy for times ---
+
+
+@pytest.mark.parametrize(
+    ("busy", "late", "faults", "code"),
+    [
+        (0.5, [], [], 0),
+        (0.5, ["slow"], [], 1),
+        (0.95, ["slow"], [], 3),
+        (0.95, ["slow"], ["lost"], 1),
+        (1.0, [], [], 0),
+    ],
+)
+def test_what_took_too_long_on_a_busy_machine_says_nothing(
+    busy: float, late: list[str], faults: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = LongOutcome(
+        seed=1,
+        seconds=1,
+        lasted_s={},
+        groups=[],
+        changes={},
+        counts={"accepted": 1},
+        faults=faults,
+        late=late,
+        busy=busy,
+    )
+    assert verdict([], [], [long], strict=True) == code
+    assert ("which says nothing" in capsys.readouterr().out) == bool(late and busy > BUSY_MAX)
+
+
+def test_the_busiest_window_counts(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    idle = work = 100
+
+    def passes(idles: int, works: int) -> float:
+        nonlocal idle, work
+        idle, work = idle + idles, work + works
+        stat.write_text(f"cpu  {work} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2 3\n")
+        busy.close()
+        return busy.worst
+
+    stat.write_text(f"cpu  {work} 0 0 {idle} 0 0 0 0 0 0\n")
+    busy = Busy(stat)
+    assert [passes(1, 3), passes(3, 1), passes(0, 2)] == [0.75, 0.75, 1.0]

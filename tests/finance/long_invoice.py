@@ -2,6 +2,7 @@
 
     python -m tests.finance.long_invoice                    5 million lines, some ten minutes
     python -m tests.finance.long_invoice --lines 20000      does it still run?
+    python -m tests.finance.long_invoice --by-part          of a line for each part of a message
 
 A book of our lines is made by a seed, an invoice of it is written as CSV with faults of every kind
 in it, and the two are reconciled in this process, as `kaskad reconcile` does once it has our lines.
@@ -25,7 +26,7 @@ from random import Random
 from gateway.core.reconciliation import PICOS, Ours
 from gateway.core.views.words import rfc3339
 from gateway.finance.invoices import Columns, InvoiceMap, read_invoice
-from tests.worlds.planted import FROM_MS, Faults, Planter, book, reconcile
+from tests.worlds.planted import BY_PART, FROM_MS, QUESTION, Faults, Planter, book, reconcile
 
 LINES = 5_000_000
 FAULTS = 5_000  # planted, about
@@ -36,9 +37,9 @@ def ours(lines: int) -> Iterator[Ours]:
     return book(Random(SEED), lines, FROM_MS)
 
 
-def write_invoice(path: Path, lines: int) -> Faults:
+def write_invoice(path: Path, lines: int, *, by_part: bool) -> Faults:
     """With a price a line; returns what was planted."""
-    planter = Planter(Random(SEED + 1), FAULTS / lines)
+    planter = Planter(Random(SEED + 1), FAULTS / lines, by_part=by_part)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Columns.__struct_fields__)
@@ -55,18 +56,23 @@ def _tell(line: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--lines", type=int, default=LINES)
-    lines: int = parser.parse_args(arguments).lines
+    parser.add_argument("--lines", type=int, default=LINES, help="of ours")
+    parser.add_argument("--by-part", action="store_true", help="a line is a part")
+    asked = parser.parse_args(arguments)
+    lines: int = asked.lines
+    how = InvoiceMap(price_is="line", line_is="part" if asked.by_part else "message")
+    question = BY_PART if asked.by_part else QUESTION
     with tempfile.TemporaryDirectory(prefix="kaskad-") as folder:
         path = Path(folder) / "invoice.csv"
-        planted = write_invoice(path, lines)
+        planted = write_invoice(path, lines, by_part=asked.by_part)
         begun = time.monotonic()
-        result, found = reconcile(ours(lines), read_invoice(path, InvoiceMap(price_is="line")))
+        theirs = read_invoice(path, how)
+        result, found = reconcile(ours(lines), theirs, question=question)
         seconds = time.monotonic() - begun
         size = path.stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     _tell(f"- lines of the invoice: {result.total.lines:,}, {size / 1e6:,.0f} MB")
-    _tell(f"- reconciled in {seconds:,.0f} s: {lines / seconds:,.0f} lines/s")
+    _tell(f"- reconciled in {seconds:,.0f} s: {result.total.lines / seconds:,.0f} lines/s")
     _tell(f"- memory at most: {peak:,.0f} MiB")
     _tell(f"- faults planted: {planted.total():,}, found: {found.total():,}")
     if found != planted:

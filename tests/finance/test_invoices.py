@@ -89,6 +89,8 @@ def test_an_id_that_was_rounded_is_none_and_one_that_only_looks_like_it_is_kept(
         ({}, "3,0.04", "0.12", False),
         ({}, ",0.04", "0.04", True),
         ({"price_is": "line"}, "3,0.04", "0.04", False),
+        ({"line_is": "part"}, "3,0.04", "0.04", False),
+        ({"line_is": "part"}, ",0.04", "0.04", False),
         ({"charges": "negative"}, "1,-0.0075", "0.0075", False),
         ({}, "2,-0.04", "-0.08", False),
         ({}, "1,0.000000000001", "0.000000000001", False),

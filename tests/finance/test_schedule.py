@@ -107,6 +107,7 @@ def test_missed_periods_are_made_in_their_order_each_once(
     through: datetime.date | None = last.last
     made = []
     while (period := asked.next_due(through, days, now_ms)) is not None:
+        assert asked.coming(through, days, now_ms) == period
         assert asked.due_ms(period, days) <= now_ms
         made.append(period)
         through = period.last
@@ -114,6 +115,9 @@ def test_missed_periods_are_made_in_their_order_each_once(
     assert made == sorted(made, key=lambda period: period.first)
     assert not made or made[-1] == newest
     assert asked.due_ms(newest, days) > now_ms - 33 * DAY_MS
+    coming = asked.coming(through, days, now_ms)
+    assert before(every, coming) == newest
+    assert asked.due_ms(coming, days) > now_ms
 
 
 def test_a_name_says_schedule_and_period() -> None:

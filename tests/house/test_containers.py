@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from gateway.crew import ALIVE_FILE
 from tests.house.test_repository import instructions, last_stage, ours, services
 
@@ -39,12 +41,13 @@ def test_composed_redis_asks_for_the_password_that_the_roles_have() -> None:
         assert f":{password}@redis:" in service["environment"]["KASKAD_REDIS_URL"]
 
 
-def test_the_dispatchers_health_is_asked_of_the_dispatcher(tmp_path: Path) -> None:
-    dispatcher = services()["dispatcher"]
-    file = dispatcher["environment"][ALIVE_FILE]
-    kind, _, option, code = dispatcher["healthcheck"]["test"]
+@pytest.mark.parametrize("name", ["dispatcher", "archive", "reports"])
+def test_the_health_of_who_listens_on_nothing_is_asked_of_itself(tmp_path: Path, name: str) -> None:
+    service = services()[name]
+    file = service["environment"][ALIVE_FILE]
+    kind, _, option, code = service["healthcheck"]["test"]
     assert (kind, option) == ("CMD", "-c")
-    assert dispatcher["tmpfs"] == [str(Path(file).parent)]
+    assert service["tmpfs"] == [str(Path(file).parent)]
     alive = tmp_path / "alive"
     check = [sys.executable, "-c", code.replace(file, str(alive))]
     for at, healthy in ((None, False), (time.time(), True), (time.time() - 60, False)):

@@ -16,6 +16,12 @@ from gateway.ingress.http.routes import ROUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "config/systemd").glob("*.service"))
+ROLES = {
+    "kaskad-serve": ["serve"],
+    "kaskad-dispatch": ["dispatch"],
+    "kaskad-archive": ["archive", "run"],
+    "kaskad-reports": ["report", "run"],
+}
 GUIDE = (ROOT / "docs/install.md").read_text()
 PROXY = (ROOT / "config/proxy/nginx.conf").read_text()
 
@@ -50,10 +56,14 @@ def test_a_unit_starts_its_role_and_lets_it_stop_in_order(path: Path) -> None:
     strict.read(path)
     assert strict.sections() == ["Unit", "Service", "Install"] == list(unit(path))
     service = dict(unit(path)["Service"])
-    binary, command = shlex.split(service["ExecStart"])
-    assert (binary, f"kaskad-{command}") == ("/opt/kaskad/bin/kaskad", path.stem)
-    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
-    assert service["ExecReload"].split()[1] == "-HUP"
+    binary, *command = shlex.split(service["ExecStart"])
+    assert (binary, command) == ("/opt/kaskad/bin/kaskad", ROLES[path.stem])
+    assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0
+    takes_over = command[0] in ("serve", "dispatch")
+    assert service.get("ExecReload", "").endswith("-HUP $MAINPID") is takes_over
+    writes = service.get("ReadWritePaths", "")
+    assert (writes == "") is takes_over, "the others write what the configuration names"
+    assert writes in GUIDE
     assert int(service["TimeoutStopSec"]) > 20, "longer than stop_within"
     assert service["RestartPreventExitStatus"] == "2", "a faulty configuration"
     for named in (service["EnvironmentFile"], service["Environment"].partition("=")[2]):
@@ -61,8 +71,8 @@ def test_a_unit_starts_its_role_and_lets_it_stop_in_order(path: Path) -> None:
     assert path.name in GUIDE
 
 
-def test_both_roles_have_a_unit() -> None:
-    assert [path.stem for path in UNITS] == ["kaskad-dispatch", "kaskad-serve"]
+def test_every_role_has_a_unit() -> None:
+    assert [path.stem for path in UNITS] == sorted(ROLES)
 
 
 def test_the_proxy_passes_on_what_is_public_and_nothing_else() -> None:
@@ -83,7 +93,7 @@ def test_the_proxy_passes_on_what_is_public_and_nothing_else() -> None:
 
 def test_the_guides_commands_are_shell() -> None:
     samples = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
-    assert len(samples) == 4
+    assert len(samples) == 5
     for sample in samples:
         checked = subprocess.run(["bash", "-n"], input=sample, text=True, capture_output=True)
         assert checked.returncode == 0, checked.stderr

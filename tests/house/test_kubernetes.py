@@ -10,13 +10,16 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from gateway.cli.app import app
 from gateway.ingress.http.routes import ROUTES
 from gateway.settings.tables import Lanes, Server
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "config" / "kubernetes"
 OVERLAYS = sorted((FOLDER / "overlays").iterdir())
+MORE = {"archive": ["archive", "run"], "reports": ["report", "run"]}  # roles that not all have
 ADMIN_PORT = 9090
 KUSTOMIZE = "kustomize.config.k8s.io/v1beta1"
 
@@ -98,7 +101,9 @@ def pods(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", [*OVERLAYS, *map(FOLDER.joinpath, MORE)], ids=lambda folder: folder.name
+)
 def test_every_object_has_the_shape_that_kubernetes_wants(folder: Path) -> None:
     names = set()
     for each in built(folder):
@@ -110,7 +115,7 @@ def test_every_object_has_the_shape_that_kubernetes_wants(folder: Path) -> None:
         for container in pod["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
     said = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    for counted in said["replicas"]:
+    for counted in said.get("replicas", ()):
         assert ("Deployment", counted["name"]) in names
 
 
@@ -174,8 +179,19 @@ def test_probes_ask_what_the_admin_port_serves_and_a_stop_has_time_to_end() -> N
         assert roles[role]["containers"][0]["args"] == [role]
 
 
+@pytest.mark.parametrize("role", MORE)
+def test_a_role_that_not_all_have_is_named_where_overlays_are_explained(role: str) -> None:
+    (pod,) = pods(FOLDER / role).values()
+    (container,) = pod["containers"]
+    assert (container["name"], container["args"]) == (role, MORE[role])
+    assert CliRunner().invoke(app, [*MORE[role], "--help"]).exit_code == 0
+    assert f"../../{role}" in (ROOT / "docs" / "kubernetes.md").read_text()
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert ("/var/lib/kaskad/reports" in mounted) is (role == "reports")
+
+
 def test_no_file_holds_a_secret() -> None:
-    for folder in OVERLAYS:
+    for folder in (*OVERLAYS, *map(FOLDER.joinpath, MORE)):
         assert all(each["kind"] != "Secret" for each in built(folder))
         containers = [c for pod in pods(folder).values() for c in pod["containers"]]
         literal = {env["name"] for c in containers for env in c["env"] if "value" in env}

@@ -7,6 +7,7 @@ rename cannot leave a broken recipe behind.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -30,7 +31,10 @@ COMMANDS = {
     "close",
 }
 # Where the container's configuration may differ from the documented default.
-CONTAINER_KEYS = re.compile(r"server\.(host|public_url)|redis(\..+)?|providers\.[^.]+\.base_url")
+CONTAINER_KEYS = re.compile(
+    r"server\.(host|public_url)|redis(\..+)?|providers\.[^.]+\.base_url"
+    r"|archive\.url|reports\.schedule\..+"
+)
 
 
 def text_of(name: str) -> str:
@@ -223,10 +227,12 @@ def flattened(settings: Any, name: str = "") -> dict[str, Any]:
     return {k: v for key, value in items for k, v in flattened(value, f"{name}.{key}").items()}
 
 
-def test_compose_runs_redis_and_the_three_roles() -> None:
+def test_compose_runs_redis_and_every_role() -> None:
     assert {name: service["command"][0] for name, service in ours().items()} == {
         "ingress": "serve",
         "dispatcher": "dispatch",
+        "archive": "archive",
+        "reports": "report",
         "simulator": "simulate",
     }
     assert set(services()) == {"redis", *ours()}
@@ -259,6 +265,19 @@ def test_composed_services_get_every_secret_their_configuration_names() -> None:
     for service in ours().values():
         assert wanted <= set(service["environment"])
         assert urlsplit(service["environment"]["KASKAD_REDIS_URL"]).hostname in services()
+
+
+def test_composed_folders_lie_on_a_volume_that_every_role_sees() -> None:
+    settings, volumes = container_settings(), yaml.safe_load(text_of("compose.yaml"))["volumes"]
+    folders = [each["folder"] for each in settings["reports"]["schedule"]]
+    for service in ours().values():
+        ((volume, _, mounted),) = (each.partition(":") for each in service["volumes"])
+        assert volume in volumes
+        assert all(
+            each.startswith(f"{mounted}/") for each in (settings["archive"]["url"], *folders)
+        )
+    made = re.findall(r"install -d -o kaskad (\S+)", text_of("Dockerfile"))
+    assert made == folders, "a schedule's folder has to be there"
 
 
 def test_composed_addresses_are_services_that_listen_there() -> None:
@@ -326,7 +345,8 @@ def commands_named() -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", sorted(commands_named()), ids=" ".join)
 def test_a_command_of_image_and_compose_exists_with_its_options(command: tuple[str, ...]) -> None:
-    offered = help_of(command[0])
+    words = itertools.takewhile(lambda word: not word.startswith("--"), command)
+    offered = help_of(*words)
     for option in (word for word in command if word.startswith("--")):
         assert re.search(rf"(?<!\S){option}(?!\S)", offered)
 

@@ -46,9 +46,11 @@ async def test_an_operator_sees_how_everything_is(world: World) -> None:
     world.clock.now_ms += 1_500
     view = (await operate(world, "GET", "/v1/ops")).json
     assert set(view) == {
-        *("version", "providers", "lanes", "redis", "budgets", "webhooks", "archive")
+        *("version", "providers", "lanes", "redis", "budgets", "webhooks", "archive"),
+        "reports",
     }
     assert view["archive"] is None, "there is none"
+    assert view["reports"] == []
     assert view["version"] == VERSION
     assert view["providers"]["sms"] == {
         "channel": "sms",

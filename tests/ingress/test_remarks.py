@@ -20,6 +20,7 @@ from gateway.ingress.api.ops_view import (
     RedisView,
     WebhookState,
 )
+from gateway.ingress.api.schedule_view import ScheduledReport
 from gateway.store.outbox import WAITING_MAX
 
 NOW_MS = 1_795_000_000_000
@@ -38,8 +39,9 @@ def told(**parts: Any) -> list[str]:
         "budgets": [],
         "webhooks": [],
         "archive": None,
+        "reports": [],
     }
-    fleet = Fleet({}, {}, {}, None, [], [], None)
+    fleet = Fleet({}, {}, {}, None, [], [], None, [])
     return list(remarks.remarks(OpsView(**well | parts), fleet, RUNNING, NOW_MS))
 
 
@@ -61,6 +63,11 @@ def archive(failed_at: str | None, waiting_since: str | None) -> ArchiveState:
     return ArchiveState(3, LONG_AGO, failed_at, "no space" if failed_at else None, waiting_since)
 
 
+def report(due_at: str, failed_at: str | None = None) -> ScheduledReport:
+    reason = "no space" if failed_at else None
+    return ScheduledReport("cost", None, None, "2026-W46", due_at, failed_at, reason)
+
+
 def provider(sessions: int) -> ProviderView:
     return ProviderView("sms", "up", None, None, 5, 0.0, 0, 0, sessions=sessions)
 
@@ -72,6 +79,7 @@ def provider(sessions: int) -> ProviderView:
         {"redis": redis(64)},
         {"webhooks": [webhook(None, "2026-11-18T11:00:00.000Z"), webhook()]},
         {"archive": archive(None, AN_HOUR_AGO)},
+        {"reports": [report("2026-11-18T10:57:00.000Z"), report("2026-11-19T06:00:00.000Z")]},
         {"lanes": [LaneView("sms", "otp", 9, 5.0), LaneView("sms", "marketing", 9, 1_800.0)]},
         {"providers": {"smsc": provider(1)}},
     ],
@@ -100,6 +108,11 @@ def test_of_what_is_well_nothing_is_said(well: dict[str, Any]) -> None:
         ),
         ({"archive": archive(AN_HOUR_AGO, None)}, f"failed at {AN_HOUR_AGO}: no space"),
         ({"archive": archive(None, LONG_AGO)}, f"booked since {LONG_AGO} is not archived yet."),
+        (
+            {"reports": [report(LONG_AGO)]},
+            f"of 2026-W46 is due since {LONG_AGO} and nobody makes it: start `kaskad report run`.",
+        ),
+        ({"reports": [report(LONG_AGO, AN_HOUR_AGO)]}, f"failed at {AN_HOUR_AGO}: no space"),
         (
             {"lanes": [LaneView("sms", "otp", 9, 5.4)]},
             "9 otp messages wait for sms, the oldest for 5 s.",

@@ -21,9 +21,11 @@ from trio.testing import MockClock
 
 from gateway import files
 from gateway.core.days import DAY_MS, Days
+from gateway.core.views.words import rfc3339
 from gateway.dispatch.webhooks.posting import Answer
 from gateway.finance import schedule as schedules
 from gateway.finance.schedule import Schedule
+from gateway.ingress.api.schedule_view import reports_of
 from gateway.redis.client import RedisClient
 from gateway.reporter import reporter as reporters
 from gateway.reporter import role
@@ -125,7 +127,13 @@ def test_it_is_made_each_day_at_its_time_once(tmp_path: Path) -> None:
         text = (office.folder / "cost-2100-01-02.csv").read_text()
         (row,) = csv.DictReader(io.StringIO(text))
         assert (row["app"], row["cost"], row["billed"]) == ("shop", "0.0050", "0.0090")
-        assert await office.state() == ScheduleState("2100-01-02")
+        state = await office.state()
+        assert state == ScheduleState("2100-01-02", "2100-01-02", state.made_ms)
+        (shown,) = reports_of([office.daily()], {"cost": state}, Days(), office.clock())
+        assert shown.made_at is not None
+        assert shown.made_at.startswith("2100-01-03T06:")
+        assert (shown.made, shown.failed_at, shown.reason) == ("2100-01-02", None, None)
+        assert (shown.next, shown.due_at) == ("2100-01-03", "2100-01-04T06:00:00.000Z")
 
     in_office(test, tmp_path)
 
@@ -260,15 +268,22 @@ def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_g
 
         office.receivers.answer = away
         await office.until(1, 7)
+        posted = office.posted(every="month")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(office.process, office.posted(every="month"))
+            nursery.start_soon(office.process, posted)
             await office.until(2, 7)
             state = await office.state()
             assert (state.through, state.tries) == ("", 7)
+            (shown,) = reports_of([posted], {"cost": state}, Days(), office.clock())
+            assert (shown.next, shown.due_at) == ("2099-12", rfc3339(state.again_ms))
             assert state.reason == "https://finance.example/in: it answered 503 later"
             await office.until(6)
             given_up = await office.state()
             assert (given_up.through, given_up.failed_ms > 0) == ("2099-12-31", True)
+            (shown,) = reports_of([posted], {"cost": given_up}, Days(), office.clock())
+            assert (shown.made, shown.made_at) == (None, None), "it was given up"
+            assert (shown.next, shown.due_at) == ("2100-01", "2100-02-01T06:00:00.000Z")
+            assert shown.failed_at is not None
             assert [call.body["data"]["period"] for call in office.receivers.calls] == 10 * [
                 "2099-12"
             ]
@@ -277,7 +292,8 @@ def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_g
             await office.until(32, 7)
             nursery.cancel_scope.cancel()
         assert office.receivers.calls[10].body["data"]["period"] == "2100-01"
-        assert await office.state() == ScheduleState("2100-01-31")
+        state = await office.state()
+        assert state == ScheduleState("2100-01-31", "2100-01", state.made_ms)
 
     in_office(test, tmp_path)
 

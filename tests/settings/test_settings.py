@@ -539,16 +539,19 @@ def test_a_route_whose_only_provider_is_retired_is_a_warning() -> None:
 
 
 def test_the_named_file_comes_before_the_variable_and_that_before_the_default(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named, variable = tmp_path / "named.toml", tmp_path / "variable.toml"
+    monkeypatch.chdir(tmp_path)
+    named, variable = tmp_path / "a" / "named.toml", tmp_path / "variable.toml"
+    named.parent.mkdir()
     named.write_text("[server]\nport = 1")
     variable.write_text("[server]\nport = 2")
     env = {**ENV, "KASKAD_CONFIG": str(variable)}
     assert settings.load(named, env).server.port == 1
     assert settings.load(None, env).server.port == 2
     assert settings.load(None, ENV).path == FILE
-    assert settings.load(named, env).redis.data_dir == tmp_path / ".kaskad" / "redis"
+    assert settings.load(named, env).redis.data_dir == tmp_path / "a" / ".kaskad" / "redis"
+    assert settings.load(None, ENV).redis.data_dir == tmp_path / ".kaskad" / "redis"
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:

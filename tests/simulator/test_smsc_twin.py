@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from providers.contract import AccountFault, Fault, NotTaken, Outcome, Refused, Submitted
 from providers.simulator import Settings, changed, child
@@ -323,7 +324,12 @@ def _parts(reference: int, count: int) -> list[pdu.Short]:
     assert encoded is not None
     assert len(encoded.parts) == count
     return [
-        pdu.Short(destination=PHONE, esm_class=part.esm_class, short_message=part.short_message)
+        pdu.Short(
+            destination=PHONE,
+            esm_class=part.esm_class,
+            registered_delivery=1,
+            short_message=part.short_message,
+        )
         for part in encoded.parts
     ]
 
@@ -335,8 +341,15 @@ def test_parts_are_gathered_in_any_order_and_by_account() -> None:
     assert gathering.take("b", first, "9") is None
     assert gathering.take("a", second, "3") is None
     whole = gathering.take("a", first, "1")
-    assert whole is not None
-    assert whole == (["1", "3"], 2)
+    assert whole == (["1", "3"], False, 2)
+
+
+def test_only_the_parts_that_want_a_receipt_have_one() -> None:
+    gathering = Gathering()
+    first, second = _parts(1, 2)
+    assert gathering.take("a", replace(first, registered_delivery=0x10), "1") is None
+    whole = gathering.take("a", replace(second, registered_delivery=0), "2")
+    assert whole == (["1"], True, 2)
 
 
 def test_unfinished_messages_are_forgotten_in_the_end() -> None:

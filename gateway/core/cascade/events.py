@@ -149,6 +149,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         attempt = step.attempt_of(accepted.series) or attempt
     if accepted.provider_id is not None and attempt.provider_id is None:
         attempt.provider_id = accepted.provider_id
+        attempt.further_ids = accepted.further_ids
         change.effects.changed = True
     unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
     unanswered = unanswered and attempt is step.attempt

@@ -52,6 +52,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     invoiced: bool = field(name="z", default=False)  # the charge is what an accepted invoice says
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
+    further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
 
     @property
     def tries(self) -> int:

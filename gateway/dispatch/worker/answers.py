@@ -128,6 +128,7 @@ def read_outcomes(
                 sent_ms,
                 outcome.delivered,
                 step.series,
+                ids[1:],
             )
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))

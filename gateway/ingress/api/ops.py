@@ -7,7 +7,7 @@ provider that the configuration does not have is a 404.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -15,6 +15,7 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
+from gateway.finance.schedule import Schedule
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView
 from gateway.ingress.api.ops_view import RateView, drain_view, read_fleet, view_of
@@ -99,6 +100,7 @@ class OpsEndpoints:
         backlog: Backlog,
         servers: ServerWatch,
         draining: Draining,
+        schedules: Sequence[Schedule],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
@@ -106,11 +108,12 @@ class OpsEndpoints:
         self._backlog = backlog
         self._servers = servers
         self._draining = draining
+        self._schedules = schedules
         self._now_ms = now_ms
 
     async def overview(self, request: Request) -> None:
         policy, now_ms = self._store.policy, self._now_ms()
-        shared = await read_fleet(self._store, now_ms)
+        shared = await read_fleet(self._store, self._schedules, now_ms)
         view = view_of(policy, shared, self._backlog.states, self._servers.servers, now_ms)
         await request.respond(200, to_json(view))
 

@@ -11,9 +11,11 @@ from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
 from gateway.core.webhooks import DEAD_MS
+from gateway.finance.schedule import Schedule
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView, views_of
 from gateway.ingress.api.health import PauseView, RedisServer, server_shown
+from gateway.ingress.api.schedule_view import ScheduledReport, reports_of
 from gateway.ingress.server_watch import Server
 from gateway.redis.client import RedisClient
 from gateway.store import (
@@ -21,6 +23,7 @@ from gateway.store import (
     drains,
     outbox,
     pauses,
+    scheduled_reports,
     snapshots,
     temporary_rates,
     webhook_queues,
@@ -121,7 +124,8 @@ class ArchiveState(msgspec.Struct, frozen=True):
 
 
 class OpsView(msgspec.Struct, frozen=True):
-    """How everything is at this moment. `archive` is null where there is none. `drain` is there
+    """How everything is at this moment. `archive` is null where there is none, `reports` are those
+    of `[[reports.schedule]]`. `drain` is there
     while the installation drains."""
 
     version: str
@@ -131,6 +135,7 @@ class OpsView(msgspec.Struct, frozen=True):
     budgets: list[BudgetView]
     webhooks: list[WebhookState]
     archive: ArchiveState | None
+    reports: list[ScheduledReport]
     drain: DrainView | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -144,15 +149,18 @@ class Fleet(msgspec.Struct, frozen=True):
     budgets: Sequence[BudgetView]
     webhooks: Sequence[WebhookState]
     archive: ArchiveState | None
+    reports: Sequence[ScheduledReport]
 
 
-async def read_fleet(store: Store, now_ms: int) -> Fleet:
+async def read_fleet(store: Store, schedules: Sequence[Schedule], now_ms: int) -> Fleet:
     """What dispatchers say, and what operators did. Raises RedisUnavailable."""
     found = await snapshots.gather(store.redis, now_ms, "dispatch-")
-    return await fleet_of(store, telemetry.figures(found), now_ms)
+    return await fleet_of(store, telemetry.figures(found), schedules, now_ms)
 
 
-async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Fleet:
+async def fleet_of(
+    store: Store, figures: Iterable[Figure], schedules: Sequence[Schedule], now_ms: int
+) -> Fleet:
     """The same, from figures that were read. Raises RedisUnavailable."""
     redis, policy = store.redis, store.policy
     return Fleet(
@@ -163,6 +171,7 @@ async def fleet_of(store: Store, figures: Iterable[Figure], now_ms: int) -> Flee
         await views_of(store, policy.budgets, now_ms),
         await _webhooks(store, now_ms),
         await _archive(redis, store.shards),
+        reports_of(schedules, await scheduled_reports.states(redis), policy.days, now_ms),
     )
 
 
@@ -211,6 +220,7 @@ def view_of(
         list(shared.budgets),
         list(shared.webhooks),
         shared.archive,
+        list(shared.reports),
         msgspec.UNSET if shared.drain is None else drain_view(shared.drain, lanes, now_ms),
     )
 

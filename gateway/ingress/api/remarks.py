@@ -20,11 +20,13 @@ from gateway.ingress.api.ops_view import (
     ProviderView,
     WebhookState,
 )
+from gateway.ingress.api.schedule_view import ScheduledReport
 from gateway.store.outbox import WAITING_MAX
 
 FILLING_PERCENT = 65  # of a Redis' memory
 LANE_OLD_S = {"otp": 5, "transactional": 1_800, "marketing": 1_800}
 ARCHIVE_BEHIND_MS = 10_800_000
+REPORT_LATE_MS = 600_000
 
 
 def remarks(
@@ -48,6 +50,8 @@ def remarks(
     yield from _of_webhooks(view.webhooks)
     if view.archive is not None:
         yield from _of_archive(view.archive, rfc3339(now_ms - ARCHIVE_BEHIND_MS))
+    for report in view.reports:
+        yield from _of_report(report, rfc3339(now_ms - REPORT_LATE_MS))
 
 
 def _of_processes(view: OpsView, processes: Mapping[str, str]) -> Iterator[str]:
@@ -94,6 +98,14 @@ def _of_archive(archive: ArchiveState, behind: str) -> Iterator[str]:
         yield f"The archive's last run failed at {archive.failed_at}: {archive.reason or '-'}"
     if archive.waiting_since is not None and archive.waiting_since <= behind:
         yield f"What was booked since {archive.waiting_since} is not archived yet."
+
+
+def _of_report(report: ScheduledReport, late: str) -> Iterator[str]:
+    if report.failed_at is not None:
+        yield f"The report {report.name} failed at {report.failed_at}: {report.reason or '-'}"
+    elif report.due_at <= late:
+        what = f"The report {report.name} of {report.next} is due since {report.due_at}"
+        yield f"{what} and nobody makes it: start `kaskad report run`."
 
 
 def _of_webhooks(webhooks: Iterable[WebhookState]) -> Iterator[str]:

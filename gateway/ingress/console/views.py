@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +21,7 @@ from gateway.core.records.message import StepStatus
 from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
+from gateway.finance.schedule import Schedule
 from gateway.ingress.api.explain_view import explain_view
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
@@ -76,6 +77,7 @@ class Views:
         servers: ServerWatch,
         users: UserEndpoints,
         archived: ArchiveReader | None,
+        schedules: Sequence[Schedule],
         caller: Caller,
         now_ms: Callable[[], int],
     ) -> None:
@@ -84,6 +86,7 @@ class Views:
         self._servers = servers
         self._users = users
         self._archived = archived
+        self._schedules = schedules
         self._caller = caller
         self._now_ms = now_ms
         self._pulse = Pulse()
@@ -104,7 +107,7 @@ class Views:
         names = await snapshots.processes(redis, now_ms)
         figures = list(telemetry.figures(await snapshots.of(redis, names)))
         self._pulse.note(counted(figures, now_ms))
-        shared = await fleet_of(store, figures, now_ms)
+        shared = await fleet_of(store, figures, self._schedules, now_ms)
         servers = self._servers.servers
         ops = view_of(store.policy, shared, self._backlog.states, servers, now_ms)
         told = telemetry.versions(figures)

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -93,9 +94,8 @@ from gateway.ingress.metrics import Metrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
-from gateway.settings.bootstrap import callback_auths_of, callback_readers_of
+from gateway.settings.bootstrap import callback_auths_of, callback_readers_of, schedules_of
 from gateway.settings.file import Settings
-from gateway.settings.tables import Server
 from gateway.store import providers, snapshots
 from gateway.store.store import Store
 
@@ -157,9 +157,7 @@ class Ingress:
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         self.users = UserEndpoints(store, now_ms)
-        self.console = self._console(limits)
-        configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
-        self.document = openapi.document(ROUTES, configured)
+        self.console = self._console(settings)
         endpoints = self._endpoints(settings)
         self._listeners = Listeners(limits.admin_port)
         self._know_link_paths(settings)
@@ -171,17 +169,18 @@ class Ingress:
             lambda: self.events.clients,
         )
 
-    def _console(self, limits: Server) -> ConsoleEndpoints:
-        caller = Caller(self)
-        parts = (self.backlog, self.servers, self.users, self.archived)
+    def _console(self, settings: Settings) -> ConsoleEndpoints:
+        caller, schedules = Caller(self), schedules_of(settings)
+        parts = (self.backlog, self.servers, self.users, self.archived, schedules)
         views = Views(self._store, *parts, caller, self._now_ms)
         money = MoneyViews(self._store, views.read, self.archived, self.aside, self._now_ms)
-        return ConsoleEndpoints(views, money, caller, self.keys, limits)
+        return ConsoleEndpoints(views, money, caller, self.keys, settings.server)
 
     def _endpoints(self, settings: Settings) -> Endpoints:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         body_bytes_max = settings.server.body_bytes_max
+        configured = DocumentedSettings(settings.server.batch_items_max, tuple(settings.providers))
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         ledger = LedgerEndpoint(
             store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
@@ -208,10 +207,16 @@ class Ingress:
             ledger=ledger,
             report_details=ReportDetails(store, ledger, self.archived, now_ms),
             callbacks=self.callbacks,
-            ops=OpsEndpoints(store, self.backlog, self.servers, self.draining, now_ms),
+            ops=OpsEndpoints(
+                store, self.backlog, self.servers, self.draining, schedules_of(settings), now_ms
+            ),
             console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
-            docs=DocsEndpoints(self.document, settings.server.public_url),
+            docs=DocsEndpoints(
+                partial(openapi.document, ROUTES, configured),
+                settings.server.public_url,
+                self.aside,
+            ),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
             links=LinkEndpoints(store, self.archived, now_ms),
             opening=OpenEndpoint(store, self.clicks, now_ms),

@@ -236,9 +236,7 @@ class _Session:
         if whole is None:
             self._runtime.admitted(_CHANNEL, 1)
             return id_, pdu.OK, []
-        sent = self._runtime.accept(
-            _SERVICE, _CHANNEL, sending(message, self.account, whole.ids, whole.parts), 1
-        )
+        sent = self._runtime.accept(_SERVICE, _CHANNEL, sending(message, self.account, whole), 1)
         return id_, sent.answer.status, sent.early
 
     def _refused(self, frame: Frame, status: int, after_ms: int = 0) -> _Answer:

@@ -1,7 +1,8 @@
 """An SMSC as a twin: what it makes of whole messages, and its receipts and replies as deliver_sm.
 
-A message has an id a part, and a receipt for each. What answers it is a submit_sm_resp: the status
-of the reply is its command_status. Reports are PDUs whose sequence numbers the door fills in.
+A message has an id a part, and a receipt for each part that wants one. What answers it is a
+submit_sm_resp: the status of the reply is its command_status. Reports are PDUs whose sequence
+numbers the door fills in.
 """
 
 # ruff: noqa: ARG002 - the arguments are the port's
@@ -17,6 +18,7 @@ from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.callbacks_only import BesideHttp
 from providers.simulator.replies import Reply
+from providers.simulator.smsc.parts import Whole
 from providers.simulator.twin import (
     Destination,
     Order,
@@ -30,8 +32,6 @@ from providers.smpp.receipts import FINAL, INTERMEDIATE
 
 SCHEME: Final = "smpp"
 VALIDITY_MS: Final = 48 * 3_600_000
-WITH_RECEIPT: Final = 0x03  # of registered_delivery: of any end, or of a failure
-ON_THE_WAY: Final = 0x10
 _number: Final = re.compile(r"[1-9][0-9]{6,14}").fullmatch
 _relative: Final = re.compile(r"0000(\d\d)(\d\d)(\d\d)(\d\d)\d{3}R").fullmatch
 # Ids that are nobody else's; behind it a message_state, or a command_status further on.
@@ -114,18 +114,16 @@ class Smsc(BesideHttp):
         return b"".join(reports)
 
 
-def sending(message: pdu.Short, account: str, ids: Sequence[str], parts: int) -> Sending:
-    """The whole message whose last part has come; `ids` are those of its parts in their order."""
-    wants = message.registered_delivery
-    told = tuple(ids) if wants & (WITH_RECEIPT | ON_THE_WAY) else ()
+def sending(message: pdu.Short, account: str, whole: Whole) -> Sending:
+    """The whole message whose last part has come."""
     order = Order(
         channel="sms",
         sender=message.source,
-        parts=parts,
+        parts=whole.parts,
         category="",
         validity_ms=_validity_ms(message.validity_period),
-        hooks=Hooks(f"{SCHEME}:{account}", "", told),
-        intermediate=bool(wants & ON_THE_WAY),
+        hooks=Hooks(f"{SCHEME}:{account}", "", tuple(whole.told)),
+        intermediate=whole.on_the_way,
         destinations=[Destination("", message.destination.removeprefix("+"))],
     )
     return Sending(bulk_id="", orders=[order], counted=False)
