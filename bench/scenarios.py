@@ -30,14 +30,14 @@ from bench.measure import (
 )
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
-from bench.sizes import Sizes
+from bench.services import mails, notifications, texts
+from bench.sizes import SINGLE_CONNECTIONS, Sizes
 from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
 from bench.webhooks import webhooks
-from bench.world import MAILED, NOTIFIED, SETTLE_S_MAX, VIBER_COST, Plan, World
+from bench.world import SETTLE_S_MAX, VIBER_COST, Plan, World
 
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
-SINGLE_CONNECTIONS = 50
 OTP_RATE = 50.0
 LIMIT_BATCH = 100
 
@@ -360,37 +360,6 @@ def in_flight(samples: list[tuple[float, int]], answer_ms: float) -> float:
     return (end[1] - begin[1]) / (end[0] - begin[0]) * answer_ms / 1000
 
 
-def mails(bench: Bench) -> list[Row]:
-    """10: e-mails by SMTP, over connections that each take one mail after the other."""
-    how = {"mailboxes": True, "route": MAILED}
-    return [_unreported(bench, "10", "SMTP", how, mails=True)]
-
-
-def notifications(bench: Bench) -> list[Row]:
-    """11: notifications by FCM, one device a message and one message a request."""
-    how = {"devices": True, "route": NOTIFIED}
-    return [_unreported(bench, "11", "FCM", how, notifies=True)]
-
-
-def _unreported(bench: Bench, number: str, service: str, how: dict[str, Any], **plan: Any) -> Row:
-    """A provider that takes one message at a time and reports nothing."""
-    count, warm = bench.sizes.single, bench.sizes.warm
-    name = f"{service}, {SINGLE_CONNECTIONS} connections"
-    how = {"mode": "stream", "connections": 1, **how}
-    with (
-        bench.world(connections=SINGLE_CONNECTIONS, **plan) as world,
-        bench.progress(f"{number} {name}", warm + count) as progress,
-    ):
-        post(world, spec_for(world, messages=warm, **how))
-        world.await_ledger(warm)
-        begin, result = post(world, spec_for(world, messages=count, first=warm, **how), progress)
-        world.await_ledger(warm + count)
-        found = row(number, name, count, begin, Mark(world), result)
-        world.await_provider(warm + count)
-        found.ledger = world.reconcile(warm + count)
-    return found
-
-
 SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "1": single_posts,
     "2": stream,
@@ -400,6 +369,7 @@ SCENARIOS: dict[str, Callable[[Bench], list[Row]]] = {
     "6": provider_limit,
     "7": growth,
     "8": single_message_provider,
+    "9": texts,
     "10": mails,
     "11": notifications,
     "12": following,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+SINGLE_CONNECTIONS = 50  # to a provider that takes one message a request
+SMPP_WINDOW = 100
+
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Messages unless the name says otherwise; rates in messages a second, `storm_rate` in clicks.

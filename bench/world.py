@@ -20,12 +20,14 @@ import msgspec
 
 from bench.processes import BenchFailed, Child, cpu_s, free_port, reaped_s
 from bench.redis_server import RedisServer
+from bench.sizes import SMPP_WINDOW
 from bench.stack import (
     ACCOUNT_FILE,
     APP_KEY,
     FCM,
     PRICES,
     PROVIDER_KEY,
+    SMPP,
     SMS,
     SMTP,
     VIBER,
@@ -33,6 +35,7 @@ from bench.stack import (
     fcm_text,
     providers_text,
     service_account,
+    smpp_text,
     smtp_text,
 )
 from bench.waiting import POLL_S, until
@@ -43,6 +46,7 @@ STALL_S_MAX = 45.0  # nothing became final for so long: something is lost or stu
 LOGS_A_REQUEST = 50
 NOTIFIED = "notified"  # the route of notifications
 MAILED = "mailed"  # the route of e-mails
+TEXTED = "texted"  # the route of SMS by SMPP
 TELLING = '[webhooks]\nallow_hosts = ["127.0.0.1"]\n\n'
 
 Progress = Callable[[float], None]
@@ -51,8 +55,8 @@ Progress = Callable[[float], None]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a world is set up. `rate` is the provider's limit in messages/s, `knobs` are those of the
     simulator. `seen`: every Viber message is, and its step waits for that. `notifies`: there is a
-    provider of notifications, and a route to it; `mails`: a mail server likewise. `tells`: webhooks
-    may be called on the loopback.
+    provider of notifications, and a route to it; `mails`: a mail server likewise, `texts`: an SMSC.
+    `tells`: webhooks may be called on the loopback.
     """
 
     dispatchers: int = 1
@@ -66,6 +70,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     knobs: dict[str, object] = {}
     notifies: bool = False
     mails: bool = False
+    texts: bool = False
     tells: bool = False
 
 
@@ -86,7 +91,7 @@ class World(Stack):
         super().__init__(folder)
         self.plan = plan
         self.port = free_port()
-        self.smtp_port = free_port()
+        self.smtp_port, self.smpp_port = free_port(), free_port()
         self.dispatchers: list[Child] = []
         self._stopped_dispatch_s = 0.0
         self._children: list[Child] = []
@@ -99,7 +104,8 @@ class World(Stack):
             (self.folder / ACCOUNT_FILE).write_text(service_account(self.provider_url))
         self.redis = RedisServer(self.folder / "redis", self.env)
         self._children.append(self.redis)
-        text = config_text(self.plan, self.port, self.provider_url, self.redis.url, self.smtp_port)
+        doors = self.smtp_port, self.smpp_port
+        text = config_text(self.plan, self.port, self.provider_url, self.redis.url, *doors)
         self._config.write_text(text)
         self.redis.await_ready()
         self.simulator = self._simulator()
@@ -143,8 +149,9 @@ class World(Stack):
         knobs |= {"email_delivered": 1.0, "email_undelivered": 0.0}
         knobs |= {"receipt_ms_min": 20, "receipt_ms_max": 100}
         knobs |= {"seen_ms_min": 20, "seen_ms_max": 100, **plan.knobs}
-        mails = ["--smtp-port", str(self.smtp_port)] if plan.mails else []
-        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs, *mails)
+        doors = ["--smtp-port", str(self.smtp_port)] if plan.mails else []
+        doors += ["--smpp-port", str(self.smpp_port)] if plan.texts else []
+        child = self.launch_simulator(self._config, plan.seed, plan.viber_share, knobs, *doors)
         self._children.append(child)
         return child
 
@@ -282,25 +289,31 @@ def epoch_ms(text: str) -> float:
 
 
 def config_text(
-    plan: Plan, port: int, provider_url: str, redis_url: str, smtp_port: int = 0
+    plan: Plan, port: int, provider_url: str, redis_url: str, smtp_port: int = 0, smpp_port: int = 0
 ) -> str:
     """The product's configuration: everything on (claims, caps, prices, ledger), one app."""
     connections = f"connections = {plan.connections}"
     providers = providers_text(provider_url, plan.rate, plan.batch, connections)
-    notified = ""
+    apart: list[tuple[str, str]] = []  # a route, and who alone is on it
     if plan.notifies:
         providers += fcm_text(provider_url, plan.rate, connections)
-        notified = f'[routes.{NOTIFIED}]\nsteps = [{{ provider = "{FCM}", wait = "15m" }}]\n\n'
-    mailed = ""
+        apart.append((NOTIFIED, FCM))
     if plan.mails:
         providers += smtp_text(smtp_port, plan.rate, connections)
-        mailed = f'[routes.{MAILED}]\nsteps = [{{ provider = "{SMTP}", wait = "15m" }}]\n\n'
+        apart.append((MAILED, SMTP))
+    if plan.texts:
+        providers += smpp_text(smpp_port, plan.rate, f"window = {SMPP_WINDOW}")
+        apart.append((TEXTED, SMPP))
     until = ', until = "seen", react = "4h"' if plan.seen else ""
     routes = "".join(
         f"[routes.{name}]\nsteps = [\n"
         f'  {{ provider = "{VIBER}", wait = "{wait}"{until} }},\n'
         f'  {{ provider = "{SMS}", wait = "{last_wait}" }},\n]\n\n'
         for name, wait, last_wait in (("fast", "60s", "5m"), ("usual", "15m", "24h"))
+    )
+    routes += "".join(
+        f'[routes.{route}]\nsteps = [{{ provider = "{name}", wait = "15m" }}]\n\n'
+        for route, name in apart
     )
     categories = "".join(
         f'[categories.{name}]\nroute = "{route}"\n\n'
@@ -321,5 +334,5 @@ def config_text(
         '[[apps]]\nname = "bench"\nkey_env = "BENCH_APP_KEY"\n'
         'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}{TELLING * plan.tells}"
-        f'{routes}{notified}{mailed}{categories}{caps}[prices]\nfile = "prices.csv"\n'
+        f'{routes}{categories}{caps}[prices]\nfile = "prices.csv"\n'
     )

@@ -271,10 +271,14 @@ class WithoutLookUps:
 
 
 class Receive(Protocol):
-    """Takes what comes by itself. All of it is durable on return."""
+    """Takes what comes by itself. All of it is durable on return. `late` are outcomes of what
+    `deliver` had to leave unknown: it was taken after all, or refused for good."""
 
     async def __call__(
-        self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
+        self,
+        receipts: Sequence[Receipt],
+        replies: Sequence[PersonReply] = (),
+        late: Sequence[Submitted | Refused] = (),
     ) -> None: ...
 
 

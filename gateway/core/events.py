@@ -42,7 +42,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     provider_id: str | None = None
     parts: int | None = None
     again: bool = False
-    sent_ms: int | None = None  # None: now
+    sent_ms: int | None = None  # None: when it was claimed
     delivered: bool = False
     series: int | None = None  # None: the latest
     further_ids: tuple[str, ...] = ()
@@ -51,12 +51,14 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Refused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
     could help. `unreachable`: its address reaches nobody on this channel. `away`: the providers
-    that are, so that none of them is asked next."""
+    that are, so that none of them is asked next. `late`: it came when nobody waited for it any
+    more, from that provider, about that series, and a step has it only while its answer is lost."""
 
     step: int
     fault: Fault
     unreachable: bool = False
     away: frozenset[str] = frozenset()
+    late: tuple[str, int] | None = None
 
 
 class NotSent(msgspec.Struct, frozen=True):

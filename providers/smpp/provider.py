@@ -4,7 +4,9 @@
 its provider with growing delays; there are as many as dispatch has places for. `deliver` sends over
 the session with most room. A message of several parts is taken when each part is; a part that is
 refused for now while another was taken is tried again, because the message is out. A message of
-which no part was taken goes back, one that lost an answer is unknown.
+which no part was taken goes back, one that lost an answer is unknown. Should its answers come later
+all the same, they are brought as receipts are; a refusal only where it is for good, since what was
+refused for now may have been sent again meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -33,7 +36,7 @@ from providers.contract import (
 from providers.smpp import pdu, reasons, texts, words
 from providers.smpp.receipts import one_id
 from providers.smpp.session import Answer, Arrived, Ended, Session
-from providers.smpp.settings import BATCHES_A_WINDOW, SmppConfig
+from providers.smpp.settings import SmppConfig
 
 RECONNECT_S_MIN, RECONNECT_S_MAX = 1.0, 60.0
 SESSION_S: Final = 2.0  # how long a batch waits for a session that is being bound
@@ -54,16 +57,23 @@ class _Message(NamedTuple):
     countable: bool
     first: int
 
+    @property
+    def places(self) -> range:
+        """Those of its PDUs in the batch."""
+        return range(self.first, self.first + len(self.pdus))
+
 
 class SmppProvider(WithoutLookUps):
     def __init__(self, config: SmppConfig, connect: Connect | None = None) -> None:
         """`connect` opens a connection in the place of the usual one."""
         self.config = config
-        self.batch_max = max(config.window // BATCHES_A_WINDOW, 1)
+        self.batch_max = config.window
         self._connect = connect or (lambda: open_stream(config))
         self._sessions: list[Session] = []
         self._trouble: SendFault | None = None  # why there is none
         self._changed = trio.Event()
+        self._late: list[Submitted | Refused] = []  # not brought yet
+        self._late_came = trio.Event()
         self._reference = random.randrange(0x10000)
 
     @property
@@ -89,7 +99,8 @@ class SmppProvider(WithoutLookUps):
         if messages:
             deadline = trio.current_time() + self.config.timeout_ms / 1000
             session = await self._session()
-            count, answers = await session.submit(pdus, _asks_to_stop)
+            late = partial(self._came_late, messages)
+            count, answers = await session.submit(pdus, _asks_to_stop, late)
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
             for message in messages:
@@ -128,7 +139,7 @@ class SmppProvider(WithoutLookUps):
     ) -> Outcome | None:
         """What became of a message when the first `count` PDUs of the batch were written; None when
         nobody knows, by the deadline at the latest."""
-        places = range(message.first, message.first + len(message.pdus))
+        places = message.places
         if places.start >= count:
             return NotTaken(message.ref)
         if any(place < count and place not in answers for place in places):
@@ -147,11 +158,29 @@ class SmppProvider(WithoutLookUps):
             return NotTaken(message.ref, throttled=True)
         if refused is not None:
             return reasons.refused(message.ref, refused)
+        return self._submitted(message, [answer for answer in told if answer is not None])
+
+    def _submitted(self, message: _Message, told: Sequence[Answer]) -> Submitted:
         written = self.config.id_format_resp
-        ids = tuple(one_id(answer.message_id, written) for answer in told if answer is not None)
+        ids = tuple(one_id(answer.message_id, written) for answer in told)
         if len(ids) == 1:
             return Submitted(message.ref, ids[0], 1 if message.countable else None)
         return Submitted(message.ref, parts=len(ids), part_ids=ids)
+
+    def _came_late(
+        self, messages: Sequence[_Message], place: int, answers: Mapping[int, Answer]
+    ) -> None:
+        """An answer came that nobody waited for any more. When it was the last that its message
+        lacked, what it says is brought: all parts were taken, or the only one was refused."""
+        message = next(each for each in messages if place in each.places)
+        told = [answers[each] for each in message.places if each in answers]
+        if len(told) < len(message.places):
+            return
+        if all(answer.status == pdu.OK for answer in told):
+            self._late.append(self._submitted(message, told))
+        elif len(told) == 1 and _stays(told[0]) and told[0].status not in reasons.OF_ACCOUNT:
+            self._late.append(reasons.refused(message.ref, told[0].status))
+        self._late_came.set()
 
     async def _complete(
         self, session: Session, message: _Message, told: list[Answer | None]
@@ -239,6 +268,7 @@ class SmppProvider(WithoutLookUps):
         async def work_all() -> None:
             with working:
                 async with trio.open_nursery() as each:
+                    each.start_soon(self._bring_late, receive)
                     for session in sessions:
                         each.start_soon(work, session)
 
@@ -256,6 +286,15 @@ class SmppProvider(WithoutLookUps):
                     for session in sessions:
                         await session.leave()
                 working.cancel()
+
+    async def _bring_late(self, receive: Receive) -> None:
+        """For ever. What is on its way when it is cancelled stays unknown."""
+        while True:
+            await self._late_came.wait()
+            self._late_came = trio.Event()
+            late, self._late = self._late, []
+            if late:
+                await receive((), (), late)
 
     def _tell(self) -> None:
         self._changed.set()

@@ -1,14 +1,15 @@
 """One bound connection: what is sent over it, and what comes.
 
 At most `window` PDUs are without an answer. An answer is waited for as long as `response_timeout`
-says; what has none by then, or when the session ends, is lost: it may have been taken. After
-silence the peer is asked whether it is there, and a session that stays silent ends. What comes for
-us is handed over together and answered only then. Nothing is ever sent twice.
+says; what has none by then, or when the session ends, is lost: it may have been taken. While the
+session lasts, an answer that comes later is still told for a while. After silence the peer is asked
+whether it is there, and a session that stays silent ends. What comes for us is handed over together
+and answered only then. Nothing is ever sent twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -24,6 +25,8 @@ HALF_FRAME_S: Final = 10.0  # between the octets of one PDU
 ARRIVED_MAX: Final = 5_000  # not handed over yet; beyond it nothing more is read
 LEAVE_S: Final = 5.0  # for answers that are under way when we unbind
 UNBIND_S: Final = 2.0
+LATE_S: Final = 600.0  # beyond their time answers are known for so long
+LATE_MAX: Final = 10_000  # of them; the oldest is forgotten for one more
 
 _ARRIVING: Final = (pdu.DELIVER_SM, pdu.DATA_SM)
 _log = structlog.get_logger("dispatch")
@@ -46,13 +49,16 @@ class Arrived(NamedTuple):
 
 
 HandOver = Callable[[Sequence[Arrived]], Awaitable[None]]
+# Told the place of an answer that came late, with all answers by then.
+Late = Callable[[int, Mapping[int, Answer]], None]
 
 
 class _Waiting:
     """The answers to PDUs that were sent together, by their place; None where it is lost."""
 
-    def __init__(self, stop: Callable[[Answer], bool]) -> None:
+    def __init__(self, stop: Callable[[Answer], bool], late: Late | None) -> None:
         self._stop = stop
+        self._late = late
         self.stopped = False  # an answer said so
         self.answers: dict[int, Answer] = {}
         self.sequences: dict[int, int] = {}  # of those under way: which place
@@ -66,9 +72,23 @@ class _Waiting:
             self.stopped = self.stopped or self._stop(answer)
         self.look()
 
+    def heard_late(self, place: int, answer: Answer) -> None:
+        self.answers[place] = answer
+        if self._late is not None:
+            self._late(place, self.answers)
+
     def look(self) -> None:
         if not self.sequences and not self.sending:
             self.done.set()
+
+
+class _Overdue(NamedTuple):
+    """An answer that is not waited for any more: whose, at which place, and until when it is still
+    known."""
+
+    waiting: _Waiting
+    place: int
+    until: float
 
 
 class Session:
@@ -86,6 +106,7 @@ class Session:
         self._sequence = 0
         self._writing = trio.Lock()
         self._under_way: dict[int, _Waiting] = {}
+        self._overdue: dict[int, _Overdue] = {}  # in the order of their time
         self._freed = trio.Event()
         self._arrived: list[Arrived] = []
         self._came = trio.Event()
@@ -138,12 +159,15 @@ class Session:
             scope.cancel()
 
     async def submit(
-        self, messages: Iterable[pdu.Short], stop: Callable[[Answer], bool]
+        self,
+        messages: Iterable[pdu.Short],
+        stop: Callable[[Answer], bool],
+        late: Late | None = None,
     ) -> tuple[int, dict[int, Answer]]:
         """Sends submit_sm after submit_sm, until an answer says to stop or there was no room for as
         long as an answer may take; how many were written, and the answers by their place: one that
-        is missing is lost."""
-        waiting = _Waiting(stop)
+        is missing is lost, and `late` is told of it should it come after all."""
+        waiting = _Waiting(stop, late)
         room_until = trio.current_time() + self._config.response_timeout_s
         written = 0
         batch: list[bytes] = []
@@ -167,8 +191,11 @@ class Session:
             with trio.move_on_after(self._config.response_timeout_s):
                 await waiting.done.wait()
         finally:
-            for sequence in waiting.sequences:
-                self._under_way.pop(sequence, None)
+            until = trio.current_time() + LATE_S
+            for sequence, place in waiting.sequences.items():
+                if self._under_way.pop(sequence, None) is not None:
+                    self._overdue[sequence] = _Overdue(waiting, place, until)
+            self._forget_overdue()
             self._set_freed()
         return written, waiting.answers
 
@@ -195,6 +222,15 @@ class Session:
             while self.room <= 0 and not self.ended.is_set():
                 await self._freed.wait()
         return self.room > 0
+
+    def _forget_overdue(self) -> None:
+        """Those that are too old, and the oldest of too many."""
+        now = trio.current_time()
+        while self._overdue:
+            sequence, oldest = next(iter(self._overdue.items()))
+            if oldest.until > now and len(self._overdue) <= LATE_MAX:
+                return
+            del self._overdue[sequence]
 
     def _set_freed(self) -> None:
         self._freed.set()
@@ -237,6 +273,8 @@ class Session:
             if frame.sequence in self._under_way and frame.command & pdu.RESPONSE:
                 self._answered(frame)
                 freed = True
+            elif frame.sequence in self._overdue and frame.command & pdu.RESPONSE:
+                self._answered_late(frame)
             elif frame.command in _ARRIVING:
                 self._arrive(frame, answers)
             elif frame.command == pdu.ENQUIRE_LINK:
@@ -258,21 +296,30 @@ class Session:
 
     def _answered(self, frame: Frame) -> None:
         waiting = self._under_way.pop(frame.sequence)
+        waiting.heard(frame.sequence, self._answer_in(frame))
+        if frame.status == pdu.NOT_BOUND:
+            raise Ended("The provider says that we are not bound.")
+
+    def _answered_late(self, frame: Frame) -> None:
+        overdue = self._overdue.pop(frame.sequence)
+        answer = self._answer_in(frame)
+        if answer is not None and trio.current_time() < overdue.until:
+            overdue.waiting.heard_late(overdue.place, answer)
+
+    def _answer_in(self, frame: Frame) -> Answer | None:
+        """None: it says nothing that helps."""
         try:
             body = pdu.decode(frame)
         except Malformed as error:
             _log.warning("an answer cannot be read", provider=self._config.name, reason=str(error))
-            waiting.heard(frame.sequence, None)
-            return
+            return None
         id_ = body.message_id if isinstance(body, pdu.Taken) else ""
         status = frame.status
         if frame.command == pdu.GENERIC_NACK and status == pdu.OK:
             status = pdu.INVALID_COMMAND
         # Taken without an id its receipts cannot be told from others': as good as lost.
         known = id_ or status != pdu.OK
-        waiting.heard(frame.sequence, Answer(status, id_) if known else None)
-        if status == pdu.NOT_BOUND:
-            raise Ended("The provider says that we are not bound.")
+        return Answer(status, id_) if known else None
 
     def _arrive(self, frame: Frame, answers: list[bytes]) -> None:
         try:

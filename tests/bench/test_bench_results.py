@@ -55,6 +55,7 @@ def good_rows() -> list[Row]:
         a_row("7", figures={"bytes_waiting": 600.0, "bytes_final": 200.0}),
         a_row("7", figures={"bytes_waiting": 600.0, "bytes_final": 200.0, "cpu_to_small": 1.1}),
         a_row("8", figures={"in_flight": 50.0}),
+        a_row("9"),
         a_row("10"),
         a_row("11"),
         a_row("12", cpu_us=dict.fromkeys(CPU, 20.0) | {"total": 100.0}),
@@ -244,7 +245,7 @@ def test_times_of_the_provider_are_read_with_their_offset() -> None:
     assert epoch_ms("2026-11-21T10:00:00.123+0000") == 1_795_255_200_123
 
 
-@pytest.mark.parametrize("words", [["--scenario", "9"], ["--messages", "0"], ["--messages", "x"]])
+@pytest.mark.parametrize("words", [["--scenario", "99"], ["--messages", "0"], ["--messages", "x"]])
 def test_bad_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core import events, timing
 from gateway.core.ids import read_ref, step_ref
@@ -228,6 +229,20 @@ def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
     assert world.statuses()[0] == "sending", "a report about the refused reference changes nothing"
     world.happen(events.PutBack(0, refused=True))
     assert step.series == 2
+
+
+def test_a_late_refusal_is_only_for_a_step_whose_answer_is_lost() -> None:
+    world = World()
+    late = events.Refused(0, NOT_ON_VIBER, late=("viber", 0))
+    world.happen(events.Claimed(0))
+    assert not world.happen(late).changed
+    world.happen(events.LostAnswer(0))
+    for other in (("sms", 0), ("viber", 1)):
+        assert not world.happen(replace(late, late=other)).changed
+    assert world.statuses()[0] == "unknown"
+    world.happen(late)
+    assert world.statuses()[0] == "rejected"
+    assert world.sums()["cost"] == 0
 
 
 @pytest.mark.parametrize(

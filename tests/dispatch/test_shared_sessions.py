@@ -84,6 +84,45 @@ async def test_receipts_that_outran_the_answers_are_matched_part_by_part(redis_u
 
 
 @under_trio
+async def test_an_answer_that_comes_late_is_known_after_all_and_its_receipts_match(
+    redis_url: str,
+) -> None:
+    smsc = Smsc()
+    smsc.decide = lambda message: None
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 200)
+        async with dispatching(w, providers=sms(smsc, response_timeout_s=0.05)) as deps:
+            await w.until([id_], "unknown")
+            await smsc.push(receipt("b"))
+            await smsc.until(lambda: len(smsc.answered) == 1)
+            await smsc.answer(1, id_="b")
+            await smsc.answer(0, id_="a")
+            await w.until([id_], "sent")
+            assert deps.metrics.receipts.labels("sms", "late_answer")._value.get() == 1
+            await smsc.push(receipt("a"))
+            w.go_ahead(2_000)
+            await w.until([id_], "delivered")
+        (attempt,) = (await w.message(id_)).steps[0].attempts
+    assert (attempt.provider_id, attempt.further_ids) == ("a", ("b",))
+    assert attempt.sent_ms == attempt.claimed_ms
+    assert len(smsc.submitted) == 2
+
+
+@under_trio
+async def test_a_refusal_that_comes_late_ends_the_step(redis_url: str) -> None:
+    smsc = Smsc()
+    smsc.decide = lambda message: None
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w)
+        async with dispatching(w, providers=sms(smsc, response_timeout_s=0.05)):
+            await w.until([id_], "unknown")
+            await smsc.answer(0, pdu.INVALID_DESTINATION)
+            await w.until([id_], "rejected")
+        assert (await w.message(id_)).steps[0].attempts[0].sent_ms == 0
+    assert len(smsc.submitted) == 1
+
+
+@under_trio
 async def test_how_many_sessions_are_bound_is_told(redis_url: str) -> None:
     smsc = Smsc()
     async with dispatch_world(redis_url) as w:

@@ -197,7 +197,7 @@ async def test_what_takes_messages_one_by_one_is_asked_for_nothing(
     provider = row.provider("http://127.0.0.1:9", tmp_path)
     assert (provider.batch_max, provider.can_look_up) == (1, False)
 
-    async def receive(receipts: object, replies: object = ()) -> None:
+    async def receive(receipts: object, replies: object = (), late: object = ()) -> None:
         raise AssertionError("there are no receipts")
 
     await provider.run(receive)

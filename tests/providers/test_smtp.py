@@ -410,7 +410,7 @@ async def test_connections_that_rest_are_ended(mock_clock: trio.testing.MockCloc
         nursery.cancel_scope.cancel()
 
 
-async def _nobody(receipts: Any, replies: Any = ()) -> None:
+async def _nobody(receipts: Any, replies: Any = (), late: Any = ()) -> None:
     raise AssertionError("nothing comes this way")
 
 

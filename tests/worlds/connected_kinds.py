@@ -21,8 +21,10 @@ from providers.contract import (
     PersonReply,
     Provider,
     Receipt,
+    Refused,
     SendFault,
     Submission,
+    Submitted,
 )
 from providers.registry import KINDS
 from providers.settings import Configured
@@ -126,7 +128,10 @@ class Connection:
         self._brought: list[Receipt] = []
 
     async def receive(
-        self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
+        self,
+        receipts: Sequence[Receipt],
+        replies: Sequence[PersonReply] = (),
+        late: Sequence[Submitted | Refused] = (),
     ) -> None:
         self._brought += receipts
 

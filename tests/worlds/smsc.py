@@ -10,7 +10,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from providers.contract import PersonReply, Receipt, Submission
+from providers.contract import PersonReply, Receipt, Refused, Submission, Submitted
 from providers.smpp import pdu
 from providers.smpp.pdu import Frame, Frames
 from providers.smpp.provider import SmppProvider
@@ -73,6 +73,7 @@ class Smsc:
         self.answers_links = True
         self.binds: list[str] = []
         self.submitted: list[pdu.Short] = []
+        self.sequences: list[int] = []  # theirs
         self.answered: list[int] = []  # sequences of deliver_sm that we were thanked for
         self.unbound = 0
         self.streams: list[trio.abc.Stream] = []
@@ -115,6 +116,7 @@ class Smsc:
             return pdu.encode(command, frame.sequence, reply, status=status)
         if frame.command == pdu.SUBMIT_SM and isinstance(body, pdu.Short):
             self.submitted.append(body)
+            self.sequences.append(frame.sequence)
             decided = self.decide(body)
             if decided is None:
                 return b""
@@ -138,6 +140,14 @@ class Smsc:
             await self.streams[stream].send_all(pdu.encode(command, sequence, message))
         return sequence
 
+    async def answer(self, place: int, status: int = pdu.OK, id_: str = "") -> None:
+        """Answers the submit_sm that came in that place."""
+        taken: pdu.Body = pdu.Taken(message_id=id_) if status == pdu.OK else pdu.NOTHING
+        command = pdu.SUBMIT_SM | pdu.RESPONSE
+        answer = pdu.encode(command, self.sequences[place], taken, status=status)
+        async with self._sending:
+            await self.streams[-1].send_all(answer)
+
     async def until(self, what: Callable[[], bool]) -> None:
         while not what():
             await self.changed.wait()
@@ -149,17 +159,22 @@ class Desk:
     def __init__(self) -> None:
         self.receipts: list[Receipt] = []
         self.replies: list[PersonReply] = []
+        self.late: list[Submitted | Refused] = []
         self.opened = trio.Event()
         self.opened.set()
         self.came = trio.Event()
 
     async def __call__(
-        self, receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()
+        self,
+        receipts: Sequence[Receipt],
+        replies: Sequence[PersonReply] = (),
+        late: Sequence[Submitted | Refused] = (),
     ) -> None:
         self.came.set()
         await self.opened.wait()
         self.receipts += receipts
         self.replies += replies
+        self.late += late
 
 
 @asynccontextmanager

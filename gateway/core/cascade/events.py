@@ -38,7 +38,8 @@ def advance(
     funds: Funds = NO_FUNDS,
 ) -> Effects:
     """Applies one event, with `funds` for budgets; an outdated one leaves `changed` False."""
-    policy.take_present_names(message)
+    if policy.former:
+        policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms, funds)
     _happen(change, event)
     if change.effects.changed:
@@ -161,7 +162,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.effects.changed = True
         change.wait_unknown(accepted.step, step, attempt)
         return
-    change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or change.now_ms)
+    change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or attempt.claimed_ms)
     if accepted.delivered:
         change.deliver(change.work(accepted.step, step, attempt), None, None)
 
@@ -171,6 +172,11 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     if step is None or attempt is None:
         return
     if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
+        return
+    if refused.late is not None and (
+        step.status != StepStatus.UNKNOWN
+        or refused.late != (step.provider_of(attempt), attempt.series)
+    ):
         return
     if refused.unreachable:
         change.learn_unreachable(step, None)

@@ -3,7 +3,9 @@
 Where a provider's account may have few sessions, the task runs once for each of them that this
 dispatcher has. Redis unavailable: the provider's task waits, and tells its provider nothing
 meanwhile. A receipt that cannot be applied is logged and counted, and fails no other. A task that
-fails is logged and started again after a growing pause; sends go on.
+fails is logged and started again after a growing pause; sends go on. An answer that comes after its
+time goes the same way: the step whose answer was lost learns it, and its ids are noted first, so
+that its receipts find it.
 """
 
 from __future__ import annotations
@@ -14,14 +16,25 @@ import structlog
 import trio
 
 from gateway.backoff import Backoff
+from gateway.core import events
+from gateway.core.ids import read_ref
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import places
+from gateway.dispatch.worker.answers import accepted_by, ids_in
+from gateway.store.apply import Item
 from gateway.store.base import BATCH_MAX
 from gateway.store.pauses import REJECTIONS
-from gateway.store.receipts import take_receipts
+from gateway.store.receipts import note_provider_ids, take_receipts
 from gateway.store.rejections import RejectionWatch
 from gateway.store.taken_replies import take_replies
-from providers.contract import KeepsSessions, PersonReply, Provider, Receipt
+from providers.contract import (
+    KeepsSessions,
+    PersonReply,
+    Provider,
+    Receipt,
+    Refused,
+    Submitted,
+)
 
 RESTART_S_MIN = 0.5
 RESTART_S_MAX = 60.0
@@ -48,10 +61,16 @@ async def _bring(deps: DispatchDeps, provider: Provider) -> None:
     desk = _Desk(deps, provider.config.name)
     backoff = Backoff(RESTART_S_MIN, RESTART_S_MAX)
 
-    async def receive(receipts: Sequence[Receipt], replies: Sequence[PersonReply] = ()) -> None:
+    async def receive(
+        receipts: Sequence[Receipt],
+        replies: Sequence[PersonReply] = (),
+        late: Sequence[Submitted | Refused] = (),
+    ) -> None:
         await desk.take(receipts)
         if replies:
             await desk.take_replies(replies)
+        if late:
+            await desk.take_late(late)
         backoff.reset()
 
     while True:
@@ -95,6 +114,22 @@ class _Desk:
         else:
             self._count("reply", new)
 
+    async def take_late(self, answers: Sequence[Submitted | Refused]) -> None:
+        store, name = self._deps.store, self._provider
+        ids = [
+            each for answer in answers if isinstance(answer, Submitted) for each in ids_in(answer)
+        ]
+        items = [item for answer in answers if (item := late_answer(name, answer)) is not None]
+        try:
+            await self._retry.until_done(lambda: note_provider_ids(store, name, ids))
+            await self._retry.until_done(lambda: store.apply(items, self._deps.clock()))
+        except Exception:
+            _log.exception("late answers cannot be taken", provider=name, n=len(answers))
+            self._count("fault", len(answers))
+        else:
+            _log.info("late answers", provider=name, n=len(answers))
+            self._count("late_answer", len(answers))
+
     async def _take(self, receipts: Sequence[Receipt]) -> bool:
         """False when one of several cannot be applied; a single one is then given up."""
         name = self._provider
@@ -118,3 +153,16 @@ class _Desk:
 
     def _count_pause(self, provider: str) -> None:
         self._deps.metrics.pauses.labels(provider, REJECTIONS).inc()
+
+
+def late_answer(provider: str, answer: Submitted | Refused) -> Item | None:
+    """What an answer that nobody waited for any more means: it is that of the step, sent when it
+    was claimed, or a refusal, if its answer is still lost."""
+    ref = read_ref(answer.ref)
+    if ref is None:
+        return None
+    if isinstance(answer, Submitted):
+        return Item(ref.message_id, accepted_by(answer, ref.step, ref.series, None))
+    late = (provider, ref.series)
+    refused = events.Refused(ref.step, answer.fault, answer.unreachable, late=late)
+    return Item(ref.message_id, refused)

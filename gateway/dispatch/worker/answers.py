@@ -75,6 +75,30 @@ class RequestResult:
             self.add(step, outcome, event(step))
 
 
+def accepted_by(
+    taken: contract.Submitted, index: int, series: int, sent_ms: int | None
+) -> Accepted:
+    """What it is to a step that the provider took it."""
+    ids = taken.part_ids
+    return Accepted(
+        index,
+        taken.provider_id or (ids[0] if ids else None),
+        taken.parts,
+        taken.again,
+        sent_ms,
+        taken.delivered,
+        series,
+        ids[1:],
+    )
+
+
+def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
+    """The provider's ids of a message, each with our reference or a part of it."""
+    ref, ids = taken.ref, taken.part_ids
+    found = [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
+    return found if taken.provider_id is None else [(taken.provider_id, ref), *found]
+
+
 def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
     """What an answer says of the account: None for what was taken, the code of what was rejected.
     Nothing for what speaks of the person or the message, or of an account that is paused at once.
@@ -115,21 +139,8 @@ def read_outcomes(
             result.add(step, "throttled" if outcome.throttled else "put_back", PutBack(step.index))
             continue
         if isinstance(outcome, contract.Submitted):
-            ref, ids = step.submission.ref, outcome.part_ids
-            if outcome.provider_id is not None:
-                result.provider_ids.append((outcome.provider_id, ref))
-            for number, id_ in enumerate(ids, 1):
-                result.provider_ids.append((id_, part_of(ref, number, len(ids))))
-            accepted = Accepted(
-                step.index,
-                outcome.provider_id or (ids[0] if ids else None),
-                outcome.parts,
-                outcome.again,
-                sent_ms,
-                outcome.delivered,
-                step.series,
-                ids[1:],
-            )
+            result.provider_ids += ids_in(outcome)
+            accepted = accepted_by(outcome, step.index, step.series, sent_ms)
             # Whatever else happened to the step, the provider has it: no guard by the claim.
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1

@@ -18,6 +18,7 @@ from providers.contract import (
     Submitted,
 )
 from providers.smpp import pdu, provider
+from providers.smpp import session as sessions
 from tests.worlds.smsc import Decide, Desk, Smsc, config, session, submission
 
 LONG = "a" * 200
@@ -62,6 +63,65 @@ async def test_a_lost_answer_is_unknown_and_nothing_is_sent_again(
         outcomes = await sms.deliver([submission(ref) for ref in batch(3)])
     assert outcomes == [Submitted("m0.0", "a", 1), Submitted("m2.0", "c", 1)]
     assert len(smsc.submitted) == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "late"),
+    [
+        ([(0, 0, "a")], [Submitted("m0.0", "a", 1)]),
+        ([(2, 0, "c"), (1, 0, "b")], [Submitted("m1.0", parts=2, part_ids=("b", "c"))]),
+        ([(2, 0, "c")], []),
+        ([(1, 0x0B, ""), (2, 0, "c")], []),
+        ([(0, 0, "a"), (0, 0, "b")], [Submitted("m0.0", "a", 1)]),
+        (
+            [(0, 0x0B, "")],
+            [Refused("m0.0", Fault("0x0b", "invalid_destination", True), about="person")],
+        ),
+        ([(0, 0x58, "")], []),
+        ([(0, 0x08, "")], []),
+        ([(0, 0x0E, "")], []),
+        ([(0, 0, "")], []),
+    ],
+    ids=[
+        *("taken", "parts in any order", "one part", "a part refused", "twice", "refused"),
+        *("throttled", "refused for now", "the account", "without an id"),
+    ],
+)
+async def test_an_answer_that_comes_late_is_told_once_and_nothing_is_sent_again(
+    answers: list[tuple[int, int, str]],
+    late: list[Submitted | Refused],
+    autojump_clock: MockClock,
+) -> None:
+    smsc, desk = Smsc(), Desk()
+    smsc.decide = lambda message: None
+    async with session(smsc, desk, response_timeout_s=5.0) as sms:
+        assert await sms.deliver([submission("m0.0"), submission("m1.0", LONG)]) == []
+        await trio.sleep(60)
+        for place, status, id_ in answers:
+            await smsc.answer(place, status, id_)
+        await trio.testing.wait_all_tasks_blocked()
+    assert desk.late == late
+    assert len(smsc.submitted) == 3
+
+
+async def test_a_late_answer_is_forgotten_in_the_end_and_with_its_session(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "LATE_MAX", 2)
+    smsc, desk = Smsc(), Desk()
+    smsc.decide = lambda message: None
+    async with session(smsc, desk, response_timeout_s=5.0) as sms:
+        assert await sms.deliver([submission(ref) for ref in batch(3)]) == []
+        await smsc.answer(0, id_="one too many")
+        await smsc.answer(1, id_="b")
+        await trio.sleep(sessions.LATE_S + 1)
+        await smsc.answer(2, id_="too late")
+        assert await sms.deliver([submission("m4.0")]) == []
+        await trio.aclose_forcefully(smsc.streams[-1])
+        await smsc.until(lambda: len(smsc.binds) == 2)
+        await smsc.answer(3, id_="of another session")
+        await trio.testing.wait_all_tasks_blocked()
+    assert desk.late == [Submitted("m1.0", "b", 1)]
 
 
 async def test_what_was_written_when_the_session_ended_is_unknown_and_the_rest_goes_back(
