@@ -37,7 +37,8 @@ from bench.waiting import POLL_S, left_over
 LONG_S, SHORT_S = (120.0, 300.0), (10.0, 25.0)  # how long a fault lasts
 # Of the load: every route meets the shortest fault, and a dispatcher finds a provider out, which
 # takes five requests in a row, while half of it is still to come. At 4/s, a request of each in
-# 15 s, that took 100 s; a world took 0.15 of a core then (2026-11-29).
+# 15 s, that took 100 s. At 16/s a world took a tenth of a core, all its processes together
+# (2026-11-29): three side by side leave two cores most of their time.
 LONG_PER_S, SHORT_PER_S = 16.0, 20.0
 LEAD_S, TAIL_S = 10.0, 10.0  # of the load, before the first fault and after the last
 CHANGES_AT = (0.3, 0.5)  # of the shortest fault: the rate, then name and proofs

@@ -117,6 +117,14 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             known.append("u:" + user)
         return known
 
+    def first_identity(self, user: str | None) -> str:
+        """The first of the identities; empty without any."""
+        if self.phone is not None:
+            return "p:" + self.phone
+        if self.email is not None:
+            return "e:" + self.email
+        return "" if user is None else "u:" + user
+
     def home(self, user: str | None) -> str:
         """The identity whose shard the message lives in; without any, its first device's."""
         if self.phone is not None:

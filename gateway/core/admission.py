@@ -210,17 +210,17 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         first.chosen = 0
     if way.first or way.held is not None:
         first.clock = Clock(now_ms)
-    message = Message(
-        id=request.id,
-        app=request.app,
-        addresses=request.addresses,
-        country=request.country,
-        category=request.category,
-        route=way.route,
-        created_ms=now_ms,
-        updated_ms=now_ms,
-        expires_ms=way.expires_ms,
-        steps=way.steps,
+    message = Message(  # its first fields by place: msgspec looks for each name among all fields
+        request.app,
+        request.addresses,
+        request.country,
+        request.category,
+        way.route,
+        now_ms,
+        now_ms,
+        way.expires_ms,
+        way.steps,
+        request.id,
         current=way.first,
         baseline_cost=way.baseline_cost,
         user=request.user,
@@ -231,10 +231,10 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         content=_kept(request),
         not_before_ms=request.not_before_ms,
         tz=request.tz,
-        trace=request.trace,
         held=way.held,
-        counted=policy.declared.of(request.campaign) is not None,
     )
+    message.trace = request.trace
+    message.counted = policy.declared.of(request.campaign) is not None
     if (said := request.said) is not None:
         message.variant = said.variant
         if said.version is not None:

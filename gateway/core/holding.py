@@ -54,11 +54,13 @@ def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
 
     Where several things keep it, the moment is that at which none does any more, as far as is known
     now, and the reason is what keeps it last."""
+    if not policy.holds_steps and not timed.not_before_ms:
+        return None  # as almost always
     rule = policy.categories.get(timed.category)
     window = rule.send_window if rule is not None else None
-    campaign = policy.declared.of(timed.campaign) if policy.declared.campaigns else None
+    campaign = policy.declared.of(timed.campaign)
     if window is None and campaign is None and not timed.not_before_ms:
-        return None  # as almost always
+        return None
     moment_ms = max(now_ms, starts_ms(timed, policy))
     if campaign is not None:
         if campaign.state == "paused":

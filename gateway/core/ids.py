@@ -10,6 +10,7 @@ message goes (`gateway.core.shares`). What is no id of ours reads as None.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _REF = re.compile(r"([^.]+)\.([0-9]{1,3})(?:\.([0-9]{1,3}))?").fullmatch
@@ -52,15 +53,23 @@ _SHARDS = {pair: shard for shard, pair in enumerate(_PAIRS)}
 
 def new_id(now_ms: int, shard: int, noise: int) -> str:
     """Builds a message id; `noise` is 45 random bits from the caller."""
-    assert 0 <= shard < SHARDS_MAX
     # Three letters at once where they are the same again and again; of those that differ each time
     # the table is too large for the processor's cache.
-    moment, three, two = now_ms & (1 << 45) - 1, _TRIPLES, _PAIRS
+    two = _PAIRS
     return (
-        f"{three[moment >> 30]}{three[moment >> 15 & 32767]}{three[moment & 32767]}{two[shard]}"
+        f"{_head(now_ms, shard)}"
         f"{two[noise >> 35 & 1023]}{two[noise >> 25 & 1023]}{two[noise >> 15 & 1023]}"
         f"{two[noise >> 5 & 1023]}{_ALPHABET[noise & 31]}"
     )
+
+
+@lru_cache(maxsize=64)
+def _head(now_ms: int, shard: int) -> str:
+    """What ids of one millisecond and shard begin with."""
+    assert 0 <= shard < SHARDS_MAX
+    moment, three = now_ms & (1 << 45) - 1, _TRIPLES
+    head = three[moment >> 30] + three[moment >> 15 & 32767] + three[moment & 32767]
+    return head + _PAIRS[shard]
 
 
 def lot_of(message_id: str) -> int:

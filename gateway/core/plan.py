@@ -138,7 +138,7 @@ def plan(
         if first == len(steps):
             return _nothing_runs(request, name, steps)
     held = held_of(request, policy, now_ms)
-    if held is None and paced(request, policy):
+    if held is None and policy.holds_steps and paced(request, policy):
         held = PACE
     begins_ms = now_ms if held is None else max(held.until_ms, now_ms)
     full = persons.full_cap(
@@ -174,10 +174,11 @@ def left_out(
 def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     """From when it may be sent on for its ttl, and no longer than its campaign lasts."""
     ttl_ms = request.ttl_ms or policy.categories[request.category].ttl_ms
-    expires_ms = max(now_ms, starts_ms(request, policy)) + ttl_ms
     campaign = policy.declared.of(request.campaign)
-    ends = campaign is not None and campaign.end_ms
-    return min(expires_ms, ends) if ends else expires_ms
+    if campaign is None:
+        return max(now_ms, request.not_before_ms) + ttl_ms
+    expires_ms = max(now_ms, starts_ms(request, policy)) + ttl_ms
+    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
 
 
 def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
@@ -257,7 +258,10 @@ def _step(
     importance; None where nobody has a price."""
     candidates: list[Candidate] = []
     sells: list[int] = []
-    sending, has_address = _sending(asked, request.addresses, policy)
+    row, timed = asked.channel, asked.step
+    has_address, sending = request.addresses.has(row.address), asked.sending
+    if has_address and asked.by_device:
+        sending, has_address = _by_device(asked, request.addresses, policy)
     for provider in sending:
         price = policy.quote(provider, digits, request.category, day)
         if price is not None:
@@ -265,21 +269,14 @@ def _step(
             sells.append(price.sell)
     if not candidates:
         return None
-    first = 0
-    if len(candidates) > 1:
+    first, alone = 0, len(candidates) == 1
+    if not alone:
         weights = [policy.provider(candidate.provider).weight for candidate in candidates]
         first = first_of(weights, lot_of(request.id))
         candidates.insert(0, candidates.pop(first))
-    row, timed = asked.channel, asked.step
-    step = Step(
-        channel=row.name,
-        candidates=candidates,
-        sell=sells[first],
-        wait_ms=timed.wait_ms,
-        grace_ms=timed.grace_ms,
-        until=until_of(asked, request, policy.links),
-        chosen=0 if len(candidates) == 1 else -1,
-    )
+    step = Step(row.name, candidates, sells[first], timed.wait_ms, timed.grace_ms)
+    step.until = until_of(asked, request, policy.links) if request.tracked else asked.until
+    step.chosen = 0 if alone else -1
     if (rule := timed.learned) is not None:
         step.auto = rule.max_ms
         step.wait_ms = wait_of(rule, candidates[0].provider, request.country, waits)
@@ -300,15 +297,11 @@ def _step(
     return step
 
 
-def _sending(
+def _by_device(
     asked: ResolvedStep, addresses: Addresses, policy: Policy
 ) -> tuple[tuple[str, ...], bool]:
-    """Who may do a step for somebody with these addresses, and whether they reach one of them: of
-    several devices a provider may reach some kinds alone."""
-    if not addresses.has(asked.channel.address):
-        return asked.sending, False
-    if not asked.by_device:  # as almost always
-        return asked.sending, True
+    """Who may do a step for somebody with these devices, and whether they reach one of them: a
+    provider may reach some kinds alone."""
     kinds = ("", *addresses.device_kinds)
     able = tuple(name for name in asked.sending if policy.provider(name).devices in kinds)
     return able or asked.sending, bool(able)

@@ -161,8 +161,8 @@ _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of
 
 class Policy(msgspec.Struct, frozen=True):
     """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`,
-    `counts`, `shared` and `holds_for_zone`. `declared` is what was read last of campaigns; all else
-    is configured."""
+    `counts`, `shared`, `holds_steps` and `holds_for_zone`. `declared` is what was read last of
+    campaigns; all else is configured."""
 
     routes: dict[str, tuple[RouteStep, ...]]
     categories: dict[Category, CategoryRule]
@@ -190,6 +190,7 @@ class Policy(msgspec.Struct, frozen=True):
     shared: frozenset[str] = frozenset()  # channels whose providers stand in for one another
     send_windows: dict[str, SendWindow] = {}  # those that a campaign may name
     budgets: tuple[Budget, ...] = ()  # in the order of the configuration
+    holds_steps: bool = False  # whether a send window or a declared campaign may hold a step
     holds_for_zone: bool = False  # whether a step may wait until its user has a zone
     declared: Declared = NONE_DECLARED  # what campaigns say now
 
@@ -207,6 +208,8 @@ class Policy(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "shared", frozenset(apart | several))
 
         windows = [rule.send_window for rule in self.categories.values() if rule.send_window]
+        holds_steps = bool(windows or self.declared.campaigns)
+        msgspec.structs.force_setattr(self, "holds_steps", holds_steps)
         windows += self.send_windows.values()
         holds = any(window.unknown_zone == "hold" for window in windows)
         msgspec.structs.force_setattr(self, "holds_for_zone", holds)
@@ -255,8 +258,6 @@ class Policy(msgspec.Struct, frozen=True):
 
     def take_present_names(self, message: Message) -> None:
         """A message of a provider that was renamed since goes on under the present name."""
-        if not self.former:
-            return
         for step in message.steps:
             step.candidates = [
                 replace(candidate, provider=self.present(candidate.provider))

@@ -36,8 +36,8 @@ def text_to_price(request: MessageRequest, channel: str, rules: LinkRules) -> st
 
 
 def until_of(asked: ResolvedStep, request: MessageRequest, rules: LinkRules) -> Until:
-    """What a step waits for: a link shows a click on any channel."""
-    if not request.tracked or asked.until == asked.step.until:  # as almost always
+    """What a step of a request with links waits for: a link shows a click on any channel."""
+    if asked.until == asked.step.until:
         return asked.until
     content, channel = request.content, asked.channel.name
     clicks = not content.lacks(channel) and _tracked(content.of(channel), rules)

@@ -53,10 +53,16 @@ class UnsubscribeWriter:
     def written(self, message: Message, said: Said) -> tuple[Said, str | None]:
         """What the current step of a message of marketing says, and the address of its header."""
         row = CHANNELS[message.step.channel]
-        asking = [name for name in _FIELDS if _asks(getattr(said, name, None))]
+        asking = [
+            name
+            for name in _FIELDS
+            if "{{" in (text := getattr(said, name, None) or "") and _place.search(text)
+        ]
         one_click = row.one_click and self._is_one_click
+        if not asking and not one_click:  # as almost always
+            return said, None
         address = message.addresses.one(row.address).removeprefix("+")
-        if not address or not (asking or one_click):
+        if not address:
             return said, None
         who = Unsubscriber(row.name, address)
         code = code_for(who, self._key)
@@ -66,7 +72,3 @@ class UnsubscribeWriter:
             texts = {name: _place.sub(url, getattr(said, name)) for name in asking}
             said = msgspec.structs.replace(said, **texts)
         return said, url if one_click else None
-
-
-def _asks(text: str | None) -> bool:
-    return text is not None and "{{" in text and _place.search(text) is not None

@@ -92,19 +92,20 @@ def urls_of(said: ChannelContent) -> list[str]:
 
 class LinkRules(msgspec.Struct, frozen=True):
     """What is configured of links. `base_url` has no slash at its end; `hosts` are the only ones
-    that links may lead to, none: any public one; `utm` is added to targets."""
+    that links may lead to, none: any public one; `utm` is added to targets. `root` is worked out
+    of `base_url`: beside what is that path other pages of ours stand."""
 
     base_url: str = ""
     track: bool = False  # where neither a message nor its campaign says
     ttl_ms: int = 90 * 86_400_000
     hosts: frozenset[str] = frozenset()
     utm: Mapping[str, str] = {}
+    root: str = ""
 
-    @property
-    def root(self) -> str:
-        """Beside what is this path: where other pages of ours stand."""
+    def __post_init__(self) -> None:
         scheme, host, path, *_ = urlsplit(self.base_url)
-        return urlunsplit((scheme, host, path.rpartition("/")[0], "", ""))
+        root = urlunsplit((scheme, host, path.rpartition("/")[0], "", ""))
+        msgspec.structs.force_setattr(self, "root", root)
 
     def is_ours(self, url: str) -> bool:
         """Whether it is a link or another page of ours already."""

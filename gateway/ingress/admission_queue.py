@@ -85,7 +85,8 @@ class AdmissionQueue:
         of its campaign, and what that says, is read where this process does not know it: else what
         the message leaves to it would be missing."""
         try:
-            await self.store.know_campaigns()  # else Redis was away when this process began
+            if not self.store.declarations.loaded:  # Redis was away when this process began
+                await self.store.know_campaigns()
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key, trace)
                 if not isinstance(found, WordsUnread):  # as almost always
@@ -116,12 +117,12 @@ class AdmissionQueue:
         home = addresses.phone or addresses.home(person_id(request.user, policy.numbering_of(app)))
         key = request.idempotency_key or key
         return MessageRequest(
-            id=self.store.new_message_id(home, self._now_ms()),
-            app=app,
-            addresses=addresses,
-            country=destination.country,
-            category=found.category,
-            content=found.content,
+            self.store.new_message_id(home, self._now_ms()),
+            app,
+            addresses,
+            destination.country,
+            found.category,
+            found.content,
             route=request.route,
             user=request.user,
             own_users=policy.own_users,

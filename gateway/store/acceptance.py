@@ -80,7 +80,7 @@ class Acceptance:
                 answers[index] = await self._give_up(ask, error)
         if self._full:
             await store.budgets.give_back(store.redis, self._full)
-        self._store.counts.newer += sum(a.outcome == "unavailable" for a in answers.values())
+        self._store.counts.newer += [a.outcome for a in answers.values()].count("unavailable")
         return [answers[index] for index in range(len(requests))]
 
     async def _give_up(self, _: Ask, error: Exception) -> Answer:

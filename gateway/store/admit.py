@@ -144,6 +144,10 @@ class Admission:
                 )
         self._asked.update(here)
         self._unasked = [address for address in named if address not in self._asked]
+        if self._people.any_apart:
+            await self._read_claims(session)
+
+    async def _read_claims(self, session: Session) -> None:
         for ask in self._asks:
             for campaign in self._policy.declared.asked_by(ask.request.campaign):
                 self._people.ask_claim(ask.home, campaign)

@@ -102,6 +102,7 @@ class Application:
         self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._messages: dict[str, Message] = {}
+        self._changed: dict[str, None] = {}  # messages, in the order in which they did
         self._newer: set[str] = set()  # messages that are left alone
         self._moved: dict[str, int] = {}  # to which shard
         # By message id: under which identity it holds things; that person, and who else it is.
@@ -114,19 +115,17 @@ class Application:
         await self._load_persons(session, items)
         before = {id_: Before.of(message) for id_, message in self._messages.items()}
         applied = [self._decide(item) for item in items]
-        for id_ in dict.fromkeys(
-            a.message.id for a in applied if a.message is not None and a.effects.changed
-        ):
+        for id_ in self._changed:
             self._writes.message(self._messages[id_], before[id_])
         self._people.write(self._writes)
         await self._writes.learn(self._redis)
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
-        ids = list(dict.fromkeys(item.message_id for item in self._items))
+        ids = list(dict.fromkeys([item.message_id for item in self._items]))
         self._ask_hinted()
         hinted = self._people.wanted()
-        keys = [*(self._keys.message(id_) for id_ in ids), *hinted]
+        keys = [self._keys.message(id_) for id_ in ids] + hinted
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
         self._people.read(hinted, values[len(ids) :])
@@ -190,7 +189,9 @@ class Application:
         return replace(item, event=replace(item.event, opt_outs=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
-        times = Counter(item.message_id for item in items)
+        times = Counter([item.message_id for item in items])
+        # Who was read for nothing is there all the same: what is known may be at an end.
+        known = self._people.remembering
         for item in items:
             message = self._messages.get(item.message_id)
             if message is None:
@@ -199,17 +200,18 @@ class Application:
             needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
             )
-            # Who was read for nothing is there all the same: what is known may be at an end.
-            known = self._people.remembering
-            if (needed or known) and (holder := message.holder) and (needed or holder in known):
+            if not (needed or known):
+                continue
+            if (holder := message.holder) and (needed or holder in known):
                 self._holders[message.id] = holder
                 self._people.ask(holder)
         if wanted := self._people.wanted():
             replies = await session.call([("WATCH", *wanted), ("MGET", *wanted)])
             self._people.read(wanted, values_in(replies[-1]))
-        for id_, holder in self._holders.items():
-            self._people.ask_claim_of(holder, self._messages[id_])
-        await self._people.read_claims(session)
+        if self._people.any_apart:
+            for id_, holder in self._holders.items():
+                self._people.ask_claim_of(holder, self._messages[id_])
+            await self._people.read_claims(session)
         for id_, holder in self._holders.items():
             try:
                 person = self._people[holder]
@@ -243,15 +245,18 @@ class Application:
         if item.claimed_ms is not None and _step_of(item, message).claimed_ms != item.claimed_ms:
             self._acknowledge(item)
             return Applied(item, message, Effects())
-        persons = self._persons.get(message.id, [])
-        note_sent_here(persons, self._messages)
+        persons = self._persons.get(message.id, ())
+        if persons:
+            note_sent_here(persons, self._messages)
         event, funds = item.event, self._funds
         effects = cascade.advance(message, event, persons, self._policy, self._now_ms, funds)
         self._writes.effects(message, effects)
-        if effects.reserved:
-            self._writes.budgets.reserve(effects.reserved, self._funds)
-        if isinstance(item.event, TimerDue) and not effects.changed:
+        if effects.changed:
+            self._changed[message.id] = None
+        elif isinstance(event, TimerDue):
             self._writes.timer(message.id, message.due_ms)  # it says what the record says
+        if effects.reserved:
+            self._writes.budgets.reserve(effects.reserved, funds)
         if effects.people_changed:
             self._people.change(self._holders[message.id])
         if item.entry and not effects.submit and not is_sent_by_another(item, message):

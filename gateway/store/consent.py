@@ -21,7 +21,8 @@ async def lacking_for(
     store: StoreBase, asked: Collection[Message | MessageRequest]
 ) -> dict[str, OptOuts]:
     """By message, the channels on which its person said yes to nothing of its category."""
-    needing = [each for each in asked if each.category in store.policy.consent]
+    consent = store.policy.consent
+    needing = [each for each in asked if each.category in consent] if consent else []
     if not needing:
         return {}
     named = {each.id: each.identities for each in needing}

@@ -53,6 +53,7 @@ class People:
         self._apart: defaultdict[str, dict[str, DedupeClaim]] = defaultdict(dict)
         self._changed: set[str] = set()
         self.remembering: set[str] = set()  # of those read, who is known to be reached or not
+        self.any_apart = False  # whether one of those read may have claims in records of their own
         # Identities whose records are left alone, and why.
         self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
 
@@ -84,6 +85,7 @@ class People:
                     self.remembering.add(identity)
                 if person.apart_ms is None:
                     person.apart_ms = person.keep_ms
+                self.any_apart |= person.apart_ms > self._now_ms
                 if is_old(person):
                     bound_old(person, self._policy, self._now_ms)
 
@@ -142,9 +144,10 @@ class People:
             self._changed.add(identity)
 
     def write(self, writes: Writes) -> None:
+        nothing: dict[str, DedupeClaim] = {}
         for identity in self._changed:
             person, before = self._records[identity], self._before[identity]
-            writes.person(identity, person, before, self._apart.get(identity, {}))
+            writes.person(identity, person, before, self._apart.get(identity, nothing))
 
 
 async def look_after_waiting(store: StoreBase, people: Collection[Person], now_ms: int) -> None:
@@ -241,9 +244,9 @@ async def read_scopes(
     opted_out: dict[str, OptOuts] = {}
     asked: set[str] = set()
     unread = dict.fromkeys([m.person for m in messages if m.person])
-    named = [*unread, *(i for m in messages for i in m.identities)]
+    named = [*unread, *[i for m in messages for i in m.identities]]
     while unread or named:
-        addresses = dict.fromkeys(a for a in addresses_in(named) if a not in asked)
+        addresses = dict.fromkeys([a for a in addresses_in(named) if a not in asked])
         records, scopes = await _read(redis, shards, unread, addresses)
         opted_out |= scopes
         asked.update(addresses)

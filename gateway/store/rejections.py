@@ -45,7 +45,7 @@ class RejectionWatch:
         rejected = streak.saw(
             [
                 receipt.fault.code
-                if is_rejected_for_the_account(receipt) and receipt.fault
+                if receipt.fault and is_rejected_for_the_account(receipt)
                 else None
                 for receipt in receipts
                 if receipt.status in ("delivered", "seen") or is_rejected_for_the_account(receipt)

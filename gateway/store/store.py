@@ -69,7 +69,8 @@ class Store(StoreBase):
                 self.outcomes.note(done.message, effects)
                 if self.log_messages:
                     message_log.changed(done.message.id, effects)
-            self.counts.newer += done.newer
+            if done.newer:
+                self.counts.newer += 1
             if effects.ignored_price is not None:
                 self.ignored_prices.note(effects.ignored_price, now_ms)
             if effects.handed_over:

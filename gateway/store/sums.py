@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import lru_cache
 
 from gateway.core.effects import BY_HOUR
@@ -11,26 +12,26 @@ from gateway.core.records.entries import NO_HOUR, Group, Post, Total, total_code
 def fold_counts(posts: list[Post]) -> list[Post]:
     """Adds the posts that only count together, a group each; those that carry money stay as they
     are."""
-    counts: dict[Group, dict[str, int]] = {}
+    counts: defaultdict[Group, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     money = []
     for post in posts:
         if post.message is not None:
             money.append(post)
             continue
-        sums = counts.setdefault(post.group, {})
+        sums = counts[post.group]
         for measure, amount in post.measures.items():
-            sums[measure] = sums.get(measure, 0) + amount
-    return [Post(group, sums) for group, sums in counts.items()] + money
+            sums[measure] += amount
+    return [Post(group, dict(sums)) for group, sums in counts.items()] + money
 
 
 def add_up(posts: list[Post], hour: int = NO_HOUR) -> dict[bytes, int]:
     """The running totals' increments: field (a Total's record) to amount; those of an `hour` of the
     day name it."""
-    groups: dict[Group, dict[str, int]] = {}
+    groups: defaultdict[Group, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for post in posts:
-        sums = groups.setdefault(post.group, {})
+        sums = groups[post.group]
         for measure, amount in post.measures.items():
-            sums[measure] = sums.get(measure, 0) + amount
+            sums[measure] += amount
     return {
         _total_name(group, measure, hour): amount
         for group, sums in groups.items()

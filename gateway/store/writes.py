@@ -82,6 +82,8 @@ class Before(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def of(cls, message: Message) -> Before:
+        if message.held is None and not message.counted:  # as almost always
+            return cls(message.due_ms)
         return cls(message.due_ms, place_of(message), _counted_as(message))
 
 
@@ -151,17 +153,22 @@ class Writes:
             self._live[key] = pack_message(message)
         if message.due_ms != before.due_ms:
             self.timer(message.id, message.due_ms)
-        place = place_of(message)
-        if place != before.place:
-            if before.place is not None:
-                self._held[before.place.queue][message.id] = 0
-            if place is not None:
-                self._held[place.queue][message.id] = place.moment_ms
+        if message.held is not None or before.place is not None:
+            self._place(message, before.place)
         if message.counted and (state := _counted_as(message)) != before.state:
             assert message.campaign is not None
             counts = self._counts[message.campaign]
             counts[state] += 1
             counts[before.state or ACCEPTED] += -1 if before.state else 1
+
+    def _place(self, message: Message, before: Place | None) -> None:
+        """Where it waits now, and where it waited before."""
+        place = place_of(message)
+        if place != before:
+            if before is not None:
+                self._held[before.queue][message.id] = 0
+            if place is not None:
+                self._held[place.queue][message.id] = place.moment_ms
 
     def count_request(self, request: MessageRequest, what: str) -> None:
         """One that became no message, where its campaign is declared."""
@@ -176,13 +183,16 @@ class Writes:
     def effects(self, message: Message, effects: Effects) -> None:
         if effects.lane is not None:
             self.enqueue(message, effects.lane)
-        self._posts.extend(effects.posts)
+        if effects.posts:
+            self._posts += effects.posts
+            if message.counted:
+                self._count_money(message, effects.posts)
         if effects.moves:
             self.budgets.move(effects.moves)
-        if message.counted and effects.posts:
-            self._count_money(message, effects.posts)
-        self._tallies.extend(effects.tallies)
-        self._delays.extend(effects.delays)
+        if effects.tallies:
+            self._tallies += effects.tallies
+        if effects.delays:
+            self._delays += effects.delays
         if effects.status_changes or effects.fallback is not None:
             self.status_changes(message, effects.status_changes, effects.fallback)
         for notice in effects.notices:
@@ -291,7 +301,7 @@ class Writes:
     def commands(self) -> list[Command]:
         out: list[Command] = []
         if self._live:
-            out.append(("MSET", *(part for pair in self._live.items() for part in pair)))
+            out.append(("MSET", *[part for pair in self._live.items() for part in pair]))
         out.extend(self._single)
         if self._deleted:
             out.append(("DEL", *self._deleted))
@@ -374,9 +384,14 @@ def event_commands(
 
 def _sorted_set_commands(key: str, moments: Mapping[str, int]) -> Iterable[Command]:
     """Each message at its moment; one without is not in it any more."""
-    due = [part for id_, at in moments.items() if at for part in (at, id_)]
+    due: list[int | str] = []
+    stopped: list[str] = []
+    for id_, at in moments.items():
+        if at:
+            due += (at, id_)
+        else:
+            stopped.append(id_)
     if due:
         yield ("ZADD", key, *due)
-    stopped = [id_ for id_, at in moments.items() if not at]
     if stopped:
         yield ("ZREM", key, *stopped)

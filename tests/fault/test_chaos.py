@@ -14,7 +14,7 @@ from bench.chaos import audience, faults, matrix, storm
 from bench.chaos.audit import Audit
 from bench.chaos.stage import Plan, Stage
 
-WAIT_S = 3
+WAIT_S = 2
 CONTENT, TO, STEPS, LEG = "n", "t", "s", "l"  # their names in a message record
 SHORT = (
     "clock jumps forwards, and back",
@@ -43,7 +43,7 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
 ) -> None:
     order = storm.Order(
         messages=500,
-        seconds=8.0,
+        seconds=7.0,
         seed=11,
         only=SHORT,
         plan=Plan(wait_s=WAIT_S, skew_ms=1_000),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
-from aiopenapi3 import OpenAPI
 
 from tests.worlds.ingress_world import PHONE, World, with_ingress
 
@@ -14,6 +13,8 @@ BASE = "http://gateway.example"
 
 @with_ingress()
 async def test_a_client_made_of_the_document_sends_reads_and_cancels(world: World) -> None:
+    from aiopenapi3 import OpenAPI  # here, because nobody else waits for it: it takes half a second
+
     async def carry(request: httpx2.Request) -> httpx2.Response:
         target = request.url.raw_path.decode()
         body = await request.aread()

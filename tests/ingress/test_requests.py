@@ -18,6 +18,7 @@ from gateway.ingress.api.requests import (
     ValidRequest,
     body_hash,
     content_of,
+    overrides_of,
     read,
 )
 from gateway.ingress.api.sayings import WordsUnread
@@ -267,7 +268,7 @@ def test_text_may_be_left_out_where_every_channel_of_the_route_has_its_own() -> 
     assert pointers(bare | {"viber": {"text": "V"}}) == ["/text"]
     found = told(bare | {"route": "both", "viber": {"text": "V"}, "sms": {"text": "S"}})
     assert isinstance(found, ValidRequest)
-    content = content_of(found.request)
+    content = content_of(found.request, overrides_of(found.request))
     assert (content.text_for("viber"), content.text_for("sms")) == ("V", "S")
 
 

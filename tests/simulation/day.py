@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import trio
+from msgspec.structs import replace
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
+from gateway.core.budgets import NO_FUNDS, Budget
 from gateway.core.effects import Effects
 from gateway.core.ids import new_id, step_ref
 from gateway.core.records.entries import Post
@@ -23,6 +25,7 @@ from gateway.dispatch.worker.fair_share import divide
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from ratelimit.limiter import Schedule
+from tests.simulation.day_budgets import DayBudgets
 from tests.worlds.cascade_world import DAY, PRICES, T0, policy, request
 
 CATEGORIES = ("otp", "transactional", "marketing")
@@ -30,6 +33,7 @@ RATES = {"viber": 40, "sms": 20}
 BACK = {StepStatus.QUEUED, StepStatus.RETRYING}
 FROM = {StepStatus.SENDING, StepStatus.UNKNOWN}
 FOUND = (StepStatus.UNKNOWN, StepStatus.SENT)  # the provider has it after all
+FEEDS_S = 60.0
 FATES = {
     "viber": (
         ("seen", 25), ("delivered", 20), ("silent", 20), ("late", 6), ("undelivered", 10),
@@ -51,10 +55,12 @@ def provider_of(step: Step) -> str:
 class Day:
     """`happen` decides; the rest is what carries its effects out, and the world that answers."""
 
-    def __init__(self, seed: int, nursery: trio.Nursery) -> None:
+    def __init__(self, seed: int, nursery: trio.Nursery, budgets: tuple[Budget, ...] = ()) -> None:
         self.random = random.Random(seed)
         self.nursery = nursery
-        self.policy = policy(caps=(Cap("two-a-day", 2, DAY, "1d", "marketing", None),))
+        rules = policy(caps=(Cap("two-a-day", 2, DAY, "1d", "marketing", None),))
+        self.policy = replace(rules, budgets=budgets)
+        self.budgets = DayBudgets(budgets)
         self.messages: dict[str, Message] = {}
         self.persons: dict[str, Person] = {}
         self.refused: Counter[str] = Counter()
@@ -67,6 +73,7 @@ class Day:
         self.taken: dict[str, str] = {}  # ref: provider, what providers really have
         self.delivered: Counter[str] = Counter()  # provider: steps it delivered, its own bill
         self.fates: Counter[str] = Counter()
+        self.resumed = 0  # of those that waited for a budget
 
     @property
     def now_ms(self) -> int:
@@ -76,11 +83,22 @@ class Day:
         id_ = new_id(self.now_ms, 0, self.random.getrandbits(45))
         send = request(id=id_, to=phone, category=category, campaign=campaign)
         person = self.persons.setdefault(phone, Person())
-        decision = admission.admit(send, [person], {}, self.policy, self.now_ms)
+        decision = admission.admit(
+            send,
+            [person],
+            {},
+            self.policy,
+            self.now_ms,
+            funds=self.budgets.funds(self.now_ms),
+            told_full=self.budgets.names,
+        )
         if not isinstance(decision, admission.Admitted):
             self.refused[type(decision).__name__] += 1
             return
         self.messages[id_] = decision.message
+        self.budgets.reserve(decision.message.reserved, self.now_ms)
+        if decision.message.held is not None:
+            self.budgets.waiting.append(id_)
         self.posts.append(decision.post)
         self._carry_out(decision.message, 0, Effects(lane=decision.lane))
 
@@ -90,7 +108,10 @@ class Day:
         before = [step.status for step in message.steps]
         billed, due, was_final = message.billed, message.due_ms, message.finished
         arrived = message.status in ARRIVED
-        effects = cascade.advance(message, event, [person], self.policy, self.now_ms)
+        funds = self.budgets.funds(self.now_ms) if isinstance(event, ev.Released) else NO_FUNDS
+        effects = cascade.advance(message, event, [person], self.policy, self.now_ms, funds)
+        self.budgets.reserve(effects.reserved, self.now_ms)
+        self.budgets.move(effects.moves, self.now_ms)
         self._check_steps(message, before)
         assert billed is None or message.billed == billed, "billed once, at the first delivery"
         if effects.submit:
@@ -101,6 +122,19 @@ class Day:
         self.posts += effects.posts
         self._carry_out(message, due, effects)
         return effects
+
+    async def feed(self) -> None:
+        """What waits for a budget goes on in its order, as soon as there is room for the first."""
+        while True:
+            await trio.sleep(FEEDS_S)
+            waiting = self.budgets.waiting
+            while waiting:
+                released = self.happen(waiting[0], ev.Released(full=self.budgets.names))
+                message = self.messages[waiting[0]]
+                if message.held is not None and not message.finished:
+                    break
+                self.resumed += released.lane is not None
+                del waiting[0]
 
     def _check_steps(self, message: Message, before: Sequence[int]) -> None:
         for step, status in zip(message.steps, before, strict=True):
@@ -222,10 +256,12 @@ class Day:
             self.happen(message.id, ev.Reported(index, receipt, provider, series))
 
 
-async def live(seed: int, messages: int, days: float) -> Day:
+async def live(seed: int, messages: int, days: float, budgets: tuple[Budget, ...] = ()) -> Day:
     """A campaign at nine, codes and payments all day, and time enough for everything to end."""
     async with trio.open_nursery() as nursery:
-        day = Day(seed, nursery)
+        day = Day(seed, nursery, budgets)
+        if budgets:
+            nursery.start_soon(day.feed)
         for provider in RATES:
             nursery.start_soon(day.lane, provider)
         people = [str(79_160_000_000 + n) for n in range(messages)]

@@ -8,14 +8,25 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from gateway.core.budgets import Budget
 from gateway.core.records.message import StepStatus
 from tests.simulation.day import RATES, Day, cost_of, live
+from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
 
+HOUR_MS = 3_600_000
+DEAREST = PRICES["viber"].cost + PRICES["sms"].cost  # a message of both steps
+BUDGETS = (
+    Budget("sales", 30 * DEAREST, 2 * HOUR_MS, "2h", category="marketing"),
+    Budget("codes", 20 * DEAREST, 8 * HOUR_MS, "8h", "refuse", category="otp"),
+)
 
-def lived(seed: int, messages: int = 200, days: float = 6.0) -> Day:
+
+def lived(
+    seed: int, messages: int = 200, days: float = 6.0, budgets: tuple[Budget, ...] = ()
+) -> Day:
     clock = MockClock(autojump_threshold=0)
-    return trio.run(live, seed, messages, days, clock=clock)
+    return trio.run(live, seed, messages, days, budgets, clock=clock)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -45,6 +56,26 @@ def test_a_day_meets_every_fate_and_every_refusal() -> None:
     assert len(day.fates) >= 15
     assert day.refused["Duplicate"] >= 40, "the same campaign to the same people again"
     assert day.refused["Suppressed"] > 0, "a third marketing message of the day"
+
+
+def test_budgets_hold_all_day_and_end_with_nothing_reserved() -> None:
+    """That none is exceeded is held against each decision while it is made."""
+    day = lived(6, messages=100, budgets=BUDGETS)
+    messages = list(day.messages.values())
+    assert all(message.closed for message in messages)
+    assert day.resumed > 40, "with room what waited went on by itself"
+    assert not day.budgets.waiting
+    assert day.refused["Suppressed"] > 10
+    assert not any(amount for message in messages for amount in message.reserved.values())
+    assert not any(day.budgets.reserved.values()), "all was used or released"
+    for budget in BUDGETS:
+        booked = sum(
+            post.measures.get("cost", 0)
+            for post in day.posts
+            if post.group.category == budget.category
+        )
+        assert booked > 0
+        assert sum(amount for _, amount in day.budgets.used[budget.name]) == booked
 
 
 def test_the_limits_hold_all_day() -> None:

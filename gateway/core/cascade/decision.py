@@ -50,7 +50,8 @@ class Decision:
         self.effects = Effects()
 
     def step(self, index: int) -> Step | None:
-        return self.message.steps[index] if 0 <= index < len(self.message.steps) else None
+        steps = self.message.steps
+        return steps[index] if 0 <= index < len(steps) else None
 
     def current(self, index: int) -> Step | None:
         return self.step(index) if index == self.message.current else None

@@ -23,20 +23,23 @@ def needs_people(
     goes_on = message.delivered_step >= 0 and not message.finished
     if not alone or goes_on:
         return True
-    match event:
+    match event:  # the frequent ones first: the cases are tried in turn
+        case ev.Reported():
+            return event.receipt.status != "sent"
+        case ev.Claimed():
+            return (
+                bool(event.opt_outs)
+                or bool(event.away)
+                or timing.is_over(message, message.step, now_ms)
+                or _is_kept(message, policy, now_ms)
+                or _asks_reach(message, event, policy, now_ms)
+            )
         case ev.Accepted():
             return event.delivered
         case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced():
             return False
-        case ev.Claimed():
-            over = timing.is_over(message, message.step, now_ms)
-            stops = bool(event.opt_outs) or bool(event.away) or over
-            kept = _is_kept(message, policy, now_ms)
-            return stops or kept or _asks_reach(message, event, policy, now_ms)
         case ev.PutBack():
             return message.finished
-        case ev.Reported():
-            return event.receipt.status != "sent"
         case _:
             return True
 
@@ -46,15 +49,15 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
     steps could run; of what was planned lately it is known."""
     left = len(message.steps) - message.current
     match event:
+        case ev.Claimed():
+            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+            if message.created_ms > lately_ms or left < 2:
+                return False
+            return timing.began_ms(message, message.step) <= lately_ms
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
         case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced():
             return False
-        case ev.Claimed():
-            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
-            if left < 2 or message.created_ms > lately_ms:
-                return False
-            return timing.began_ms(message, message.step) <= lately_ms
         case ev.Refused() if event.unreachable:
             return True
         case ev.Reported() if event.receipt.unreachable:

@@ -24,7 +24,8 @@ NEWEST = RESERVING
 # A deflated entry begins with 0x78 (`gateway.store.compression`), so no schema is numbered that.
 FIRST_ARRAY_BYTE = 0x90
 
-_PREFIX = bytes((SCHEMA,))
+_PREFIXES = tuple(bytes((schema,)) for schema in range(NEWEST + 1))
+_PREFIX = _PREFIXES[SCHEMA]
 _encode = msgspec.msgpack.Encoder().encode
 
 Record = TypeVar("Record")
@@ -66,23 +67,24 @@ class Codec(Generic[Record]):
         self._name = name
         self._upgrade = upgrade
         self._newest = newest
+        self._schemas = range(SCHEMA, newest + 1)
 
     def encode(self, record: Record) -> bytes:
         return _PREFIX + _encode(record)
 
     def encode_as(self, schema: int, record: Record) -> bytes:
-        return bytes((schema,)) + _encode(record)
+        return _PREFIXES[schema] + _encode(record)
 
     def decode(self, data: bytes) -> Record:
         """Raises NewerRecordError, and UnreadableRecordError for what is no record at all."""
         first = data[0] if data else 0
-        if self._newest < first < FIRST_ARRAY_BYTE:
-            raise NewerRecordError(self._name, first, self._newest)
         try:
-            if SCHEMA <= first <= self._newest:
+            if first in self._schemas:
                 return self._decode(data[1:])
             if first >= FIRST_ARRAY_BYTE and self._upgrade is not None:
                 return self._upgrade(data)
         except Exception as error:  # an upgrade can fail in any way over what it is given
             raise UnreadableRecordError(f"This {self._name} cannot be read: {error}") from error
+        if self._newest < first < FIRST_ARRAY_BYTE:
+            raise NewerRecordError(self._name, first, self._newest)
         raise UnreadableRecordError(f"This {self._name} begins with no schema: {data[:1]!r}.")

@@ -285,10 +285,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     def holder(self) -> str:
         """The identity under which its claim and slot are kept, in its own shard; empty when its
         person is not recognised."""
-        if self.person:
-            return self.person
-        known = self.identities
-        return known[0] if known else ""
+        return self.person or self.addresses.first_identity(self.named_user)
 
     @property
     def identities(self) -> list[str]:

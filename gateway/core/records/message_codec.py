@@ -95,7 +95,8 @@ def pack_message(message: Message) -> bytes:
 
 def _schema_of(message: Message) -> int:
     """What a process has to read that may change it."""
-    if message.reserved or (message.held is not None and message.held.reason == "budget"):
+    held = message.held
+    if message.reserved or (held is not None and held.reason == "budget"):
         return RESERVING
     guarded = message.content_of or message.variant or message.converted or message.links
     return GUARDED if guarded else SCHEMA

@@ -10,7 +10,8 @@ second time, key by key, and the caller learns of all its faults at once.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -91,6 +92,8 @@ _decode_any = msgspec.json.Decoder().decode
 _plain = msgspec.msgpack.Encoder().encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _json = msgspec.json.Encoder().encode
+_said_by_channel: Callable[[RequestBody], tuple[ChannelContent | None, ...]]
+_said_by_channel = operator.attrgetter(*CHANNELS)
 
 
 def nothing_said(_: bytes) -> Sequence[Draft]:
@@ -119,15 +122,14 @@ def read(
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
     """What the request says differently, by channel."""
-    said = msgspec.structs.astuple(request)[-len(CHANNELS) :]  # its last fields
+    said = _said_by_channel(request)
     if not any(said):  # as almost always
         return {}
     return {name: own for name, own in zip(CHANNELS, said, strict=True) if own is not None}
 
 
-def content_of(request: RequestBody) -> Content:
+def content_of(request: RequestBody, overrides: dict[str, ChannelContent]) -> Content:
     """The content as the core keeps it; without `text`, each of its channels has its own."""
-    overrides = overrides_of(request)
     return content_with(request.text or "", overrides) if overrides else Content(request.text or "")
 
 
@@ -177,7 +179,8 @@ def _understood(
     """What a decoded request means; `found` has what could not be decoded."""
     if request.user is not None or request.campaign is not None:
         request = _with_one_spelling(request)
-    filled, own = request, content_of(request)
+    overrides = overrides_of(request)
+    filled, own = request, content_of(request, overrides)
     sayings: tuple[Saying, ...] = ()
     contents: Sequence[Content] = ()
     campaign = policy.declared.of(request.campaign) if policy.declared.campaigns else None
@@ -192,7 +195,7 @@ def _understood(
             if more and unread.isdisjoint(_SAID_KEYS):
                 faults += more
                 unread |= {"vars"}
-    destination, more = _meaning(filled, policy, app, unread, contents)
+    destination, more = _meaning(filled, policy, app, unread, own, overrides, contents)
     faults += more
     tracked = _is_tracked(filled, policy)
     if tracked and not faults:
@@ -242,11 +245,13 @@ def _meaning(
     policy: Policy,
     app: str,
     unread: frozenset[str],
+    own: Content,
+    overrides: Mapping[str, ChannelContent],
     contents: Sequence[Content],
 ) -> tuple[Destination | None, list[RequestFault]]:
     """The rules beyond types and lengths. `unread` names keys whose value, or a part of it, is a
-    stand-in, because what was sent could not be read: they are at fault already. `contents` are
-    what is said with its campaign's words, if that has any."""
+    stand-in, because what was sent could not be read: they are at fault already. `own` and
+    `overrides` are its own words, `contents` what is said with its campaign's, if that has any."""
     rule = policy.app(app)
     destination, faults = read_destination(request.to, request.user, rule, unread)
     user, campaign, text = request.user, request.campaign, request.text
@@ -272,7 +277,7 @@ def _meaning(
         detail = f"As JSON they may have {VARS_BYTES_MAX} bytes: shorten them."
         faults.append(RequestFault("/vars", detail))
     lacks_text = request.text is None and "text" not in unread and not contents
-    for channel, said in overrides_of(request).items():
+    for channel, said in overrides.items():
         alone = lacks_text and channel not in unread
         faults.extend(override_faults(channel, said, alone=alone))
         faults.extend(sender_faults(channel, said, rule))
@@ -280,7 +285,7 @@ def _meaning(
         addresses = destination.addresses if destination is not None else None
         lacking = [
             name
-            for content in contents or [content_of(request)]
+            for content in contents or [own]
             for name in channels_without_text(
                 request.category,
                 request.route,

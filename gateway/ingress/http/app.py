@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -157,8 +158,6 @@ class Ingress:
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
         self.users = UserEndpoints(store, now_ms)
         self.console = self._console(settings)
-        configured = DocumentedSettings(limits.batch_items_max, tuple(settings.providers))
-        self.document = openapi.document(ROUTES, configured)
         endpoints = self._endpoints(settings)
         self._listeners = Listeners(limits.admin_port)
         self._know_link_paths(settings)
@@ -181,6 +180,7 @@ class Ingress:
         """What holds the handlers."""
         store, now_ms = self._store, self._now_ms
         body_bytes_max = settings.server.body_bytes_max
+        configured = DocumentedSettings(settings.server.batch_items_max, tuple(settings.providers))
         reports = ReportEndpoints(store.redis, store.shards, store.policy, now_ms, self.aside)
         ledger = LedgerEndpoint(
             store.redis, store.shards, store.policy, now_ms, self.aside, self.archived
@@ -212,7 +212,11 @@ class Ingress:
             ),
             console=self.console,
             health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
-            docs=DocsEndpoints(self.document, settings.server.public_url),
+            docs=DocsEndpoints(
+                partial(openapi.document, ROUTES, configured),
+                settings.server.public_url,
+                self.aside,
+            ),
             following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
             links=LinkEndpoints(store, self.archived, now_ms),
             opening=OpenEndpoint(store, self.clicks, now_ms),
