@@ -20,18 +20,20 @@ _RATE = f"{PREFIX}_dispatch_rate"
 _USED = f"{PREFIX}_dispatch_sent_rate"
 _IN_FLIGHT = f"{PREFIX}_dispatch_claimed"
 _FAILED = f"{PREFIX}_dispatch_failed_recently"
+_HANDED_OVER = f"{PREFIX}_dispatch_handed_over_recently"
 _LIMITED = f"{PREFIX}_dispatch_limited"
 _SESSIONS = f"{PREFIX}_dispatch_sessions"
 
 
 class ProviderFigures(msgspec.Struct):
     """One provider over all dispatchers: `rates` by dispatcher and `used` in messages a second,
-    `failed` within the last minute, `sessions` bound; None: it keeps none."""
+    `failed` and `handed_over` within the last minute, `sessions` bound; None: it keeps none."""
 
     rates: dict[str, int] = {}
     used: float = 0.0
     in_flight: int = 0
     failed: int = 0
+    handed_over: int = 0
     limits: set[str] = set()
     sessions: int | None = None
 
@@ -61,6 +63,8 @@ def by_provider(figures: Iterable[Figure]) -> dict[str, ProviderFigures]:
             provider.in_flight += int(figure.value)
         elif figure.name == _FAILED:
             provider.failed += int(figure.value)
+        elif figure.name == _HANDED_OVER:
+            provider.handed_over += int(figure.value)
         elif figure.name == _SESSIONS:
             provider.sessions = (provider.sessions or 0) + int(figure.value)
         elif figure.name == _LIMITED and figure.value:

@@ -34,6 +34,7 @@ from gateway.store.store import Store
 WATCH_EVERY_S = 2.0
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 PROVIDER_COLUMNS = ("provider", "state", "limited_by", "rate", "used", "in_flight", "errors")
+SHARE_COLUMNS = ("channel", "provider", "weight", "configured", "now", "left_out", "handed_over")
 SERVER_COLUMNS = ("shard", "used_bytes", "limit_bytes", "used_percent", "refuses")
 BUDGET_COLUMNS = ("budget", "limit", "used", "reserved", "left", "window", "then", "warned")
 WEBHOOK_COLUMNS = ("app", "name", "enabled", "disabled", "waiting", "failing_since")
@@ -108,6 +109,14 @@ def _tell(found: Found, *, as_json: bool) -> None:
     ]
     sys.stdout.write("\n")
     print_table(PROVIDER_COLUMNS, providers, "The configuration has no provider.")
+    shares = [
+        {"channel": each.channel, "provider": name} | msgspec.to_builtins(each.share)
+        for name, each in view.providers.items()
+        if each.share is not msgspec.UNSET
+    ]
+    if shares:
+        sys.stdout.write("\n")
+        print_table(SHARE_COLUMNS, shares, "")
     lanes = [msgspec.to_builtins(lane) for lane in view.lanes if lane.length]
     sys.stdout.write("\n")
     print_table(("provider", "category", "length", "age"), lanes, "Nothing waits.")

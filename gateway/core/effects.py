@@ -106,6 +106,7 @@ class Effects(msgspec.Struct, gc=False):
     submit: bool = False  # the claim holds: send the current step now
     refused: str | None = None  # why the event was not allowed (a cancel that came too late)
     ignored_price: IgnoredPrice | None = None
+    handed_over: str = ""  # the provider from which another one took the step over
     fallback: Fallback | None = None
     reaction: tuple[str, ReactionName] | None = None  # on which channel, and which
     reserved: dict[str, int] = {}  # of budgets, for the message that was released

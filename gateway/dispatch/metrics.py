@@ -24,6 +24,7 @@ class Metrics:
         self.registries = registries
         self._seen = CommitCounts()
         self._ignored: Counts[tuple[str, str]] = Counts()
+        self._handed_over: Counts[str] = Counts()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(_PREFIX + name, text, labels, registry=registries.own)
@@ -48,6 +49,12 @@ class Metrics:
         self.failed_recently = gauge(
             "failed_recently", "Sends of the last minute that were not accepted", "provider"
         )
+        self.handed_over = counter(
+            "handed_over", "Steps that another provider of the channel took over", "provider"
+        )
+        self.handed_over_recently = gauge(
+            "handed_over_recently", "Steps of the last minute that another took over", "provider"
+        )
         self.limited = gauge("limited", "1 for what keeps more from being sent", "provider", "by")
         self.sessions = gauge("sessions", "Sessions of its account that are bound", "provider")
         self.rates_differ = gauge(
@@ -71,6 +78,14 @@ class Metrics:
         self.retries = counter("redis_retries", "Turns that found Redis unavailable", "loop")
         self.commits = counter("store_commits", "Transactions, by how they went", "went")
         self.newer = counter("records_newer", "Records of a newer Kaskad, left alone")
+        self._add_webhooks(registries, counter, gauge)
+        self.ignored_prices = counter(
+            "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
+        )
+
+    def _add_webhooks(
+        self, registries: Registries, counter: Callable[..., Counter], gauge: Callable[..., Gauge]
+    ) -> None:
         self.webhooks = gauge("webhooks", "Webhooks that are this dispatcher's to tell")
         self.webhooks_dead = gauge("webhooks_dead", "Those of them that took nothing for an hour")
         self.webhooks_behind = gauge("webhooks_behind", "Those for which half of what may waits")
@@ -85,9 +100,6 @@ class Metrics:
         self.webhooks_disabled = counter("webhooks_disabled", "Webhooks that we disabled", "why")
         for why in WHY_DISABLED:  # a series that begins with its first increase shows none
             self.webhooks_disabled.labels(why)
-        self.ignored_prices = counter(
-            "receipt_prices_ignored", "Prices in receipts that were not booked", "provider", "why"
-        )
 
     def _add_books(self, shared: Callable[..., Gauge]) -> None:
         self.budget_used = shared("budget_used_percent", "Used of a budget's limit", "budget")
@@ -124,6 +136,12 @@ class Metrics:
         for labels, now in counts.items():
             self.ignored_prices.labels(*labels).inc(now - self._ignored[labels])
             self._ignored[labels] = now
+
+    def count_handed_over(self, counts: Mapping[str, int]) -> None:
+        """Takes over what the store counted since the last call."""
+        for provider, now in counts.items():
+            self.handed_over.labels(provider).inc(now - self._handed_over[provider])
+            self._handed_over[provider] = now
 
     def count_commits(self, counts: CommitCounts) -> None:
         """Takes over what the store counted since the last call."""

@@ -8,15 +8,17 @@ from collections import deque
 from typing import NamedTuple
 
 RATE_S = 10.0  # what "a second" is an average of
-FAILED_S = 60.0  # in which failures are counted
+FAILED_S = 60.0  # in which failures and what others took over are counted
 
 
 class Mark(NamedTuple):
-    """How many had been sent, and how many of them had failed, at a moment in seconds."""
+    """How many had been sent, how many of them had failed, and how many steps others had taken
+    over, at a moment in seconds."""
 
     at: float
     sent: float
     failed: float
+    handed_over: float = 0.0
 
 
 class Recent:
@@ -38,3 +40,7 @@ class Recent:
     def failed(self) -> float:
         """How many failed."""
         return self._marks[-1].failed - self._marks[0].failed
+
+    def handed_over(self) -> float:
+        """How many others took over."""
+        return self._marks[-1].handed_over - self._marks[0].handed_over

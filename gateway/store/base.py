@@ -8,7 +8,7 @@ its own beyond counters.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -90,6 +90,9 @@ class StoreBase:
         self.counts = CommitCounts()
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
+        # Steps that another provider took over, by that which had them; with the zeros from which
+        # a rate is reckoned.
+        self.handed_over: Counter[str] = Counter(dict.fromkeys(policy.providers, 0))
 
     @property
     def policy(self) -> Policy:

@@ -73,6 +73,8 @@ class Store(StoreBase):
                 self.counts.newer += 1
             if effects.ignored_price is not None:
                 self.ignored_prices.note(effects.ignored_price, now_ms)
+            if effects.handed_over:
+                self.handed_over[effects.handed_over] += 1
         return applied
 
     async def _fund(self, applied: Sequence[Applied], now_ms: int) -> list[Applied]:

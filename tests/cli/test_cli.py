@@ -449,8 +449,13 @@ def test_status_tells_what_runs_and_what_to_look_at(
             nothing = webhook_queues.Told((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
 
-    with (place / "kaskad.toml").open("a") as file:
+    path, alone = place / "kaskad.toml", 'providers = [{ name = "infobip-sms", weight = 7 }]'
+    path.write_text(path.read_text().replace("[channels.sms]", f"[channels.sms]\n{alone}"))
+    with path.open("a") as file:
         file.write('\n[[reports.schedule]]\nname = "daily"\nevery = "day"\nfolder = "reports"\n')
+        file.write(
+            '[providers.other]\nkind = "smpp"\nhost = "127.0.0.1"\nsystem_id = "k"\nsender = "K"\n'
+        )
     monkeypatch.setenv("KASKAD_REDIS_URL", redis_url)
     asyncio_driver.run(redis_url, run_somewhere)
     assert app.run(["provider", "pause", "infobip-viber", "--reason", "maintenance"]) == 0
@@ -491,6 +496,11 @@ def test_status_tells_what_runs_and_what_to_look_at(
     told = capsys.readouterr().out
     assert all(remark in told for remark in found["remarks"])
     assert "dispatch-host-1" in told
+    rows = [line.split() for line in told.splitlines()]
+    assert [row[1:5] for row in rows if row[:1] == ["sms"]] == [
+        ["infobip-sms", "7", "1.0", "1.0"],
+        ["other", "0", "0.0", "0.0"],
+    ]
 
 
 @pytest.mark.redis

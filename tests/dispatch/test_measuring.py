@@ -33,6 +33,20 @@ def test_failures_are_those_of_the_last_minute() -> None:
     assert recent((0.0, 9, 9)).failed() == 0
 
 
+def test_what_others_took_over_is_that_of_the_last_minute_and_counted_once() -> None:
+    found = Recent()
+    for at in range(200):
+        found.note(Mark(float(at), 0, 0, 2 * at))
+    assert found.handed_over() == 2 * FAILED_S
+    metrics = Metrics(telemetry.new_registries())
+    for count in (3, 3, 5):
+        metrics.count_handed_over({"viber": count, "sms": 0})
+    own = metrics.registries.own
+    for name, total in (("viber", 5), ("sms", 0)):
+        named = {"provider": name}
+        assert own.get_sample_value("kaskad_dispatch_handed_over_total", named) == total
+
+
 async def tell(w: DispatchWorld, process: str, rate: int) -> None:
     """A dispatcher publishes that it has this rate for viber."""
     registries = telemetry.new_registries()

@@ -82,6 +82,51 @@ async def test_sessions_of_an_account_are_told_where_there_are_such(world: World
     assert "sessions" not in providers["viber"]
 
 
+SHARED = """[channels.sms]
+providers = [
+  { name = "sms", weight = 70 }, { name = "sms-2", weight = 20 }, { name = "sms-3", weight = 10 },
+]
+"""
+SHARING = "".join(
+    f'[providers.{name}]\nkind = "infobip-sms"\nbase_url = "http://127.0.0.1:1"\n'
+    f'api_key_env = "PROVIDER_KEY"\nsender = "Shop"\ncallback_token_env = "CALLBACK_TOKEN"\n{more}'
+    for name, more in (("sms-2", ""), ("sms-3", "retired = true\n"), ("sms-4", ""))
+)
+
+
+@with_ingress(
+    changed={
+        "[routes.both]": SHARING + SHARED + "[routes.both]",
+        'steps = [{ provider = "sms", wait = "5m" }]': 'steps = [{ channel = "sms", wait = "5m" }]',
+    }
+)
+async def test_shares_of_a_channel_are_told_as_configured_and_as_they_are(world: World) -> None:
+    await tell(world, "dispatch-a-1", handed_over_recently=3)
+    await tell(world, "dispatch-b-1", handed_over_recently=1)
+
+    async def shares() -> dict[str, Any]:
+        providers = (await operate(world, "GET", "/v1/ops")).json["providers"]
+        return {name: each["share"] for name, each in providers.items() if "share" in each}
+
+    def share(weight: int, now: float, left_out: str | None = None, n: int = 0) -> dict[str, Any]:
+        told = {"weight": weight, "configured": weight / 100, "now": now}
+        return told | {"left_out": left_out, "handed_over": n}
+
+    assert await shares() == {
+        "sms": share(70, 0.7778, n=4),
+        "sms-2": share(20, 0.2222),
+        "sms-3": share(10, 0.0, "retired"),
+        "sms-4": share(0, 0.0),
+    }
+    await operate(world, "POST", PAUSE, {"reason": "maintenance"})
+    assert await shares() == {
+        "sms": share(70, 0.0, "operator", 4),
+        "sms-2": share(20, 1.0),
+        "sms-3": share(10, 0.0, "retired"),
+        "sms-4": share(0, 0.0),
+    }
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -187,7 +187,10 @@ def test_what_one_provider_does_not_want_now_the_other_takes() -> None:
     away = Away(shared())
     full = Fault("20", "QUEUE_FULL", False)
 
+    refused: list[str] = []
+
     async def refuse(batch: Sequence[Submission]) -> list[Outcome]:
+        refused.extend(submission.ref for submission in batch)
         return [Refused(submission.ref, full) for submission in batch]
 
     async def work() -> None:
@@ -197,6 +200,8 @@ def test_what_one_provider_does_not_want_now_the_other_takes() -> None:
 
     away.run(work)
     assert carried(away) == {"viber-2": 50}
+    assert len(refused) == pytest.approx(25, abs=3)
+    assert away.store.handed_over == {"viber": len(refused), "viber-2": 0, "sms": 0}
     assert away.waits()[-1] < 1.0
 
 

@@ -35,6 +35,7 @@ class Failover(Transitions):
         other = self._other(step, away, fewer_than) if len(step.candidates) > 1 else None
         if other is None:
             return False
+        self.effects.handed_over = self.policy.present(step.candidate.provider)
         step.chosen = other
         self.enqueue(step)
         return True

@@ -59,14 +59,17 @@ class Measuring:
         metrics, now = self._deps.metrics, trio.current_time()
         metrics.count_commits(self._deps.store.counts)
         metrics.count_ignored_prices(self._deps.store.ignored_prices.counts)
+        handed_over = self._deps.store.handed_over
+        metrics.count_handed_over(handed_over)
         for worker in self._working:
             name, recent = worker.name, self._recent[worker.name]
             left = await worker.limiter.left()
             metrics.rate.labels(name).set(worker.limiter.rate_per_s)
             metrics.tokens_left.labels(name).set(left)
-            recent.note(Mark(now, *metrics.sends(name)))
+            recent.note(Mark(now, *metrics.sends(name), handed_over[name]))
             metrics.sent_rate.labels(name).set(recent.per_second())
             metrics.failed_recently.labels(name).set(recent.failed())
+            metrics.handed_over_recently.labels(name).set(recent.handed_over())
             by = worker.token_source.limited_by(left)
             for limit in LIMITS:
                 metrics.limited.labels(name, limit).set(limit == by)

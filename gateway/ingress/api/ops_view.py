@@ -64,12 +64,26 @@ class DrainView(msgspec.Struct, frozen=True):
     empty: bool
 
 
+class ChannelShare(msgspec.Struct, frozen=True):
+    """What a provider has of the steps that name its channel: `configured` by the weights, `now`
+    without those that are left out, each a part of 1. `left_out` is why it is one of them, the kind
+    of its pause or `retired`. `handed_over` are the steps of the last minute that others took over
+    from it."""
+
+    weight: int
+    configured: float
+    now: float
+    left_out: str | None
+    handed_over: int
+
+
 class ProviderView(msgspec.Struct, frozen=True):
     """A provider, over all dispatchers. `rate` and `used` are messages a second, `in_flight` those
     whose outcome is not recorded yet, `errors` the sends of the last minute that were not accepted.
     `limited_by` says what keeps more from being sent; null: nothing does.
-    `temporary_rate` is there while an operator's holds, and `sessions` are those bound, of a
-    provider that is spoken to over sessions of an account."""
+    `temporary_rate` is there while an operator's holds, `sessions` are those bound, of a provider
+    that is spoken to over sessions of an account, and `share` is there where providers share a
+    channel."""
 
     channel: str
     state: Literal["up", "paused", "retired"]
@@ -81,6 +95,7 @@ class ProviderView(msgspec.Struct, frozen=True):
     errors: int
     temporary_rate: RateView | msgspec.UnsetType = msgspec.UNSET
     sessions: int | msgspec.UnsetType = msgspec.UNSET
+    share: ChannelShare | msgspec.UnsetType = msgspec.UNSET
 
 
 class LaneView(msgspec.Struct, frozen=True):
@@ -251,4 +266,29 @@ def _provider(policy: Policy, shared: Fleet, name: str) -> ProviderView:
         errors=figures.failed,
         temporary_rate=msgspec.UNSET if rate is None else RateView.of(rate),
         sessions=msgspec.UNSET if figures.sessions is None else figures.sessions,
+        share=_share(policy, shared, name, figures),
     )
+
+
+def _share(
+    policy: Policy, shared: Fleet, name: str, figures: ProviderFigures
+) -> ChannelShare | msgspec.UnsetType:
+    rule = policy.providers[name]
+    if rule.channel not in policy.shared:
+        return msgspec.UNSET
+    of_channel = {
+        other: each for other, each in policy.providers.items() if each.channel == rule.channel
+    }
+    able = {other for other, each in of_channel.items() if each.shares} - shared.paused.keys()
+    pause = shared.paused.get(name)
+    return ChannelShare(
+        rule.weight,
+        _part(rule.weight, sum(each.weight for each in of_channel.values())),
+        _part(rule.weight, sum(of_channel[other].weight for other in able)) * (name in able),
+        "retired" if rule.retired else None if pause is None else pause.kind,
+        figures.handed_over,
+    )
+
+
+def _part(weight: int, total: int) -> float:
+    return round(weight / total, 4) if total else 0.0
