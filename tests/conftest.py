@@ -53,14 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The folders below have set their own marks by now: pytest calls the innermost hook first. What
     takes longest goes first, so that no worker is alone with it at the end: what starts real
-    processes, then simulations. These run the same lines a million times: counting them took twice
-    as long again, and covers nothing that the tests of each part do not.
+    processes, then simulations. Of neither are lines counted: those of other processes cannot be,
+    and simulations run the same lines a million times. Counting took twice as long again, and
+    covers nothing that the tests of each part do not.
     """
     for item in items:
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
-        if fixtures & STARTING_REDIS or item.get_closest_marker("system"):
+        system = item.get_closest_marker("system")
+        if fixtures & STARTING_REDIS or system:
             item.add_marker(pytest.mark.redis)
-        if item.path.is_relative_to(SIMULATIONS):
+        if system or item.path.is_relative_to(SIMULATIONS):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=_turn)
 

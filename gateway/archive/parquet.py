@@ -3,6 +3,10 @@
 Rows are sorted by their id, in groups small enough that one row is found in milliseconds, and pages
 carry checksums. A file is whole or it is not there: an exception while it is written leaves nothing
 behind. Reading back counts rows and adds amounts up anew, from the bytes that were hashed.
+
+A group has a filter of its ids, and all are kept in memory until the end: each is as large as the
+rows it is told of, and those of a file, 3 million, cost 1.5 GB more than those of a group, for the
+same bytes in the file (2026-11-29).
 """
 
 from __future__ import annotations
@@ -69,7 +73,9 @@ def _write_tables(
             compression="zstd",
             compression_level=COMPRESSION_LEVEL,
             use_dictionary=words,
-            bloom_filter_options={name: {"ndv": count, "fpp": 0.01} for name in ids[:1]},
+            bloom_filter_options={
+                name: {"ndv": min(count, ROWS_A_GROUP), "fpp": 0.01} for name in ids[:1]
+            },
             write_page_checksum=True,
             store_decimal_as_integer=True,
         ) as writer:

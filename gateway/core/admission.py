@@ -115,8 +115,10 @@ def admit(
         if winner is not None:
             return Duplicate(winner, request_post(request, "duplicates", way.route), way)
         campaign = policy.declared.of(request.campaign)
-        if (why := audience.left_out(persons, campaign, request.id, now_ms)) is not None:
-            return _suppressed("excluded", request, way, detail=why)
+        if campaign is not None:
+            why = audience.left_out(persons, campaign, request.id, now_ms)
+            if why is not None:
+                return _suppressed("excluded", request, way, detail=why)
     if way.full is not None:
         return _suppressed("frequency_cap", request, way, way.full)
     if request.no_room:

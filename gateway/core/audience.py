@@ -21,11 +21,9 @@ from gateway.core.records.person import DAY_MS, REMEMBERED_MS, Person
 REACHED_MAX = 64
 
 
-def left_out(
-    people: Sequence[Person], campaign: Campaign | None, own_id: str, now_ms: int
-) -> str | None:
+def left_out(people: Sequence[Person], campaign: Campaign, own_id: str, now_ms: int) -> str | None:
     """Why a campaign leaves the person out; None: it does not."""
-    if campaign is None or not (campaign.exclude_campaigns or campaign.silent_ms):
+    if not (campaign.exclude_campaigns or campaign.silent_ms):
         return None
     for name in campaign.exclude_campaigns:
         if claimed_by(people, name, own_id, now_ms) or _was_reached(people, name, now_ms):

@@ -137,7 +137,8 @@ def explain(
             break
         gates.append(numbers.get(gate.gate, gate))
     if stopped is None and isinstance(way, Plan):
-        gates = _with_pause(gates, way.held) + _timing(request, way.held, policy, now_ms)
+        gates = _with_pause(gates, request, way.held, policy)
+        gates += _timing(request, way.held, policy, now_ms)
     steps = [_planned(step, way.route, policy) for step in way.steps]
     if request.tracked:
         content = _content(request, variant)
@@ -156,7 +157,9 @@ def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanatio
     held = message.held
     if held is not None and held.reason == "budget":
         gates = [_held_by(held.budget, g) if g.gate == "budget" else g for g in gates]
-    gates = _with_pause(gates, held) + _timing(message, held, policy, now_ms)
+    if not message.finished:
+        gates = _with_pause(gates, message, held, policy)
+    gates += _timing(message, held, policy, now_ms)
     return Explanation(gates, [_planned(step, message.route, policy) for step in message.steps])
 
 
@@ -215,9 +218,13 @@ def _held_by(budget: str, gate: Gate) -> Gate:
     return replace(gate, verdict="hold", name=budget)
 
 
-def _with_pause(gates: list[Gate], held: Held | None) -> list[Gate]:
-    """The gates, with the pause of a campaign."""
-    if held is None or held.reason != "paused":
+def _with_pause(
+    gates: list[Gate], about: MessageRequest | Message, held: Held | None, policy: Policy
+) -> list[Gate]:
+    """The gates, with the pause of a campaign: it holds what something else holds as well."""
+    campaign = policy.declared.of(about.campaign)
+    paused = campaign is not None and campaign.state == "paused"
+    if not paused and (held is None or held.reason != "paused"):
         return gates
     return [replace(g, verdict="hold") if g.gate == "campaign" else g for g in gates]
 

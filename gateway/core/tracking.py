@@ -27,7 +27,7 @@ _ANY_CODE = "x" * CODE_CHARS
 def text_to_price(request: MessageRequest, channel: str, rules: LinkRules) -> str:
     """The text on a channel, as long as it will be with its links."""
     text = request.content.text_for(channel)
-    if request.category == "marketing":
+    if "{{" in text and request.category == "marketing":
         text = unsubscribing.text_to_price(text, rules.root)
     if not request.tracked:  # as almost always
         return text

@@ -22,7 +22,11 @@ NAME = "unsubscribe"  # of the place that is filled in
 CODE_CHARS = 22
 _BITS = 128
 _PURPOSE = b"unsubscribe"  # the key is that of links, which makes other codes as well
-_FIELDS = ("text", "html")
+# What may name the address, by channel.
+_FIELDS = {
+    row.name: [name for name in ("text", "html") if name in row.content.__struct_fields__]
+    for row in CHANNELS.values()
+}
 _ANY_CODE = "x" * CODE_CHARS
 
 _place = re.compile(r"\{\{ *unsubscribe *\}\}")
@@ -37,7 +41,7 @@ def code_for(who: Unsubscriber, key: bytes) -> str:
 
 def text_to_price(text: str, root: str) -> str:
     """A text of marketing as long as it will be with its address."""
-    return _place.sub(f"{root}/u/{_ANY_CODE}", text) if "{{" in text else text
+    return _place.sub(f"{root}/u/{_ANY_CODE}", text)
 
 
 class UnsubscribeWriter:
@@ -55,8 +59,8 @@ class UnsubscribeWriter:
         row = CHANNELS[message.step.channel]
         asking = [
             name
-            for name in _FIELDS
-            if "{{" in (text := getattr(said, name, None) or "") and _place.search(text)
+            for name in _FIELDS[row.name]
+            if "{{" in (text := getattr(said, name) or "") and _place.search(text)
         ]
         one_click = row.one_click and self._is_one_click
         if not asking and not one_click:  # as almost always

@@ -39,7 +39,7 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
     request = ask.request
     if shard != store.shard_of_message(request.id):
         request = replace(request, id=store.new_id_in(shard, now_ms))
-    return Ask(request, ask.identities, home)
+    return Ask(request, ask.identities, home, full=ask.full)
 
 
 async def find_home(store: StoreBase, identity: str) -> str:

@@ -188,8 +188,11 @@ async def _change(
     token = plain.keys.token(randomness.token())
 
     async def attempt(session: Session) -> tuple[list[Command], _Change]:
-        _, *values, key = await session.call(
+        # To Redis 6.2 a watched key has changed when its time is over and it still lies there,
+        # however often it is asked: the mark is read first, which takes it away (2026-11-29).
+        _, _, *values, key = await session.call(
             [
+                ("EXISTS", plain.changed),
                 ("WATCH", token, plain.changed),
                 *plain.read(),
                 ("GET", plain.keys.opt_outs_mark),

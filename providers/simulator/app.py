@@ -27,6 +27,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TRANSPORT: Final = "simulator.transport"  # scope key
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+REFUSED_FROM: Final = 300  # HTTP statuses of an answer that nobody takes for "accepted"
 
 
 class _Closed(NamedTuple):
@@ -141,7 +142,7 @@ class Simulator:
         await _pass(handled.answer_ms)
         if handled.fate == "answer-lost":
             return _Closed("answer-lost")
-        if handled.fate == "garbage":
+        if handled.fate == "garbage" and sent.answer.status < REFUSED_FROM:
             return _garbage(sent.answer.body, handled.pick)
         return sent.answer
 

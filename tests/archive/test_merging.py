@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.archive import archive as archives
+from gateway.archive import parquet
 from gateway.archive import run as runs
 from gateway.archive.questions import by_day
-from gateway.archive.tables import INDEX, LEDGER, MESSAGES
+from gateway.archive.tables import COLUMNS, INDEX, LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchivedFile, ArchiveFault, entry_text, reached
 from gateway.core.archive.merging import (
     KEPT_MS,
@@ -28,6 +30,7 @@ from gateway.core.archive.merging import (
 from gateway.core.days import DAY_MS
 from gateway.store import archiving
 from gateway.store.shared_keys import ARCHIVER
+from tests.archive import merged_day
 from tests.archive.test_crashes import Died, assert_whole, dying_after, lines_of, rows_in_files
 from tests.archive.test_faults import damage
 from tests.worlds.archive_world import ArchiveWorld, rows_in, with_archive
@@ -36,11 +39,13 @@ AT_ONCE = Merging(files_max=1)
 NEVER = Merging(files_max=1_000)
 
 
-def file_of(number: int, rows: int, day: str = "2026-11-28", table: str = "ledger") -> ArchivedFile:
+def file_of(
+    number: int, rows: int, day: str = "2026-11-28", table: str = "ledger", octets: int = 100
+) -> ArchivedFile:
     return ArchivedFile(
         file=f"{table}/day={day}/{number:032}.parquet",
         sha256=f"{number:064}",
-        bytes=100,
+        bytes=octets,
         rows=rows,
         first_id=f"{number}",
         last_id=f"{number}",
@@ -50,35 +55,48 @@ def file_of(number: int, rows: int, day: str = "2026-11-28", table: str = "ledge
 
 
 FILES = st.lists(
-    st.tuples(st.integers(1, 60), st.sampled_from(("2026-11-27", "2026-11-28", "2026-11-29"))),
+    st.tuples(
+        st.integers(1, 60),
+        st.sampled_from(("2026-11-27", "2026-11-28", "2026-11-29")),
+        st.just("ledger"),
+        st.integers(1, 900),
+    ),
     max_size=40,
 ).map(lambda each: [file_of(number, *given) for number, given in enumerate(each)])
 
 
-@given(files=FILES, files_max=st.integers(1, 6), rows_max=st.integers(10, 100))
+@given(
+    files=FILES,
+    files_max=st.integers(1, 6),
+    rows_max=st.integers(10, 100),
+    bytes_max=st.integers(100, 2_000),
+)
 def test_merging_comes_to_an_end_and_loses_no_row(
-    files: list[ArchivedFile], files_max: int, rows_max: int
+    files: list[ArchivedFile], files_max: int, rows_max: int, bytes_max: int
 ) -> None:
-    rules, today = Merging(files_max, rows_max), "2026-11-29"
+    rules, today = Merging(files_max, rows_max, bytes_max), "2026-11-29"
     rows, ends, number = sum(file.rows for file in files), reached(files, ["ledger"]), 1_000
     while groups := to_merge(files, today, rules):
         (group, *_), number = groups, number + 1
         count = sum(file.rows for file in group)
         assert len(group) > 1
+        octets = sum(file.bytes for file in group)
         assert count <= rows_max
+        assert octets <= bytes_max
         assert len({(file.table, file.day) for file in group}) == 1
         assert all(file.day < today for file in group)
         after, through = span_of(group)
-        files = in_place_of(group, _made(number, count, group[0].day, after, through), files, 7)
+        made = _made(number, count, group[0].day, octets, after, through)
+        files = in_place_of(group, made, files, 7)
     assert sum(file.rows for file in files) == rows
     assert reached(files, ["ledger"]) == ends
     for day in ("2026-11-27", "2026-11-28"):
-        small = [file for file in files if file.day == day and 2 * file.rows <= rows_max]
+        small = [file for file in files if file.day == day and rules.is_small(file)]
         assert len(small) <= files_max
 
 
-def _made(number: int, rows: int, day: str, after: Any, through: Any) -> ArchivedFile:
-    made = file_of(number, rows, day)
+def _made(number: int, rows: int, day: str, octets: int, after: Any, through: Any) -> ArchivedFile:
+    made = file_of(number, rows, day, octets=octets)
     return ArchivedFile(
         **{name: getattr(made, name) for name in ("file", "sha256", "bytes", "rows")},
         first_id="",
@@ -95,6 +113,27 @@ def test_what_was_replaced_lies_there_for_a_day() -> None:
     names = {file.file for file in (*files, *once, *twice)}
     assert lying(twice, DAY_MS + 6) == names, "who reads by either manifest of before finds its own"
     assert lying(twice, DAY_MS + 5 + KEPT_MS) == {file.file for file in twice}
+
+
+def test_filters_are_as_large_as_a_group_and_not_as_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are kept in memory until the end: those of a long file took gigabytes."""
+    told, opened = [], pq.ParquetWriter
+
+    def writer(*args: Any, **options: Any) -> Any:
+        told.append(options["bloom_filter_options"]["id"]["ndv"])
+        return opened(*args, **options)
+
+    monkeypatch.setattr(pq, "ParquetWriter", writer)
+    for count in (3_000_000, 7):
+        parquet.write_batches(tmp_path / "a.parquet", COLUMNS[INDEX], [], count)
+    assert told == [parquet.ROWS_A_GROUP, 7]
+
+
+def test_a_merged_day_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert merged_day.main(["--rows", "240", "--files", "3"]) == 0
+    assert "rows: 240 of 3 files" in capsys.readouterr().out
 
 
 async def many_files(world: ArchiveWorld, runs: int = 4) -> list[str]:

@@ -179,11 +179,12 @@ def test_what_holds_the_first_step_is_told_with_its_moment() -> None:
     assert gates(too_late) == [("route", "pass"), ("schedule", "stop")]
 
 
-def test_the_campaign_is_asked_before_the_person_and_its_pace_last() -> None:
-    def declared(**said: Any) -> Policy:
-        campaigns = {"autumn": Campaign(**said)}
-        return msgspec.structs.replace(policy(), declared=Declared(campaigns, b"key"))
+def declared(**said: Any) -> Policy:
+    campaigns = {"autumn": Campaign(**said)}
+    return msgspec.structs.replace(policy(), declared=Declared(campaigns, b"key"))
 
+
+def test_the_campaign_is_asked_before_the_person_and_its_pace_last() -> None:
     paced = explained(request(), rules=declared(pace="600/m", pace_per_min=600))
     assert paced.gates[-1] == Gate("pace", "hold", "600/m")
     assert ("campaign", "pass") in gates(paced)
@@ -196,6 +197,19 @@ def test_the_campaign_is_asked_before_the_person_and_its_pace_last() -> None:
     most = request(no_room=True)
     full = explained(most, rules=declared(recipients_max=2))
     assert full.gates[-1] == Gate("campaign", "stop", "recipients_max", limit=2)
+
+
+def test_a_pause_holds_what_waits_for_something_else_already() -> None:
+    paced = declared(pace="60/m", pace_per_min=60)
+    world = World(paced, request())
+    assert world.message.held is not None
+    assert world.message.held.reason == "pace"
+    paused = declared(pace="60/m", pace_per_min=60, state="paused")
+    told = explain_message(world.message, paused, T0)
+    assert ("campaign", "hold") in gates(told)
+    assert ("pace", "hold") in gates(told)
+    world.happen(events.Cancelled())
+    assert ("campaign", "pass") in gates(explain_message(world.message, paused, T0))
 
 
 def test_a_person_who_has_not_said_yes_is_stopped_at_consent() -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_cover  # the house is read here, not run
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("gateway", "providers", "ratelimit")
 

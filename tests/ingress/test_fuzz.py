@@ -8,6 +8,7 @@ import resource
 import tracemalloc
 from typing import Any
 
+import pytest
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,9 @@ from tests.worlds.ingress_world import (
     with_ingress,
 )
 from tests.worlds.ingress_world import settings as configured
+
+# What runs here runs in the tests of each endpoint too, and counting its lines costs as much again.
+pytestmark = pytest.mark.no_cover
 
 QUICK = settings(
     max_examples=12,

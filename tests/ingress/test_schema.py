@@ -33,6 +33,9 @@ from gateway.ingress.http.route import DocumentedSettings
 from gateway.ingress.http.routes import ROUTES
 from tests.worlds.ingress_world import Clock, World, opened_world, settings
 
+# What runs here runs in the tests of each endpoint too, and counting its lines costs as much again.
+pytestmark = pytest.mark.no_cover
+
 EXAMPLES = 20  # an operation and mode
 ANY_TEXT = {"type", "examples"}
 BASE = "http://gateway.example"

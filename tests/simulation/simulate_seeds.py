@@ -2,7 +2,8 @@
 
 Prints one line a hundred seeds, and for each seed that breaks a rule: the seed, the rule, the
 smallest plan of the same seed that still breaks one, and the last of its trace. A line of the trace
-is the virtual second and what happened. Exit code 1 when any seed broke a rule.
+is the virtual second and what happened. The last line says what the storms met: why messages and
+steps ended, what held them, and what people did. Exit code 1 when any seed broke a rule.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,15 +42,43 @@ SIMPLER: tuple[dict[str, Any], ...] = (
 TRACE_LINES = 60
 
 
-def broken(plan: Plan) -> tuple[str, list[str], float]:
-    """What rule the plan breaks ("" for none), its trace, and the virtual hours it took."""
+class Lived(NamedTuple):
+    """What rule a plan breaks ("" for none), its trace, the virtual hours it took, and how often
+    what was met."""
+
+    why: str
+    trace: list[str]
+    hours: float
+    met: Counter[str]
+
+
+def broken(plan: Plan) -> Lived:
     worlds: list[Storm] = []
     try:
         lived(plan, worlds)
         judge(worlds[0])
     except Exception as error:
-        return _first_line(error), worlds[0].trace if worlds else [], 0.0
-    return "", [], worlds[0].hours
+        return Lived(_first_line(error), worlds[0].trace if worlds else [], 0.0, Counter())
+    return Lived("", [], worlds[0].hours, met(worlds[0]))
+
+
+def met(storm: Storm) -> Counter[str]:
+    """What there was of a storm that kept every rule."""
+    found: Counter[str] = Counter()
+    for message in storm.messages().values():
+        skipped = [s.fault.code for s in message.steps if s.fault and not s.attempts]
+        found.update({f"skipped: {code}" for code in skipped})
+        found.update({f"ended: {message.reason}"} if message.reason else ())
+        found["reacted"] += bool(message.reaction)
+        found["a second leg"] += any(step.leg for step in message.steps)
+        found["a zone known later"] += message.tz is not None
+    found["one person"] += len(storm.people.joined)
+    found["an address that left"] += len(storm.people.parted)
+    found["STOP"] += len(storm.people.stopped)
+    found["a pause"] += len(storm.campaigns.still)
+    found["a cancel"] += len(storm.campaigns.cancelled_s)
+    found["refused"] += storm.callers.refused
+    return +found
 
 
 def _first_line(error: BaseException) -> str:
@@ -73,14 +103,13 @@ def tell(seed: int) -> str:
     if not why:
         return f"seed {seed}: every rule holds"
     least = smallest(plan)
-    why_least, trace, _ = broken(least)
-    lines = [f"seed {seed}: {why}", f"  smallest: {least}", f"  breaks: {why_least}"]
-    return "\n".join([*lines, *(f"  {line}" for line in trace[-TRACE_LINES:])])
+    again = broken(least)
+    lines = [f"seed {seed}: {why}", f"  smallest: {least}", f"  breaks: {again.why}"]
+    return "\n".join([*lines, *(f"  {line}" for line in again.trace[-TRACE_LINES:])])
 
 
-def one(seed: int) -> tuple[int, str, float]:
-    why, _, hours = broken(Plan.of(seed))
-    return seed, why, hours
+def one(seed: int) -> tuple[int, Lived]:
+    return seed, broken(Plan.of(seed))._replace(trace=[])
 
 
 def main() -> int:
@@ -93,15 +122,16 @@ def main() -> int:
     if chosen.tell is not None:
         print(tell(chosen.tell))  # noqa: T201
         return 0
-    began, hours, failed, done = time.monotonic(), 0.0, [], 0
+    began, hours, failed, done, every = time.monotonic(), 0.0, [], 0, Counter[str]()
     with multiprocessing.Pool(chosen.processes) as pool:
         seeds = range(chosen.first, chosen.first + chosen.seeds)
-        for seed, why, lived_hours in pool.imap_unordered(one, seeds, chunksize=4):
+        for seed, days in pool.imap_unordered(one, seeds, chunksize=4):
             done += 1
-            hours += lived_hours
-            if why:
+            hours += days.hours
+            every += days.met
+            if days.why:
                 failed.append(seed)
-                print(f"seed {seed}: {why}", flush=True)  # noqa: T201
+                print(f"seed {seed}: {days.why}", flush=True)  # noqa: T201
             if done % 100 == 0 or done == chosen.seeds:
                 minutes = (time.monotonic() - began) / 60
                 print(  # noqa: T201
@@ -109,6 +139,7 @@ def main() -> int:
                     f"{len(failed)} broken",
                     flush=True,
                 )
+    print("met: " + ", ".join(f"{what} {count}" for what, count in every.most_common()))  # noqa: T201
     for seed in failed[:3]:
         print(tell(seed))  # noqa: T201
     return 1 if failed else 0

@@ -29,13 +29,14 @@ from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
 from gateway.store import shared_keys
 from gateway.store.keys import Keys, keys_of
-from gateway.store.queues import budget_of, campaign_of
+from gateway.store.queues import ZONES, budget_of, campaign_of
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
+from tests.simulation.storm_audience import Audience
 from tests.simulation.storm_budgets import Budgets
 from tests.simulation.storm_callers import Callers
 from tests.simulation.storm_campaigns import Campaigns
@@ -154,7 +155,7 @@ class Storm:
         self.busy = 0  # callers and callbacks under way
         self.callers = Callers(self)
         self.campaigns = Campaigns(self)
-        self.people = People(self)
+        self.people, self.audience = People(self), Audience(self)
         self.budgets = Budgets(self)
         self.slots = [Slot(self, n) for n in range(plan.dispatchers)]
         self.nursery: trio.Nursery
@@ -314,7 +315,8 @@ class Storm:
         return [
             keys.held(name)
             for name in names
-            if budget_of(name) is None
+            if name != ZONES
+            and budget_of(name) is None
             and ((queue := campaign_of(name)) is None or queue.campaign not in paused)
         ]
 
@@ -367,10 +369,8 @@ class Storm:
     async def _live(self) -> None:
         async with trio.open_nursery() as self.nursery:
             self._script()
-            self.callers.begin()
-            self.campaigns.begin()
-            self.people.begin()
-            self.budgets.begin()
+            for of in (self.callers, self.campaigns, self.people, self.audience, self.budgets):
+                of.begin()
             self.later(CALM_S, self._calm_down)
             for slot in self.slots:
                 self.nursery.start_soon(slot.run)

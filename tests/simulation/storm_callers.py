@@ -13,9 +13,10 @@ from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import ReactionName
 from gateway.ingress.known_users import KnownUsers
-from gateway.store import opt_outs
+from gateway.store import opt_outs, zones
 from gateway.store.apply import Item
 from tests.simulation.memory_client import MemoryClient
+from tests.simulation.storm_audience import HIDING, LATER, QUIET
 from tests.simulation.storm_people import USERS
 from tests.simulation.storm_provider import ARRIVING, POISON, Letter
 from tests.simulation.storm_seams import AWAY
@@ -42,8 +43,11 @@ class Callers:
         chance = storm.chance
         people = max(3, storm.plan.messages // (5 if storm.plan.merges else 2))
         self.phones = [str(79_160_000_000 + n) for n in range(people)]
-        # Of more than a cap allows, where people come to be one.
-        self.campaigns = ("a", "b", "c", "d", "e") if storm.plan.merges else ("a", "b")
+        self.campaigns: tuple[str, ...] = ("a", "b")
+        if storm.plan.merges:  # of more than a cap allows, where people come to be one
+            self.campaigns = ("a", "b", "c", "d", "e")
+        if storm.plan.leaves_out:
+            self.campaigns += (LATER, QUIET)
         self.users = {phone: chance.choice((None, f"u{phone[-3:]}")) for phone in self.phones}
 
     def begin(self) -> None:
@@ -61,9 +65,11 @@ class Callers:
         chance = self.storm.chance
         phone = chance.choice(self.phones)
         category = chance.choice(("otp", "transactional", "marketing", "marketing"))
+        if self.storm.plan.hides and chance.random() < 0.2:
+            phone = HIDING
         wish: dict[str, Any] = {
             "to": phone,
-            "user": self.users[phone],
+            "user": self.users.get(phone),
             "category": category,
             "campaign": chance.choice(self.campaigns) if category == "marketing" else None,
             "route": chance.choice((None, None, "sms-only", "viber-only")),
@@ -74,7 +80,7 @@ class Callers:
         }
         plan = self.storm.plan
         if plan.merges:
-            wish["user"] = chance.choice((self.users[phone], *USERS))
+            wish["user"] = chance.choice((self.users.get(phone), *USERS))
             if wish["user"] in USERS and chance.random() < 0.3:
                 wish |= {"addresses": NOBODY, "country": ""}  # those of the stored user
         if plan.timed and chance.random() < 0.4:
@@ -98,6 +104,7 @@ class Callers:
                     if send.addresses == NOBODY:
                         return  # nobody stored the user
                     (answer,) = await store.admit([send], clock())
+                    await zones.accepted(store, [send], [answer], clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
                 finally:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = ("a", "b")
 STATES: tuple[State, ...] = ("paused", "paused", "paused", "running", "cancelled")
+KNOWN_S = 2.0  # what is declared holds everywhere by then
 MOMENTS_S = (0.5, 3.0, 40.0, 3_000.0, 32_500.0)
 
 

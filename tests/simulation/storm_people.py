@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
+from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
+from gateway.core.records.message import Message
 from gateway.core.records.user import StoredUser
 from gateway.core.stop_words import wish_in
 from gateway.ingress.api.inbound import InboundEndpoints
@@ -75,9 +77,13 @@ class People:
         self.joined.append(Joined(heard_s, heard_s, frozenset(identities)))
 
     async def _stored(self, user: str, addresses: Addresses) -> None:
+        def stored(before: StoredUser | None) -> StoredUser:
+            kept = before or StoredUser("shop", clock())
+            return replace(kept, addresses=addresses)
+
         storm, clock = self.storm, self.storm.clock()
         store = storm.store(MemoryClient(storm.weather))
-        change = Change(user, "", addresses, lambda _: StoredUser("shop", clock(), addresses))
+        change = Change(user, "", addresses, stored)
         await users.change(store, [change], clock())
 
     def one_person(self, asked_s: float, identities: list[str]) -> None:
@@ -116,3 +122,28 @@ class People:
 
     def stop(self, phone: str, scope: str) -> None:
         self.stopped.append((phone, scope, trio.current_time()))
+
+
+def starts_of(message: Message) -> list[int]:
+    """When its steps were claimed, the first and the last time at each provider."""
+    attempts = [attempt for step in message.steps for attempt in step.attempts]
+    return [at for a in attempts for at in (a.first_claimed_ms, a.claimed_ms) if at]
+
+
+def covers(storm: Storm, message: Message, until_s: float) -> set[str]:
+    """Who counts as the person of a message: what is held for it goes along when identities
+    turn out to be one person, and stays with an address that leaves."""
+    people, accepted_s = storm.people, storm.callers.asked_s[message.id][1]
+    found = set(message.identities)
+    for joined in sorted(people.joined, key=lambda joined: joined.heard_s):
+        if joined.heard_s > until_s:
+            break
+        left = {
+            parted.identity
+            for parted in people.parted
+            if parted.heard_s > joined.asked_s and parted.asked_s <= max(joined.heard_s, accepted_s)
+        }
+        identities = joined.identities - left
+        if found & identities:
+            found |= identities
+    return found

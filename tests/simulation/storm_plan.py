@@ -10,7 +10,8 @@ import msgspec
 # A world without what came later: each of these can be left out alone.
 PLAIN: dict[str, Any] = {
     "react_s": 0, "shared": False, "changes": 0, "pace": 0, "timed": False, "merges": 0,
-    "replies": False, "best": False, "budget": 0,
+    "replies": False, "best": False, "budget": 0, "zones": False, "leaves_out": False,
+    "hides": False,
 }  # fmt: skip
 
 
@@ -41,6 +42,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budget: int  # messages an hour that there is money for; 0: there are no budgets
     refuses: bool  # a budget of marketing that is full refuses, rather than holds
 
+    zones: bool  # what goes by day waits until it is known where its user is
+    leaves_out: bool  # campaigns leave out who had another, or reacted lately
+    hides: bool  # somebody hides what is seen, and is known for it
+
     @classmethod
     def of(cls, seed: int) -> Plan:
         chance = random.Random(seed)
@@ -69,4 +74,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             best=pick((False, False, True)),
             budget=pick((0, 0, 1, 3)),
             refuses=pick((False, False, True)),
+            zones=pick((False, False, True)),
+            leaves_out=pick((False, False, True)),
+            hides=pick((False, True)),
         )

@@ -11,13 +11,15 @@ from tests.simulation.storm_plan import Plan
 from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, PRICES, policy
 
 CAPS = (Cap("three", 3, DAY, "1d", "marketing", None), Cap("sms", 2, DAY, "1d", None, "sms"))
+WHERE_KNOWN = replace(DAYTIME, unknown_zone="hold", country_zones={})
 DEAREST = PRICES["viber-2"].cost + PRICES["sms"].cost  # of a message, at most
 
 
 def rules_of(plan: Plan) -> Policy:
     rules = policy(caps=CAPS, resend_unknown=plan.resend, steps=_steps(plan))
     if plan.timed:
-        by_day = replace(rules.categories["marketing"], send_window=DAYTIME)
+        window = WHERE_KNOWN if plan.zones else DAYTIME
+        by_day = replace(rules.categories["marketing"], send_window=window)
         rules = replace(rules, categories={**rules.categories, "marketing": by_day})
     rules = replace(rules, budgets=budgets_of(plan, plan.budget))
     return replace(rules, best={"viber-then-sms": "cost"}) if plan.best else rules

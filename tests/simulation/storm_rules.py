@@ -19,6 +19,13 @@ from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.sums import add_up
 from tests.simulation.memory_streams import Stream
+from tests.simulation.storm_audience import (
+    each_is_written_to_by_day,
+    who_hides_gets_one_leg,
+    who_is_left_out_gets_nothing,
+)
+from tests.simulation.storm_campaigns import KNOWN_S
+from tests.simulation.storm_people import covers, starts_of
 from tests.worlds.cascade_world import DAYTIME, PRICES, T0
 from tests.worlds.dispatch_limiter import most_in_a_second
 from tests.worlds.key_table import fault_of, row_of
@@ -33,7 +40,6 @@ KINDS_IN_MEMORY: dict[str, tuple[type, ...]] = {
     "zset": (dict,),
     "stream": (Stream,),
 }
-KNOWN_S = 2.0  # what is declared of a campaign holds everywhere by then
 CAP_MAX, CAP_S = 3, 23 * 3_600  # marketing messages a day, less what clocks may be apart
 NEVER = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.SENDING, StepStatus.SENT))
 
@@ -51,6 +57,10 @@ def judge(storm: Storm) -> None:
     nothing_is_left(storm)
     every_key_is_in_the_table(storm)
     the_rate_was_kept(storm)
+    if storm.plan.zones and storm.plan.timed:
+        each_is_written_to_by_day(storm, messages)
+    who_is_left_out_gets_nothing(storm, messages)
+    who_hides_gets_one_leg(storm, messages)
 
 
 def nothing_is_lost(storm: Storm, messages: dict[str, Message]) -> None:
@@ -175,7 +185,7 @@ def what_must_not_start_does_not(storm: Storm, messages: dict[str, Message]) -> 
                 asked = message.addresses.phone == phone and scope in ("all", message.category)
                 assert not asked or late_ms <= spare_ms, f"{late_ms} ms after STOP: {message}"
             assert at_ms > message.not_before_ms - spare_ms, f"before its time: {message}"
-            if storm.plan.timed and message.category == "marketing":
+            if storm.plan.timed and not storm.plan.zones and message.category == "marketing":
                 by_day = (opening_ms(DAYTIME, None, None, "", at) for at in nearby(at_ms, spare_ms))
                 assert any(abs(open_ms - at_ms) <= spare_ms for open_ms in by_day if open_ms), (
                     f"at night: {message}"
@@ -184,12 +194,6 @@ def what_must_not_start_does_not(storm: Storm, messages: dict[str, Message]) -> 
 
 def nearby(at_ms: int, spare_ms: float) -> tuple[int, int]:
     return at_ms, at_ms - round(spare_ms)
-
-
-def starts_of(message: Message) -> list[int]:
-    """When its steps were claimed, the first and the last time at each provider."""
-    attempts = [attempt for step in message.steps for attempt in step.attempts]
-    return [at for a in attempts for at in (a.first_claimed_ms, a.claimed_ms) if at]
 
 
 def nobody_gets_a_campaign_twice(storm: Storm, messages: dict[str, Message]) -> None:
@@ -211,25 +215,6 @@ def nobody_gets_a_campaign_twice(storm: Storm, messages: dict[str, Message]) -> 
         counted = [m for m in lately if m.category == "marketing"]
         full = message.category == "marketing" and len(counted) >= CAP_MAX
         assert not full, f"{message.id} is beyond the cap: {[m.id for m in counted]}"
-
-
-def covers(storm: Storm, message: Message, until_s: float) -> set[str]:
-    """Who counts as the person of a message: what is held for it goes along when identities
-    turn out to be one person, and stays with an address that leaves."""
-    people, accepted_s = storm.people, storm.callers.asked_s[message.id][1]
-    found = set(message.identities)
-    for joined in sorted(people.joined, key=lambda joined: joined.heard_s):
-        if joined.heard_s > until_s:
-            break
-        left = {
-            parted.identity
-            for parted in people.parted
-            if parted.heard_s > joined.asked_s and parted.asked_s <= max(joined.heard_s, accepted_s)
-        }
-        identities = joined.identities - left
-        if found & identities:
-            found |= identities
-    return found
 
 
 def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Message]) -> None:

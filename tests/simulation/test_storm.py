@@ -12,14 +12,14 @@ from unittest import mock
 import msgspec
 import pytest
 
-from gateway.core import admission, budgets, holding, settlement
+from gateway.core import admission, audience, budgets, holding, reach, settlement
 from gateway.core import plan as planning
 from gateway.core.cascade import arrivals
 from gateway.core.records.message import Message
 from gateway.dispatch.jobs import feeder
-from gateway.store import apply, transaction
+from gateway.store import apply, queues, transaction
 from gateway.store.budgets import Reading
-from tests.simulation import storm_rules
+from tests.simulation import storm_audience, storm_policy, storm_rules
 from tests.simulation.simulate_seeds import broken, smallest, tell
 from tests.simulation.storm import Storm, lived
 from tests.simulation.storm_plan import PLAIN, Plan
@@ -179,6 +179,68 @@ def test_what_comes_twice_or_beyond_a_cap_is_noticed(
     with mock.patch.object(admission, name, instead):
         found = fault_of(storm_rules.nobody_gets_a_campaign_twice, first, merges=merges)
     assert what in found
+
+
+async def nobody_waits(*_: Any) -> dict[str, list[str]]:
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("first", "place", "name", "instead", "changes", "rule", "what"),
+    [
+        (
+            0,
+            storm_policy,
+            "WHERE_KNOWN",
+            msgspec.structs.replace(storm_policy.WHERE_KNOWN, unknown_zone="send"),
+            {"timed": True, "zones": True},
+            storm_audience.each_is_written_to_by_day,
+            "nobody knows where",
+        ),
+        (
+            0,
+            queues,
+            "waiting_for_zone",
+            nobody_waits,
+            {"timed": True, "zones": True},
+            storm_audience.each_is_written_to_by_day,
+            "its zone was known",
+        ),
+        (
+            0,
+            audience,
+            "left_out",
+            lambda *_: None,
+            {"leaves_out": True},
+            storm_audience.who_is_left_out_gets_nothing,
+            "had reached",
+        ),
+        (
+            0,
+            storm_audience,
+            "LEAVES_OUT",
+            {storm_audience.QUIET: {"silent_for": "1ms", "silent_ms": 1}},
+            {"leaves_out": True, "react_s": 60},
+            storm_audience.who_is_left_out_gets_nothing,
+            "somebody reacted",
+        ),
+        (
+            0,
+            reach,
+            "hides_seen",
+            lambda *_: False,
+            {"hides": True, "react_s": 60},
+            storm_audience.who_hides_gets_one_leg,
+            "hides what is seen",
+        ),
+    ],
+    ids=["a zone", "a zone that becomes known", "an exclusion", "a reaction", "hidden"],
+)
+def test_who_is_written_to_in_vain_is_noticed(
+    first: int, place: Any, name: str, instead: Any, changes: dict[str, Any], rule: Rule, what: str
+) -> None:
+    with mock.patch.object(place, name, instead):
+        assert what in fault_of(rule, first, **changes)
 
 
 def scarce() -> Plan:

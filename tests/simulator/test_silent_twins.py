@@ -86,7 +86,7 @@ def test_a_device_that_died_is_gone(row: PushRow, simulator: child.Child, tmp_pa
     assert first == Submitted("m-1.0", delivered=True, gone=gone)
     assert isinstance(second, Refused)
     assert (second.unreachable, second.gone) == (True, gone)
-    simulator.turn(push_share=0.0)
+    simulator.turn(push_share=0.0, garbage_share=1.0)  # which is of what was taken
     (third,) = delivered(row, simulator, tmp_path, sent_to(row, "alive", message="L" * 20))
     assert isinstance(third, Refused)
     assert third.unreachable

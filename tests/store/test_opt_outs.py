@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 
 import pytest
 
@@ -64,6 +65,30 @@ def test_opt_outs_of_one_address_at_the_same_time_are_all_kept(redis_url: str) -
             *(opt_outs.put(redis, SHARDS, PHONE, "all", SHOP, channel) for channel in channels)
         )
         assert set(await opt_outs.find(redis, SHARDS, PHONE)) == set(channels)
+
+    run(redis_url, main)
+
+
+# Longer than the millisecond that is left of the key, and nothing else happens in Redis meanwhile.
+LAPSE = "redis.call('PEXPIRE', KEYS[1], 1) for n = 1, 3000000 do end"
+
+
+def test_the_mark_of_the_last_change_hinders_nobody_once_its_time_is_over(redis_url: str) -> None:
+    """Found by the fault bench (2026-11-29): to Redis 6.2 a watched key whose time is over has
+    changed for as long as it has not come across it, which with many keys takes minutes. Here it
+    looks for such keys once a second."""
+    mark = KEYS.token(f"o{zlib.crc32(PHONE.encode()):08x}")
+
+    async def main(redis: RedisClient) -> None:
+        hz = await redis.call([("CONFIG", "GET", "hz"), ("CONFIG", "SET", "hz", 1)])
+        try:
+            await opt_outs.put(redis, SHARDS, PHONE, "marketing", SHOP)
+            await redis.call([("EVAL", LAPSE, 1, mark)])
+            await opt_outs.put(redis, SHARDS, PHONE, "all", PERSON, "sms")
+        finally:
+            assert isinstance(hz[0], list)
+            await redis.call([("CONFIG", "SET", "hz", hz[0][1])])
+        assert set(await opt_outs.find(redis, SHARDS, PHONE)) == {EVERY_CHANNEL, "sms"}
 
     run(redis_url, main)
 

@@ -116,7 +116,7 @@ def until(true: Callable[[], Any], what: str) -> Any:
         except (OSError, urllib.error.HTTPError):
             pass
         assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:

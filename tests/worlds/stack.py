@@ -41,7 +41,7 @@ T = TypeVar("T")
 START_S = 30.0  # a process, from its start until it serves
 STOP_S = 25.0  # ... and from SIGTERM to its end
 COMMAND_S = 30.0
-POLL_S = 0.03
+POLL_S = 0.05
 SOON_S = 20.0  # what happens as soon as possible, on a busy machine
 FINAL_S = 40.0  # a whole cascade with short waits
 
@@ -282,11 +282,9 @@ class Stack:
         open_ids, done = list(ids), {}
 
         def look() -> bool:
-            for id_ in open_ids[:200]:
-                message = self.message(id_)
-                if message["status"] in FINAL:
-                    done[id_] = message
-            open_ids[:] = [id_ for id_ in open_ids if id_ not in done]
+            # One after the other: asking for all of them each time cost more than sending them.
+            while open_ids and (message := self.message(open_ids[0]))["status"] in FINAL:
+                done[open_ids.pop(0)] = message
             return not open_ids
 
         try:

@@ -1,8 +1,9 @@
 """Which of a day's files become one, and the manifest then. Pure.
 
 Each run leaves a file a day and table, so a day that is over has many small ones. Where there are
-more than `files_max`, those that are small are put together, into files of `rows_max` rows at most:
-what a file takes to be read stays bounded. The one that takes their place says what it `replaces`;
+more than `files_max`, those that are small are put together, into files of `rows_max` rows and of
+`bytes_max` bytes at most, as far as their parts say: rows are what it costs to put them in order,
+bytes what it costs a reader to fetch one. The one that takes their place says what it `replaces`;
 those stay where they are for KEPT_MS, for readers that have the manifest of before.
 """
 
@@ -30,29 +31,34 @@ class Merging(msgspec.Struct, frozen=True):
 
     files_max: int = 8
     rows_max: int = 3_000_000
+    bytes_max: int = 64 * 1_024 * 1_024  # what was measured: tests/archive/merged_day.py
+
+    def is_small(self, file: ArchivedFile) -> bool:
+        """Whether any two of them may become one."""
+        return 2 * file.rows <= self.rows_max and 2 * file.bytes <= self.bytes_max
 
 
 def to_merge(files: Iterable[ArchivedFile], today: str, rules: Merging) -> list[list[ArchivedFile]]:
     """Groups of files, each of which is to become one; days from `today` on are not over."""
     small: defaultdict[tuple[str, str], list[ArchivedFile]] = defaultdict(list)
     for file in files:
-        if file.day < today and 2 * file.rows <= rules.rows_max:
+        if file.day < today and rules.is_small(file):
             small[file.table, file.day].append(file)
     groups: list[list[ArchivedFile]] = []
     for each in small.values():
         if len(each) > rules.files_max:
-            groups += _filled(each, rules.rows_max)
+            groups += _filled(each, rules)
     return groups
 
 
-def _filled(files: Iterable[ArchivedFile], rows_max: int) -> list[list[ArchivedFile]]:
+def _filled(files: Iterable[ArchivedFile], rules: Merging) -> list[list[ArchivedFile]]:
     groups: list[list[ArchivedFile]] = []
-    rows = rows_max
+    rows = octets = 0
     for file in files:
-        rows += file.rows
-        if rows > rows_max:
+        rows, octets = rows + file.rows, octets + file.bytes
+        if not groups or rows > rules.rows_max or octets > rules.bytes_max:
             groups.append([])
-            rows = file.rows
+            rows, octets = file.rows, file.bytes
         groups[-1].append(file)
     return [group for group in groups if len(group) > 1]
 
