@@ -31,7 +31,7 @@ from tests.worlds.provider_examples import config, submission
 from tests.worlds.simulated import KNOBS, came_to
 from tests.worlds.simulator_webhook import Webhook
 
-KINDS = ("smtp", "unisender-go")
+KINDS = ("smtp postmark", "smtp mailgun", "unisender-go")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 FROM = "Магазин <news@shop.example>"
 
@@ -55,7 +55,7 @@ def running() -> Iterator[Simulated]:
 def simulator(running: Simulated) -> Simulated:
     running.child.reset()
     running.webhook.forget()
-    hooks = {kind: f"{running.webhook.url}/{kind}" for kind in KINDS}
+    hooks = {kind: f"{running.webhook.url}/{kind}" for kind in ("smtp", "unisender-go")}
     running.child.turn(email_share=1.0, hooks=hooks)
     return running
 
@@ -83,7 +83,7 @@ def provider(kind: str, simulator: Simulated, key: str) -> SmtpProvider | HttpPr
         user_env="U",
         password_env="P",
         from_=FROM,
-        events="postmark",
+        events="mailgun" if kind.endswith("mailgun") else "postmark",
         callback_token_env="T",
     )
     secrets = {"U": "kaskad", "P": key}
@@ -99,7 +99,7 @@ def told(kind: str, simulator: Simulated) -> list[Receipt]:
     simulator.child.flush(everything=True)
     receipts: list[Receipt] = []
     for post in simulator.webhook.posts:
-        assert post.path == f"/{kind}"
+        assert post.path == f"/{kind.partition(' ')[0]}"
         read = understood(kind, post.body)
         assert read.faults == []
         receipts += read.receipts
@@ -107,8 +107,13 @@ def told(kind: str, simulator: Simulated) -> list[Receipt]:
 
 
 def understood(kind: str, body: bytes) -> Receipts:
-    if kind == "smtp":
-        return EVENTS["postmark"].reader.receipts(body, "application/json")
+    service = kind.partition(" ")[2]
+    if service:
+        source = EVENTS[service]
+        if source.signature is not None:
+            assert source.signature(("simulator",)).holds({}, body, b"")
+            assert not source.signature(("another",)).holds({}, body, b"")
+        return source.reader.receipts(body, "application/json")
     assert UniSenderSignature("simulator").holds({}, body, b"")
     return UniSenderGo(config(kind)).receipts(body, "application/json")
 
@@ -196,7 +201,7 @@ def test_what_became_of_a_mail_without_an_answer_is_unknown(
 
 def test_a_server_that_is_busy_takes_nothing(simulator: Simulated) -> None:
     simulator.child.turn(throttle_share=1.0)
-    (refused,) = sent("smtp", simulator, mail("m.1"))
+    (refused,) = sent("smtp postmark", simulator, mail("m.1"))
     assert isinstance(refused, Refused)
     assert not refused.fault.permanent
     (fault,) = sent("unisender-go", simulator, mail("m.1"))
@@ -206,10 +211,10 @@ def test_a_server_that_is_busy_takes_nothing(simulator: Simulated) -> None:
 
 def test_a_service_that_is_away_says_so(simulator: Simulated) -> None:
     simulator.child.turn(outage="unavailable")
-    (fault,) = sent("smtp", simulator, mail("m.1"))
+    (fault,) = sent("smtp postmark", simulator, mail("m.1"))
     assert isinstance(fault, Throttled)
     simulator.child.turn(outage="refuse")
-    (fault,) = sent("smtp", simulator, mail("m.1"))
+    (fault,) = sent("smtp postmark", simulator, mail("m.1"))
     assert isinstance(fault, SendFault)
 
 

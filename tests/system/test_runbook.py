@@ -68,7 +68,7 @@ def newer_version(folder: Path) -> dict[str, str]:
             f"\nGUARDED, RESERVING = {GUARDED}, {RESERVING}\n",
             f"\nGUARDED, RESERVING = {NEWEST + 2}, {NEWEST + 3}\n",
         ),
-        ("if SCHEMA <= first", f"if {SCHEMA} <= first"),
+        ("range(SCHEMA, newest", f"range({SCHEMA}, newest"),
     ):
         assert ours in text
         text = text.replace(ours, theirs)

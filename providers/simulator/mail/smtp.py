@@ -1,26 +1,26 @@
-"""A mail service as a twin: mails come by SMTP, its events are Postmark's.
+"""A mail service as a twin: mails come by SMTP, its events are those of the service whose header a
+mail has.
 
-A mail without Postmark's header is one of a relay: nothing is heard of it again. It is known by our
-reference, where a header has it, else by its Message-ID. What answers it is an SMTP reply: the
-status is its code.
+A mail without any is one of a relay: nothing is heard of it again. It is known by our reference,
+where a header has it, else by its Message-ID. What answers it is an SMTP reply: the status is its
+code.
 """
 
 # ruff: noqa: ARG002 - the arguments are the port's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.parser import BytesHeaderParser
 from email.policy import default
 from email.utils import parseaddr
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
-from providers.simulator.callbacks_only import BesideHttp, moment
+from providers.simulator.callbacks_only import BesideHttp
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
+from providers.simulator.mail.services import SERVICES, Asked, Service, asked_of
 from providers.simulator.replies import Reply
 from providers.simulator.twin import (
     Destination,
@@ -32,7 +32,6 @@ from providers.simulator.twin import (
 from providers.simulator.vocabulary import State, Status
 
 CATALOGUE: Final = catalogue("smtp", reports_max=1)
-METADATA: Final = "X-PM-Metadata-kaskad"
 VALIDITY_MS: Final = 48 * 3_600_000
 _PARSER: Final = BytesHeaderParser(policy=default)
 
@@ -45,7 +44,7 @@ class MailService(BesideHttp):
     def read_send(self, channel: Channel, body: bytes, path: str = "") -> Sending:
         """`body` is the mail, `path` whom its envelope names. Raises Unreadable."""
         headers = _PARSER.parsebytes(body)
-        reported = str(headers.get(METADATA, ""))
+        asked = asked_of(headers)
         id_ = str(headers.get("Message-ID", "")).strip("<> ").partition("@")[0]
         sender = parseaddr(str(headers.get("From", "")))[1]
         if not (id_ and sender and headers.get("Date")):
@@ -56,9 +55,9 @@ class MailService(BesideHttp):
             parts=1,
             category="",
             validity_ms=VALIDITY_MS,
-            hooks=Hooks("", "", (reported,)),
+            hooks=Hooks("", "", asked),
             intermediate=False,
-            destinations=[Destination(reported or id_, path)],
+            destinations=[Destination(asked.reference or id_, path)],
         )
         return Sending(bulk_id="", orders=[order], counted=False)
 
@@ -75,49 +74,33 @@ class MailService(BesideHttp):
 
     def final_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         if entry.status.end is State.DELIVERED:
-            return _event(entry, "Delivery", DeliveredAt=moment(entry.done_ms))
+            return _said(entry, lambda service, ref: service.delivered(entry, ref, entry.done_ms))
         hard = entry.status is HARD_BOUNCE
-        return _event(
-            entry,
-            "Bounce",
-            ID=entry.accepted_ms,
-            Type="HardBounce" if hard else "SoftBounce",
-            Email=entry.to,
-            BouncedAt=moment(entry.done_ms),
-            Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
-        )
+        return _said(entry, lambda service, ref: service.bounced(entry, ref, entry.done_ms, hard))
 
     def revived_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
-        return _event(entry, "Delivery", DeliveredAt=moment(entry.revived_ms))
+        return _said(entry, lambda service, ref: service.delivered(entry, ref, entry.revived_ms))
 
     def intermediate_report(self, entry: Entry, now_ms: int) -> bytes:
         return b""
 
     def seen_report(self, entry: Entry) -> bytes:
-        return _event(entry, "Open", ReceivedAt=moment(entry.seen_ms), FirstOpen=True)
+        return _said(entry, lambda service, ref: service.opened(entry, ref, entry.seen_ms))
 
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         """Nobody writes back here: who would unsubscribes."""
-        return _event(
-            entry,
-            "SubscriptionChange",
-            ChangedAt=moment(now_ms),
-            SuppressSending=True,
-            SuppressionReason="ManualSuppression",
-        )
+        return _said(entry, lambda service, ref: service.unsubscribed(entry, ref, now_ms))
+
+    def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
+        """A report begins with the service that says it."""
+        (report,) = reports
+        service, _, event = report.partition(b" ")
+        return SERVICES[service.decode()].signed(event, key)
 
 
-def _event(entry: Entry, kind: str, **more: Any) -> bytes:
-    (reference,) = entry.hooks.echo
-    if not reference:
+def _said(entry: Entry, say: Callable[[Service, str], bytes]) -> bytes:
+    """What the service says that the mail asked, behind its name; nothing of a relay's mail."""
+    asked = Asked(*entry.hooks.echo)
+    if not asked.reference:
         return b""
-    return msgspec.json.encode(
-        {
-            "RecordType": kind,
-            "MessageID": entry.bulk_id,
-            "Recipient": entry.to,
-            "Metadata": {"kaskad": reference},
-            "MessageStream": "outbound",
-            **more,
-        }
-    )
+    return asked.service.encode() + b" " + say(SERVICES[asked.service], asked.reference)

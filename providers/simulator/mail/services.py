@@ -1,0 +1,141 @@
+"""What services say of the mails that they took by SMTP, each in its own words. Pure, but for the
+moment and the token that Mailgun signs.
+
+A service is known by the header with which a mail asks for its events; a mail without any is one of
+a relay, of which nothing is heard again.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from email.message import Message
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from providers.simulator.book import Entry
+from providers.simulator.callbacks_only import moment
+
+_TOKEN_BYTES: Final = 25
+_POSTMARK: Final = "X-PM-Metadata-kaskad"
+_MAILGUN: Final = "X-Mailgun-Variables"
+
+
+class Asked(NamedTuple):
+    """By what reference a mail wants to hear of itself, and of which service."""
+
+    reference: str
+    service: str = "postmark"  # also of a book of before there were others
+
+
+class Service(NamedTuple):
+    """The bodies of its events, of an entry at a moment; `signed` makes a POST of one."""
+
+    delivered: Callable[[Entry, str, int], bytes]
+    bounced: Callable[[Entry, str, int, bool], bytes]  # for good: nobody is there
+    opened: Callable[[Entry, str, int], bytes]
+    unsubscribed: Callable[[Entry, str, int], bytes]
+    signed: Callable[[bytes, str], bytes]
+
+
+def asked_of(headers: Message) -> Asked:
+    """By the mail's headers; without a reference where it is a relay's."""
+    if told := str(headers.get(_MAILGUN, "")):
+        try:
+            variables = json.loads(told)
+        except ValueError:
+            variables = None
+        reference = variables.get("kaskad") if isinstance(variables, dict) else None
+        return Asked(str(reference or ""), "mailgun")
+    return Asked(str(headers.get(_POSTMARK, "")))
+
+
+# Postmark
+
+
+def _postmark(entry: Entry, reference: str, kind: str, **more: Any) -> bytes:
+    return msgspec.json.encode(
+        {
+            "RecordType": kind,
+            "MessageID": entry.bulk_id,
+            "Recipient": entry.to,
+            "Metadata": {"kaskad": reference},
+            "MessageStream": "outbound",
+            **more,
+        }
+    )
+
+
+def _postmark_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> bytes:
+    return _postmark(
+        entry,
+        reference,
+        "Bounce",
+        ID=entry.accepted_ms,
+        Type="HardBounce" if hard else "SoftBounce",
+        Email=entry.to,
+        BouncedAt=moment(at_ms),
+        Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
+    )
+
+
+# Mailgun
+
+
+def _mailgun(entry: Entry, reference: str, event: str, at_ms: int, **more: Any) -> bytes:
+    return msgspec.json.encode(
+        {
+            "event": event,
+            "id": f"{entry.bulk_id}-{event}",
+            "timestamp": at_ms / 1000,
+            "recipient": entry.to,
+            "user-variables": {"kaskad": reference},
+            **more,
+        }
+    )
+
+
+def _mailgun_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> bytes:
+    code, enhanced, message = (550, "5.1.1", "No such user")
+    if not hard:
+        code, enhanced, message = (552, "5.2.2", "Mailbox full")
+    status = {"code": code, "enhanced-code": enhanced, "message": message}
+    more = {"severity": "permanent", "reason": "bounce", "delivery-status": status}
+    return _mailgun(entry, reference, "failed", at_ms, **more)
+
+
+def _mailgun_signed(event: bytes, key: str) -> bytes:
+    """With its signature, which is of a moment and a token and says nothing of the event."""
+    timestamp, token = str(int(time.time())), secrets.token_hex(_TOKEN_BYTES)
+    made = hmac.digest(key.encode(), (timestamp + token).encode(), "sha256").hex()
+    signature = {"timestamp": timestamp, "token": token, "signature": made}
+    return msgspec.json.encode({"signature": signature, "event-data": msgspec.Raw(event)})
+
+
+SERVICES: Final[Mapping[str, Service]] = {
+    "postmark": Service(
+        lambda entry, ref, at: _postmark(entry, ref, "Delivery", DeliveredAt=moment(at)),
+        _postmark_bounced,
+        lambda entry, ref, at: _postmark(entry, ref, "Open", ReceivedAt=moment(at), FirstOpen=True),
+        lambda entry, ref, at: _postmark(
+            entry,
+            ref,
+            "SubscriptionChange",
+            ChangedAt=moment(at),
+            SuppressSending=True,
+            SuppressionReason="ManualSuppression",
+        ),
+        lambda event, _: event,
+    ),
+    "mailgun": Service(
+        lambda entry, ref, at: _mailgun(entry, ref, "delivered", at),
+        _mailgun_bounced,
+        lambda entry, ref, at: _mailgun(entry, ref, "opened", at),
+        lambda entry, ref, at: _mailgun(entry, ref, "unsubscribed", at),
+        _mailgun_signed,
+    ),
+}
