@@ -28,7 +28,6 @@ READY_FD = "KASKAD_READY_FD"
 PARENT_PID = "KASKAD_PARENT_PID"
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
-_held: list[socket.socket] = []
 
 
 class BenchFailed(Exception):
@@ -151,8 +150,8 @@ def free_port() -> int:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
-    _held.append(holder)
     port: int = holder.getsockname()[1]
+    holder.detach()  # nobody closes it
     return port
 
 

@@ -234,8 +234,11 @@ class Audit:
             money = [told.pop("billed", 0), told.pop("cost", 0)]
             those = [m for m in messages.values() if m.counted and m.campaign == campaign]
             states = dict(Counter(STATUSES[m.status] for m in those))
+            # Requests that were refused so count beside messages that ended so.
+            asked["suppressed"] -= states.pop("suppressed", 0)
             booked = [sum(m.billed for m in those), sum(s.charged for m in those for s in m.steps)]
-            if told != states or money != booked or asked["accepted"] != len(those):
+            lacking = asked["suppressed"] < 0 or asked["accepted"] != len(those)
+            if told != states or money != booked or lacking:
                 self.faults.append(
                     f"{campaign} counts {asked}, {told}, {money}; {states}, {booked}"
                 )

@@ -20,6 +20,7 @@ from bench.stack import SMS, VIBER
 MEMORY_ROOM = 20_000  # bytes Redis may still take when it is full
 DISK_ROOM = 8_192  # bytes its disk still has: less than a second's writes
 UNKNOWN_RECEIPTS = 50
+PROBED_S = 25.0  # so soon after a short outage a provider is tried again
 STOP_S_MAX = 120.0  # a process that has not ended then never does
 JUMP_MS = (2_000, 6_000)  # how far a clock jumps
 HOURS_LATE_MS = 4 * 3_600_000
@@ -31,7 +32,8 @@ Act = Callable[[Stage], None]
 
 
 class Fault(NamedTuple):
-    """`place` is what it needs for itself; `lasts_s` the shortest and longest time."""
+    """`place` is what it needs for itself; `lasts_s` the shortest and longest time; `shows_s` how
+    long after its end it may show in a count."""
 
     name: str
     place: str
@@ -39,6 +41,7 @@ class Fault(NamedTuple):
     begin: Act
     end: Act
     shown: Callable[[Stage], int] | None = None
+    shows_s: float = 5.0
 
 
 def every() -> list[Fault]:
@@ -244,7 +247,8 @@ def _wires() -> list[Fault]:
         stage.proxy("token", "pass")
 
     token = Fault("FCM: no token to be had, after kill -9", "d0", (4.0, 7.0), away, back)
-    return [*found, token._replace(shown=_outcome("200", of="POST /token"))]
+    shown = _outcome("200", of="POST /token")
+    return [*found, token._replace(shown=shown, shows_s=PROBED_S)]  # FCM is paused by then
 
 
 def _outcome(*names: str, of: str = "POST ") -> Callable[[Stage], int]:

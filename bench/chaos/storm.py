@@ -33,7 +33,6 @@ from bench.waiting import POLL_S, left_over
 BETWEEN_S = (0.05, 0.8)  # from the beginning of one fault to the next
 AT_ONCE_MAX = 3
 QUIET_S = 3.0  # at the end of the load, without new faults
-SHOWN_S = 5.0  # how long after its end a fault may show in a count
 PROGRESS_S = 10.0
 BAR = 20  # characters
 # No rule says how quick a busy machine is: what is not over after so long never ends.
@@ -238,7 +237,7 @@ class Storm:
     def _end(self, each: Running) -> None:
         self._running.remove(each)
         each.fault.end(self._stage)
-        self._ended.append(each._replace(until_s=time.monotonic() + SHOWN_S))
+        self._ended.append(each._replace(until_s=time.monotonic() + each.fault.shows_s))
 
     def _judge(self, now: float) -> None:
         """Counts what has shown; what has not in time comes again."""

@@ -188,7 +188,10 @@ class Exchange:
         if known is not None:
             self.book.repeat(known)
             self._note(Repeated(message_id))
-            return Taken(order, message_id, to, words.duplicate, accepted=False)
+            again = words.duplicate
+            if again.state is State.ACCEPTED and known.state is State.REJECTED:
+                again = known.status  # it knows no message twice: what it refused it refuses again
+            return Taken(order, message_id, to, again, accepted=False)
         key = message_id or to
         if not message_id:
             self._nameless += 1

@@ -81,7 +81,8 @@ def test_a_message_reaches_its_device_and_the_book(
 def test_a_device_that_died_is_gone(row: PushRow, simulator: child.Child, tmp_path: Path) -> None:
     simulator.turn(by_phone={"dead": {"push": {"ending": "rejected", "status": 9404}}})
     both, alone = sent_to(row, "dead", "alive"), sent_to(row, "dead", message="N" * 20)
-    first, second = delivered(row, simulator, tmp_path, both, alone)
+    first, second, again = delivered(row, simulator, tmp_path, both, alone, alone)
+    assert again == second
     gone = (device(row, "dead"),)
     assert first == Submitted("m-1.0", delivered=True, gone=gone)
     assert isinstance(second, Refused)
