@@ -1,5 +1,5 @@
-"""What services say of the mails that they took by SMTP, each in its own words. Pure, but for the
-moment and the token that Mailgun signs.
+"""What services say of the mails that they took by SMTP, each in its own words; SendGrid's are
+beside. Pure, but for the moments that are signed and the token that Mailgun signs.
 
 A service is known by the header with which a mail asks for its events; a mail without any is one of
 a relay, of which nothing is heard again.
@@ -19,6 +19,7 @@ import msgspec
 
 from providers.simulator.book import Entry
 from providers.simulator.callbacks_only import moment
+from providers.simulator.mail import sendgrid
 
 _TOKEN_BYTES: Final = 25
 _POSTMARK: Final = "X-PM-Metadata-kaskad"
@@ -33,7 +34,8 @@ class Asked(NamedTuple):
 
 
 class Service(NamedTuple):
-    """The bodies of its events, of an entry at a moment; `signed` makes a POST of one."""
+    """The bodies of its events, of an entry at a moment; `signed` makes the body of a POST
+    of one."""
 
     delivered: Callable[[Entry, str, int], bytes]
     bounced: Callable[[Entry, str, int, bool], bytes]  # for good: nobody is there
@@ -47,10 +49,12 @@ def asked_of(headers: Message) -> Asked:
     if told := str(headers.get(_MAILGUN, "")):
         try:
             variables = json.loads(told)
-        except ValueError:
+        except (ValueError, RecursionError):
             variables = None
         reference = variables.get("kaskad") if isinstance(variables, dict) else None
         return Asked(str(reference or ""), "mailgun")
+    if (reference := sendgrid.reference_of(headers)) is not None:
+        return Asked(reference, "sendgrid")
     return Asked(str(headers.get(_POSTMARK, "")))
 
 
@@ -137,5 +141,12 @@ SERVICES: Final[Mapping[str, Service]] = {
         lambda entry, ref, at: _mailgun(entry, ref, "opened", at),
         lambda entry, ref, at: _mailgun(entry, ref, "unsubscribed", at),
         _mailgun_signed,
+    ),
+    "sendgrid": Service(
+        lambda entry, ref, at: sendgrid.event(entry, ref, "delivered", at),
+        sendgrid.bounced,
+        lambda entry, ref, at: sendgrid.event(entry, ref, "open", at),
+        lambda entry, ref, at: sendgrid.event(entry, ref, "unsubscribe", at),
+        lambda event, _: b"[" + event + b"]",  # the signature is in the headers
     ),
 }

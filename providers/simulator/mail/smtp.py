@@ -19,6 +19,7 @@ from typing import Final
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.callbacks_only import BesideHttp
+from providers.simulator.mail import sendgrid
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
 from providers.simulator.mail.services import SERVICES, Asked, Service, asked_of
 from providers.simulator.replies import Reply
@@ -31,7 +32,7 @@ from providers.simulator.twin import (
 )
 from providers.simulator.vocabulary import State, Status
 
-CATALOGUE: Final = catalogue("smtp", reports_max=1)
+CATALOGUE: Final = catalogue("smtp", reports_max=1, headers=sendgrid.headers)
 VALIDITY_MS: Final = 48 * 3_600_000
 _PARSER: Final = BytesHeaderParser(policy=default)
 
