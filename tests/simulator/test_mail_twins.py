@@ -184,6 +184,28 @@ def test_who_writes_back_unsubscribes(kind: str, simulator: Simulated) -> None:
 
 
 @every_kind
+def test_who_reports_a_mail_as_spam_blocks_its_sender(kind: str, simulator: Simulated) -> None:
+    arrive = {"email_delivered": 1.0, "email_undelivered": 0.0, "seen_share": 0.0}
+    simulator.child.turn(**arrive, email_complained=1.0)
+    knobs = simulator.child.knobs()
+    wishes = []
+    for ref, to in (("m.1", "anna@example.com"), ("m.2", "boris@example.com")):
+        assert sent(kind, simulator, mail(ref, to)) == [Submitted(ref)]
+        simulator.child.flush(everything=True)
+        heard = [understood(kind, post) for post in simulator.webhook.posts]
+        assert [each.faults for each in heard] == [[], []]
+        (delivered,) = [receipt for each in heard for receipt in each.receipts]
+        assert (delivered.ref, delivered.status) == (ref, "delivered")
+        wishes += [reply for each in heard for reply in each.replies]
+        simulator.child.reset()  # of which a new mail's complaint is not the repetition
+        simulator.webhook.forget()
+        simulator.child.turn(**knobs)
+    told = [(reply.kind, reply.sender) for reply in wishes]
+    assert told == [("block", "anna@example.com"), ("block", "boris@example.com")]
+    assert len({reply.id for reply in wishes}) == 2
+
+
+@every_kind
 def test_another_key_is_a_fault_of_the_account(kind: str, simulator: Simulated) -> None:
     (fault,) = sent(kind, simulator, mail("m.1"), key="guess")
     assert isinstance(fault, AccountFault)

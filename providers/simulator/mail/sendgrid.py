@@ -43,7 +43,7 @@ def event(entry: Entry, reference: str, name: str, at_ms: int, **more: Any) -> b
             "email": entry.to,
             "timestamp": at_ms // 1000,
             "event": name,
-            "sg_event_id": f"{entry.bulk_id}-{name}",
+            "sg_event_id": f"{entry.message_id}-{name}",
             "sg_message_id": f"{entry.bulk_id}.simulator",
             "kaskad": reference,
             **more,

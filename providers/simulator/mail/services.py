@@ -7,6 +7,7 @@ a relay, of which nothing is heard again.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import secrets
@@ -41,6 +42,7 @@ class Service(NamedTuple):
     bounced: Callable[[Entry, str, int, bool], bytes]  # for good: nobody is there
     opened: Callable[[Entry, str, int], bytes]
     unsubscribed: Callable[[Entry, str, int], bytes]
+    complained: Callable[[Entry, str, int], bytes]
     signed: Callable[[bytes, str], bytes]
 
 
@@ -79,12 +81,29 @@ def _postmark_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> b
         entry,
         reference,
         "Bounce",
-        ID=entry.accepted_ms,
+        ID=_number(entry),
         Type="HardBounce" if hard else "SoftBounce",
         Email=entry.to,
         BouncedAt=moment(at_ms),
         Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
     )
+
+
+def _postmark_complained(entry: Entry, reference: str, at_ms: int) -> bytes:
+    return _postmark(
+        entry,
+        reference,
+        "SpamComplaint",
+        ID=_number(entry),
+        Type="SpamComplaint",
+        Email=entry.to,
+        BouncedAt=moment(at_ms),
+    )
+
+
+def _number(entry: Entry) -> int:
+    """By which Postmark knows a bounce or complaint: its own for each mail."""
+    return int.from_bytes(hashlib.blake2b(entry.message_id.encode(), digest_size=6).digest())
 
 
 # Mailgun
@@ -94,7 +113,7 @@ def _mailgun(entry: Entry, reference: str, event: str, at_ms: int, **more: Any) 
     return msgspec.json.encode(
         {
             "event": event,
-            "id": f"{entry.bulk_id}-{event}",
+            "id": f"{entry.message_id}-{event}",
             "timestamp": at_ms / 1000,
             "recipient": entry.to,
             "user-variables": {"kaskad": reference},
@@ -133,6 +152,7 @@ SERVICES: Final[Mapping[str, Service]] = {
             SuppressSending=True,
             SuppressionReason="ManualSuppression",
         ),
+        _postmark_complained,
         lambda event, _: event,
     ),
     "mailgun": Service(
@@ -140,6 +160,7 @@ SERVICES: Final[Mapping[str, Service]] = {
         _mailgun_bounced,
         lambda entry, ref, at: _mailgun(entry, ref, "opened", at),
         lambda entry, ref, at: _mailgun(entry, ref, "unsubscribed", at),
+        lambda entry, ref, at: _mailgun(entry, ref, "complained", at),
         _mailgun_signed,
     ),
     "sendgrid": Service(
@@ -147,6 +168,7 @@ SERVICES: Final[Mapping[str, Service]] = {
         sendgrid.bounced,
         lambda entry, ref, at: sendgrid.event(entry, ref, "open", at),
         lambda entry, ref, at: sendgrid.event(entry, ref, "unsubscribe", at),
+        lambda entry, ref, at: sendgrid.event(entry, ref, "spamreport", at),
         lambda event, _: b"[" + event + b"]",  # the signature is in the headers
     ),
 }

@@ -92,6 +92,9 @@ class MailService(BesideHttp):
         """Nobody writes back here: who would unsubscribes."""
         return _said(entry, lambda service, ref: service.unsubscribed(entry, ref, now_ms))
 
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
+        return _said(entry, lambda service, ref: service.complained(entry, ref, now_ms))
+
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         """A report begins with the service that says it."""
         (report,) = reports
