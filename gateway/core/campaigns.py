@@ -20,6 +20,7 @@ from providers.contract import Category
 State = Literal["running", "paused", "cancelled"]
 WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "holdout"]
 CANCELLED: Final = "campaign_cancelled"  # the reason of what ends or is refused by that
+ENDED: Final = "campaign_ended"  # likewise
 NO_WINDOW = "none"
 HOLDOUT_PARTS = 10_000  # a share is so many of these
 VARIANT_DRAW = b"variant"
@@ -49,12 +50,16 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_by: str = ""
     cancelled_ms: int = 0
     words: bytes = b""  # the hash of what it says, which is kept apart; empty: nothing
-    moved_ms: int = 0  # when its start or send window was changed last
+    moved_ms: int = 0  # when its start, end or send window was changed last
 
     @property
     def over_ms(self) -> int:
         """Since when it takes no more, or from when on it will not; 0: nobody said."""
         return self.cancelled_ms or self.end_ms
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether its end has come."""
+        return 0 < self.end_ms <= now_ms
 
 
 class Declared(msgspec.Struct, frozen=True):
@@ -105,8 +110,8 @@ def why_not(
         return None
     if campaign.state == "cancelled":
         return CANCELLED
-    if campaign.end_ms and starts_ms >= campaign.end_ms:
-        return "campaign_ended"
+    if campaign.is_over(starts_ms):
+        return ENDED
     if campaign.holdout and category == "marketing":
         key = declared.holdout_key
         if first and share_of(key, name, first) < campaign.holdout:

@@ -170,6 +170,16 @@ async def test_a_campaign_ends_after_it_starts_however_it_is_said(world: World) 
     await declare(world, **late, end_at=None)
 
 
+@pytest.mark.parametrize("moved", ["start_at", "end_at", "send_window", "pace"])
+@with_ingress(changed=MANAGED)
+async def test_what_waits_is_asked_again_when_a_moment_is_moved(world: World, moved: str) -> None:
+    await declare(world, ttl=60)
+    await declare(world, **{moved: None})
+    campaign = world.store.policy.declared.of("autumn")
+    assert campaign is not None
+    assert (campaign.moved_ms > 0) == (moved != "pace")
+
+
 @with_ingress(changed=MANAGED)
 async def test_what_a_newer_kaskad_declared_is_kept(world: World) -> None:
     async def kept() -> Any:

@@ -322,3 +322,39 @@ def test_steps_that_follow_use_no_place_in_the_pace_when_a_pause_ends() -> None:
         assert 0 < len(waiting) < 5, "first steps go out one a second"
 
     world.pace.run(work)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"state": "paused"},
+        {"send_window": "daytime"},
+        {"start_ms": 2**52},
+        {"pace": "6/m", "pace_per_min": 6},
+        {},
+    ],
+    ids=["paused", "send_window", "start", "pace", "in its lane"],
+)
+@pytest.mark.parametrize("ahead_s", [-1, 8], ids=["past", "to come"])
+def test_an_end_that_is_moved_nearer_ends_all_that_waits(
+    declared: dict[str, Any], ahead_s: int
+) -> None:
+    world = Campaigns(rate=1)
+    world.pace.store.policy = replace(world.pace.store.policy, send_windows={"daytime": DAYTIME})
+
+    async def work() -> None:
+        await world.declare(**declared)
+        ids = await world.pace.admit(300)
+        await trio.sleep(2.0)
+        now_ms = world.pace.clock()
+        await world.declare(start_ms=0, end_ms=now_ms + 1000 * ahead_s, moved_ms=now_ms)
+        await trio.sleep(max(ahead_s, 0) + feeder.KNOWN_MS / 1000 + 2.0)
+        gone = world.sent_after(0)
+        await trio.sleep(30.0)
+        assert world.sent_after(0) == gone, "nothing leaves once it is over"
+        if declared:  # what waits in a lane ends as it is met there
+            waited = await world.messages([id_ for id_ in ids if id_ not in gone])
+            told = {(MESSAGE_NAMES[message.status], message.reason) for message in waited}
+            assert told == {("expired", "campaign_ended")}
+
+    world.pace.run(work)

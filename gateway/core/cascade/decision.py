@@ -67,7 +67,19 @@ class Decision:
         return Work(self.message, index, step, attempt, provider, self.policy)
 
     def in_time(self) -> bool:
-        return self.now_ms < self.message.expires_ms
+        return self.now_ms < self.message.expires_ms and not self.campaign_ended
+
+    @property
+    def campaign_ended(self) -> bool:
+        """Whether its campaign is over: the end may be nearer now than when it was accepted."""
+        campaign = self.policy.declared.of(self.message.campaign)
+        return campaign is not None and campaign.is_over(self.now_ms)
+
+    def last_no_longer(self) -> None:
+        """The message's end is no later than that of its campaign."""
+        campaign = self.policy.declared.of(self.message.campaign)
+        if campaign is not None and 0 < campaign.end_ms < self.message.expires_ms:
+            self.message.expires_ms = campaign.end_ms
 
     @property
     def when_away(self) -> WhenAway:

@@ -368,6 +368,7 @@ def _released(change: Change, released: ev.Released) -> None:
     message, held = change.message, change.message.held
     if held is None or message.step.status != StepStatus.RETRYING or message.finished:
         return
+    change.last_no_longer()
     if change.campaign_cancelled:
         change.end(MessageStatus.CANCELLED, campaigns.CANCELLED)
     elif not change.in_time():

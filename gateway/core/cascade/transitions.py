@@ -197,7 +197,8 @@ class Transitions(Decision):
             if step.status != StepStatus.PLANNED:
                 continue
             if not self.in_time():
-                self.end(MessageStatus.EXPIRED, "ttl")
+                reason = campaigns.ENDED if self.campaign_ended else "ttl"
+                self.end(MessageStatus.EXPIRED, reason, skipped="ttl")
                 return
             held = self.held()
             full = self.full(step, held)
@@ -240,6 +241,9 @@ class Transitions(Decision):
         """The message's time is over before its current step went out; the reason is what kept
         it."""
         held = self.message.held
+        if self.campaign_ended:
+            self.end(MessageStatus.EXPIRED, campaigns.ENDED, skipped="ttl")
+            return
         if held is not None and held.stops_clock:
             self.end(MessageStatus.EXPIRED, held.reason, skipped=held.skipped)
             return

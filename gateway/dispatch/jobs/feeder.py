@@ -5,9 +5,10 @@ message that is released asks again whether it may start, so nothing is lost or 
 two that feed at once. A lane gets what its provider sends within seconds: a million that open at
 nine do not stand before what comes in at one past. A campaign's own queues are left alone while it
 is paused; its first steps are released at its pace, which is one schedule for all shards. Where its
-start or send window was changed all that waits for a moment is asked again, when every process
-surely knows. What waits for a budget is released as far as that has room. Queues of a kind that a
-later version made are left to it. While a shard is unavailable, it is tried again.
+start, end or send window was changed all that waits for a moment is asked again, when every process
+surely knows; when it is over all that waits is released, to end. What waits for a budget is
+released as far as that has room. Queues of a kind that a later version made are left to it. While a
+shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -138,16 +139,16 @@ async def feed_campaign(
     long as the lanes it went into lately have room. `fed` says which and when, from turn to turn.
     Returns whether there may be more. Raises RedisUnavailable."""
     for _ in range(COMMITS_MAX):
-        declared = deps.store.policy.declared.of(queue.campaign)
-        if declared is not None and declared.state == "paused":
+        declared, now_ms = deps.store.policy.declared.of(queue.campaign), deps.clock()
+        is_over = declared is not None and declared.is_over(now_ms)
+        if declared is not None and declared.state == "paused" and not is_over:
             return False
-        now_ms = deps.clock()
         ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
         room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
         if room <= 0:
             return False
         ids = ids[:room]
-        if queue.of_first and declared is not None and declared.pace_per_min:
+        if queue.of_first and declared is not None and declared.pace_per_min and not is_over:
             pace = pace_of(declared.pace_per_min)
             places = await take_in_pace(
                 run_script, shared_keys.pace(queue.campaign), pace, len(ids)

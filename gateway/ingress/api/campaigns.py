@@ -50,6 +50,7 @@ PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 60
 PACE_MAX = 6_000_000
 NAME_RULE = f"1 to {NAME_MAX} visible characters."
 EXCLUDED_MAX = 100
+_MOMENTS = {"start_at", "end_at", "send_window"}  # what waits is asked again when one is moved
 SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
 UNREADABLE = (
     "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
@@ -136,7 +137,7 @@ class CampaignEndpoints:
             after = replace(
                 after,
                 cancelled_ms=cancelled_ms,
-                moved_ms=now_ms if given & {"start_at", "send_window"} else after.moved_ms,
+                moved_ms=now_ms if given & _MOMENTS else after.moved_ms,
                 updated_ms=now_ms,
                 updated_by=by,
             )
