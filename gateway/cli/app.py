@@ -232,6 +232,18 @@ def simulate(
     smpp_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port that speaks SMPP as an SMSC; 0: none.")
     ] = 0,
+    smtps_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65_535, help="Port that takes mails by TLS from the start; 0: none."
+        ),
+    ] = 0,
+    smtp_tls: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False, help="Folder of a certificate for mails, made if missing."
+        ),
+    ] = None,
 ) -> int:
     """Run the simulator of the providers: their wire formats, made-up phones, a real bill.
 
@@ -245,7 +257,7 @@ def simulate(
     from gateway.cli.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
-    doors = (smtp_port, smpp_port)
+    doors = (smtp_port, smpp_port, smtps_port, smtp_tls)
     simulation = Simulation(host, port, seed, api_key, knobs, people, book, *doors)
     return run_simulate(config, os.environ, simulation)
 

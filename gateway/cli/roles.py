@@ -44,7 +44,7 @@ _log = structlog.get_logger("start")
 
 class Simulation(msgspec.Struct, frozen=True):
     """How the simulator was asked for; `knobs` are texts of the form name=value, `people` the path
-    of a file of their habits, `book` that of its durable book."""
+    of a file of their habits, `book` that of its durable book, `smtp_tls` that of a folder."""
 
     host: str
     port: int
@@ -55,6 +55,8 @@ class Simulation(msgspec.Struct, frozen=True):
     book: Path | None = None
     smtp_port: int = 0
     smpp_port: int = 0
+    smtps_port: int = 0
+    smtp_tls: Path | None = None
 
 
 def serve(
@@ -130,17 +132,19 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         book="" if wanted.book is None else str(wanted.book),
         smtp_port=wanted.smtp_port,
         smpp_port=wanted.smpp_port,
+        smtps_port=wanted.smtps_port,
+        smtp_tls="" if wanted.smtp_tls is None else str(wanted.smtp_tls),
     )
     try:
         simulator.run(chosen, host=wanted.host, port=wanted.port, ready=ready)
-    except simulator.BookFault as fault:
+    except (simulator.BookFault, simulator.CertificateFault) as fault:
         raise UsageFault(str(fault)) from None
     except OSError as fault:
-        ports = (wanted.port, wanted.smtp_port, wanted.smpp_port)
+        ports = (wanted.port, wanted.smtp_port, wanted.smpp_port, wanted.smtps_port)
         tried = " or ".join(str(port) for port in ports if port)
         raise UsageFault(
             f"{wanted.host}:{tried} cannot be listened on ({fault.strerror}): choose another "
-            "--host, --port, --smtp-port or --smpp-port, or stop what uses it."
+            "--host, --port, --smtp-port, --smtps-port or --smpp-port, or stop what uses it."
         ) from None
     return DONE
 

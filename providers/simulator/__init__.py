@@ -8,11 +8,13 @@ may use asyncio, which the rest of `providers` must not: it stands in for somebo
 from providers.simulator.bookfile import BookFault
 from providers.simulator.habits import Manner, People, person_at, read_people
 from providers.simulator.knobs import KnobFault, Knobs, Override, Overrides, changed, knobs_of
+from providers.simulator.mail.certificate import CertificateFault
 from providers.simulator.prices import Price, load_prices
 from providers.simulator.server import Settings, run, serve
 
 __all__ = [
     "BookFault",
+    "CertificateFault",
     "KnobFault",
     "Knobs",
     "Manner",

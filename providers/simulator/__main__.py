@@ -17,6 +17,7 @@ import uvloop
 
 from providers.simulator.bookfile import BookFault
 from providers.simulator.knobs import KnobFault
+from providers.simulator.mail.certificate import CertificateFault
 from providers.simulator.server import GC_THRESHOLD, Settings, serve, stop_on_signals
 
 
@@ -52,7 +53,7 @@ def main() -> int:
     except KnobFault as fault:
         sys.stderr.write(f"The knob {fault}\n")
         return 2
-    except BookFault as fault:
+    except (BookFault, CertificateFault) as fault:
         sys.stderr.write(f"{fault}\n")
         return 2
     return 0

@@ -17,7 +17,8 @@ from providers.simulator.twin import ErrorShape, Listing, Pull, Unreadable, Viol
 
 
 class CallbacksOnly:
-    """Nothing is pulled or posted aside; a POST has one report, and nobody hears of a look."""
+    """Nothing is pulled or posted aside; a POST has one report, and nobody hears of a look or a
+    complaint."""
 
     pulls: Mapping[str, tuple[Channel, Listing]] = {}
 
@@ -31,6 +32,9 @@ class CallbacksOnly:
         return b""
 
     def seen_report(self, entry: Entry) -> bytes:
+        return b""
+
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
         return b""
 
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:

@@ -1,5 +1,5 @@
-"""The `/_sim` endpoints: knobs, bill, clicks, stats, reset and flush, for tests, the demo and
-benchmarks.
+"""The `/_sim` endpoints: knobs, bill, clicks, keys, stats, reset and flush, for tests, the demo
+and benchmarks.
 
 They need no key and meet no faults, or an outage could not be ended. Faults of a caller are problem
 documents (RFC 9457) with the key that is wrong; nothing is changed then.
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from providers.simulator.knobs import KnobFault, changed, explained
+from providers.simulator.mail.sendgrid import verification_key
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.runtime import Runtime
 
@@ -37,6 +38,8 @@ async def answer(
             return _bill(runtime, query)
         case "GET", "/_sim/clicks":
             return _clicks(runtime, query)
+        case "GET", "/_sim/keys":
+            return json_reply(200, {"sendgrid": verification_key(runtime.api_key)})
         case "GET", "/_sim/stats":
             return json_reply(200, runtime.stats())
         case "POST", "/_sim/reset":
@@ -47,8 +50,8 @@ async def answer(
             return json_reply(200, runtime.stats())
     return _problem(
         404,
-        f"There is no {method} {path}: use GET or PUT knobs, GET bill, GET clicks, GET stats, "
-        "POST reset or POST flush.",
+        f"There is no {method} {path}: use GET or PUT knobs, GET bill, GET clicks, GET keys, "
+        "GET stats, POST reset or POST flush.",
     )
 
 

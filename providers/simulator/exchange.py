@@ -39,7 +39,7 @@ _FREE: Final = Tag(Decimal(0), "EUR")
 
 
 class Push(NamedTuple):
-    """One report, or reply of a person, to push; those of one kind to one URL may share a POST.
+    """One report, or what a person replies, to push; those of one kind to one URL may share a POST.
     `item` names it."""
 
     twin: Twin
@@ -283,6 +283,8 @@ class Exchange:
             text = reply_of(self.knobs, entry.channel, entry.to, override)
             reply = twin.reply(entry, text, now_ms)
             return Push(twin, delivery_url, "reply", reply, item)
+        if kind is Kind.COMPLAINT:
+            return Push(twin, delivery_url, "reply", twin.complaint(entry, now_ms), item)
         free = self.knobs.price_when_free
         if kind is Kind.REPORT:
             report = twin.final_report(entry, price_when_free=free)

@@ -20,14 +20,16 @@ from providers.simulator.vocabulary import Catalogue, Ending
 
 T = TypeVar("T")
 
-Acts = tuple[int | None, int | None, int | None]  # how long after: seen, clicked, answered
+# How long after its delivery a message is seen, clicked, answered, and complained of.
+Acts = tuple[int | None, int | None, int | None, int | None]
 
 
 class Fate(msgspec.Struct, frozen=True):
     """A message's whole future: `status` and `error` are catalogue ids, times milliseconds.
 
     `then_delivered_ms` is None, or how long after an unreached end the message is delivered after
-    all; `seen_ms`, `clicked_ms` and `reply_ms` are None, or how long after its end that happens.
+    all; `seen_ms`, `clicked_ms`, `reply_ms` and `complaint_ms` are None, or how long after its end
+    that happens.
     """
 
     ending: Ending
@@ -43,6 +45,7 @@ class Fate(msgspec.Struct, frozen=True):
     then_delivered_ms: int | None = None
     clicked_ms: int | None = None
     reply_ms: int | None = None
+    complaint_ms: int | None = None
 
 
 class Kind(enum.IntEnum):
@@ -57,6 +60,7 @@ class Kind(enum.IntEnum):
     INTERMEDIATE_REPORT = 6
     REPLY = 7
     CLICK = 8
+    COMPLAINT = 9
 
 
 RequestFate = Literal["good", "lost", "throttled", "broken", "answer-lost", "garbage"]
@@ -102,7 +106,8 @@ def fate(
     usual = (plain.status, plain.error)
     if override.ending is not None:
         usual = catalogue.usual(override.ending, channel)
-    acts = (plain.seen_ms, plain.clicked_ms, plain.reply_ms)
+    complaint_ms = _complaint_ms(knobs, channel, words)
+    acts = (plain.seen_ms, plain.clicked_ms, plain.reply_ms, complaint_ms)
     if knobs.people and override.ending == "delivered":
         acts = _reactions(knobs, catalogue, channel, to, words)
     return _overridden(plain, override, usual, acts, _seen_ms(knobs, words), knobs.seen_ms_max + 1)
@@ -158,7 +163,11 @@ def timeline(
                 report_ms = max(report_ms, seen_ms + 1)
         if not fate.lost:
             moments += _repeated(fate, knobs, report_ms, Kind.REPORT)
-        acts = ((fate.clicked_ms, Kind.CLICK), (fate.reply_ms, Kind.REPLY))
+        acts = (
+            (fate.clicked_ms, Kind.CLICK),
+            (fate.reply_ms, Kind.REPLY),
+            (fate.complaint_ms, Kind.COMPLAINT),
+        )
         moments += [(end_ms + after_ms, kind) for after_ms, kind in acts if after_ms is not None]
     if intermediate and not fate.lost:
         at_ms = report_ms + 1 if fate.reordered else min(accepted_ms + 1, end_ms)
@@ -188,9 +197,10 @@ def _plain(
     """The fate of a message to a number that has no override."""
     ending, status, error = _end(knobs, catalogue, channel, to, words)
     unreached = ending in ("expired", "silent")
-    seen_ms = clicked_ms = reply_ms = None
+    acts: Acts = (None, None, None, None)
     if ending == "delivered":
-        seen_ms, clicked_ms, reply_ms = _reactions(knobs, catalogue, channel, to, words)
+        acts = _reactions(knobs, catalogue, channel, to, words)
+    seen_ms, clicked_ms, reply_ms, complaint_ms = acts
     return Fate(
         ending=ending,
         status=status,
@@ -207,27 +217,30 @@ def _plain(
         ),
         clicked_ms=clicked_ms,
         reply_ms=reply_ms,
+        complaint_ms=complaint_ms,
     )
 
 
 def _reactions(
     knobs: Knobs, catalogue: Catalogue, channel: Channel, to: str, words: tuple[int, ...]
 ) -> Acts:
-    """How long after its delivery a message is seen, clicked and answered."""
+    """What the person does with a message that is delivered."""
     shown = channel in catalogue.seen_channels
+    complaint_ms = _complaint_ms(knobs, channel, words)
     if not knobs.people:
         seen = shown and happens(words[2], knobs.seen_share)
-        return (_seen_ms(knobs, words) if seen else None), None, None
+        return (_seen_ms(knobs, words) if seen else None), None, None, complaint_ms
     person = person_at(knobs.seed, knobs.people, to)
     manner = person.kind.on.get(channel)
     if manner is None or not happens(words[2], manner.reads):
-        return None, None, None
+        return None, None, None, complaint_ms
     read_ms = max(1, person.read_ms(manner))
     answers = manner.reply is not None and happens(words[12], manner.replies)
     return (
         read_ms if shown and not manner.hides else None,
         read_ms + 1 if happens(words[11], manner.clicks) else None,
         read_ms + 2 if answers else None,
+        complaint_ms,
     )
 
 
@@ -237,6 +250,11 @@ def _manner(knobs: Knobs, channel: Channel, to: str) -> Manner | None:
 
 def _seen_ms(knobs: Knobs, words: tuple[int, ...]) -> int:
     return between(words[4], knobs.seen_ms_min, knobs.seen_ms_max)
+
+
+def _complaint_ms(knobs: Knobs, channel: Channel, words: tuple[int, ...]) -> int | None:
+    complains = happens(words[13], knobs.complained(channel))
+    return _seen_ms(knobs, words) + 1 if complains else None
 
 
 def _end(
@@ -278,7 +296,9 @@ def _overridden(
         status = override.status
     if override.error is not None:
         error = override.error
-    seen_ms, clicked_ms, replied_ms = acts if ending == "delivered" else (None, None, None)
+    if ending != "delivered":
+        acts = (None, None, None, None)
+    seen_ms, clicked_ms, replied_ms, complaint_ms = acts
     if override.seen is not None:
         seen_ms = look_ms if override.seen and ending == "delivered" else None
     if override.reply is not None:
@@ -297,6 +317,7 @@ def _overridden(
         then_delivered_ms=_or(override.then_delivered_ms, then_delivered_ms),
         clicked_ms=clicked_ms,
         reply_ms=replied_ms,
+        complaint_ms=complaint_ms,
     )
 
 

@@ -99,6 +99,9 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     email_undelivered: Annotated[
         Share, _share("mails to such addresses that bounce; the rest is not reached")
     ] = 0.02
+    email_complained: Annotated[
+        Share, _share("mails that arrive whose readers report them as spam")
+    ] = 0.0
     seen_share: Annotated[Share, _share("what is delivered by Viber and e-mail that is seen")] = 0.6
     non_viber: Annotated[
         Literal["receipt", "reject"],
@@ -247,6 +250,10 @@ class Knobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def undelivered(self, channel: Channel) -> float:
         share: float = getattr(self, f"{channel}_undelivered", 0.0)
+        return share
+
+    def complained(self, channel: Channel) -> float:
+        share: float = getattr(self, f"{channel}_complained", 0.0)
         return share
 
     def charged_on(self, channel: Channel) -> ChargedOn:

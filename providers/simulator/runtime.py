@@ -63,6 +63,7 @@ class Runtime:
     Raises BookFault when it cannot be read."""
 
     def __init__(self, knobs: Knobs, book: BookFile | None = None, api_key: str = "") -> None:
+        self.api_key = api_key
         self._first_knobs = knobs
         self.knobs = knobs
         self._book = book

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from providers.simulator.app import TRANSPORT, Simulator
 from providers.simulator.bookfile import BookFault, BookFile
 from providers.simulator.knobs import Knobs, check
+from providers.simulator.mail import certificate
 from providers.simulator.mail.server import MailDoor
 from providers.simulator.runtime import Runtime
 from providers.simulator.smsc.door import SmscDoor
@@ -40,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `book` is the path of a durable book, empty for none: messages, bill and receipts due survive a
     kill of the process. Knobs and counts of requests do not; a report may then come twice.
     `smtp_port` is where mails are taken and `smpp_port` where SMPP is spoken; 0: nowhere.
+    `smtp_tls` is the folder of a certificate: mails are then taken under TLS alone, by STARTTLS, or
+    on `smtps_port` from the start. Empty: without TLS.
     """
 
     api_key: str = "simulator"
@@ -47,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     book: str = ""
     smtp_port: int = 0
     smpp_port: int = 0
+    smtps_port: int = 0
+    smtp_tls: str = ""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -83,9 +89,10 @@ async def serve(
     """Serves until `stop` is set (or the task is cancelled); calls `ready` with the bound port.
 
     Port 0 takes a free one. Raises OSError when the address cannot be bound, KnobFault for a bad
-    knob, BookFault for a durable book that cannot be used.
+    knob, BookFault for a durable book that cannot be used, CertificateFault for a certificate.
     """
     check(settings.knobs)
+    tls = certificate.of_folder(settings.smtp_tls, settings.smtps_port, host)
     listener = _listen(host, port)
     bound = listener.getsockname()[1]
     try:
@@ -113,9 +120,11 @@ async def serve(
     server = _Server(config, lambda: ready(bound) if ready is not None else None)
     watcher = asyncio.ensure_future(_stop_on(stop, server)) if stop is not None else None
     try:
-        mails, smsc = MailDoor(runtime, settings.api_key), SmscDoor(runtime, settings.api_key)
+        mails = MailDoor(runtime, settings.api_key, tls)
+        smsc = SmscDoor(runtime, settings.api_key)
         async with (
             _opened(mails, host, settings.smtp_port),
+            _opened(mails, host, settings.smtps_port, tls),
             _opened(smsc, host, settings.smpp_port),
         ):
             await server.serve(sockets=[listener])
@@ -127,12 +136,14 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _opened(door: MailDoor | SmscDoor, host: str, port: int) -> AsyncIterator[None]:
+async def _opened(
+    door: MailDoor | SmscDoor, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Lets clients in by this door for the length of the block; by none at port 0."""
     if not port:
         yield
         return
-    server = await asyncio.start_server(door, host, port, backlog=BACKLOG)
+    server = await asyncio.start_server(door, host, port, backlog=BACKLOG, ssl=tls)
     try:
         yield
     finally:

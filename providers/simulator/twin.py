@@ -159,6 +159,10 @@ class Twin(Protocol):
         """What the person wrote back to a message, as it is pushed."""
         ...
 
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
+        """That the person reported a message as spam; empty where nobody hears of that."""
+        ...
+
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         """The body of a POST with reports of one kind; `key` is that of the API, where it signs."""
         ...

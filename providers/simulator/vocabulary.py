@@ -14,6 +14,8 @@ import msgspec
 
 from providers.contract import Channel
 
+# Of the address, the body and the key of the API.
+SigningHeaders = Callable[[str, bytes, str], dict[str, str]]
 Ending = Literal["delivered", "undelivered", "expired", "silent", "rejected"]
 
 
@@ -77,7 +79,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
     reports: bool = True
     absent: tuple[int, int] | None = None
     reports_max: int | None = None
-    headers: Callable[[str, bytes, str], dict[str, str]] | None = None
+    headers: SigningHeaders | None = None
 
 
 _ENDS: Final[dict[Ending, State]] = {

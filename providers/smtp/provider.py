@@ -43,7 +43,7 @@ class SmtpProvider(WithoutLookUps):
         self._idle: list[Connection] = []
         self._context = context
         if config.tls != "none" and context is None:
-            self._context = ssl.create_default_context()
+            self._context = ssl.create_default_context(cafile=config.ca_file)
 
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from providers.contract import ProviderConfig
 from providers.http.adapter import CallbackReader
@@ -15,7 +17,14 @@ from providers.http.callback_settings import CallbackSettings
 from providers.mail import mailbox
 from providers.mail.events.table import EVENTS, EventSource
 from providers.notation import Duration, Milliseconds, Text
-from providers.settings import Configured, Fault, Variables, is_local_host, several
+from providers.settings import (
+    Configured,
+    Fault,
+    Variables,
+    is_local_host,
+    reading_faults,
+    several,
+)
 
 Tls = Literal["starttls", "implicit", "none"]
 
@@ -23,11 +32,13 @@ PORTS: dict[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
 
 
 class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
-    """`sender` is the name that people see where `from` has none."""
+    """`sender` is the name that people see where `from` has none; `ca_file` are the certificates
+    that are trusted instead of the system's."""
 
     host: Text
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
     tls: Tls = "starttls"
+    ca_file: Text | None = None
     user_env: Text | None = None
     password_env: Text | None = None
     from_: Text = msgspec.field(name="from")
@@ -57,6 +68,8 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
         ):
             if value is not None and other is None:
                 yield needs, f"is missing: {key} needs it."
+        if self.ca_file is not None and self.tls == "none":
+            yield "ca_file", "says nothing without TLS: leave it out."
         source = self.source
         if source is None:
             if self.delivered_on == "event":
@@ -79,6 +92,13 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
                 "the way."
             )
             yield "tls", reason
+
+    def below(self, folder: Path) -> Self:
+        return self if self.ca_file is None else replace(self, ca_file=str(folder / self.ca_file))
+
+    def file_faults(self) -> Iterator[Fault]:
+        if self.ca_file is not None:
+            yield from reading_faults("ca_file", self.ca_file, _trust)
 
     def secret_faults(self, secret: Callable[[str | None], str]) -> Iterator[Fault]:
         if all(secret(variable) for variable in several(self.callback_key_env)):
@@ -107,12 +127,24 @@ def _is_host(text: str) -> bool:
     return True
 
 
+def _trust(octets: bytes) -> None:
+    """Raises ValueError with the rest of a sentence."""
+    import ssl  # a process that sends nothing needs it for this alone
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=octets.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError("holds no certificates (PEM).") from error
+
+
 class SmtpConfig(ProviderConfig, frozen=True, kw_only=True):
     """What the port is told. `accepted_is_delivered`: what the server took counts as delivered."""
 
     host: str
     port: int
     tls: Tls
+    ca_file: str | None
     user: str
     password: str
     greets_as: str
@@ -140,6 +172,7 @@ def smtp_config(configured: Configured) -> SmtpConfig:
         host=settings.host,
         port=settings.port or PORTS[settings.tls],
         tls=settings.tls,
+        ca_file=settings.ca_file,
         user=configured.secret(settings.user_env),
         password=configured.secret(settings.password_env),
         greets_as=sender.domain,

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from gateway.ingress import outside
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.outside import BYTES_MAX, Outside
+from providers.simulator import Knobs
+from providers.simulator.exchange import Exchange
+from providers.simulator.twins import TWINS
 from tests.ingress.test_people import key_of
 from tests.providers.test_mail_events import certificate_of, sns
 from tests.worlds.ingress_world import World, with_ingress
@@ -116,6 +119,33 @@ async def test_a_complaint_opts_out_of_marketing_by_mail(world: World) -> None:
     told = json.dumps(found.json)
     assert "marketing" in told
     assert "email" in told
+
+
+def complaint_of_a_reader() -> bytes:
+    """What the simulator posts as Mailgun when somebody reports a mail as spam."""
+    knobs = Knobs(
+        email_share=1.0,
+        email_delivered=1.0,
+        email_undelivered=0.0,
+        email_complained=1.0,
+        hooks={"smtp": "http://here"},
+    )
+    exchange, twin = Exchange(knobs), TWINS["smtp"]
+    mail = b"From: a@b.example\r\nDate: now\r\nMessage-ID: <m@b.example>\r\n"
+    asked = b'X-Mailgun-Variables: {"kaskad":"m"}\r\n\r\nHello'
+    exchange.send(twin, twin.read_send("email", mail + asked, TO["email"]), 1)
+    (push,) = (each for each in exchange.tick(1, everything=True) if each.kind == "reply")
+    return twin.post([push.report], "hush")
+
+
+@with_ingress(changed=MAIL)
+async def test_a_reader_of_the_simulator_who_complains_opts_out(world: World) -> None:
+    body = complaint_of_a_reader()
+    address = "/v1/optouts/anna@xn--e1afmkfd.xn--p1ai"
+    assert (await world.call("GET", address)).status == 404
+    answer = await world.call("POST", "/v1/callbacks/mailgun", body, key="")
+    assert (answer.status, answer.json["replies"]) == (200, 1)
+    assert (await world.call("GET", address)).status == 200
 
 
 @with_ingress(changed=MAIL)

@@ -78,7 +78,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
         ev.Claimed(0),
         ev.Refused(0, fault),
         ev.Claimed(1),
-        ev.Accepted(1, provider_id="p-1"),
+        ev.Accepted(1, provider_id="p-1", sent_ms=T0 + 4_000),
         ev.Reported(1, delivered, "sms"),
     ):
         world.clock.now_ms += 1_000
@@ -107,7 +107,7 @@ async def test_a_step_its_provider_knows_by_our_id_shows_that_id_once_it_was_sen
 @with_ingress()
 async def test_a_timeline_tells_what_happened_the_oldest_first(world: World) -> None:
     id_ = (await world.send(OTP)).json["id"]
-    for event in (ev.Claimed(0), ev.Accepted(0, provider_id="p-1")):
+    for event in (ev.Claimed(0), ev.Accepted(0, provider_id="p-1", sent_ms=T0 + 2_000)):
         world.clock.now_ms += 1_000
         await world.store.apply([Item(id_, event)], world.clock.now_ms)
     answer = await world.call("GET", f"/v1/messages/{id_}/timeline")

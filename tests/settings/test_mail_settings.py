@@ -8,7 +8,8 @@ import pytest
 
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, parse
-from providers.smtp.settings import smtp_config
+from providers.smtp.settings import SmtpSettings, smtp_config
+from tests.worlds.raw_server import TLS
 
 ENV = {"USER": "u", "PASSWORD": "p", "KEY": "k3y", "TOKEN": "t0k"}
 SMTP = 'kind = "smtp"\nhost = "mail.example"\nfrom = "Shop <news@shop.example>"\n'
@@ -136,3 +137,20 @@ def test_unisender_needs_a_sender_and_no_proof_but_its_own(sender: str) -> None:
     assert http_config(settings.provider("mail")).sender == "Shop <news@shop.example>"
     assert "from" in told(GO)
     assert "from" in told(GO, 'sender = "Shop"')
+
+
+def test_the_certificates_to_trust_lie_beside_the_configuration(tmp_path: Path) -> None:
+    settings = SmtpSettings(kind="smtp", host="h", from_="n@s.example", ca_file="ca.pem")
+    below = settings.below(tmp_path)
+    assert below.ca_file == str(tmp_path / "ca.pem")
+    assert [fault[0] for fault in below.file_faults()] == ["ca_file"]
+    for content in ("", "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n", "ж"):
+        (tmp_path / "ca.pem").write_text(content)
+        ((key, sentence),) = below.file_faults()
+        assert (key, sentence.endswith("which holds no certificates (PEM).")) == ("ca_file", True)
+    (tmp_path / "ca.pem").write_bytes((TLS / "localhost-cert.pem").read_bytes())
+    assert list(below.file_faults()) == []
+
+
+def test_no_certificate_is_trusted_where_there_is_no_tls() -> None:
+    assert "without TLS" in told(SMTP, 'tls = "none"', 'ca_file = "ca.pem"')["ca_file"]

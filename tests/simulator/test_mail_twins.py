@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import smtplib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from providers.http.client import HttpProvider
 from providers.mail.events.table import EVENTS
 from providers.settings import Configured
 from providers.simulator import Settings, child
+from providers.simulator.mail.sendgrid import verification_key
 from providers.smtp.provider import SmtpProvider
 from providers.smtp.settings import SmtpSettings, smtp_config
 from providers.unisender_go.adapter import UniSenderGo
@@ -29,9 +32,9 @@ from providers.unisender_go.events import UniSenderSignature
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import config, submission
 from tests.worlds.simulated import KNOBS, came_to
-from tests.worlds.simulator_webhook import Webhook
+from tests.worlds.simulator_webhook import Post, Webhook, call
 
-KINDS = ("smtp postmark", "smtp mailgun", "unisender-go")
+KINDS = ("smtp postmark", "smtp mailgun", "smtp sendgrid", "unisender-go")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 FROM = "Магазин <news@shop.example>"
 
@@ -75,6 +78,7 @@ def provider(kind: str, simulator: Simulated, key: str) -> SmtpProvider | HttpPr
     if kind == "unisender-go":
         settings = config(kind, base_url=simulator.child.base_url, api_key=key)
         return HttpProvider(settings, UniSenderGo(settings))
+    events: Any = kind.partition(" ")[2]
     keys = SmtpSettings(
         kind="smtp",
         host="127.0.0.1",
@@ -83,7 +87,7 @@ def provider(kind: str, simulator: Simulated, key: str) -> SmtpProvider | HttpPr
         user_env="U",
         password_env="P",
         from_=FROM,
-        events="mailgun" if kind.endswith("mailgun") else "postmark",
+        events=events,
         callback_token_env="T",
     )
     secrets = {"U": "kaskad", "P": key}
@@ -100,22 +104,30 @@ def told(kind: str, simulator: Simulated) -> list[Receipt]:
     receipts: list[Receipt] = []
     for post in simulator.webhook.posts:
         assert post.path == f"/{kind.partition(' ')[0]}"
-        read = understood(kind, post.body)
+        read = understood(kind, post)
         assert read.faults == []
         receipts += read.receipts
     return receipts
 
 
-def understood(kind: str, body: bytes) -> Receipts:
+def understood(kind: str, post: Post) -> Receipts:
+    """What a post says to ingress, and that whom we trust has signed it."""
     service = kind.partition(" ")[2]
     if service:
         source = EVENTS[service]
         if source.signature is not None:
-            assert source.signature(("simulator",)).holds({}, body, b"")
-            assert not source.signature(("another",)).holds({}, body, b"")
-        return source.reader.receipts(body, "application/json")
-    assert UniSenderSignature("simulator").holds({}, body, b"")
-    return UniSenderGo(config(kind)).receipts(body, "application/json")
+            key, another = signing_keys(service)
+            assert source.signature((key,)).holds(post.headers, post.body, b"")
+            assert not source.signature((another,)).holds(post.headers, post.body, b"")
+        return source.reader.receipts(post.body, "application/json")
+    assert UniSenderSignature("simulator").holds({}, post.body, b"")
+    return UniSenderGo(config(kind)).receipts(post.body, "application/json")
+
+
+def signing_keys(service: str) -> tuple[str, str]:
+    """Of the simulator, and of another one."""
+    keys = ("simulator", "another")
+    return keys if service == "mailgun" else (verification_key(keys[0]), verification_key(keys[1]))
 
 
 @every_kind
@@ -167,10 +179,30 @@ def test_who_writes_back_unsubscribes(kind: str, simulator: Simulated) -> None:
     simulator.child.turn(by_phone={"anna@example.com": {"email": stop}})
     sent(kind, simulator, mail("m.1"))
     simulator.child.flush(everything=True)
-    wishes = [
-        reply for post in simulator.webhook.posts for reply in understood(kind, post.body).replies
-    ]
+    wishes = [reply for post in simulator.webhook.posts for reply in understood(kind, post).replies]
     assert [(reply.kind, reply.sender) for reply in wishes] == [("block", "anna@example.com")]
+
+
+@every_kind
+def test_who_reports_a_mail_as_spam_blocks_its_sender(kind: str, simulator: Simulated) -> None:
+    arrive = {"email_delivered": 1.0, "email_undelivered": 0.0, "seen_share": 0.0}
+    simulator.child.turn(**arrive, email_complained=1.0)
+    knobs = simulator.child.knobs()
+    wishes = []
+    for ref, to in (("m.1", "anna@example.com"), ("m.2", "boris@example.com")):
+        assert sent(kind, simulator, mail(ref, to)) == [Submitted(ref)]
+        simulator.child.flush(everything=True)
+        heard = [understood(kind, post) for post in simulator.webhook.posts]
+        assert [each.faults for each in heard] == [[], []]
+        (delivered,) = [receipt for each in heard for receipt in each.receipts]
+        assert (delivered.ref, delivered.status) == (ref, "delivered")
+        wishes += [reply for each in heard for reply in each.replies]
+        simulator.child.reset()  # of which a new mail's complaint is not the repetition
+        simulator.webhook.forget()
+        simulator.child.turn(**knobs)
+    told = [(reply.kind, reply.sender) for reply in wishes]
+    assert told == [("block", "anna@example.com"), ("block", "boris@example.com")]
+    assert len({reply.id for reply in wishes}) == 2
 
 
 @every_kind
@@ -224,3 +256,25 @@ def test_five_hundred_mails_are_one_request(simulator: Simulated) -> None:
     assert met == [Submitted(f"m.{n}") for n in range(500)]
     (sends,) = simulator.child.stats().requests.values()
     assert sends == {"200": 1}
+
+
+def test_the_key_that_verifies_is_told_and_is_the_same_after_every_start(
+    simulator: Simulated,
+) -> None:
+    told = call(simulator.child.port, "GET", "/_sim/keys").json
+    assert told == {"sendgrid": verification_key("simulator")}
+    with child.running(Settings(knobs=KNOBS)) as another:
+        assert call(another.port, "GET", "/_sim/keys").json == told
+
+
+def test_a_mail_that_asks_in_no_way_we_know_is_a_relays(simulator: Simulated) -> None:
+    deep = "[" * 5_000
+    asks = ('X-SMTPAPI: {"unique_args": 1}', "X-SMTPAPI: []", f"X-SMTPAPI: {deep}")
+    for number, asked in enumerate((*asks, f"X-Mailgun-Variables: {deep}")):
+        with smtplib.SMTP("127.0.0.1", simulator.smtp_port, timeout=10) as client:
+            mail = f"From: a@b.example\r\nDate: now\r\nMessage-ID: <m.{number}@b.example>\r\n"
+            text = f"{mail}{asked}\r\n\r\nHello"
+            client.sendmail("a@b.example", ["anna@example.com"], text)
+    simulator.child.flush(everything=True)
+    assert simulator.webhook.posts == []
+    assert len(simulator.child.bill().messages) == 4

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.core import segments as gateway_segments
 from providers.simulator.fate import Kind, fate, handling, has_channel, timeline
 from providers.simulator.infobip.catalogue import CATALOGUE
 from providers.simulator.knobs import KnobFault, Knobs, Override, changed, explained
+from providers.simulator.mail.smtp import CATALOGUE as MAIL_CATALOGUE
 from providers.simulator.prices import Price, PriceList, load_prices
 from providers.simulator.schedule import Schedule
 from providers.simulator.segments import octet_parts, text_parts
@@ -137,6 +139,29 @@ def test_a_message_ends_once_and_no_report_outruns_what_it_tells(
         assert kinds.index(Kind.SEEN_REPORT) < kinds.index(Kind.REPORT)
     if Kind.FINISH in kinds:
         assert (happenings[kinds.index(Kind.FINISH)][0] == NOW) is destiny.early
+
+
+def test_a_share_of_the_mails_that_arrive_is_reported_as_spam_and_no_other_message() -> None:
+    knobs = Knobs(email_share=1.0, email_delivered=0.5, email_undelivered=0.5, email_complained=0.2)
+    silent = replace(knobs, email_complained=0.0)
+    refs, to = [f"m{n}" for n in range(4_000)], "anna@example.com"
+    mails = [fate(knobs, MAIL_CATALOGUE, "email", each, to, None) for each in refs]
+    arrived = [each for each in mails if each.ending == "delivered"]
+    complaints = [each for each in mails if each.complaint_ms is not None]
+    assert 0.17 < len(complaints) / len(arrived) < 0.23
+    assert {each.ending for each in complaints} == {"delivered"}
+    assert [replace(each, complaint_ms=None) for each in mails] == [
+        fate(silent, MAIL_CATALOGUE, "email", each, to, None) for each in refs
+    ]
+    texts = [fate(knobs, CATALOGUE, "sms", each, "79160000001", None) for each in refs]
+    assert all(each.complaint_ms is None for each in texts)
+
+
+def test_who_complains_does_so_of_what_an_override_delivers() -> None:
+    knobs = Knobs(email_share=0.0, email_complained=1.0)
+    for override in (Override(ending="delivered"), Override(ending="undelivered")):
+        destiny = fate(knobs, MAIL_CATALOGUE, "email", "m", "anna@example.com", override)
+        assert (destiny.complaint_ms is not None) is (override.ending == "delivered")
 
 
 def test_an_override_wins_over_every_share() -> None:

@@ -111,6 +111,9 @@ class Plain:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return f"{entry.to} {text}".encode()
 
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
+        raise NotImplementedError
+
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         return b"\n".join(reports)
 

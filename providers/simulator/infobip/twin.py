@@ -153,6 +153,9 @@ class Infobip:
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         return reports.reply(entry, text, now_ms)
 
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:  # noqa: ARG002 - the port's
+        return b""
+
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:  # noqa: ARG002 - unsigned
         return b'{"results":[' + b",".join(reports) + b"]}"
 

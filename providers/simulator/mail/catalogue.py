@@ -7,7 +7,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from providers.simulator.vocabulary import Catalogue, State, Status, state_catalogue
+from providers.simulator.vocabulary import (
+    Catalogue,
+    SigningHeaders,
+    State,
+    Status,
+    state_catalogue,
+)
 
 _BASE: Final = 8_000
 _WORDS: Final = ("TAKEN", "REFUSED", "DELIVERED", "BOUNCED", "EXPIRED")
@@ -15,11 +21,14 @@ NO_SUCH_ADDRESS: Final = Status(State.REJECTED, 8_404, "NO_SUCH_ADDRESS")
 HARD_BOUNCE: Final = Status(State.UNDELIVERED, 8_405, "HARD_BOUNCE")
 
 
-def catalogue(provider: str, reports_max: int | None = None) -> Catalogue:
+def catalogue(
+    provider: str, reports_max: int | None = None, headers: SigningHeaders | None = None
+) -> Catalogue:
     words = state_catalogue(provider, _BASE, _WORDS, NO_SUCH_ADDRESS, HARD_BOUNCE)
     return replace(
         words,
         seen_channels=frozenset({"email"}),
         absent=(HARD_BOUNCE.id, words.no_error.id),
         reports_max=reports_max,
+        headers=headers,
     )

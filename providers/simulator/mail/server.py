@@ -1,6 +1,7 @@
 """The mail service's SMTP door, and the faults that a mail can meet there.
 
 The user may be any, the password is the simulator's key; who does not log in is taken all the same.
+Where the door has a certificate it takes no login and no mail before TLS.
 Whatever a client says is answered, and a line or mail without end closes the connection.
 """
 
@@ -12,6 +13,7 @@ import binascii
 import contextlib
 import hmac
 import re
+import ssl
 from typing import Final
 
 from providers.simulator.mail.smtp import MailService
@@ -26,17 +28,18 @@ _END: Final = b"\r\n.\r\n"
 _path: Final = re.compile(r"(?:FROM|TO):\s*<([^<>]*)>", re.IGNORECASE).match
 _OFFERS: Final = (
     f"250-simulator\r\n250-PIPELINING\r\n250-SIZE {MAIL_BYTES_MAX}\r\n250-8BITMIME\r\n"
-    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 AUTH PLAIN LOGIN\r\n"
+    "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250 "
 )
 _SERVICE: Final = MailService()
 
 
 class MailDoor:
-    """What a server of asyncio calls with each connection."""
+    """What a server of asyncio calls with each connection; `tls` is what it then encrypts with."""
 
-    def __init__(self, runtime: Runtime, api_key: str) -> None:
+    def __init__(self, runtime: Runtime, api_key: str, tls: ssl.SSLContext | None = None) -> None:
         self._runtime = runtime
         self._api_key = api_key
+        self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
 
     def close(self) -> None:
@@ -54,7 +57,7 @@ class MailDoor:
                 writer.write(b"421 4.3.2 The service is not available\r\n")
                 await writer.drain()
             elif outage == "none":
-                await _Session(self._runtime, self._api_key, reader, writer).run()
+                await _Session(self._runtime, self._api_key, self._tls, reader, writer).run()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass  # it is gone, or never ends a line
         finally:
@@ -69,11 +72,13 @@ class _Session:
         self,
         runtime: Runtime,
         api_key: str,
+        tls: ssl.SSLContext | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
         self._runtime = runtime
         self._api_key = api_key
+        self._tls = None if writer.get_extra_info("sslcontext") else tls  # that is still to begin
         self._reader = reader
         self._writer = writer
         self._sender: str | None = None
@@ -88,7 +93,9 @@ class _Session:
             verb, _, rest = line.partition(" ")
             match verb.upper():
                 case "EHLO" | "HELO":
-                    self._writer.write(_OFFERS.encode())
+                    self._say(_OFFERS + ("STARTTLS" if self._tls else "AUTH PLAIN LOGIN"))
+                case "STARTTLS" if self._tls:
+                    await self._encrypt(self._tls)
                 case "AUTH":
                     self._say(await self._log_in(rest))
                 case "MAIL" | "RCPT":
@@ -113,7 +120,19 @@ class _Session:
     def _say(self, text: str) -> None:
         self._writer.write(f"{text}\r\n".encode())
 
+    async def _encrypt(self, tls: ssl.SSLContext) -> None:
+        """What follows STARTTLS in the clear would be taken for said under TLS: a ValueError."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):  # what has come already, without waiting
+                await self._reader.read(1)
+                raise ValueError("Something follows STARTTLS.")
+        self._say("220 2.0.0 Begin")
+        await self._writer.start_tls(tls)
+        self._tls, self._sender, self._to = None, None, ""
+
     async def _log_in(self, rest: str) -> str:
+        if self._tls:
+            return "538 5.7.11 Encryption is required"
         mechanism, _, first = rest.partition(" ")
         told = [first] if first else []
         prompts = {"PLAIN": [""], "LOGIN": ["VXNlcm5hbWU6", "UGFzc3dvcmQ6"]}.get(mechanism.upper())
@@ -132,6 +151,8 @@ class _Session:
         return "235 2.7.0 Welcome"
 
     def _envelope(self, verb: str, rest: str) -> str:
+        if self._tls:
+            return "530 5.7.0 Issue STARTTLS first"
         found = _path(rest)
         if found is None:
             return "501 5.5.4 Write an address in angle brackets"
@@ -145,12 +166,12 @@ class _Session:
 
     async def _mail(self) -> bool:
         """Takes the mail itself; False: the connection is closed instead of an answer."""
-        octets = b"\r\n" + await self._reader.readuntil(b"\n")
+        octets = bytearray(b"\r\n" + await self._reader.readuntil(b"\n"))
         while not octets.endswith(_END):
             octets += await self._reader.readuntil(b"\n")
             if len(octets) > MAIL_BYTES_MAX:
                 return False
-        mail = octets[2 : -len(_END) + 2].replace(b"\r\n..", b"\r\n.")
+        mail = bytes(octets[2 : -len(_END) + 2]).replace(b"\r\n..", b"\r\n.")
         to, self._sender, self._to = self._to, None, ""
         reply = await self._taken(mail, to)
         if reply is None:

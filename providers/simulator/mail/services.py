@@ -1,5 +1,5 @@
-"""What services say of the mails that they took by SMTP, each in its own words. Pure, but for the
-moment and the token that Mailgun signs.
+"""What services say of the mails that they took by SMTP, each in its own words; SendGrid's are
+beside. Pure, but for the moments that are signed and the token that Mailgun signs.
 
 A service is known by the header with which a mail asks for its events; a mail without any is one of
 a relay, of which nothing is heard again.
@@ -7,6 +7,7 @@ a relay, of which nothing is heard again.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import secrets
@@ -19,6 +20,7 @@ import msgspec
 
 from providers.simulator.book import Entry
 from providers.simulator.callbacks_only import moment
+from providers.simulator.mail import sendgrid
 
 _TOKEN_BYTES: Final = 25
 _POSTMARK: Final = "X-PM-Metadata-kaskad"
@@ -33,12 +35,14 @@ class Asked(NamedTuple):
 
 
 class Service(NamedTuple):
-    """The bodies of its events, of an entry at a moment; `signed` makes a POST of one."""
+    """The bodies of its events, of an entry at a moment; `signed` makes the body of a POST
+    of one."""
 
     delivered: Callable[[Entry, str, int], bytes]
     bounced: Callable[[Entry, str, int, bool], bytes]  # for good: nobody is there
     opened: Callable[[Entry, str, int], bytes]
     unsubscribed: Callable[[Entry, str, int], bytes]
+    complained: Callable[[Entry, str, int], bytes]
     signed: Callable[[bytes, str], bytes]
 
 
@@ -47,10 +51,12 @@ def asked_of(headers: Message) -> Asked:
     if told := str(headers.get(_MAILGUN, "")):
         try:
             variables = json.loads(told)
-        except ValueError:
+        except (ValueError, RecursionError):
             variables = None
         reference = variables.get("kaskad") if isinstance(variables, dict) else None
         return Asked(str(reference or ""), "mailgun")
+    if (reference := sendgrid.reference_of(headers)) is not None:
+        return Asked(reference, "sendgrid")
     return Asked(str(headers.get(_POSTMARK, "")))
 
 
@@ -75,12 +81,29 @@ def _postmark_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> b
         entry,
         reference,
         "Bounce",
-        ID=entry.accepted_ms,
+        ID=_number(entry),
         Type="HardBounce" if hard else "SoftBounce",
         Email=entry.to,
         BouncedAt=moment(at_ms),
         Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
     )
+
+
+def _postmark_complained(entry: Entry, reference: str, at_ms: int) -> bytes:
+    return _postmark(
+        entry,
+        reference,
+        "SpamComplaint",
+        ID=_number(entry),
+        Type="SpamComplaint",
+        Email=entry.to,
+        BouncedAt=moment(at_ms),
+    )
+
+
+def _number(entry: Entry) -> int:
+    """By which Postmark knows a bounce or complaint: its own for each mail."""
+    return int.from_bytes(hashlib.blake2b(entry.message_id.encode(), digest_size=6).digest())
 
 
 # Mailgun
@@ -90,7 +113,7 @@ def _mailgun(entry: Entry, reference: str, event: str, at_ms: int, **more: Any) 
     return msgspec.json.encode(
         {
             "event": event,
-            "id": f"{entry.bulk_id}-{event}",
+            "id": f"{entry.message_id}-{event}",
             "timestamp": at_ms / 1000,
             "recipient": entry.to,
             "user-variables": {"kaskad": reference},
@@ -129,6 +152,7 @@ SERVICES: Final[Mapping[str, Service]] = {
             SuppressSending=True,
             SuppressionReason="ManualSuppression",
         ),
+        _postmark_complained,
         lambda event, _: event,
     ),
     "mailgun": Service(
@@ -136,6 +160,15 @@ SERVICES: Final[Mapping[str, Service]] = {
         _mailgun_bounced,
         lambda entry, ref, at: _mailgun(entry, ref, "opened", at),
         lambda entry, ref, at: _mailgun(entry, ref, "unsubscribed", at),
+        lambda entry, ref, at: _mailgun(entry, ref, "complained", at),
         _mailgun_signed,
+    ),
+    "sendgrid": Service(
+        lambda entry, ref, at: sendgrid.event(entry, ref, "delivered", at),
+        sendgrid.bounced,
+        lambda entry, ref, at: sendgrid.event(entry, ref, "open", at),
+        lambda entry, ref, at: sendgrid.event(entry, ref, "unsubscribe", at),
+        lambda entry, ref, at: sendgrid.event(entry, ref, "spamreport", at),
+        lambda event, _: b"[" + event + b"]",  # the signature is in the headers
     ),
 }

@@ -19,6 +19,7 @@ from typing import Final
 from providers.contract import Channel
 from providers.simulator.book import Entry, Hooks
 from providers.simulator.callbacks_only import BesideHttp
+from providers.simulator.mail import sendgrid
 from providers.simulator.mail.catalogue import HARD_BOUNCE, NO_SUCH_ADDRESS, catalogue
 from providers.simulator.mail.services import SERVICES, Asked, Service, asked_of
 from providers.simulator.replies import Reply
@@ -31,7 +32,7 @@ from providers.simulator.twin import (
 )
 from providers.simulator.vocabulary import State, Status
 
-CATALOGUE: Final = catalogue("smtp", reports_max=1)
+CATALOGUE: Final = catalogue("smtp", reports_max=1, headers=sendgrid.headers)
 VALIDITY_MS: Final = 48 * 3_600_000
 _PARSER: Final = BytesHeaderParser(policy=default)
 
@@ -90,6 +91,9 @@ class MailService(BesideHttp):
     def reply(self, entry: Entry, text: str, now_ms: int) -> bytes:
         """Nobody writes back here: who would unsubscribes."""
         return _said(entry, lambda service, ref: service.unsubscribed(entry, ref, now_ms))
+
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
+        return _said(entry, lambda service, ref: service.complained(entry, ref, now_ms))
 
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         """A report begins with the service that says it."""

@@ -135,6 +135,9 @@ class UniSender(CallbacksOnly):
         """Nobody writes back here: who would unsubscribes."""
         return _event(entry, "unsubscribed", now_ms, "ok_unsubscribed")
 
+    def complaint(self, entry: Entry, now_ms: int) -> bytes:
+        return _event(entry, "spam", now_ms, "ok_fbl")
+
     def post(self, reports: Sequence[bytes], key: str = "") -> bytes:
         body = b'{"auth":"%b","events_by_user":[{"user_id":1,"events":[%b]}]}'
         events = b",".join(reports)
