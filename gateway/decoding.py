@@ -16,7 +16,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -148,7 +148,9 @@ class Collector:
         return _BAD
 
     def _value(self, kind: Any, raw: Any, path: str) -> Any:
-        inner, notes = _bare(_struct_among(kind) if isinstance(raw, Mapping) else kind)
+        if isinstance(raw, Mapping):
+            kind, raw = _struct_among(kind, raw)
+        inner, notes = _bare(kind)
         arguments = get_args(inner)
         if _is_struct(inner) and isinstance(raw, Mapping):
             tagged = next((note for note in notes if isinstance(note, Tagged)), None)
@@ -226,6 +228,19 @@ def rule_of(kind: Any) -> str:
     return next((text for text in (*found, *map(rule_of, several)) if text), "")
 
 
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """The words that a type allows, or that say which of several Structs a table is; or none."""
+    inner = bare(kind)
+    if get_origin(inner) is Literal:
+        return tuple(map(str, get_args(inner)))
+    return tuple(str(member.__struct_config__.tag) for member in _tagged_among(inner))
+
+
+def _tagged_among(inner: Any) -> list[Any]:
+    members = get_args(inner) if get_origin(inner) in (Union, UnionType) else ()
+    return [each for each in members if _is_struct(each) and each.__struct_config__.tag]
+
+
 def _bare(kind: Any) -> tuple[Any, list[Any]]:
     """Also the notes at it, the outermost first."""
     notes: list[Any] = []
@@ -242,13 +257,17 @@ def _bare(kind: Any) -> tuple[Any, list[Any]]:
             return kind, notes
 
 
-def _struct_among(kind: Any) -> Any:
-    """Of a type that may be one Struct or something plain, the Struct; any other type as it is."""
+def _struct_among(kind: Any, table: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Of a type that may be one Struct or something plain the Struct, of several Structs the one
+    that the table's tag names, which is no key of it; any other type as it is."""
     inner = _bare(kind)[0]
-    if get_origin(inner) not in (Union, UnionType):
-        return kind
-    structs = [member for member in get_args(inner) if _is_struct(member)]
-    return structs[0] if len(structs) == 1 else kind
+    for each in _tagged_among(inner):
+        field, tag = each.__struct_config__.tag_field, each.__struct_config__.tag
+        if table.get(field) == tag:
+            return each, {key: value for key, value in table.items() if key != field}
+    members = get_args(inner) if get_origin(inner) in (Union, UnionType) else ()
+    structs = [member for member in members if _is_struct(member)]
+    return (structs[0] if len(structs) == 1 else kind), table
 
 
 def _is_struct(kind: Any) -> bool:

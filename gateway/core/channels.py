@@ -229,10 +229,11 @@ CHANNELS: Mapping[str, Channel] = {
 }
 
 if TYPE_CHECKING:
+    ChannelName = str
     ChannelOrAny = str
 else:
+    ChannelName = Literal[tuple(CHANNELS)]
     ChannelOrAny = Literal[("any", *CHANNELS)]
-ChannelName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CHANNELS)})]
 
 
 def with_channels(name: str, body: type[msgspec.Struct]) -> type[msgspec.Struct]:

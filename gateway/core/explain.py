@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.core import persons
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed
 from gateway.core.budgets import NO_FUNDS, Budget, Funds, named
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, window_of
+from gateway.core.campaigns import CANCELLED, ENDED, HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced, starts_ms
 from gateway.core.money import format_amount
@@ -48,8 +48,19 @@ GateName = Literal[
 ]
 Verdict = Literal["pass", "hold", "stop", "skip"]
 
-# Of a message that was suppressed on its way, by its reason.
-_GATE_OF: Mapping[str, GateName] = {"opted_out": "opt_out", "frequency_cap": "cap"}
+# Of a message that was stopped on its way, by its reason.
+_GATE_OF: Mapping[str, GateName] = {
+    "opted_out": "opt_out",
+    "frequency_cap": "cap",
+    CANCELLED: "campaign",
+    ENDED: "campaign",
+    "paused": "campaign",
+    "budget": "budget",
+    "send_window": "send_window",
+    "scheduled": "schedule",
+    "pace": "pace",
+}
+_STOPPED = (MessageStatus.SUPPRESSED, MessageStatus.CANCELLED, MessageStatus.EXPIRED)
 _UNASKED = ("paused", "budget")  # who waits for these is asked for send window and pace afterwards
 
 
@@ -150,17 +161,29 @@ def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanatio
     """The same of a message: what let it in, what stopped it on its way, and what holds it now."""
     first = _first(message)
     gates = _asked(message.route, message.steps, first, message, policy, message.variant)
-    stopped = _GATE_OF.get(message.reason or "")
-    if message.status == MessageStatus.SUPPRESSED:
-        why = f"on its way: {message.reason}"
-        gates = [Gate(g.gate, "stop", why) if g.gate == stopped else g for g in gates]
     held = message.held
     if held is not None and held.reason == "budget":
-        gates = [_held_by(held.budget, g) if g.gate == "budget" else g for g in gates]
+        full = Gate("budget", "hold", name=held.budget)
+        gates = [full if gate.gate == "budget" else gate for gate in gates]
     if not message.finished:
         gates = _with_pause(gates, message, held, policy)
     gates += _timing(message, held, policy, now_ms)
+    if message.finished:
+        gates = _at_its_end(gates, message)
     return Explanation(gates, [_planned(step, message.route, policy) for step in message.steps])
+
+
+def _at_its_end(gates: Sequence[Gate], message: Message) -> list[Gate]:
+    """The gates of a message of which nothing starts any more: none holds it, and one may have
+    stopped it."""
+    told = [gate for gate in gates if gate.verdict != "hold"]
+    stopped = _GATE_OF.get(message.reason or "")
+    if stopped is None or message.status not in _STOPPED:
+        return told
+    stop = Gate(stopped, "stop", f"on its way: {message.reason}")
+    if all(gate.gate != stopped for gate in told):
+        return [*told, stop]
+    return [stop if gate.gate == stopped else gate for gate in told]
 
 
 def _asked(
@@ -212,10 +235,6 @@ def _budget(
     told = full or min(counting, key=lambda budget: budget.limit - funds.spent(budget.name))
     gate = Gate("budget", name=told.name, amount=told.limit, used=funds.spent(told.name))
     return gate if full is None else replace(gate, verdict="hold")
-
-
-def _held_by(budget: str, gate: Gate) -> Gate:
-    return replace(gate, verdict="hold", name=budget)
 
 
 def _with_pause(

@@ -124,7 +124,7 @@ def plan(
             steps.append(step)
             asked.append(each.step)
     if not steps:
-        return _no_candidate(request, route)
+        return _no_candidate(request, name, route)
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
     if (by := policy.best.get(name)) is not None:
@@ -318,7 +318,7 @@ def _skip_opted_out(request: MessageRequest, steps: Sequence[Step], opt_outs: Op
             step.fault = OPTED_OUT
 
 
-def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rejection:
+def _no_candidate(request: MessageRequest, name: str, route: Sequence[ResolvedStep]) -> Rejection:
     if request.addresses == NOBODY:
         return _NO_ADDRESS
     names = dict.fromkeys(name for each in route for name in each.step.providers)
@@ -326,14 +326,14 @@ def _no_candidate(request: MessageRequest, route: Sequence[ResolvedStep]) -> Rej
     if not sending:
         return Rejection(
             "/route",
-            f"Nothing is sent by route '{request.route or 'default'}': {', '.join(names)} "
+            f"Nothing is sent by route '{name}': {', '.join(names)} "
             f"{'is' if len(names) == 1 else 'are'} retired.",
         )
     providers = ", ".join(sending)
     return Rejection(
         "/to",
         f"There is no price for {providers} to this number and category '{request.category}', so "
-        f"it cannot be sent by route '{request.route or 'default'}'.",
+        f"it cannot be sent by route '{name}'.",
         "price",
     )
 
@@ -356,7 +356,7 @@ def _nothing_runs(request: MessageRequest, route: str, steps: list[Step]) -> Rej
     ]
     return Rejection(
         "/importance" if codes == {"importance"} else "/to",
-        f"No step of route '{request.route or 'default'}' can run ({', '.join(lacking)}).",
+        f"No step of route '{route}' can run ({', '.join(lacking)}).",
         "address",
     )
 

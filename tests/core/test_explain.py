@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from gateway.core import events
 from gateway.core.admission import admit
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, Declared
-from gateway.core.explain import Explanation, Gate, explain, explain_message
+from gateway.core.campaigns import CANCELLED, HOLDOUT_PARTS, Campaign, Declared
+from gateway.core.explain import Explanation, Gate, GateName, explain, explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
@@ -210,6 +211,45 @@ def test_a_pause_holds_what_waits_for_something_else_already() -> None:
     assert ("pace", "hold") in gates(told)
     world.happen(events.Cancelled())
     assert ("campaign", "pass") in gates(explain_message(world.message, paused, T0))
+
+
+@pytest.mark.parametrize(
+    ("said", "later", "gate", "reason"),
+    [
+        ({"state": "paused"}, {"state": "paused"}, "campaign", "paused"),
+        ({"start_ms": T0 + 4 * DAY}, {"start_ms": T0 + 9 * DAY}, "schedule", "scheduled"),
+        ({"pace": "6/m", "pace_per_min": 6}, {}, "pace", "pace"),
+        ({"send_window": "daytime"}, {}, "send_window", "send_window"),
+        ({"end_ms": T0 + MINUTE}, {"end_ms": T0 + MINUTE}, "campaign", "campaign_ended"),
+    ],
+)
+def test_what_ended_a_message_that_was_held_is_the_gate_that_stopped_it(
+    said: dict[str, Any], later: dict[str, Any], gate: GateName, reason: str
+) -> None:
+    windows = {"send_windows": {"daytime": DAYTIME}}
+    world = World(msgspec.structs.replace(declared(**said), **windows))
+    world.policy = msgspec.structs.replace(declared(**said | later), **windows)
+    world.now_ms = world.message.expires_ms
+    world.happen(events.TimerDue() if world.message.held else events.Claimed(0))
+    assert world.message.reason == reason
+    told = explain_message(world.message, world.policy, world.now_ms)
+    assert [g for g in told.gates if g.verdict != "pass"] == [
+        Gate(gate, "stop", f"on its way: {reason}")
+    ]
+
+
+def test_a_message_of_a_cancelled_campaign_was_stopped_there_and_one_taken_back_nowhere() -> None:
+    noon = T0 + 12 * HOUR
+    for rules in (declared(), declared(start_ms=noon)):
+        world = World(rules)
+        world.happen(events.Cancelled(reason=CANCELLED))
+        told = explain_message(world.message, declared(state="cancelled"), T0)
+        assert ("campaign", "stop") in gates(told)
+    world = World(send=request(not_before_ms=noon))
+    world.happen(events.Cancelled())
+    assert {gate.verdict for gate in explain_message(world.message, world.policy, T0).gates} == {
+        "pass"
+    }
 
 
 def test_a_person_who_has_not_said_yes_is_stopped_at_consent() -> None:

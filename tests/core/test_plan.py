@@ -263,6 +263,23 @@ def test_a_route_whose_providers_are_all_retired_is_refused_and_says_so() -> Non
     assert refused == Rejection("/route", "Nothing is sent by route 'reach': viber is retired.")
 
 
+@pytest.mark.parametrize("named", ["reach", None])
+def test_a_refusal_names_the_route_also_where_the_category_does(named: str | None) -> None:
+    known = rules(step("viber"))
+    reach = {
+        name: msgspec.structs.replace(rule, route="reach")
+        for name, rule in known.categories.items()
+    }
+    known = msgspec.structs.replace(known, categories=reach)
+    unpriced = msgspec.structs.replace(known, quote=lambda *_: None)
+    asked = request(route=named)
+    mailed = request(route=named, addresses=Addresses(email="anna@shop.example"))
+    for one, by in ((mailed, known), (asked, retire(known, "viber")), (asked, unpriced)):
+        refused = plan(one, (), by, T0)
+        assert isinstance(refused, Rejection)
+        assert "route 'reach'" in refused.detail
+
+
 def retire(policy: Policy, *names: str) -> Policy:
     retired = {
         name: msgspec.structs.replace(policy.providers[name], retired=True) for name in names

@@ -154,7 +154,8 @@ async def test_saying_of_a_cancelled_campaign_what_it_is_changes_nothing(world: 
     assert await declare(world, state="cancelled") == first
     assert await declare(world, ttl=60, route=None) == first
     answer = await world.call("PUT", PATH, {"state": "cancelled", "ttl": 61}, key="finance-key")
-    assert answer.status == 409
+    assert (answer.status, answer.json["type"]) == (409, "/docs#final")
+    assert "message" not in answer.json["title"], "it is a campaign"
 
 
 @with_ingress(changed=MANAGED)

@@ -4,15 +4,18 @@ very many the first and their number."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.ingress.api import repeated_keys
+from gateway.ingress.api.decoder import read_keys
 from gateway.ingress.api.requests import Faulty, Malformed, ValidRequest, read
 from gateway.ingress.http.problems import FAULTS_MAX
+from providers.contract import Device
 from tests.ingress.test_requests import GOOD, POLICY
 from tests.worlds.ingress_world import OTP, World, with_ingress
 
@@ -213,7 +216,7 @@ def test_what_was_not_read_is_no_second_fault() -> None:
         ({"text": 5}, "/text", "Expected `string or null`, got `integer`."),
         ({"metadata": {"order": 1.5}}, "/metadata/order", "Expected `string`, got `number`."),
         ({"viber": {"text": True}}, "/viber/text", "Expected `string or null`, got `boolean`."),
-        ({"to": {"push": [{"kind": "fcm"}]}}, "/to/push/0", "Object missing required field"),
+        ({"to": {"push": [{"kind": "fcm"}]}}, "/to/push/0/token", "Required."),
         ({"to": {"push": [{"kind": "fcm", "token": 1}]}}, "/to/push/0/token", "got `integer`"),
     ],
 )
@@ -222,6 +225,48 @@ def test_types_are_called_as_json_calls_them(
 ) -> None:
     told = faults(body(changes))
     assert words in told[pointer]
+
+
+class Words(msgspec.Struct):
+    scope: Literal["marketing", "all"]
+    device: Device
+    ruled: Annotated[Literal["a", "b"], msgspec.Meta(description="a or b.")]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"scope": "x", "device": {"kind": "x"}, "ruled": "x"},
+            {
+                "/scope": "Invalid enum value 'x'. One of: marketing, all.",
+                "/device/kind": "Invalid value 'x'. One of: fcm, webpush.",
+                "/ruled": "Invalid enum value 'x'. a or b.",
+            },
+        ),
+        (
+            {},
+            {
+                "/scope": "Required: One of: marketing, all.",
+                "/device": "Required: One of: fcm, webpush.",
+                "/ruled": "Required: a or b.",
+            },
+        ),
+        (
+            {"scope": "all", "device": {"kind": "fcm", "key": 1}, "ruled": "a"},
+            {
+                "/device/key": "Unknown key; there are: token.",
+                "/device/token": "Required.",
+            },
+        ),
+    ],
+    ids=["no such word", "nothing", "a key of another"],
+)
+def test_a_fault_of_a_word_names_those_there_are(
+    given: dict[str, Any], told: dict[str, str]
+) -> None:
+    found = read_keys(Words, json.dumps(given).encode(), "{}")
+    assert {fault.pointer: fault.detail for fault in found.faults} == told
 
 
 @pytest.mark.parametrize("ttl", [b"300.0", b"3e2", b"300"])

@@ -119,3 +119,16 @@ async def test_a_message_of_a_newer_kaskad_is_left_to_it(world: World) -> None:
     await world.store.redis.call([newer])
     (item,) = (await react(world, [reaction(id_)])).json
     assert (item["outcome"], item["error"]["status"]) == ("error", 503)
+
+
+@with_ingress(changed=UNTIL_SEEN)
+async def test_a_channel_without_a_step_is_the_channels_fault(world: World) -> None:
+    id_ = await delivered(world)
+    for channel, words in (("sms", "sent on sms"), ("fax", "One of: viber, sms")):
+        answer = await react(world, reaction(id_, channel=channel))
+        (fault,) = answer.json["errors"]
+        assert (answer.status, fault["pointer"]) == (422, "/channel")
+        assert words in fault["detail"]
+    waiting = (await world.send(SALE | {"to": "+447700900199", "campaign": "later"})).json["id"]
+    (fault,) = (await react(world, reaction(waiting))).json["errors"]
+    assert fault["pointer"] == "/message"

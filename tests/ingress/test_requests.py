@@ -348,7 +348,7 @@ def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> Non
         ({"phone": "+79161234567", "mail": "a@b.example"}, ["/to/mail"]),
         ({"push": [TOKEN] * 6}, ["/to/push"]),
         ({"push": [{"kind": "apns", "token": "t"}]}, ["/to/push/0/kind"]),
-        ({"push": [TOKEN | {"subscription": {}}]}, ["/to/push/0"]),
+        ({"push": [TOKEN | {"subscription": {}}]}, ["/to/push/0/subscription"]),
         (7, ["/to"]),
     ],
 )

@@ -107,7 +107,7 @@ async def test_a_query_parameter_that_is_unknown_is_told_which_there_are(
 ) -> None:
     answer = await world.call("GET", path)
     if there_are:
-        assert (answer.status, answer.json["type"]) == (400, "/docs#malformed")
+        assert (answer.status, answer.json["type"]) == (400, "/docs#query")
         assert f"Unknown query parameter {there_are}" in answer.json["detail"]
     else:
         assert answer.status in (200, 404)

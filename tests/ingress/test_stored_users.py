@@ -107,6 +107,19 @@ async def test_put_keeps_what_it_says_alone_and_patch_changes_some(world: World)
             },
             {"/consent/0/given_at", "/consent/0/source"},
         ),
+        (
+            {
+                "consent": [
+                    {
+                        "category": "otp",
+                        "channel": "fax",
+                        "given_at": "2026-11-01T12:00:00Z",
+                        "source": "x",
+                    }
+                ]
+            },
+            {"/consent/0/channel"},
+        ),
         ([], {""}),
     ],
 )

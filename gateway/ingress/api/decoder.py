@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.decoding import Collector, bare, rule_of
+from gateway.decoding import Collector, bare, choices_of, rule_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import (
@@ -46,13 +46,22 @@ class JsonWords:
         return f"Unknown key; there are: {', '.join(known)}."
 
     def missing(self, kind: Any) -> str:
-        return f"Required: {rule_of(kind)}"
+        rule = _rule_of(kind)
+        return f"Required: {rule}" if rule else "Required."
 
     def wrong(self, kind: Any, raw: Any, reason: str) -> str:  # noqa: ARG002 - may be personal
-        return f"{_types(_in_json, reason)}. {rule_of(kind)}".rstrip()
+        return f"{_types(_in_json, reason)}. {_rule_of(kind)}".rstrip()
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
         return f"Use one of: {', '.join(known)}."
+
+
+def _rule_of(kind: Any) -> str:
+    """With the words there are, where it does not name them."""
+    rule, choices = rule_of(kind), choices_of(kind)
+    if all(choice in rule for choice in choices):
+        return rule
+    return f"{rule} One of: {', '.join(choices)}.".lstrip()
 
 
 def require_json(request: Request) -> None:

@@ -172,7 +172,7 @@ def _channel_asked(request: Request) -> str | None:
     """The channel in the query. Raises Refusal."""
     channel = dict(read_parameters(request.query, PARAMETERS_MAX)).get("channel")
     if channel is not None and channel not in CHANNELS:
-        raise refuse("malformed", f"`channel` cannot be that. {CHANNEL_RULE}")
+        raise refuse("query", f"`channel` cannot be that. {CHANNEL_RULE}")
     return channel
 
 

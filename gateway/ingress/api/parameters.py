@@ -26,7 +26,7 @@ def read_parameters(query: bytes, most: int, *, keep_blank: bool = False) -> lis
     try:
         return parse_qsl(query.decode("ascii"), keep_blank, max_num_fields=most)
     except ValueError:
-        raise refuse("malformed", "The parameters of the address cannot be read.") from None
+        raise refuse("query", "The parameters of the address cannot be read.") from None
 
 
 def is_limit(text: str) -> bool:

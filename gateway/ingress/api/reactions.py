@@ -134,5 +134,7 @@ def _failed(why: Problem) -> ReactionResult:
 
 
 def _not_sent(channel: str | None) -> Problem:
-    where = f" on {channel}" if channel is not None else ""
-    return invalid([RequestFault("/message", f"Nothing of this message was sent{where} yet.")])
+    if channel is None:
+        return invalid([RequestFault("/message", "Nothing of this message was sent yet.")])
+    told = f"Nothing of this message was sent on {channel} yet."
+    return invalid([RequestFault("/channel", told)])

@@ -87,8 +87,9 @@ KINDS: dict[str, Kind] = {
     ),
     "final": Kind(
         409,
-        "The message is final",
-        "Nothing is left to do: read the message to see how it ended.",
+        "What is there now does not allow it",
+        "`detail` says what is there. Where a message is final nothing is left to do: read how it "
+        "ended.",
     ),
     "too-large": Kind(
         413,

@@ -112,7 +112,7 @@ def refuse_unknown_query(route: HttpRoute[Any], query: bytes) -> None:
         if field and name not in known:
             there_are = f"there are: {', '.join(known)}" if known else "there are none"
             shown = name[:QUERY_NAME_MAX]
-            raise refuse("malformed", f"Unknown query parameter {shown!r}; {there_are}.")
+            raise refuse("query", f"Unknown query parameter {shown!r}; {there_are}.")
 
 
 Methods: TypeAlias = dict[str, HttpRoute[EndpointsT]]

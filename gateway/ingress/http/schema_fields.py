@@ -193,7 +193,7 @@ SCHEMA_FIELDS: Mapping[str, Field] = {
     "PlannedStepView.until": Field("What the step waits for.", "delivered"),
     "Problem.detail": Field("What is wrong, for people.", "This message is final already."),
     "Problem.status": Field("The HTTP status.", 409),
-    "Problem.title": Field("The kind of problem, in words.", "The message is final"),
+    "Problem.title": Field("The kind of problem, in words.", "What is there now does not allow it"),
     "ProviderView.errors": Field("Sends of the last minute that were not accepted.", 0),
     "ProviderView.sessions": Field("Sessions of its account that are bound.", 2),
     "ProviderView.share": Field("What it has of its channel; there where several share one."),
