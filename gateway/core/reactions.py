@@ -1,4 +1,4 @@
-"""To which step of a message somebody can react, and to which it was. Pure."""
+"""To which step of a message somebody can react, to which it was, and when. Pure."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def reacted_step(message: Message, channel: str | None) -> int | None:
         if sent is None and may_have_left(step):
             sent = index
     return sent
+
+
+def reacted_ms(message: Message, index: int, at_ms: int, now_ms: int) -> int:
+    """The moment that an app's clock names, within what can be: nobody reacts before the step was
+    first taken to be sent."""
+    return min(max(at_ms, message.created_ms, message.steps[index].first_claimed_ms), now_ms)
