@@ -28,5 +28,8 @@ def reacted_step(message: Message, channel: str | None) -> int | None:
 
 def reacted_ms(message: Message, index: int, at_ms: int, now_ms: int) -> int:
     """The moment that an app's clock names, within what can be: nobody reacts before the step was
-    first taken to be sent."""
-    return min(max(at_ms, message.created_ms, message.steps[index].first_claimed_ms), now_ms)
+    sent, or was first taken to be where that is not known yet."""
+    step = message.steps[index]
+    carrier = step.carrier
+    sent_ms = carrier.sent_ms if carrier is not None else 0
+    return min(max(at_ms, message.created_ms, sent_ms or step.first_claimed_ms), now_ms)
