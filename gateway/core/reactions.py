@@ -1,4 +1,4 @@
-"""To which step of a message somebody can react, and to which it was. Pure."""
+"""To which step of a message somebody can react, to which it was, and when. Pure."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def reacted_step(message: Message, channel: str | None) -> int | None:
         if sent is None and may_have_left(step):
             sent = index
     return sent
+
+
+def reacted_ms(message: Message, index: int, at_ms: int, now_ms: int) -> int:
+    """The moment that an app's clock names, within what can be: nobody reacts before the step was
+    sent, or was first taken to be where that is not known yet."""
+    step = message.steps[index]
+    carrier = step.carrier
+    sent_ms = carrier.sent_ms if carrier is not None else 0
+    return min(max(at_ms, message.created_ms, sent_ms or step.first_claimed_ms), now_ms)

@@ -16,6 +16,7 @@ from gateway import traces
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import RECIPIENT, zone_named
+from gateway.core.stop_words import wish_in, words_of
 from gateway.core.urls import UTM_NAMES, host_of, is_one_click
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
@@ -93,6 +94,12 @@ def warnings(document: Document) -> list[str]:
             "ttl."
             for step in route.steps[:-1]
             if step.react_ms is not None and step.react_ms >= category.ttl_ms
+        )
+    words = document.optout.words
+    if words and wish_in("stop", words_of(words)) is None:
+        found.append(
+            "optout.words leaves out STOP: who writes that back is not opted out, as what stands "
+            "there comes in place of the shipped words. Name it beside your own."
         )
     base_url = document.links.base_url or document.server.public_url
     if base_url and not is_one_click(base_url):

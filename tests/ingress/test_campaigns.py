@@ -106,6 +106,7 @@ async def test_keys_that_are_left_out_stay_and_null_resets_one(world: World) -> 
         ({"pace": "0/m"}, "/pace"),
         ({"state": "asleep"}, "/state"),
         ({"holdout_percent": 101}, "/holdout_percent"),
+        ({"holdout_percent": 0.001}, "/holdout_percent"),
         ({"colour": "red"}, "/colour"),
         ({"exclude_campaigns": ["autumn"]}, "/exclude_campaigns/0"),
         ({"exclude_campaigns": ["winter", "\u200b"]}, "/exclude_campaigns/1"),

@@ -132,3 +132,17 @@ async def test_a_channel_without_a_step_is_the_channels_fault(world: World) -> N
     waiting = (await world.send(SALE | {"to": "+447700900199", "campaign": "later"})).json["id"]
     (fault,) = (await react(world, reaction(waiting))).json["errors"]
     assert fault["pointer"] == "/message"
+
+
+@with_ingress()
+async def test_nobody_reacts_before_it_was_sent(world: World) -> None:
+    """A phone's clock may be wrong, and what reacted to a step proves that it arrived."""
+    id_ = (await world.send(SALE)).json["id"]
+    world.clock.now_ms += 60_000
+    await world.hand_over(id_)
+    world.clock.now_ms += 60_000
+    for at in ("2020-01-01T00:00:00Z", "2030-01-01T00:00:00Z"):
+        await react(world, reaction(id_, "seen" if at > NOON else "clicked", at=at))
+    (viber, _) = (await world.call("GET", f"/v1/messages/{id_}")).json["steps"]
+    assert viber["clicked_at"] == viber["delivered_at"] == "2026-11-18T11:07:40.000Z"
+    assert viber["seen_at"] == "2026-11-18T11:08:40.000Z", "nor after now"

@@ -259,6 +259,14 @@ def test_a_line_break_at_the_end_of_a_secret_is_taken_off_and_told() -> None:
     assert SHOP_KEY not in "".join(read_so.warnings)
 
 
+@pytest.mark.parametrize(
+    ("words", "warned"), [("[]", 0), ('["баста"]', 1), ('["баста", "Stop!"]', 0)]
+)
+def test_words_by_which_nobody_opts_out_with_stop_are_a_warning(words: str, warned: int) -> None:
+    told = read(f"{SMALL}\n[optout]\nwords = {words}\n").warnings
+    assert [w.split(":")[0] for w in told] == ["optout.words leaves out STOP"] * warned
+
+
 def test_a_short_key_of_an_app_is_a_warning() -> None:
     (warning,) = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": "nineteen-characters"}).warnings
     assert warning.startswith("apps.shop has a key of 19 characters in KASKAD_SHOP_KEY")

@@ -49,6 +49,7 @@ EXAMPLE = '{"state": "running", "pace": "600/m"}'
 PACE_RULE = 'First steps a minute, such as "600/m": a whole number of at most 6000000.'
 PACE_MAX = 6_000_000
 NAME_RULE = f"1 to {NAME_MAX} visible characters."
+HOLDOUT_RULE = "Per cent of people, of marketing, in steps of 0.01; 0: nobody."
 EXCLUDED_MAX = 100
 _MOMENTS = {"start_at", "end_at", "send_window"}  # what waits is asked again when one is moved
 SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
@@ -93,7 +94,7 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     holdout_percent: (
-        Annotated[float, msgspec.Meta(ge=0, le=100, description="Per cent, of marketing.")] | None
+        Annotated[float, msgspec.Meta(ge=0, le=100, description=HOLDOUT_RULE)] | None
     ) = None
     content: CampaignContent | None = None
     variants: list[Variant] | None = None
@@ -234,7 +235,7 @@ def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Camp
         "pace": wanted.pace,
         "send_window": wanted.send_window,
         "recipients_max": wanted.recipients_max,
-        "holdout_percent": round((wanted.holdout_percent or 0) * HOLDOUT_PARTS / 100),
+        "holdout_percent": _holdout(wanted.holdout_percent),
         "exclude_campaigns": tuple(dict.fromkeys(map(name_of, wanted.exclude_campaigns or ()))),
         "silent_for": wanted.silent_for,
     }
@@ -279,6 +280,8 @@ def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[Requ
     if wanted.send_window is not None and wanted.send_window not in windows:
         names = ", ".join(windows)
         yield RequestFault("/send_window", f"There is no such send window; there are: {names}.")
+    if wanted.holdout_percent and not _holdout(wanted.holdout_percent):
+        yield RequestFault("/holdout_percent", HOLDOUT_RULE)
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
     for index, excluded in enumerate(wanted.exclude_campaigns or ()):
@@ -287,6 +290,10 @@ def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[Requ
             yield RequestFault(f"/exclude_campaigns/{index}", detail)
     if wanted.silent_for is not None and _silent_ms(wanted.silent_for) is None:
         yield RequestFault("/silent_for", SILENT_RULE)
+
+
+def _holdout(percent: float | None) -> int:
+    return round((percent or 0) * HOLDOUT_PARTS / 100)
 
 
 def _per_min(pace: str | None) -> int | None:

@@ -15,9 +15,8 @@ import msgspec
 
 from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
-from gateway.core.reactions import reacted_step
+from gateway.core.reactions import reacted_ms, reacted_step
 from gateway.core.records.message import Message
-from gateway.core.timing import within_ms
 from gateway.ingress.api.array_items import Items, answer_each
 from gateway.ingress.api.decoder import read_item
 from gateway.ingress.api.requests import moment_ms
@@ -116,7 +115,7 @@ class ReactionEndpoint:
         step = reacted_step(message, asked.channel)
         if step is None:
             return _not_sent(asked.channel)
-        at_ms = within_ms(message, moment_ms(asked.at), self._now_ms())
+        at_ms = reacted_ms(message, step, moment_ms(asked.at), self._now_ms())
         return Item(message.id, Reacted(step, asked.kind, at_ms))
 
 
