@@ -231,6 +231,15 @@ def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
     assert step.series == 2
 
 
+def test_what_was_never_claimed_is_booked_once_however_often_it_is_said_to_be_sent() -> None:
+    """Found by the invariants (2026-11-29): without a moment it was not known to be booked."""
+    world = World(policy(charged_on="sent"))
+    world.happen(events.ProviderGone("viber"))
+    for _ in range(2):
+        world.happen(events.Accepted(0))
+    assert 0 < world.sums()["cost"] == world.message.steps[0].charged
+
+
 def test_a_late_refusal_is_only_for_a_step_whose_answer_is_lost() -> None:
     world = World()
     late = events.Refused(0, NOT_ON_VIBER, late=("viber", 0))
