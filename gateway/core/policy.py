@@ -258,6 +258,8 @@ class Policy(msgspec.Struct, frozen=True):
 
     def take_present_names(self, message: Message) -> None:
         """A message of a provider that was renamed since goes on under the present name."""
+        if not self.former:
+            return
         for step in message.steps:
             step.candidates = [
                 replace(candidate, provider=self.present(candidate.provider))

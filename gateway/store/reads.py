@@ -92,8 +92,7 @@ async def readable_messages(store: Store, ids: Collection[str]) -> list[Message]
 
 def _message(store: Store, message_id: str, record: bytes) -> Message:
     message = unpack_message(message_id, record)
-    if store.policy.former:
-        store.policy.take_present_names(message)
+    store.policy.take_present_names(message)
     return message
 
 
