@@ -61,6 +61,10 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether its end has come."""
         return 0 < self.end_ms <= now_ms
 
+    def no_later(self, at_ms: int) -> int:
+        """A moment, or its end where that is earlier."""
+        return min(at_ms, self.end_ms) if self.end_ms else at_ms
+
 
 class Declared(msgspec.Struct, frozen=True):
     """All campaigns that are declared, and the key by which hold-outs are drawn. `excluded` are

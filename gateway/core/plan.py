@@ -178,7 +178,7 @@ def _expires_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:
     if campaign is None:
         return max(now_ms, request.not_before_ms) + ttl_ms
     expires_ms = max(now_ms, starts_ms(request, policy)) + ttl_ms
-    return min(expires_ms, campaign.end_ms) if campaign.end_ms else expires_ms
+    return campaign.no_later(expires_ms)
 
 
 def hold_ms(request: MessageRequest, policy: Policy, now_ms: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Container, Sequence
 
 from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
+from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.events import Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
@@ -70,16 +71,20 @@ class Decision:
         return self.now_ms < self.message.expires_ms and not self.campaign_ended
 
     @property
+    def campaign(self) -> Campaign | None:
+        """What is declared of it now."""
+        return self.policy.declared.of(self.message.campaign)
+
+    @property
     def campaign_ended(self) -> bool:
         """Whether its campaign is over: the end may be nearer now than when it was accepted."""
-        campaign = self.policy.declared.of(self.message.campaign)
+        campaign = self.campaign
         return campaign is not None and campaign.is_over(self.now_ms)
 
     def last_no_longer(self) -> None:
         """The message's end is no later than that of its campaign."""
-        campaign = self.policy.declared.of(self.message.campaign)
-        if campaign is not None and 0 < campaign.end_ms < self.message.expires_ms:
-            self.message.expires_ms = campaign.end_ms
+        if (campaign := self.campaign) is not None:
+            self.message.expires_ms = campaign.no_later(self.message.expires_ms)
 
     @property
     def when_away(self) -> WhenAway:
