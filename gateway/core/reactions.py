@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.records.message import OPEN, Message, Step
+from gateway.core.timing import within_ms
 
 
 def may_have_left(step: Step) -> bool:
@@ -32,4 +33,4 @@ def reacted_ms(message: Message, index: int, at_ms: int, now_ms: int) -> int:
     step = message.steps[index]
     carrier = step.carrier
     sent_ms = carrier.sent_ms if carrier is not None else 0
-    return min(max(at_ms, message.created_ms, sent_ms or step.first_claimed_ms), now_ms)
+    return within_ms(message, max(at_ms, sent_ms or step.first_claimed_ms), now_ms)
