@@ -10,7 +10,6 @@ alone. Raises RedisUnavailable.
 from __future__ import annotations
 
 import base64
-import datetime
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +99,7 @@ class Reporter:
         now_ms = self._clock()
         if state.again_ms > now_ms:
             return None
-        through = datetime.date.fromisoformat(state.through) if state.through else None
-        return schedule.next_due(through, self._books.days, now_ms)
+        return schedule.next_due(state.through_day, self._books.days, now_ms)
 
     async def _try(self, schedule: Schedule, period: Period, state: ScheduleState) -> ScheduleState:
         """How it stands after one try."""

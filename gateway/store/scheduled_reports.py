@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 
 import msgspec
@@ -28,6 +29,11 @@ class ScheduleState(msgspec.Struct, frozen=True, omit_defaults=True):
     failed_ms: int = 0
     again_ms: int = 0
     reason: str = ""
+
+    @property
+    def through_day(self) -> datetime.date | None:
+        """`through` as a day; None: none was made."""
+        return datetime.date.fromisoformat(self.through) if self.through else None
 
 
 _encode = msgspec.json.Encoder().encode

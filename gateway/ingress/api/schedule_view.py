@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -31,12 +30,12 @@ def reports_of(
     schedules: Sequence[Schedule], states: Mapping[str, ScheduleState], days: Days, now_ms: int
 ) -> list[ScheduledReport]:
     """Those of the configuration, in its order."""
-    return [_report(each, states.get(each.name, NEVER), days, now_ms) for each in schedules]
+    never = ScheduleState()
+    return [_report(each, states.get(each.name, never), days, now_ms) for each in schedules]
 
 
 def _report(schedule: Schedule, state: ScheduleState, days: Days, now_ms: int) -> ScheduledReport:
-    through = datetime.date.fromisoformat(state.through) if state.through else None
-    period = schedule.coming(through, days, now_ms)
+    period = schedule.coming(state.through_day, days, now_ms)
     return ScheduledReport(
         schedule.name,
         state.made or None,
@@ -50,6 +49,3 @@ def _report(schedule: Schedule, state: ScheduleState, days: Days, now_ms: int) -
 
 def _moment(at_ms: int) -> Time | None:
     return rfc3339(at_ms) if at_ms else None
-
-
-NEVER = ScheduleState()
