@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter as Counts
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -17,6 +18,7 @@ from gateway.telemetry import Registries
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PREFIX = "kaskad_dispatch_"
+Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
 class Metrics:
@@ -24,7 +26,7 @@ class Metrics:
         self.registries = registries
         self._seen = CommitCounts()
         self._ignored: Counts[tuple[str, str]] = Counts()
-        self._handed_over: Counts[str] = Counts()
+        self._handed_over: Counts[tuple[str]] = Counts()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(_PREFIX + name, text, labels, registry=registries.own)
@@ -133,15 +135,12 @@ class Metrics:
 
     def count_ignored_prices(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Takes over what the store counted since the last call."""
-        for labels, now in counts.items():
-            self.ignored_prices.labels(*labels).inc(now - self._ignored[labels])
-            self._ignored[labels] = now
+        _count_on(self.ignored_prices, self._ignored, counts)
 
     def count_handed_over(self, counts: Mapping[str, int]) -> None:
         """Takes over what the store counted since the last call."""
-        for provider, now in counts.items():
-            self.handed_over.labels(provider).inc(now - self._handed_over[provider])
-            self._handed_over[provider] = now
+        by_labels = {(provider,): now for provider, now in counts.items()}
+        _count_on(self.handed_over, self._handed_over, by_labels)
 
     def count_commits(self, counts: CommitCounts) -> None:
         """Takes over what the store counted since the last call."""
@@ -154,3 +153,10 @@ class Metrics:
 
     def retry(self, loop: str) -> None:
         self.retries.labels(loop).inc()
+
+
+def _count_on(counter: Counter, before: Counts[Labels], counts: Mapping[Labels, int]) -> None:
+    """Raises a counter to what was counted elsewhere, by its labels."""
+    for labels, now in counts.items():
+        counter.labels(*labels).inc(now - before[labels])
+        before[labels] = now
