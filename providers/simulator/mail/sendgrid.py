@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from providers.simulator.book import Entry
+from providers.simulator.mail.catalogue import bounce
 
 _ASKS: Final = "X-SMTPAPI"
 _SIGNATURE: Final = "X-Twilio-Email-Event-Webhook-Signature"
@@ -53,9 +54,8 @@ def event(entry: Entry, reference: str, name: str, at_ms: int, **more: Any) -> b
 
 def bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> bytes:
     """A full mailbox is a block: SendGrid goes on to send to it."""
-    type_, status, reason = "bounce", "5.1.1", "550 5.1.1 No such user"
-    if not hard:
-        type_, status, reason = "blocked", "5.2.2", "552 5.2.2 Mailbox full"
+    why, type_ = bounce(hard), "bounce" if hard else "blocked"
+    status, reason = why.enhanced, str(why)
     return event(entry, reference, "bounce", at_ms, type=type_, status=status, reason=reason)
 
 

@@ -21,6 +21,7 @@ import msgspec
 from providers.simulator.book import Entry
 from providers.simulator.callbacks_only import moment
 from providers.simulator.mail import sendgrid
+from providers.simulator.mail.catalogue import bounce
 
 _TOKEN_BYTES: Final = 25
 _POSTMARK: Final = "X-PM-Metadata-kaskad"
@@ -85,7 +86,7 @@ def _postmark_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> b
         Type="HardBounce" if hard else "SoftBounce",
         Email=entry.to,
         BouncedAt=moment(at_ms),
-        Details="smtp;550 5.1.1 No such user" if hard else "smtp;552 5.2.2 Mailbox full",
+        Details=f"smtp;{bounce(hard)}",
     )
 
 
@@ -123,9 +124,7 @@ def _mailgun(entry: Entry, reference: str, event: str, at_ms: int, **more: Any) 
 
 
 def _mailgun_bounced(entry: Entry, reference: str, at_ms: int, hard: bool) -> bytes:
-    code, enhanced, message = (550, "5.1.1", "No such user")
-    if not hard:
-        code, enhanced, message = (552, "5.2.2", "Mailbox full")
+    code, enhanced, message = bounce(hard)
     status = {"code": code, "enhanced-code": enhanced, "message": message}
     more = {"severity": "permanent", "reason": "bounce", "delivery-status": status}
     return _mailgun(entry, reference, "failed", at_ms, **more)
