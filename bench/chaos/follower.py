@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.chaos.client import Load
 
 TIMEOUT_S = 6.0
-AGAIN_S = 0.3  # the load's shape: a person tries again after a moment
+AGAIN_S = 0.3
 PAUSE_S = 0.008  # the load's shape: between two clicks
 FOLLOWED = 20  # times, one link
 LINKS_MIN = 5  # so many at least, however short the load is
@@ -49,7 +49,7 @@ class Follower:
             finally:
                 way.close()
             if not well:
-                time.sleep(AGAIN_S)
+                time.sleep(AGAIN_S)  # the load's shape: a person tries again after a moment
 
     def _follow(self, way: http.client.HTTPConnection) -> bool:
         """Makes a link and follows it; False when the ingress has no answer to that now."""

@@ -32,7 +32,7 @@ from bench.chaos.long_world import COMPANIES, KINDS, LAST, LONG, SHORT, WELL, Lo
 from bench.chaos.reach import Group, Reached
 from bench.chaos.records import STATUSES
 from bench.processes import BenchFailed
-from bench.waiting import POLL_S, left_over
+from bench.waiting import POLL_S, left_over, until
 
 LONG_S, SHORT_S = (120.0, 300.0), (10.0, 25.0)  # how long a fault lasts
 # Of the load: every route meets the shortest fault, and a dispatcher finds a provider out, which
@@ -45,6 +45,7 @@ CHANGES_AT = (0.3, 0.5)  # of the shortest fault: the rate, then name and proofs
 PROGRESS_S = 20.0
 CALM_S = 1_200.0
 LOOK_S = 2.0
+PLAY_S_MAX = 3_600.0  # three seeds took 17 minutes
 
 
 class LongOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,8 +229,8 @@ def play(seeds: Sequence[int], *, short: bool) -> list[LongOutcome]:
             for seed, result in zip(seeds, results, strict=True)
         ]
         try:
-            while None in (codes := [child.poll() for child in children]) and not any(codes):
-                time.sleep(POLL_S)  # until all are over, or one has broken off
+            until("all seeds are played", lambda: _over(children), PLAY_S_MAX)
+            codes = [child.returncode for child in children]
         finally:
             for child in children:
                 child.terminate()
@@ -238,6 +239,12 @@ def play(seeds: Sequence[int], *, short: bool) -> list[LongOutcome]:
         if any(codes):
             raise BenchFailed("The long faults broke off; they said why.")
         return [msgspec.json.decode(each.read_bytes(), type=LongOutcome) for each in results]
+
+
+def _over(children: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Whether all have ended, or one has broken off."""
+    codes = [child.poll() for child in children]
+    return None not in codes or any(codes)
 
 
 def main() -> int:

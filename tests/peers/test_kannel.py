@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from providers.simulator import Knobs, Settings, child
 from providers.simulator.book import Bill
 from tests.worlds.ports import free_port
+from tests.worlds.stack import until
 
 KEY: Final = "secret"
 WAIT_S: Final = 30.0  # for what must happen
@@ -184,10 +184,14 @@ def kannel(
     try:
         with running("bearerbox", written):
             status = f"http://127.0.0.1:{admin}/status.txt"
-            until(lambda: answer_of(status).count("(online ") == len(binds))
+            until(
+                "its sessions are bound",
+                lambda: answer_of(status).count("(online ") == len(binds),
+                WAIT_S,
+            )
             with running("smsbox", written):
-                until(lambda: "smsbox:" in answer_of(status))
-                until(lambda: answer_of(f"http://127.0.0.1:{http}/") != "")
+                until("smsbox is there", lambda: "smsbox:" in answer_of(status), WAIT_S)
+                until("it takes texts", lambda: answer_of(f"http://127.0.0.1:{http}/"), WAIT_S)
                 yield made
     finally:
         ear.shutdown()
@@ -219,19 +223,12 @@ def answer_of(url: str) -> str:
         return ""
 
 
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline, "It did not happen in time."
-        time.sleep(0.02)
-
-
 def test_its_texts_arrive_in_all_their_parts_and_it_is_told_of_each_text(
     kannel: Kannel, simulator: tuple[child.Child, int]
 ) -> None:
     for number, (text, _) in enumerate(TEXTS):
         kannel.send(str(number), text, str(int(PHONE) + number))
-    until(lambda: len(kannel.heard("/told")) >= 2 * len(TEXTS))
+    until("it is told of each", lambda: len(kannel.heard("/told")) >= 2 * len(TEXTS), WAIT_S)
     # It asks for a receipt of one part only.
     assert [kannel.kinds(str(number)) for number, _ in enumerate(TEXTS)] == [[1, 8]] * len(TEXTS)
     bill: Bill = simulator[0].bill()
@@ -252,7 +249,8 @@ def test_it_is_told_why_somebody_was_not_reached_and_what_somebody_wrote(
     )
     kannel.send("there", "Hello")
     kannel.send("absent", "Hello", ABSENT)
-    until(lambda: kannel.kinds("absent") == [2, 8] and bool(kannel.heard("/said")))
+    until("it is told why", lambda: kannel.kinds("absent") == [2, 8], WAIT_S)
+    until("it is told what", lambda: kannel.heard("/said"), WAIT_S)
     assert kannel.kinds("there") == [1, 8]
     assert [(said["to"], said["from"]) for said in kannel.heard("/said")] == [("Shop", f"+{PHONE}")]
     assert kannel.heard("/said")[0]["text"].encode("latin-1").decode("utf-16-be") == REPLY

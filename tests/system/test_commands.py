@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import installation
+from tests.worlds import stack
 from tests.worlds.ports import free_port
 from tests.worlds.processes import gone
 
@@ -107,16 +107,15 @@ class Place:
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
-    """Waits for real processes; what they do next is not ours to time."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
+    """Waits for real processes, which may not answer yet when they are asked."""
+
+    def look() -> Any:
         try:
-            if found := true():
-                return found
-        except (OSError, urllib.error.HTTPError):
-            pass
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
+            return true()
+        except OSError:  # an answer that refuses is one as well
+            return None
+
+    return stack.until(what, look, WAIT_S)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
