@@ -7,6 +7,7 @@ types are called what JSON calls them.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Collection, Set
 from typing import Any, NamedTuple, TypeVar
@@ -29,6 +30,7 @@ from gateway.ingress.http.request import Request
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
+MOMENT_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
 _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
@@ -50,6 +52,8 @@ class JsonWords:
         return f"Required: {rule}" if rule else "Required."
 
     def wrong(self, kind: Any, raw: Any, reason: str) -> str:  # noqa: ARG002 - may be personal
+        if bare(kind) is datetime.datetime:
+            return " ".join(dict.fromkeys([MOMENT_RULE, _rule_of(kind)])).rstrip()
         return f"{_types(_in_json, reason)}. {_rule_of(kind)}".rstrip()
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
