@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.decoding import Collector, bare, choices_of, rule_of
+from gateway.decoding import Collector, bare, choices_of, fields_of, rule_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import (
@@ -122,7 +122,7 @@ def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
     table = _decode(raw)
     if not isinstance(table, dict):
         return ReadKeys({}, [RequestFault("", f"Send an object such as {example}.")], 1)
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         value = table.get(field.encode_name)
         if bare(field.type) is int and isinstance(value, float) and value.is_integer():
             table[field.encode_name] = int(value)  # to JSON 300.0 is one
@@ -138,7 +138,7 @@ def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
     values = collector.read_keys(kind, table)
     faults += (RequestFault(fault.key, fault.reason) for fault in collector.faults)
     unread = {fault.pointer.split("/")[1] for fault in faults}
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         if field.name not in values and (field.required or field.encode_name in table):
             unread.add(field.encode_name)
     return ReadKeys(values, faults, len(paths) + collector.count, frozenset(unread))
