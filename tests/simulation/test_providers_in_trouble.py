@@ -34,6 +34,7 @@ from providers.mail.reasons import of_recipient
 from providers.registry import KINDS
 from providers.settings import Configured
 from providers.smpp import pdu
+from providers.smpp.pdu import Frames
 from providers.smpp.provider import SmppProvider
 from providers.smtp.settings import SmtpSettings
 from tests.simulation.away import Away
@@ -77,6 +78,15 @@ class Smscs(Smsc):
         self._world = world
         self.decide = self._later
         self.ended: list[trio.abc.Stream] = []
+        self.hangs_up = False  # on whoever was bound
+
+    async def __call__(self, stream: trio.abc.Stream) -> None:
+        if not self.hangs_up:
+            await super().__call__(stream)
+            return
+        for frame in Frames().feed(bytes(await stream.receive_some(65_536))):
+            await stream.send_all(self._answer(frame))
+        await trio.aclose_forcefully(stream)
 
     def _later(self, message: pdu.Short) -> None:
         place, id_, stream = len(self.submitted) - 1, f"id-{next(self.numbers)}", self.streams[-1]
@@ -159,6 +169,26 @@ def test_a_bind_that_is_taken_for_still_bound_is_tried_until_it_is_free() -> Non
 
     world.run(work)
     assert steps(world) == {"delivered": 60}
+    assert set(smsc.asked.values()) == {1}
+
+
+def test_an_account_that_is_hung_up_on_is_bound_less_and_less_often() -> None:
+    world, smsc = by_smpp()
+    smsc.hangs_up = True
+    late: list[str] = []
+
+    async def work() -> None:
+        await world.admit(20)
+        await trio.sleep(TEN_MINUTES_S)
+        assert len(smsc.binds) <= 30
+        smsc.hangs_up = False
+        late.extend(await world.admit(20))
+        await trio.sleep(120.0)
+
+    world.run(work)
+    assert steps(world, late) == {"delivered": 20}
+    # What was written between the bind and the end may have been taken.
+    assert set(steps(world)) <= {"delivered", "unknown"}
     assert set(smsc.asked.values()) == {1}
 
 
