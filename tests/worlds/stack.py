@@ -2,8 +2,8 @@
 
 The configuration is the contract's with short waits. A provider is the simulator, unless the
 address of another is given. Nobody is asked but over HTTP and by the command line; Redis is only
-started. A process that writes a traceback, or that does not end cleanly when told to, fails the
-test; after any failure all logs are printed.
+started. Roles and commands are forks of `tests.worlds.template`. A process that writes a traceback,
+or that does not end cleanly when told to, fails the test; after any failure all logs are printed.
 
 Waiting on real processes is allowed here: `until` polls, with a deadline that has a name.
 """
@@ -17,21 +17,20 @@ import os
 import re
 import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.crew import READY_FD
 from gateway.redis.server.embedded import EmbeddedRedis
 from providers import simulator
 from providers.simulator import child
 from providers.simulator.book import Bill
+from tests.worlds import template
 from tests.worlds.http_client import Answer, Client, Stream, streaming
 from tests.worlds.ports import free_port
 from tests.worlds.toml_text import merged, toml
@@ -81,21 +80,13 @@ def until(what: str, look: Callable[[], T | None], within_s: float = SOON_S) -> 
 class Process:
     """One role. `stop` and `kill` wait for its end."""
 
-    def __init__(self, name: str, words: Iterable[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
         self._log = log
         self._read, write = os.pipe()
         self.killed = self._asked = False
         with log.open("ab") as out:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", *words],
-                env={**env, READY_FD: str(write)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=(write,),
-                process_group=0,
-            )
+            self._popen = template.start(words, env, out.fileno(), out.fileno(), write)
         os.close(write)
 
     @property
@@ -189,16 +180,19 @@ class Stack:
 
     def command(self, *words: str, code: int = 0) -> str:
         """Runs a `kaskad` command to its end; its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli", *words, "--config", str(self.config)],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-        assert done.returncode == code, f"{words}: {done.returncode}, {done.stderr}{done.stdout}"
-        return done.stdout
+        with tempfile.TemporaryFile("r+") as out, tempfile.TemporaryFile("r+") as err:
+            whole = [*words, "--config", str(self.config)]
+            process = template.start(whole, self.env, out.fileno(), err.fileno())
+            try:
+                ended = process.wait(COMMAND_S)
+            finally:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            said = out.read()
+            assert ended == code, f"{words}: {ended}, {err.read()}{said}"
+            return said
 
     @property
     def redis(self) -> EmbeddedRedis:
