@@ -5,8 +5,6 @@ As those in `scenarios` are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bench.measure import (
     Load,
     Mark,
@@ -19,11 +17,9 @@ from bench.measure import (
     to_provider_ms,
 )
 from bench.processes import BenchFailed
+from bench.shared import Bench
 from bench.waiting import until
 from bench.world import World
-
-if TYPE_CHECKING:
-    from bench.scenarios import Bench
 
 CLICKS_WAIT_S = 60.0
 CLICKERS = 64  # connections of a storm

@@ -37,7 +37,7 @@ TAKES_HOLD_S = 2.0  # as CONTRACT.md section 8 says
 CANCEL_S_MAX = 3_600.0
 SCHEDULED_PER_S = 100  # once its moment has come
 RELEASED_S = 30.0  # of that is measured
-PACE_SHARE_MIN = 0.5  # of its pace: a crowded machine falls behind
+PACE_SHARE_MIN = 0.9  # of its pace: a crowded machine falls behind
 ACCEPTED_PER_S_MIN = 500  # so that the moment is not there before all are accepted
 
 Figure = tuple[str, str]

@@ -43,7 +43,8 @@ from bench.floors import bare_server
 from bench.measure import Row
 from bench.processes import BenchFailed
 from bench.redis_server import find_binary
-from bench.scenarios import SCENARIOS, Bench
+from bench.scenarios import SCENARIOS
+from bench.shared import Bench
 from bench.sizes import FULL, QUICK, Sizes
 from bench.targets import verdicts
 

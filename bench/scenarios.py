@@ -10,11 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from bench.following import following, storm
 from bench.measure import (
@@ -31,36 +27,16 @@ from bench.measure import (
 from bench.measure import to_provider_ms as to_provider
 from bench.redis_server import RedisServer, replay
 from bench.services import mails, notifications, texts
-from bench.sizes import SINGLE_CONNECTIONS, Sizes
+from bench.shared import Bench
+from bench.sizes import SINGLE_CONNECTIONS
 from bench.stack import CALLBACK_TOKEN, VIBER
 from bench.waiting import until
 from bench.webhooks import webhooks
-from bench.world import SETTLE_S_MAX, VIBER_COST, Plan, World
+from bench.world import SETTLE_S_MAX, VIBER_COST, World
 
 SINGLE_ANSWER_MS = 40  # scenario 8: so slow that connections, not CPU, bound it
 OTP_RATE = 50.0
 LIMIT_BATCH = 100
-
-
-class Bench(msgspec.Struct, kw_only=True):
-    """What a run shares: sizes, options, where worlds live, and the floors measured so far."""
-
-    sizes: Sizes
-    folder: Path
-    seed: int
-    viber_share: float
-    users: bool
-    workers: int
-    seen: bool
-    progress: Callable[[str, int], AbstractContextManager[Callable[[float], None]]]
-    floors: dict[str, dict[str, float]] = {}
-    worlds: int = 0
-
-    def world(self, **plan: Any) -> World:
-        self.worlds += 1
-        settings = {"seed": self.seed, "viber_share": self.viber_share, "workers": self.workers}
-        settings |= {"seen": self.seen}
-        return World(self.folder / f"world-{self.worlds}", Plan(**(settings | plan)))
 
 
 def single_posts(bench: Bench) -> list[Row]:

@@ -5,14 +5,12 @@ As those in `scenarios` are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.measure import Mark, Row, post, row, spec_for
+from bench.shared import Bench
 from bench.sizes import SINGLE_CONNECTIONS, SMPP_WINDOW
 from bench.world import MAILED, NOTIFIED, TEXTED
-
-if TYPE_CHECKING:
-    from bench.scenarios import Bench
 
 ONE_PART = "Скидка 30% на всё до воскресенья. Отписаться: СТОП"  # one PDU
 

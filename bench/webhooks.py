@@ -7,16 +7,13 @@ measured by themselves. The receiver is the bare server, which answers at once a
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
 
 from bench.floors import start_bare
 from bench.measure import Mark, Progress, Row, post, row, spec_for
 from bench.processes import BenchFailed
+from bench.shared import Bench
 from bench.waiting import until
 from bench.world import SETTLE_S_MAX, World
-
-if TYPE_CHECKING:
-    from bench.scenarios import Bench
 
 NUMBER = "14"
 # A queue holds 10,000 events, and a stream is sent about twice as fast as it is told: were there

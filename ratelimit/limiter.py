@@ -36,6 +36,7 @@ SPEED_PERCENT_TENTHS = 975  # of the rate
 QUANTUM_MS = 10
 HORIZON_US = 100_000  # how far ahead a grant may start
 HOLD_OFF_MS_MAX = 600_000
+PACE_QUANTUM_US, PACE_LATE_US = 250_000, 750_000  # together a second
 
 SCRIPTS: Mapping[str, str] = MappingProxyType(
     {
@@ -71,21 +72,33 @@ def quantum_of(rate_per_s: int, batch: int) -> int:
 
 
 class Pace(NamedTuple):
-    """A rate that is told a minute: `speed` as of a Limiter; at most a second's worth at once."""
+    """A rate that is told a minute: `speed` and `quantum` as of a Limiter."""
 
     speed: int
     quantum: int
 
 
+class Places(NamedTuple):
+    """How many may go now, and in how long there is one more."""
+
+    granted: int
+    wait_us: int
+
+
 def pace_of(per_min: int) -> Pace:
-    """So many a minute, evenly, and never more in any minute."""
-    return Pace(speed_of(per_min) // 60, max(per_min // 60, 1))
+    """So many a minute, evenly, never more in any minute, and at most a second's worth at once.
+
+    Who asks up to PACE_LATE_US late loses no place. So N <= quantum + speed * (W + PACE_LATE_US),
+    which is a second's worth at once, and with 60 / 61 of the rate no more than it in a minute."""
+    speed = per_min * 1_000_000 // 61
+    return Pace(speed, max(speed * PACE_QUANTUM_US // 10**12, 1))
 
 
-async def take_in_pace(run: RunScript, key: str, pace: Pace, wanted: int) -> int:
+async def take_in_pace(run: RunScript, key: str, pace: Pace, wanted: int) -> Places:
     """How many of those wanted may go now, by the schedule that everybody shares."""
-    granted, _, _ = await run("take", (key,), (wanted, pace.quantum, pace.speed, HORIZON_US, 0))
-    return int(granted)
+    args = (wanted, pace.quantum, pace.speed, 0, -PACE_LATE_US)
+    granted, wait_us, _ = await run("take", (key,), args)
+    return Places(granted, max(wait_us + -(-granted * 10**12 // pace.speed), 0))
 
 
 class Limiter:
@@ -141,11 +154,14 @@ class Schedule:
         self.quantum = quantum_of(rate_per_s, batch)
         self._speed = speed_of(rate_per_s)
 
-    def take(self, wanted: int, now_us: int, lead_us: int = 0) -> Grant:
-        start = max(self.free_us, now_us + min(lead_us, HORIZON_US))
-        if start - now_us > HORIZON_US:
-            return Grant(0, start - now_us - HORIZON_US, 0, self._speed)
-        granted = min(wanted, self.quantum)
+    def take(
+        self, wanted: int, now_us: int, lead_us: int = 0, horizon_us: int = HORIZON_US
+    ) -> Grant:
+        start = max(self.free_us, now_us + min(lead_us, horizon_us))
+        if start - now_us > horizon_us:
+            return Grant(0, start - now_us - horizon_us, 0, self._speed)
+        missed = max(now_us - start, 0) * self._speed // 10**12
+        granted = min(wanted, self.quantum + missed)
         self.free_us = start + -(-granted * 10**12 // self._speed)
         return Grant(granted, start - now_us, self.free_us, self._speed)
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from bench.chaos.client import Load
+from bench.chaos.load import Load
 
 TIMEOUT_S = 6.0
 AGAIN_S = 0.3

@@ -15,13 +15,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.chaos import audience
 from bench.chaos.audience import CANCELLED, OPENS, PACED, PAUSED
-
-if TYPE_CHECKING:
-    from bench.chaos.client import Load
+from bench.chaos.load import Load
 
 TIMEOUT_S = 6.0
 AGAIN_S = 0.3

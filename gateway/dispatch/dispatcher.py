@@ -23,6 +23,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat, keep_beating
 from gateway.dispatch.jobs import (
     cancelling,
+    ending,
     events,
     feeder,
     lines,
@@ -267,6 +268,7 @@ def _start_background(
         nursery.start_soon(events.run, deps, shard)
         nursery.start_soon(feeder.run, deps, shard, run_script)
         nursery.start_soon(cancelling.run, deps, shard)
+        nursery.start_soon(ending.run, deps, shard)
         for worker in working:
             nursery.start_soon(recovery.run, deps, worker, shard)
 

@@ -7,7 +7,7 @@ acceptance. What is counted for a declared campaign waits in the campaign's own 
 is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
 steps, which go out at its pace, wait apart from those that follow. What waits for a budget waits in
 the budget's queue. What waits for the time zone of its user has a mark of the user for a moment,
-and is released by who learns the zone.
+and is released by who learns the zone; what names no user waits there for nothing but its end.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
 something into one, and again each minute in which it does; a name that nobody used for an hour and
@@ -33,6 +33,7 @@ from gateway.store.transaction import CommitCounts, commit
 CONFIRM_MS = 60_000
 UNUSED_MS = 3_600_000
 PAGE = 1_000
+LOOKED_AT = 200  # messages whose records are read together
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
 
 
@@ -53,6 +54,7 @@ class CampaignQueue(NamedTuple):
 ANY_TIME = 1  # a moment long ago: those that wait for no moment are released in the order of ids
 FIRST, FOLLOWING = "campaign:", "following:"
 ZONES = "zones"
+NOBODY = -1  # for the mark of a user
 LANE, BUDGET = "lane:", "budget:"
 
 
@@ -85,6 +87,11 @@ def budget_of(name: str) -> str | None:
     return name.removeprefix(BUDGET) if name.startswith(BUDGET) else None
 
 
+def is_of_all(name: str) -> bool:
+    """Whether messages of every campaign wait in that queue, for something other than a moment."""
+    return name == ZONES or name.startswith(BUDGET)
+
+
 def place_of(message: Message) -> Place | None:
     """None where it waits in no queue: it is not held, or its timer alone brings it back."""
     held = message.held
@@ -93,8 +100,9 @@ def place_of(message: Message) -> Place | None:
     if held.reason == "budget":
         return Place(BUDGET + held.budget, ANY_TIME)
     goes_on = held.has_no_moment
-    if held == ZONE_UNKNOWN and message.tz is None and message.named_user is not None:
-        return Place(ZONES, _mark_of(message.named_user))
+    if held == ZONE_UNKNOWN and message.tz is None:
+        user = message.named_user
+        return Place(ZONES, _mark_of(user) if user is not None else NOBODY)
     if not goes_on and not held.until_ms:
         return None
     if goes_on or message.counted:
@@ -184,6 +192,13 @@ async def due(redis: RedisClient, shard: int, name: str, now_ms: int, count: int
     key = keys_of(shard).held(name)
     (found,) = await redis.call([("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count)])
     return [id_.decode(errors="replace") for id_ in as_list(found)]
+
+
+async def page(redis: RedisClient, shard: int, name: str, cursor: int) -> tuple[int, list[str]]:
+    """The next messages of a queue, in no order, and where to go on; 0: there are no more."""
+    (found,) = await redis.call([("ZSCAN", keys_of(shard).held(name), cursor, "COUNT", LOOKED_AT)])
+    after, members = as_list(found)
+    return int(after), [id_.decode(errors="replace") for id_ in as_list(members)[::2]]
 
 
 async def ask_again(redis: RedisClient, shard: int, name: str, now_ms: int) -> None:

@@ -59,7 +59,9 @@ class Access:
             if now < self._ends_at:
                 self._renew_at = min(now + AGAIN_S, self._ends_at)
                 return
-            raise NotSent(fault.code, f"There is no access token: {fault.detail}") from fault
+            raise NotSent(
+                f"token_{fault.code}", f"There is no access token: {fault.detail}"
+            ) from fault
         now = trio.current_time()
         self._token = given.access_token
         self._ends_at = now + given.expires_in

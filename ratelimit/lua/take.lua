@@ -5,7 +5,8 @@
 -- ARGV[2]  tokens at most in one grant (the quantum), >= 1
 -- ARGV[3]  speed: tokens a million seconds, >= 1
 -- ARGV[4]  horizon: how far ahead a grant may start, microseconds
--- ARGV[5]  lead: how far ahead it must start at least, microseconds, <= horizon
+-- ARGV[5]  lead: how far ahead it must start at least, microseconds, <= horizon; below 0, of a pace: how late who asks
+--          may be and lose nothing, less than a second; what was missed comes on top of the quantum
 --
 -- Output   {granted, wait_us, end_us}
 --          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the grant to
@@ -21,9 +22,13 @@ local horizon = tonumber(ARGV[4])
 if start - now > horizon then
   return {0, start - now - horizon, 0}
 end
-local granted = math.min(tonumber(ARGV[1]), tonumber(ARGV[2]))
--- Rounded up, and exact: fmod of integers below 2^53 is, a division's fraction is not.
-local work, speed = granted * 1000000000000, tonumber(ARGV[3])
+-- Exact: fmod of integers below 2^53 is, a division's fraction is not.
+local unit, speed = 1000000000000, tonumber(ARGV[3])
+local missed = math.max(now - start, 0) * speed
+local most = tonumber(ARGV[2]) + (missed - math.fmod(missed, unit)) / unit
+local granted = math.min(tonumber(ARGV[1]), most)
+-- Rounded up.
+local work = granted * unit
 local rest = math.fmod(work, speed)
 local ends = start + (work - rest) / speed + (rest > 0 and 1 or 0)
 redis.call('HSET', KEYS[1], 'free_us', string.format('%.0f', ends))

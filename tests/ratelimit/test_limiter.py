@@ -16,7 +16,17 @@ from gateway.redis.client import RedisClient
 from gateway.redis.script import Script
 from gateway.redis.trio_driver import open_client
 from gateway.store.shared_keys import limit
-from ratelimit.limiter import HORIZON_US, SCRIPTS, Limiter, RunScript, Schedule
+from ratelimit.limiter import (
+    HORIZON_US,
+    PACE_LATE_US,
+    SCRIPTS,
+    Limiter,
+    Pace,
+    RunScript,
+    Schedule,
+    pace_of,
+    take_in_pace,
+)
 from tests.worlds.dispatch_limiter import SECOND, most_in_a_second
 
 KEY = limit("sms")
@@ -173,3 +183,34 @@ def test_a_changed_rate_counts_from_the_next_grant_and_no_older_one_is_given_bac
         assert await limiter.give_back(after, 1)
 
     with_redis(redis_url, work)
+
+
+def twin_of(pace: Pace) -> Schedule:
+    twin = Schedule(1, 1)
+    twin._speed, twin.quantum = pace
+    return twin
+
+
+@pytest.mark.parametrize("per_min", [1, 59, 600, 6_000, 99_999])
+def test_who_asks_late_for_places_in_a_pace_loses_none_and_gets_no_more(
+    redis_url: str, per_min: int
+) -> None:
+    pace = pace_of(per_min)
+    twin, taken = twin_of(pace), list[tuple[int, int]]()
+
+    async def work(redis: RedisClient) -> None:
+        run, now_us = runner(redis), START_US
+        for number in range(400):
+            await set_clock(redis, now_us)
+            places = await take_in_pace(run, KEY, pace, 10**6)
+            assert places.granted == twin.take(10**6, now_us, -PACE_LATE_US, 0).tokens
+            taken.append((now_us, places.granted))
+            now_us += places.wait_us + (number % 4) * 240_000
+
+    with_redis(redis_url, work)
+    for number, (began_us, at_once) in enumerate(taken):
+        assert at_once <= max(per_min / 60, 1)
+        minute = [n for at_us, n in taken[number:] if at_us < began_us + 60 * SECOND]
+        assert sum(minute) <= per_min
+    span_s = (taken[-1][0] - START_US) / SECOND
+    assert sum(count for _, count in taken) >= 0.98 * per_min * span_s / 60

@@ -30,6 +30,7 @@ from gateway.store.apply import Item
 from gateway.store.store import Store
 from providers.contract import (
     Outcome,
+    Provider,
     Receipt,
     SendFault,
     Submission,
@@ -98,6 +99,7 @@ class Away:
         self.slow: set[str] = set()
         self.silent: dict[str, trio.Event] = {}  # each is set when the silence ends
         self.providers = {name: AwayProvider(name, self, rate) for name in rules.providers}
+        self.ports: dict[str, Provider] = dict(self.providers)  # what dispatchers send by
         self.asked: dict[str, float] = {}
         self.messages: list[Message] = []  # at the end
         self.stopping, self.stopped = trio.Event(), trio.Event()
@@ -199,7 +201,7 @@ class Away:
         return DispatchDeps(
             store=self.store,
             wake_up_link=MemoryClient(self.weather),
-            providers=dict(self.providers),
+            providers=dict(self.ports),
             clock=self.clock,
             consumer=name,
             metrics=Metrics(telemetry.new_registries()),

@@ -321,10 +321,10 @@ class MemoryRedis(StreamCommands):
         self.do_hset(key, b"free_us", b"%d" % schedule.free_us)
 
     def _take(
-        self, key: bytes, wanted: int, quantum: int, speed: int, _horizon: int, lead: int
+        self, key: bytes, wanted: int, quantum: int, speed: int, horizon: int, lead: int
     ) -> Value:
         schedule = self._schedule(key, quantum, speed)
-        grant = schedule.take(wanted, self.now_us(), lead)
+        grant = schedule.take(wanted, self.now_us(), lead, horizon)
         if grant.tokens:
             self._keep(key, schedule)
             self.outlive(key, -((self.now_us() - grant.end_us) // 1000) + 1000)

@@ -241,3 +241,50 @@ def test_what_names_the_provider_that_is_away_waits_for_it_while_others_go_by_th
     away.run(work)
     assert carried(away, waiting) == {"viber": 10}
     assert away.ends() == {"delivered"}
+
+
+def test_changed_weights_hold_for_what_is_accepted_from_then_on() -> None:
+    away = Away(shared(90, 10), rate=200)
+    late: list[str] = []
+
+    async def work() -> None:
+        early = await away.admit(400)  # two seconds' worth: most of it waits
+        await trio.sleep(0.2)
+        away.store.policy = shared(10, 90)
+        late.extend(await away.admit(400))
+        await trio.sleep(10.0)
+        assert carried(away, early)["viber"] == pytest.approx(360, abs=4)
+
+    away.run(work, dispatchers=2)
+    assert carried(away, late)["viber-2"] == pytest.approx(360, abs=4)
+    assert away.ends() == {"delivered"}
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["well", "away"])
+def test_one_that_leaves_its_channel_keeps_what_it_has_and_is_sent_nothing_new(gone: bool) -> None:
+    """Its table stays: receipts go on, and so does what waits for it while it is there."""
+    away = Away(shared(50, 50), rate=50)
+    early: list[str] = []
+    late: list[str] = []
+
+    async def work() -> None:
+        away.silent["viber-2"] = trio.Event()
+        early.extend(await away.admit(200))  # two seconds' worth each
+        await trio.sleep(1.0)
+        had = carried(away)["viber-2"]
+        assert 0 < had < 100
+        if gone:
+            away.gone["viber-2"] = REFUSED
+        away.store.policy = shared(50, 0)
+        late.extend(await away.admit(100))
+        await trio.sleep(9.0)
+        away.silent["viber-2"].set()
+        await trio.sleep(5.0)
+        expected = had if gone else 100
+        assert carried(away, early)["viber-2"] == pytest.approx(expected, abs=10)
+
+    away.run(work, dispatchers=2)
+    assert carried(away, late) == {"viber": 100}
+    assert len(away.reached) == 300
+    assert away.ends() == {"delivered"}
+    assert away.providers["sms"].batches == []

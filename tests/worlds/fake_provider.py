@@ -73,6 +73,7 @@ class FakeProvider:
         self.requests: list[tuple[float, str]] = []  # every POST: monotonic time and channel
         self.unknown_paths: list[str] = []
         self._turns: dict[str, list[Turn]] = {"viber": [], "sms": []}
+        self._mood: dict[str, Turn] = {}
         self._changed = threading.Condition()
         provider = self
 
@@ -97,6 +98,15 @@ class FakeProvider:
         with self._changed:
             self._turns[channel] += turns
 
+    @contextlib.contextmanager
+    def all_met(self, channel: str, turn: Turn) -> Iterator[None]:
+        """How every request of a channel is met meanwhile that is not scripted."""
+        self._mood[channel] = turn
+        try:
+            yield
+        finally:
+            del self._mood[channel]
+
     def of(self, phone: str, channel: str) -> list[Taken]:
         """Everything that was taken for a number on a channel."""
         with self._changed:
@@ -116,7 +126,7 @@ class FakeProvider:
         with self._changed:
             self.requests.append((time.monotonic(), channel))
             turns = self._turns[channel]
-            return turns.pop(0) if turns else Turn()
+            return turns.pop(0) if turns else self._mood.get(channel, Turn())
 
     def note(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> list[Taken]:
         taken = [

@@ -67,6 +67,9 @@ class Decision:
         provider = step.provider_of(attempt)
         return Work(self.message, index, step, attempt, provider, self.policy)
 
+    def can_look_up(self, step: Step, attempt: Attempt) -> bool:
+        return self.policy.provider(step.provider_of(attempt)).can_look_up
+
     def in_time(self) -> bool:
         return self.now_ms < self.message.expires_ms and not self.campaign_ended
 

@@ -19,7 +19,7 @@ from gateway.core.opt_outs import refuses
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.reactions import may_have_left
 from gateway.core.records.attempt import Attempt
-from gateway.core.records.message import Message, MessageStatus, Step, StepStatus
+from gateway.core.records.message import WAITING, Message, MessageStatus, Step, StepStatus
 from gateway.core.records.person import Person
 
 _RECEIPT_STATUS = {
@@ -136,9 +136,8 @@ def _may_be_out(message: Message, step: Step, restored_ms: int) -> bool:
     if message.created_ms >= restored_ms:
         return False
     attempt = step.attempt
-    if attempt is None or attempt.candidate != step.chosen:
-        return True
-    return attempt.absent_ms < restored_ms
+    here = attempt if attempt is not None and attempt.candidate == step.chosen else None
+    return here is None or here.absent_ms < restored_ms
 
 
 def _accepted(change: Change, accepted: ev.Accepted) -> None:
@@ -153,8 +152,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.effects.changed = True
     unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
     unanswered = unanswered and attempt is step.attempt
-    can_look_up = change.policy.provider(step.provider_of(attempt)).can_look_up
-    if accepted.again and unanswered and can_look_up:
+    if accepted.again and unanswered and change.can_look_up(step, attempt):
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
         # bench (2026-11-22): a code refused in an answer that was lost, and sent again.
         step.status = StepStatus.UNKNOWN
@@ -181,9 +179,9 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         change.learn_unreachable(step, None)
     attempt.fault = refused.fault
     attempt.refusals += not refused.fault.permanent
-    attempt.doubt = False
     if step.status == StepStatus.UNKNOWN:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
+        attempt.doubt = False
     for_good = refused.fault.permanent or change.stopped(refused.step)
     if not for_good and change.hand_over_failed(step, refused.away):
         attempt.series += 1
@@ -271,12 +269,15 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     if step is None or attempt is None:
         return
     work = change.work(index, step, attempt)
-    if work.provider != reported.provider:
+    if work.provider != reported.provider or not attempt.claimed_ms:
+        return  # another's, or it ended before anybody sent it
+    former = reported.series != attempt.series and receipt.status not in ("delivered", "seen")
+    # Who can be asked about a reference keeps what it refused at once, and reports it; from all
+    # others a receipt says that they took it, in an answer that was lost.
+    refused = receipt.status == "rejected" and change.can_look_up(step, attempt)
+    if former and (attempt.sent_ms or refused):
         return
-    if not attempt.claimed_ms:
-        return  # it ended before anybody sent it
-    if reported.series != attempt.series and receipt.status not in ("delivered", "seen"):
-        return  # of a reference the provider refused at once, which was sent again under another
+    waits = step.status in WAITING
     change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
     change.take_as_sent(index, step, attempt, attempt.claimed_ms)
@@ -290,7 +291,8 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     elif receipt.status != "sent":
         if receipt.unreachable:
             change.learn_unreachable(step, receipt.at_ms)
-        if attempt is step.attempt:  # else another provider has the step, or is asked for it
+        # Else another provider has the step or is asked for it, or this one is, anew.
+        if attempt is step.attempt and (waits or not former):
             change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)
     correction = settlement.corrected(work, named)
     if correction is not None:

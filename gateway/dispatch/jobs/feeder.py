@@ -61,17 +61,20 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     stuck: dict[str, Stuck] = {}  # by queue
 
     async def turn() -> float:
-        more = False
+        pause_s = LOOK_S
         if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
             for name in deps.store.queues.names:
                 if (queue := queues.campaign_of(name)) is not None:
                     await ask_again(deps, shard, name, queue.campaign, asked)
-                    more |= await feed_campaign(deps, shard, name, queue, run_script, fed[name])
+                    more_s = await feed_campaign(deps, shard, name, queue, run_script, fed[name])
                 elif (lane := queues.lane_of(name)) is not None:
-                    more |= await feed(deps, shard, name, lane)
+                    more_s = await feed(deps, shard, name, lane)
                 elif (budget := queues.budget_of(name)) is not None:
-                    more |= await feed_budget(deps, shard, name, budget, fed[name], stuck)
-        return 0.0 if more else LOOK_S
+                    more_s = await feed_budget(deps, shard, name, budget, fed[name], stuck)
+                else:
+                    continue
+                pause_s = min(pause_s, more_s)
+        return pause_s
 
     await deps.redis_retry("feeder").for_ever(turn)
 
@@ -112,19 +115,19 @@ async def ask_again(
     asked[name] = changed_ms
 
 
-async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> bool:
-    """Releases what is due in one queue, as long as the lane it goes into has room; whether there
-    may be more. Raises RedisUnavailable."""
+async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> float:
+    """Releases what is due in one queue, as long as the lane it goes into has room; in how
+    many seconds there may be more. Raises RedisUnavailable."""
     for _ in range(COMMITS_MAX):
         now_ms = deps.clock()
         ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
         room = await _room(deps, shard, [lane]) if ids else 0
         if room <= 0:
-            return False
+            return LOOK_S
         await _release(deps, shard, name, ids[:room], now_ms)
         if len(ids) < TOGETHER:
-            return False
-    return True
+            return LOOK_S
+    return 0.0
 
 
 async def feed_campaign(
@@ -134,31 +137,35 @@ async def feed_campaign(
     queue: CampaignQueue,
     run_script: RunScript,
     fed: dict[Lane, int],
-) -> bool:
+) -> float:
     """Releases what waits of one campaign, unless it is paused: first steps at its pace, and as
     long as the lanes it went into lately have room. `fed` says which and when, from turn to turn.
-    Returns whether there may be more. Raises RedisUnavailable."""
+    Returns in how many seconds there may be more. Raises RedisUnavailable."""
     for _ in range(COMMITS_MAX):
         declared, now_ms = deps.store.policy.declared.of(queue.campaign), deps.clock()
         is_over = declared is not None and declared.is_over(now_ms)
         if declared is not None and declared.state == "paused" and not is_over:
-            return False
-        ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
-        room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
+            return LOOK_S
+        found = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
+        room = await _room(deps, shard, _lately(fed, now_ms)) if found else 0
         if room <= 0:
-            return False
-        ids = ids[:room]
+            return LOOK_S
+        ids, next_ms = found[:room], 0
         if queue.of_first and declared is not None and declared.pace_per_min and not is_over:
             pace = pace_of(declared.pace_per_min)
             places = await take_in_pace(
                 run_script, shared_keys.pace(queue.campaign), pace, len(ids)
             )
-            ids = ids[:places]
+            if places.granted < len(ids):
+                next_ms = now_ms + places.wait_us // 1000 + 1
+            ids = ids[: places.granted]
         released = await _release(deps, shard, name, ids, now_ms, in_pace=True)
         fed.update(dict.fromkeys(released, now_ms))
-        if len(ids) < TOGETHER:
-            return False
-    return True
+        if next_ms:
+            return max(next_ms - deps.clock(), 0) / 1000
+        if len(ids) == len(found) < TOGETHER:
+            return LOOK_S
+    return 0.0
 
 
 async def feed_budget(
@@ -168,11 +175,11 @@ async def feed_budget(
     budget: str,
     fed: dict[Lane, int],
     stuck: dict[str, Stuck],
-) -> bool:
+) -> float:
     """Releases what waits for a budget, in order and as far as it has room, one to begin with. The
     first that does not fit is not tried again before more is free, or STUCK_MS have passed: another
     process may have had it all for that moment. What waits for a budget that is gone waits no more.
-    Raises RedisUnavailable."""
+    Returns in how many seconds there may be more. Raises RedisUnavailable."""
     store, count = deps.store, 1
     before: Sequence[str] = ()
     for _ in range(COMMITS_MAX):
@@ -180,20 +187,20 @@ async def feed_budget(
         ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
         room = await _room(deps, shard, _lately(fed, now_ms)) if ids else 0
         if room <= 0:
-            return False
+            return LOOK_S
         known = [each for each in store.policy.budgets if each.name == budget]
         free = await store.budgets.free(deps.redis, known, store.shards, now_ms)
         left = free.get(budget, 1)
         last = stuck.get(name, _NOT_STUCK)
         again = ids[0] == last.first and now_ms < last.until_ms
         if left <= (last.left if again else 0):
-            return False
+            return LOOK_S
         stuck[name] = Stuck(ids[0], left, now_ms + STUCK_MS)
         count = 1 if ids[0] in before else min(4 * count, room)
         before = ids[:count]
         released = await _release(deps, shard, name, before, now_ms)
         fed.update(dict.fromkeys(released, now_ms))
-    return True
+    return 0.0
 
 
 def _lately(fed: Mapping[Lane, int], now_ms: int) -> list[Lane]:
