@@ -14,9 +14,9 @@ import pytest
 
 from gateway import failpoints
 from tests.worlds import template
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.stack import stack
 
-WAIT_S = 30.0
 ENV = {**os.environ, "NO_COLOR": "1", "COLUMNS": "80"}
 
 
@@ -24,7 +24,7 @@ def started(words: list[str], env: dict[str, str]) -> tuple[type, int, str, str]
     """How it was started, its exit code, and what it wrote to each of both outputs."""
     with tempfile.TemporaryFile("r+") as out, tempfile.TemporaryFile("r+") as err:
         process = template.start(words, env, out.fileno(), err.fileno())
-        code = process.wait(WAIT_S)
+        code = process.wait(PATIENCE_S)
         out.seek(0)
         err.seek(0)
         return type(process), code, out.read(), err.read()
@@ -35,7 +35,7 @@ def started(words: list[str], env: dict[str, str]) -> tuple[type, int, str, str]
 )
 def test_it_says_and_ends_as_a_new_process_does(words: str) -> None:
     command = [sys.executable, "-m", "gateway.cli", *words.split()]
-    new = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=WAIT_S)
+    new = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=PATIENCE_S)
     found = started(words.split(), ENV)
     assert found == (template.Forked, new.returncode, new.stdout, new.stderr)
 
@@ -64,9 +64,9 @@ def test_it_has_no_descriptor_but_what_it_was_given_and_opened(tmp_path: Path) -
         first = template.start(words, ENV, log.fileno(), log.fileno(), write)
         os.close(write)
         second = template.start(["--version"], ENV, log.fileno(), log.fileno())
-        assert second.wait(WAIT_S) == 0
+        assert second.wait(PATIENCE_S) == 0
         assert os.read(ready, 100).startswith(b"serving")
         first.kill()
-        assert first.wait(WAIT_S) == -signal.SIGKILL
+        assert first.wait(PATIENCE_S) == -signal.SIGKILL
         assert os.read(ready, 1) == b""  # nobody else holds its end
         os.close(ready)

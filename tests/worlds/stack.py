@@ -32,17 +32,14 @@ from providers.simulator import child
 from providers.simulator.book import Bill
 from tests.worlds import template
 from tests.worlds.http_client import Answer, Client, Stream, streaming
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_port
 from tests.worlds.toml_text import merged, toml
 
 T = TypeVar("T")
 
-START_S = 30.0  # a process, from its start until it serves
-STOP_S = 25.0  # ... and from SIGTERM to its end
-COMMAND_S = 30.0
+STOP_S = 60.0  # a process, from SIGTERM to its end: longer than any `stop_within` here
 POLL_S = 0.05
-SOON_S = 20.0  # what happens as soon as possible, on a busy machine
-FINAL_S = 40.0  # a whole cascade with short waits
 
 KEYS = {"shop": "shop-key-1", "bank": "bank-key-1"}
 PROVIDER_KEY = "provider-key"
@@ -68,7 +65,7 @@ def phone(prefix: str = "+7916", digits: int = 7) -> str:
     return f"{prefix}{next(_phones):0{digits}d}"
 
 
-def until(what: str, look: Callable[[], T | None], within_s: float = SOON_S) -> T:
+def until(what: str, look: Callable[[], T | None], within_s: float = PATIENCE_S) -> T:
     """What `look` returns once it is true; fails with `what` and the last look at the deadline."""
     deadline = time.monotonic() + within_s
     while not (found := look()):
@@ -101,7 +98,7 @@ class Process:
         """Returns once the process said that it serves."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._read, selectors.EVENT_READ)
-            told = os.read(self._read, 4096) if selector.select(START_S) else b""
+            told = os.read(self._read, 4096) if selector.select(PATIENCE_S) else b""
         os.close(self._read)
         assert told, f"{self.name} did not start (exit code {self._popen.poll()})"
 
@@ -184,7 +181,7 @@ class Stack:
             whole = [*words, "--config", str(self.config)]
             process = template.start(whole, self.env, out.fileno(), err.fileno())
             try:
-                ended = process.wait(COMMAND_S)
+                ended = process.wait(PATIENCE_S)
             finally:
                 process.kill()
                 process.wait()
@@ -255,7 +252,7 @@ class Stack:
         return str(self.message(id_)["status"])
 
     def when(
-        self, id_: str, *statuses: str, app: str = "shop", within_s: float = FINAL_S
+        self, id_: str, *statuses: str, app: str = "shop", within_s: float = PATIENCE_S
     ) -> dict[str, Any]:
         """The message once it has one of the statuses; by default any final one."""
         wanted = statuses or FINAL
@@ -270,7 +267,7 @@ class Stack:
             raise AssertionError(f"{late}; {self.message(id_, app)}") from None
 
     def when_all_final(
-        self, ids: Iterable[str], within_s: float = FINAL_S
+        self, ids: Iterable[str], within_s: float = PATIENCE_S
     ) -> dict[str, dict[str, Any]]:
         """All messages once each has a final status."""
         open_ids, done = list(ids), {}
@@ -314,7 +311,7 @@ class Stack:
             stats = self.simulator.stats()
             return stats.pending == 0 and stats.reports_waiting == 0
 
-        until("the simulator has pushed every report", quiet, FINAL_S)
+        until("the simulator has pushed every report", quiet, PATIENCE_S)
         return self.simulator.bill()
 
     def ledger_equals_bill(self) -> None:

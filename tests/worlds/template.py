@@ -30,9 +30,9 @@ from typing import NamedTuple
 
 from gateway import failpoints
 from gateway.crew import READY_FD
+from tests.worlds.patience import PATIENCE_S
 
 REQUEST_BYTES_MAX = 100_000  # words and environment
-ANSWER_S = 30.0  # for the template to load everything, on a busy machine
 FDS_MAX = os.sysconf("SC_OPEN_MAX")
 ROOT = Path(__file__).parents[2]
 OUT, ERR, STATUS, READY = range(4)  # what is passed with a request; the last may be left out
@@ -101,7 +101,7 @@ class _Template:
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(ANSWER_S)
+        self._socket.settimeout(PATIENCE_S)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
