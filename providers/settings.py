@@ -60,6 +60,12 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
         here."""
         return iter(())
 
+    @property
+    def key_variable(self) -> str | None:
+        """The variable with the key or the password that it sends with its requests."""
+        named = [getattr(self, key, None) for key in ("api_key_env", "password_env")]
+        return next((name for names in named for name in several(names)), None)
+
     def variables(self) -> Iterator[tuple[str, str]]:
         """The environment variables that are named: (key, variable)."""
         for key in self.__struct_fields__:

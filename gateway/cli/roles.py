@@ -30,10 +30,10 @@ from gateway.settings.file import Settings, load
 from gateway.store import installation
 from gateway.telemetry import Role, configure_logs
 from gateway.version import VERSION
-from providers.http.settings import HttpSettings
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
 LOG_FORMAT = "KASKAD_LOG_FORMAT"  # json or text; default: text on a terminal
+KEYLESS = "no-provider-has-a-key"  # what the simulator then signs with
 REDIS_WAIT_S = 30.0  # under `kaskad up`, which has seen Redis serve
 REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
@@ -240,12 +240,13 @@ def _knob(text: str) -> tuple[str, object]:
 
 def _api_key(settings: Settings) -> str:
     """The one key that all configured providers are called with. Raises UsageFault."""
-    providers = settings.providers.values()
-    names = {each.api_key_env for each in providers if isinstance(each, HttpSettings)}
-    keys = {key for name in names if (key := settings.secrets.get(name))}
+    named = {name for each in settings.providers.values() if (name := each.key_variable)}
+    keys = {key for name in named if (key := settings.secrets.get(name))}
     if len(keys) == 1:
         return keys.pop()
     if keys:
         raise UsageFault("The configured providers have different keys: name one with --api-key.")
-    wanted = " or ".join(sorted(names)) or "the providers' api_key_env"
+    if settings.providers and not named:
+        return KEYLESS
+    wanted = " or ".join(sorted(named)) or "the providers' api_key_env"
     raise UsageFault(f"The simulator needs the key it asks for: set {wanted}, or use --api-key.")

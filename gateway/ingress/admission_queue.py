@@ -195,7 +195,7 @@ class AdmissionQueue:
             accepted = {
                 (request.app, request.country)
                 for request, answer in zip(requests, answers, strict=True)
-                if answer.outcome == "accepted"
+                if answer.outcome == "accepted" and request.addresses.phone is not None
             }
             if first := sorted(unseen & accepted):
                 await self._note_countries(first)

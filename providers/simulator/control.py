@@ -1,5 +1,5 @@
-"""The `/_sim` endpoints: knobs, bill, clicks, keys, stats, reset and flush, for tests, the demo
-and benchmarks.
+"""The `/_sim` endpoints: knobs, bill, clicks, keys, browsers, stats, reset and flush, for tests,
+the demo and benchmarks.
 
 They need no key and meet no faults, or an outage could not be ended. Faults of a caller are problem
 documents (RFC 9457) with the key that is wrong; nothing is changed then.
@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from providers.simulator.browsers import subscribed
 from providers.simulator.knobs import KnobFault, changed, explained
 from providers.simulator.mail.sendgrid import verification_key
 from providers.simulator.replies import Reply, json_reply
@@ -40,6 +41,8 @@ async def answer(
             return _clicks(runtime, query)
         case "GET", "/_sim/keys":
             return json_reply(200, {"sendgrid": verification_key(runtime.api_key)})
+        case "GET", "/_sim/browsers":
+            return json_reply(200, subscribed(query.get("name", ["anna"])[-1]))
         case "GET", "/_sim/stats":
             return json_reply(200, runtime.stats())
         case "POST", "/_sim/reset":
@@ -51,7 +54,7 @@ async def answer(
     return _problem(
         404,
         f"There is no {method} {path}: use GET or PUT knobs, GET bill, GET clicks, GET keys, "
-        "GET stats, POST reset or POST flush.",
+        "GET browsers, GET stats, POST reset or POST flush.",
     )
 
 

@@ -15,6 +15,7 @@ from gateway.ingress.pages.console import MENU
 from gateway.store import api_keys, drains, opt_outs, pauses, temporary_rates
 from gateway.store.api_keys import SCOPES, Scope
 from gateway.store.keys import keys_of
+from tests.ingress.test_ops import SHARED_SMS, tell
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, settings, with_ingress
 from tests.worlds.operator import Operator, operator
 
@@ -108,6 +109,31 @@ async def test_a_provider_is_paused_by_its_name_and_resumed(world: World) -> Non
     await by.act(page, "resume", reason="")
     assert await pauses.read(world.redis) == {}
     assert await deeds(by) == ["provider.resume", "provider.pause"]
+
+
+@with_ingress(changed=SHARED_SMS)
+async def test_shares_of_a_channel_are_shown_where_there_are_such(world: World) -> None:
+    by = await operator(world)
+    await tell(world, "dispatch-a-1", handed_over_recently=4)
+
+    async def rows(page: str) -> list[list[str]]:
+        shown = (await by.get(page)).body.decode()
+        table = re.search(r'<table id="shares">.*?</table>', shown, re.DOTALL)
+        found = re.findall(r"<tr>(.*?)</tr>", table[0], re.DOTALL) if table else []
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in found[1:]]
+        return [[re.sub("<.*?>", "", cell) for cell in row] for row in cells]
+
+    assert await rows("/console/providers") == [
+        ["sms", "sms", "70", "70.0 %", "77.8 %", "–", "4"],
+        ["sms-2", "sms", "20", "20.0 %", "22.2 %", "–", "0"],
+        ["sms-3", "sms", "10", "10.0 %", "0.0 %", "retired", "0"],
+        ["sms-4", "sms", "0", "0.0 %", "0.0 %", "–", "0"],
+    ]
+    await by.act("/console/providers/sms", "pause", reason="maintenance", confirm="sms")
+    assert await rows("/console/providers/sms") == [
+        ["sms", "sms", "70", "70.0 %", "0.0 %", "operator", "4"]
+    ]
+    assert await rows("/console/providers/viber") == []
 
 
 @with_ingress()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from tests.worlds.ingress_world import World, with_ingress
 from tests.worlds.push_examples import browser
 
@@ -33,6 +35,14 @@ async def test_a_device_alone_is_somebody_to_send_to(world: World) -> None:
     assert [step["channel"] for step in shown["steps"]] == ["push"]
     again = await world.call("POST", "/v1/messages", NOTICE)
     assert again.json["outcome"] == "accepted", "nobody is recognised by a device"
+
+
+@with_ingress(changed=NOTIFIED)
+async def test_what_goes_to_no_phone_is_sent_to_no_country(world: World) -> None:
+    with capture_logs() as logs:
+        assert (await world.call("POST", "/v1/messages", NOTICE)).status == 202
+    assert "first_message_to_country" not in {log["event"] for log in logs}
+    assert b"first_countries_total{" not in (await world.call("GET", "/metrics")).body
 
 
 @with_ingress(shards=3, changed=NOTIFIED)

@@ -94,12 +94,13 @@ SHARING = "".join(
 )
 
 
-@with_ingress(
-    changed={
-        "[routes.both]": SHARING + SHARED + "[routes.both]",
-        'steps = [{ provider = "sms", wait = "5m" }]': 'steps = [{ channel = "sms", wait = "5m" }]',
-    }
-)
+SHARED_SMS = {
+    "[routes.both]": SHARING + SHARED + "[routes.both]",
+    'steps = [{ provider = "sms", wait = "5m" }]': 'steps = [{ channel = "sms", wait = "5m" }]',
+}
+
+
+@with_ingress(changed=SHARED_SMS)
 async def test_shares_of_a_channel_are_told_as_configured_and_as_they_are(world: World) -> None:
     await tell(world, "dispatch-a-1", handed_over_recently=3)
     await tell(world, "dispatch-b-1", handed_over_recently=1)

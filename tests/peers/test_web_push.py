@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from py_vapid import Vapid02
 
 from providers.contract import Refused, Submitted
-from providers.simulator.webpush.subscriptions import HOST, decrypted, subscribed
+from providers.simulator.browsers import HOST, decrypted, subscribed
 from providers.simulator.webpush.twin import WebPush
 from providers.webpush.vapid import Vapid
 from tests.worlds.push_examples import AUTH, SUBJECT, WEB_PUSH, browser_key, to_devices

@@ -11,17 +11,12 @@ import trio
 from gateway.settings import bootstrap
 from gateway.settings.file import load
 from providers.registry import KINDS
+from tests.worlds.provider_pages import PAGES, configurations, pages
 from tests.worlds.push_examples import VAPID_KEY, google_key_pem, service_account
 
-PAGES = Path(__file__).resolve().parents[2] / "docs" / "providers"
 TABLE = (PAGES / "README.md").read_text()
-_block = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 _variable = re.compile(r'_env = "([^"]+)"')
 SECRETS = {"VAPID_PRIVATE_KEY": VAPID_KEY}
-
-
-def pages() -> list[Path]:
-    return sorted(page for page in PAGES.glob("*.md") if page.name != "README.md")
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -29,7 +24,7 @@ def test_a_pages_configuration_works(page: Path, tmp_path: Path) -> None:
     service_account(tmp_path, "https://oauth2.googleapis.com/token")
     key = google_key_pem()
     (tmp_path / "vonage.key").write_bytes(key)
-    blocks = _block.findall(page.read_text())
+    blocks, _ = configurations(page)
     assert blocks
     for text in blocks:
         file = tmp_path / "kaskad.toml"

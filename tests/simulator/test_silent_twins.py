@@ -22,10 +22,10 @@ from providers.contract import (
     Unknown,
 )
 from providers.simulator import Knobs, child
+from providers.simulator.browsers import HOST, subscribed
 from providers.simulator.exchange import Exchange
 from providers.simulator.lines import Recalled
 from providers.simulator.twins import TWINS
-from providers.simulator.webpush.subscriptions import HOST, subscribed
 from providers.webpush.encryption import encrypt
 from tests.worlds.push_examples import ROWS, PushRow, service_account, to_devices
 from tests.worlds.simulated import came_to

@@ -29,7 +29,7 @@ from providers.contract import (
 from providers.registry import KINDS
 from providers.settings import Configured
 from providers.simulator import Settings, child
-from providers.simulator.webpush.subscriptions import HOST, subscribed
+from providers.simulator.browsers import HOST, subscribed
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.push_examples import SUBJECT, VAPID_KEY, google_key_pem, service_account

@@ -142,7 +142,8 @@ class Views:
         return self._now_ms() / 1000 - since.timestamp()
 
     async def providers(self, _request: Request) -> View:
-        return {"providers": _rows((await self._look()).ops)}
+        ops = (await self._look()).ops
+        return {"providers": _rows(ops), "shares": _shares(ops)}
 
     async def provider(self, request: Request) -> View:
         policy = self._store.policy
@@ -332,8 +333,15 @@ def _rows(ops: OpsView) -> list[Mapping[str, Any]]:
             "view": view,
             "rate": None if view.temporary_rate is msgspec.UNSET else view.temporary_rate,
             "sessions": None if view.sessions is msgspec.UNSET else view.sessions,
+            "share": None if view.share is msgspec.UNSET else view.share,
             "waiting": waiting[name],
             "age": ages.get(name, 0.0),
         }
         for name, view in ops.providers.items()
     ]
+
+
+def _shares(ops: OpsView) -> list[Mapping[str, Any]]:
+    """The providers that share a channel, those of one together."""
+    sharing = [row for row in _rows(ops) if row["share"] is not None]
+    return sorted(sharing, key=lambda row: (row["view"].channel, row["name"]))

@@ -17,10 +17,10 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from providers.contract import Channel
+from providers.simulator.browsers import HOST, PATH, decrypted
 from providers.simulator.replies import Reply, json_reply
 from providers.simulator.silent import GONE, Silent, catalogue, sending_of
 from providers.simulator.twin import ErrorShape, Sending, Taken, Unreadable, Violations
-from providers.simulator.webpush.subscriptions import HOST, PATH, decrypted
 
 CATALOGUE: Final = catalogue("webpush")
 TTL_MS: Final = 28 * 86_400_000
