@@ -8,7 +8,8 @@ paused, cancelled, paced or open later; some messages are for later; some people
 named by their user alone; a few write back; and of some two numbers it turns out meanwhile that
 they are one person's.
 
-Who goes over one of the `WIRES` routes has an e-mail address and a device beside the phone.
+Who goes over one of the `WIRES` routes has an e-mail address and a device beside the phone, and
+every second of them is sent an SMS of several parts.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ HELD = "held: "  # in counts of what was accepted, before the reason
 # Routes that are not Infobip's alone: SMPP before its SMS; push, then e-mail, then SMPP.
 SESSION, WIDE = "session", "wide"
 WIRES = (SESSION, WIDE)
+LONG = " долгий разговор" * 10  # three parts, each with an id and a receipt of its own
 ROUTES = ("", SESSION, "", WIDE, "")  # of a storm, each person's its own; "" is the category's
 
 
@@ -77,10 +79,13 @@ def bodies(
 
 
 def _widen(body: dict[str, Any], person: int) -> None:
-    """The person has a device and an e-mail address as well, and something is said there."""
+    """The person has a device and an e-mail address as well, and something is said there. To every
+    second one more is said by SMS."""
     device = {"kind": "fcm", "token": f"device-{person}"}
     body["to"] = {"phone": phone(person), "email": mail(person), "push": [device]}
     body |= {"email": {"subject": f"Kaskad {person}"}, "push": {"title": "Kaskad"}}
+    if person % 2:
+        body["sms"] = {"text": f"Kaskad {person}{LONG}"}
 
 
 def _enliven(body: dict[str, Any], person: int, draw: random.Random) -> None:

@@ -156,6 +156,8 @@ class Audit:
             again = sum(line["requests"] - 1 for line in those)
             if step.provider == SMPP:  # an SMSC knows no message twice: each is a line
                 self.counts["provider has: sms, over SMPP"] += 1
+                several = any(len(line["echo"]) > 1 for line in those)
+                self.counts["provider has: sms, over SMPP in parts"] += several
                 again += max(len(taken) - 1, 0)
             elif len(taken) > 1:
                 twice[f"{id_}.{index}"] = those

@@ -58,6 +58,7 @@ TOLD = (
     ("provider has: viber", "Viber steps the provider has"),
     ("provider has: sms", "SMS steps the providers have"),
     ("provider has: sms, over SMPP", "... of which over SMPP"),
+    ("provider has: sms, over SMPP in parts", "... of which in several parts"),
     ("provider has: push", "notifications the provider has"),
     ("provider has: email", "e-mails the provider has"),
     ("sent again by policy (code, answer lost)", "codes sent again, as policy says: answer lost"),

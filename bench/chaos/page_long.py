@@ -54,6 +54,31 @@ WHY = {
 }
 FAILED = "its last request failed so, and its time was over before the next try or look-up"
 SAID = "the provider gave it up, and said so by its receipt"
+TROUBLE_INTRO = """\
+By the ports of each kind, in virtual time (`tests/simulation/test_providers_in_trouble.py`). Nobody
+gets anything twice."""
+TROUBLE = (
+    (
+        "an SMSC ends the session every two seconds",
+        "what was under way is unknown, a window each time at most; all else is delivered",
+    ),
+    (
+        "an SMSC answers binds with `already bound` for ten minutes",
+        "at most 30 binds; what waits is sent within 90 s of the end",
+    ),
+    (
+        "an SMSC binds us and hangs up, for ten minutes",
+        "the same; what was written in between is unknown",
+    ),
+    (
+        "Google gives out no access token for ten minutes",
+        "fewer than 100 requests for one; what waits is sent within 60 s of the end",
+    ),
+    (
+        "a mail server greylists everybody for ten minutes",
+        "each mail goes again by its own delays, and is delivered; the provider is not paused",
+    ),
+)
 CHANGES = (
     (
         "a provider, route or price is removed",
@@ -69,6 +94,11 @@ CHANGES = (
         "the shares of a channel's providers, or one of them is gone",
         "what is accepted afterwards is shared so; what waits for one that is gone, another sends",
         "`tests/system/test_ways.py`, `tests/simulation/test_dispatch_ways.py`",
+    ),
+    (
+        "a provider leaves its channel's list, and keeps its table",
+        "it sends what waits for it and its receipts go on; nothing new goes to it",
+        "`tests/simulation/test_dispatch_ways.py`",
     ),
     (
         "a provider is renamed (`was`)",
@@ -221,7 +251,9 @@ def _changes(outcomes: Sequence[LongOutcome]) -> str:
         [name, *(f"{one.changes[name]:.1f}" for one in outcomes)] for name in outcomes[0].changes
     ]
     took = table(["change, seconds", *(f"seed {one.seed}" for one in outcomes)], rows)
+    trouble = table(["trouble", "what comes of it"], TROUBLE, left=2)
     return (
+        f"## A provider in trouble\n\n{TROUBLE_INTRO}\n\n{trouble}\n"
         f"## Changes while it works\n\n{kinds}\nIn the world of the long faults, under load and "
         "while receipts were held back, until every\nrole had taken the change over, or was "
         f"started again:\n\n{took}"

@@ -1,12 +1,13 @@
 """A provider that is spoken to by SMPP, as dispatch uses it.
 
 `run` keeps one session (or a pair, where sending and receiving are bound apart) and comes back to
-its provider with growing delays; there are as many as dispatch has places for. `deliver` sends over
-the session with most room. A message of several parts is taken when each part is; a part that is
-refused for now while another was taken is tried again, because the message is out. A message of
-which no part was taken goes back, one that lost an answer is unknown. Should its answers come later
-all the same, they are brought as receipts are; a refusal only where it is for good, since what was
-refused for now may have been sent again meanwhile.
+its provider with growing delays, also where it is bound and hung up on at once; there are as many
+as dispatch has places for. `deliver` sends over the session with most room. A message of several
+parts is taken when each part is; a part that is refused for now while another was taken is tried
+again, because the message is out. A message of which no part was taken goes back, one that lost an
+answer is unknown. Should its answers come later all the same, they are brought as receipts are; a
+refusal only where it is for good, since what was refused for now may have been sent again
+meanwhile.
 """
 
 from __future__ import annotations
@@ -112,9 +113,11 @@ class SmppProvider(WithoutLookUps):
     async def run(self, receive: Receive) -> None:
         failures = 0
         while True:
+            began = trio.current_time()
             try:
                 await self._keep_session(receive)
-                failures = 0
+                lasted = trio.current_time() - began >= RECONNECT_S_MIN
+                failures = 0 if lasted else failures + 1
             except SendFault as fault:
                 if self._trouble is None or self._trouble.code != fault.code:
                     _log.warning("no session", provider=self.config.name, reason=fault.detail)

@@ -70,7 +70,8 @@ class WebPushProvider(WithoutLookUps):
         if endpoint is None:
             return gone(sent.ref, wire.BAD_SUBSCRIPTION, device)
         if not wire.is_allowed(endpoint.host, self._hosts):
-            return Refused(sent.ref, wire.HOST_REFUSED, unreachable=True)
+            # Not unreachable: that would be remembered when the list of hosts is mended.
+            return Refused(sent.ref, wire.HOST_REFUSED)
         drawn = ec.generate_private_key(ec.SECP256R1()), secrets.token_bytes(SALT_BYTES)
         try:
             request = wire.request(sent, device, endpoint, self._vapid, int(self._clock()), drawn)

@@ -68,6 +68,7 @@ def test_a_short_storm_loses_nothing_sends_nothing_twice_and_keeps_the_books_tru
         "provider has: push",
         "provider has: email",
         "provider has: sms, over SMPP",
+        "provider has: sms, over SMPP in parts",
     ):
         assert outcome.counts[what] > 0
     assert outcome.counts["people who turned out to be one"] == 500 // audience.TWINS_EVERY

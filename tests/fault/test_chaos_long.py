@@ -97,6 +97,7 @@ def test_a_route_over_which_nothing_was_sent_is_a_fault() -> None:
 
 def test_the_page_names_tests_that_are_there() -> None:
     named = {word for *_, shown in page_long.CHANGES for word in re.findall(r"`(.+?)`", shown)}
+    named |= set(re.findall(r"`(.+?)`", page_long.TROUBLE_INTRO))
     assert named
     assert [name for name in named if not (page.ROOT / name).is_file()] == []
 

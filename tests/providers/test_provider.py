@@ -1,9 +1,7 @@
-"""A provider as dispatch uses it, over real HTTP; and the steps of docs/adding-a-provider.md."""
+"""A provider as dispatch uses it, over real HTTP."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -110,49 +108,3 @@ def test_a_batch_of_the_maximum_is_read_within_the_bounds_of_an_answer() -> None
     answer = infobip_answer([(sent, "accepted") for sent in batch])
     assert len(answer) < BODY_BYTES_MAX
     assert len(ROWS[0].adapter().outcomes(batch, reply(200, answer))) == len(batch)
-
-
-def test_the_guides_adapter_works_as_printed() -> None:
-    """The code block is run as it stands, with one message there and one receipt back."""
-    (source,) = re.findall(r"```python\n(# providers/.*?)```", GUIDE.read_text(), re.DOTALL)
-    module: dict[str, object] = {"__name__": "guide"}
-    exec(compile(source, str(GUIDE), "exec"), module)  # noqa: S102
-    adapter = module["ExampleSms"](config("example-sms"))  # type: ignore[operator]
-    sent = submission("m-1.1", to="+15550101")
-    request = adapter.submit([sent])
-    assert json.loads(request.body)["to"] == "15550101"
-    outcomes = adapter.outcomes([sent], reply(200, b'{"id": 17, "status": "queued"}'))
-    assert outcomes == [Submitted("m-1.1", "17")]
-    (refused,) = adapter.outcomes([sent], reply(200, b'{"status": "blocked"}'))
-    assert isinstance(refused, Refused)
-    with pytest.raises(Unknown):
-        adapter.outcomes([sent], reply(200, b"busy"))
-    read = adapter.receipts(b'{"id": 17, "client_id": "m-1.1", "state": "DELIVRD"}', "")
-    assert [(r.status, r.ref, r.provider_id) for r in read.receipts] == [
-        ("delivered", "m-1.1", "17")
-    ]
-    assert adapter.receipts(b'{"id": 17, "state": "?"}', "").faults != []
-    with pytest.raises(ValueError, match="JSON"):
-        adapter.receipts(b"<xml/>", "")
-
-
-def test_every_name_the_guide_mentions_exists() -> None:
-    root = GUIDE.parents[1]
-    for path in re.findall(r"`((?:providers|tests|docs|config)/[\w./-]+)`", GUIDE.read_text()):
-        if "example" not in path:
-            assert (root / path).exists(), path
-    import providers.contract as contract
-    import providers.http.adapter as adapter
-    import providers.http.callback_proofs as callback_proofs
-    import providers.http.settings as http_settings
-    import providers.registry as registry
-    import providers.settings as settings
-    import providers.simulator.callbacks_only as callbacks_only
-    import providers.simulator.twins as twins
-
-    for name in re.findall(r"`([A-Z][A-Za-z]+)`", GUIDE.read_text()):
-        homes = (
-            *(contract, adapter, callback_proofs, http_settings, registry, settings),
-            *(callbacks_only, twins),
-        )
-        assert any(hasattr(home, name) for home in homes) or name in {"ROWS", "Row"}, name

@@ -24,8 +24,9 @@ def test_a_pages_configuration_works(page: Path, tmp_path: Path) -> None:
     service_account(tmp_path, "https://oauth2.googleapis.com/token")
     key = google_key_pem()
     (tmp_path / "vonage.key").write_bytes(key)
-    blocks, _ = configurations(page)
+    blocks, rehearsal = configurations(page)
     assert blocks
+    assert len(rehearsal) == 1, "a page ends with how it is rehearsed"
     for text in blocks:
         file = tmp_path / "kaskad.toml"
         file.write_text(text)

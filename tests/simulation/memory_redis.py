@@ -169,6 +169,18 @@ class MemoryRedis(StreamCommands):
     def do_getrange(self, key: bytes, first: bytes, last: bytes) -> Value:
         return (self.value(key) or b"")[int(first) : int(last) + 1]
 
+    def do_setbit(self, key: bytes, place: bytes, bit: bytes) -> Value:
+        octet, mask = int(place) // 8, 0x80 >> int(place) % 8
+        octets = bytearray((self.value(key) or b"").ljust(octet + 1, b"\0"))
+        former = bool(octets[octet] & mask)
+        octets[octet] = octets[octet] & ~mask | mask * int(bit)
+        self.data[key] = bytes(octets)
+        self.touch(key)
+        return int(former)
+
+    def do_bitcount(self, key: bytes) -> Value:
+        return int.from_bytes(self.value(key) or b"").bit_count()
+
     def do_exists(self, *keys: bytes) -> Value:
         return sum(self.value(key) is not None for key in keys)
 

@@ -38,6 +38,8 @@ SIMPLE = st.one_of(
     command("SET", STRINGS, MEMBERS, "PXAT", st.sampled_from([1, 4_102_444_800_000])),
     command("DEL", STRINGS, STRINGS),
     command("EXISTS", STRINGS),
+    command("SETBIT", STRINGS, st.integers(0, 20), st.integers(0, 1)),
+    command("BITCOUNT", STRINGS),
     command("HSET", "hash", MEMBERS, NUMBERS),
     command("HGET", "hash", MEMBERS),
     command("HMGET", "hash", MEMBERS, MEMBERS),

@@ -34,6 +34,7 @@ from providers.mail.reasons import of_recipient
 from providers.registry import KINDS
 from providers.settings import Configured
 from providers.smpp import pdu
+from providers.smpp.pdu import Frames
 from providers.smpp.provider import SmppProvider
 from providers.smtp.settings import SmtpSettings
 from tests.simulation.away import Away
@@ -77,6 +78,15 @@ class Smscs(Smsc):
         self._world = world
         self.decide = self._later
         self.ended: list[trio.abc.Stream] = []
+        self.hangs_up = False  # on whoever was bound
+
+    async def __call__(self, stream: trio.abc.Stream) -> None:
+        if not self.hangs_up:
+            await super().__call__(stream)
+            return
+        for frame in Frames().feed(bytes(await stream.receive_some(65_536))):
+            await stream.send_all(self._answer(frame))
+        await trio.aclose_forcefully(stream)
 
     def _later(self, message: pdu.Short) -> None:
         place, id_, stream = len(self.submitted) - 1, f"id-{next(self.numbers)}", self.streams[-1]
@@ -123,11 +133,13 @@ def by_smpp() -> tuple[Away, Smscs]:
     return world, smsc
 
 
-def test_a_session_that_ends_every_few_seconds_loses_only_what_was_under_way() -> None:
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_session_that_ends_every_few_seconds_loses_only_what_was_under_way(parts: int) -> None:
     world, smsc = by_smpp()
+    text = "Hello" if parts == 1 else "я" * 150
 
     async def work() -> None:
-        await world.admit(600)
+        await world.admit(600 // parts, content=content_with(text, {}))
         for _ in range(6):
             await trio.sleep(2.0)
             await smsc.hang_up()
@@ -136,9 +148,12 @@ def test_a_session_that_ends_every_few_seconds_loses_only_what_was_under_way() -
 
     world.run(work)
     ended = steps(world)
-    assert (len(smsc.asked), set(smsc.asked.values())) == (600, {1}), "each has it once"
+    assert len(smsc.asked) == 600 // parts
+    assert set(smsc.asked.values()) <= set(range(1, parts + 1)), "each part was sent once"
     assert set(ended) <= {"delivered", "unknown"}
     assert 0 < ended["unknown"] <= 6 * WINDOW
+    whole = sum(count == parts for count in smsc.asked.values())
+    assert ended["delivered"] <= whole
 
 
 def test_a_bind_that_is_taken_for_still_bound_is_tried_until_it_is_free() -> None:
@@ -159,6 +174,26 @@ def test_a_bind_that_is_taken_for_still_bound_is_tried_until_it_is_free() -> Non
 
     world.run(work)
     assert steps(world) == {"delivered": 60}
+    assert set(smsc.asked.values()) == {1}
+
+
+def test_an_account_that_is_hung_up_on_is_bound_less_and_less_often() -> None:
+    world, smsc = by_smpp()
+    smsc.hangs_up = True
+    late: list[str] = []
+
+    async def work() -> None:
+        await world.admit(20)
+        await trio.sleep(TEN_MINUTES_S)
+        assert len(smsc.binds) <= 30
+        smsc.hangs_up = False
+        late.extend(await world.admit(20))
+        await trio.sleep(120.0)
+
+    world.run(work)
+    assert steps(world, late) == {"delivered": 20}
+    # What was written between the bind and the end may have been taken.
+    assert set(steps(world)) <= {"delivered", "unknown"}
     assert set(smsc.asked.values()) == {1}
 
 
