@@ -210,7 +210,8 @@ class AdmissionQueue:
         """Whether a zone was stored for which something accepted waits. Nothing here can fail
         it."""
         try:
-            await zones.accepted(self.store, requests, answers, self._now_ms())
+            found = await zones.accepted(self.store, requests, answers)
+            await self.store.apply(found, self._now_ms())
         except Exception as error:
             _log.warning("zones_not_looked_for", reason=repr(error))
 

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from gateway.core.events import Released, Reported
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.store import message_log, recipients
+from gateway.redis.errors import RedisUnavailable
+from gateway.store import message_log, recipients, zones
 from gateway.store.acceptance import Acceptance
 from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import Once, StoreBase
 from gateway.store.dry_run import DryAnswer, dry_run
 from gateway.store.keys import Keys, keys_of
+from gateway.store.transaction import ConflictError
 from gateway.traces import Traces
 
 
@@ -75,7 +77,21 @@ class Store(StoreBase):
                 self.ignored_prices.note(effects.ignored_price, now_ms)
             if effects.handed_over:
                 self.handed_over[effects.handed_over] += 1
+        if self.policy.holds_for_zone:
+            await self._look_for_zones(zones.waiting_now(applied), now_ms)
         return applied
+
+    async def _look_for_zones(self, waiting: set[str], now_ms: int) -> None:
+        """Whether the zones are stored for which something waits from now on. What was applied is:
+        where Redis went away meanwhile, they are looked for with the next batch."""
+        self.zones_missed |= waiting
+        if not self.zones_missed:
+            return
+        try:
+            await self._apply(await zones.missed(self, self.zones_missed), now_ms)
+        except (RedisUnavailable, ConflictError):
+            return
+        self.zones_missed.clear()
 
     async def _fund(self, applied: Sequence[Applied], now_ms: int) -> list[Applied]:
         """Leases what released messages lack of budgets, as far as there is, and releases them

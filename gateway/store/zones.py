@@ -1,46 +1,67 @@
 """What waits for the time zone of its user goes on when the user has one.
 
 A send window with `unknown_zone = "hold"` holds a message of which nothing says where its recipient
-is. Who stores a zone looks for such messages of the user; who accepted one looks whether a zone was
-stored meanwhile: so whichever comes last finds the other. Raises RedisUnavailable.
+is. Who stores a zone looks for such messages of the user; who accepted one, or decided that it
+waits for its zone from now on, looks whether a zone was stored meanwhile: so whichever comes last
+finds the other. What is found here is to be applied. Raises RedisUnavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.core.events import ZoneKnown
 from gateway.core.holding import ZONE_UNKNOWN
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import StoredUser
 from gateway.store import queues, users
-from gateway.store.apply import Item
+from gateway.store.apply import Applied, Item
+from gateway.store.base import StoreBase
 from gateway.store.former_shards import shards_ever
-from gateway.store.store import Store
 
 
-async def stored(store: Store, kept: Mapping[str, StoredUser], now_ms: int) -> None:
+async def stored(store: StoreBase, kept: Mapping[str, StoredUser]) -> list[Item]:
     """Users, as identities, were stored."""
     zones = {user: each.tz for user, each in kept.items() if each.tz is not None}
     if not zones or not store.policy.holds_for_zone:
-        return
+        return []
     shards = await shards_ever(store.redis, store.shards)
     found = await queues.waiting_for_zone(store.redis, shards, list(zones))
-    items = [Item(id_, ZoneKnown(user, zones[user])) for user, ids in found.items() for id_ in ids]
-    if items:
-        await store.apply(items, now_ms)
+    return [Item(id_, ZoneKnown(user, zones[user])) for user, ids in found.items() for id_ in ids]
 
 
 async def accepted(
-    store: Store, requests: Sequence[MessageRequest], answers: Sequence[Answer], now_ms: int
-) -> None:
+    store: StoreBase, requests: Sequence[MessageRequest], answers: Sequence[Answer]
+) -> list[Item]:
     """Requests were answered."""
     if not store.policy.holds_for_zone:
-        return
+        return []
     waiting = {
         request.named_user
         for request, answer in zip(requests, answers, strict=True)
         if answer.held == ZONE_UNKNOWN and request.named_user is not None
     }
-    if waiting:
-        await stored(store, await users.read(store, waiting), now_ms)
+    return await stored(store, await users.read(store, waiting)) if waiting else []
+
+
+def waiting_now(applied: Iterable[Applied]) -> set[str]:
+    """For whose zone something waits that was changed."""
+    return {
+        user
+        for done in applied
+        if done.effects.changed
+        and (message := done.message) is not None
+        and message.held == ZONE_UNKNOWN
+        and (user := message.named_user) is not None
+    }
+
+
+async def missed(store: StoreBase, waiting: set[str]) -> list[Item]:
+    """Something waits for the zones of these users. One that cannot be read has none."""
+    try:
+        return await stored(store, await users.read(store, waiting))
+    except (NewerRecordError, UnreadableRecordError):
+        if len(waiting) == 1:
+            return []
+    return [item for user in waiting for item in await missed(store, {user})]

@@ -98,7 +98,7 @@ class Audience:
             store = storm.store(MemoryClient(storm.weather))
             change = Change(user, "", Addresses(), located)
             (kept,) = await users.change(store, [change], clock())
-            await zones.stored(store, {user: kept}, clock())
+            await store.apply(await zones.stored(store, {user: kept}), clock())
 
         storm, clock = self.storm, self.storm.clock()
         asked_s = trio.current_time()
@@ -112,7 +112,7 @@ class Audience:
 
 def each_is_written_to_by_day(storm: Storm, messages: dict[str, Message]) -> None:
     """By the clock of a zone that was stored of its user by then; and who has one is not left to
-    wait for it."""
+    wait for it. (A budget may be full until the last night of a message, as of seed 710.)"""
     spare_s = storm.plan.clocks_apart_s + 1.0
     for message in messages.values():
         if message.category != "marketing":
@@ -125,6 +125,7 @@ def each_is_written_to_by_day(storm: Storm, messages: dict[str, Message]) -> Non
             assert fits, f"{at_s}: at night, or nobody knows where, of {there}: {message}"
         ended_s = (message.expires_ms - T0) / 1_000
         waited = message.reason == "send_window" and not any(starts_s(message))
+        waited &= not storm.plan.budget
         long_known = [zone for zone in known if zone.heard_s < ended_s - A_NIGHT_S]
         from_s = max((message.created_ms - T0) / 1_000, min((z.heard_s for z in known), default=0))
         if waited and long_known and from_s < ended_s - A_NIGHT_S:

@@ -104,7 +104,7 @@ class Callers:
                     if send.addresses == NOBODY:
                         return  # nobody stored the user
                     (answer,) = await store.admit([send], clock())
-                    await zones.accepted(store, [send], [answer], clock())
+                    await store.apply(await zones.accepted(store, [send], [answer]), clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
                 finally:

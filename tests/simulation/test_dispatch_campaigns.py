@@ -10,17 +10,21 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from gateway.core.addresses import Addresses
 from gateway.core.campaigns import Campaign
 from gateway.core.events import Cancelled, Reported
+from gateway.core.holding import ZONE_UNKNOWN
 from gateway.core.records.content import NO_WORDS
 from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, Message
+from gateway.core.records.user import StoredUser
 from gateway.dispatch.jobs import cancelling as job
 from gateway.dispatch.jobs import feeder
-from gateway.store import cancelling, declarations, queues, reads
+from gateway.store import cancelling, declarations, queues, reads, users, zones
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.keys import keys_of
+from gateway.store.users import Change
 from providers.contract import Receipt
 from tests.simulation.pace import Pace
 from tests.store import test_contents as contents
@@ -362,5 +366,29 @@ def test_an_end_that_is_moved_nearer_ends_all_that_waits(
             waited = await world.messages([id_ for id_ in ids if id_ not in gone])
             told = {(MESSAGE_NAMES[message.status], message.reason) for message in waited}
             assert told == {("expired", "campaign_ended")}
+
+    world.pace.run(work)
+
+
+def test_what_waits_for_a_zone_only_later_is_told_the_one_that_is_stored_by_then() -> None:
+    """Found by the storms (seed 710, 2026-11-29): it waited for its campaign, or for a budget, when
+    the zone was stored, and for the zone from then on."""
+    world = Campaigns()
+    hold = replace(DAYTIME, unknown_zone="hold", country_zones={})
+    world.pace.store.policy = replace(world.pace.store.policy, send_windows={"day": hold})
+
+    async def work() -> None:
+        store, clock = world.pace.store, world.pace.clock
+        await world.declare(state="paused", send_window="day")
+        (waits,) = await world.pace.admit(1, user="u1", route="viber-only")
+        there = StoredUser("shop", clock(), tz="Pacific/Auckland")
+        change = Change("u1", "", Addresses(), lambda _: there)
+        (kept,) = await users.change(store, [change], clock())
+        await store.apply(await zones.stored(store, {"u1": kept}), clock())
+        await world.declare(state="running", send_window="day")
+        await trio.sleep(5.0)
+        (message,) = await world.messages([waits])
+        assert message.tz == "Pacific/Auckland"
+        assert message.held != ZONE_UNKNOWN
 
     world.pace.run(work)
