@@ -31,7 +31,7 @@ _steps = re.compile(r"\[(\d+)\]|\.(\w+)").findall
 
 
 @cache
-def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+def fields_of(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     """msgspec evaluates the annotations anew each time: nine tenths of what a whole file took."""
     return msgspec.structs.fields(kind)
 
@@ -106,7 +106,7 @@ class Collector:
         self, kind: type[msgspec.Struct], table: Mapping[str, Any], path: str = "", owner: str = ""
     ) -> dict[str, Any]:
         """The keys that can be read, by the name of their field and as its type."""
-        fields = {field.encode_name: field for field in _fields(kind)}
+        fields = {field.encode_name: field for field in fields_of(kind)}
         unknown = (key for key in table if key not in fields)
         for key in islice(unknown, self._faults_max - len(self.faults)):
             self._fault(path, key, self._words.unknown(key, fields, owner))
@@ -117,7 +117,7 @@ class Collector:
         self, kind: type[msgspec.Struct], table: Mapping[str, Any], path: str
     ) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for field in _fields(kind):
+        for field in fields_of(kind):
             key = field.encode_name
             if key in table:
                 value = self._value(field.type, table[key], self._words.at(path, key))
@@ -131,7 +131,7 @@ class Collector:
         self, kind: type[msgspec.Struct], table: Mapping[str, Any], path: str, owner: str = ""
     ) -> Any:
         values = self.read_keys(kind, table, path, owner)
-        required = (f.name for f in _fields(kind) if f.required)
+        required = (f.name for f in fields_of(kind) if f.required)
         return _BAD if any(name not in values for name in required) else kind(**values)
 
     def _tagged(

@@ -26,7 +26,10 @@ structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.p
 
 # The shared server, and the place for a server of a test's own.
 STARTING_REDIS = {"redis_server", "short_dir"}
-SIMULATIONS = Path(__file__).parent / "simulation"
+# What the folders here mark: tests there start real processes, or need other people's servers.
+MARKS = {"system": "system", "fault": "system", "peers": "peers"}
+SIMULATIONS = "simulation"
+HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,28 +52,36 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what starts a Redis: by a fixture, or as a part of the system. The rest says so itself.
+    """Marks what starts real processes or a Redis: by its folder, by a fixture, or as a part of the
+    system. The rest says so itself.
 
-    The folders below have set their own marks by now: pytest calls the innermost hook first. What
-    takes longest goes first, so that no worker is alone with it at the end: what starts real
+    What takes longest goes first, so that no worker is alone with it at the end: what starts real
     processes, then simulations. Of neither are lines counted: those of other processes cannot be,
     and simulations run the same lines a million times. Counting took twice as long again, and
     covers nothing that the tests of each part do not.
     """
     for item in items:
+        folder = _folder(item)
+        if folder in MARKS:
+            item.add_marker(MARKS[folder])
         fixtures: set[str] = set(getattr(item, "fixturenames", ()))
         system = item.get_closest_marker("system")
         if fixtures & STARTING_REDIS or system:
-            item.add_marker(pytest.mark.redis)
-        if system or item.path.is_relative_to(SIMULATIONS):
-            item.add_marker(pytest.mark.no_cover)
+            item.add_marker("redis")
+        if system or folder == SIMULATIONS:
+            item.add_marker("no_cover")
     items.sort(key=_turn)
+
+
+def _folder(item: pytest.Item) -> str:
+    """By `parts`, which a file's tests share: comparing paths took each worker a second."""
+    return item.path.parts[len(HERE.parts)]
 
 
 def _turn(item: pytest.Item) -> int:
     if item.get_closest_marker("system"):
         return 0
-    return 1 if item.path.is_relative_to(SIMULATIONS) else 2
+    return 1 if _folder(item) == SIMULATIONS else 2
 
 
 @pytest.fixture(scope="session")

@@ -342,6 +342,8 @@ def _planned(step: Step, route: str, policy: Policy) -> PlannedStep:
     if step.rate:
         cost = format_amount(expected_cost(step))
         told.append(f"reacts to {step.rate / MILLION:.4f} of deliveries: {cost} a reaction")
+    if step.auto and fault is None:
+        told.append("learned wait" if step.wait_ms < step.auto else "no shorter wait is learned")
     asked = _asked_until(step, route, policy)
     if asked != step.until:
         told.append(f"{asked} cannot be shown here: {step.until} counts")
@@ -392,9 +394,6 @@ def _left_out(request: MessageRequest, policy: Policy, now_ms: int) -> list[Plan
 def _asked_until(step: Step, route: str, policy: Policy) -> Until:
     """What the route asks of the step, as it is configured now."""
     row = CHANNELS[step.channel]
-    asked = [
-        each.step.until
-        for each in policy.resolved.get(route, ())
-        if each.channel is row and each.until == step.until
-    ]
-    return asked[0] if asked else step.until
+    steps = policy.resolved.get(route, ())
+    asked = (each.step for each in steps if each.channel is row and each.until == step.until)
+    return next((each.until for each in asked), step.until)

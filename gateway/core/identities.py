@@ -107,7 +107,9 @@ def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> 
     linked_ms = now_ms + hold_ms + LINK_SPARE_MS
     if with_record and first.startswith("p:") and not home.startswith("p:"):
         # A phone becomes known: the home moves to it, in the shard where requests look first.
-        return Join(first, [Write(first, None, Person(linked_ms=linked_ms))], final=False)
+        return Join(
+            first, [Write(first, None, Person(linked_ms=linked_ms, apart_ms=0))], final=False
+        )
     losers = [root for root in with_record if root != home]
     if losers:
         return Join(home, [_pointed(r, records, home, linked_ms) for r in losers], final=False)
@@ -181,7 +183,7 @@ def _rank(identity: str) -> tuple[int, str]:
 
 def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Write:
     before = records[identity]
-    after = replace(before or Person(), home=home, linked_ms=linked_ms)
+    after = replace(before or Person(apart_ms=0), home=home, linked_ms=linked_ms)
     return Write(identity, before, after)
 
 
@@ -210,7 +212,7 @@ def _changing(writes: list[Write]) -> list[Write]:
 def _sharing(identity: str, parted: Collection[str], records: Records, now_ms: int) -> Person:
     """A record where what is held under those that are parted from it counts as well; a claim that
     is live for as long as it may be, since nobody gives it back here."""
-    person = replace(records[identity] or Person())
+    person = replace(records[identity] or Person(apart_ms=0))
     slots = {(slot.message, slot.leg): slot for slot in person.slots}
     places = [*person.former]
     apart = []

@@ -17,6 +17,8 @@ OptOuts = Mapping[str, OptOut]  # by channel; EVERY_CHANNEL stands for all of th
 EVERY_CHANNEL = ""
 NONE: OptOuts = {}
 PERSON = ""  # in the place of an app
+# How a person said so: by a reply, by the code in a message, or to the provider.
+BY_REPLY, BY_LINK, AT_PROVIDER = "stop_word", "unsubscribe_link", "at_provider"
 
 
 class NotTheirsError(Exception):
@@ -24,7 +26,8 @@ class NotTheirsError(Exception):
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whence an opt-out is: the app that set it, or the person itself where there is none."""
+    """Whence an opt-out is: the app that set it, or the person itself where there is none. `why` is
+    in the app's words; of a person, how it was said."""
 
     app: str = PERSON
     at_ms: int = 0

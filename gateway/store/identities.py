@@ -148,7 +148,7 @@ async def _enlist(store: StoreBase, joins: Iterable[Join], now_ms: int) -> set[s
         by_home[found.home].append(found)
 
     async def change(home: str, value: bytes | None, writes: Writes) -> bool:
-        person = _record(store, home, value) or Person()
+        person = _record(store, home, value) or Person(apart_ms=0)
         if person.home:
             return False
         if persons.is_old(person):

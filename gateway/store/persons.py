@@ -1,8 +1,10 @@
 """One person as a whole: who it is, what it was sent, and how it is forgotten.
 
 A person is found by any identity: its records and stored users say who else it is, the index of
-messages and its cap slots what it was sent, and a message whom it named. Messages are looked at in
-bounded batches.
+messages and its cap slots what it was sent, and a message whom it named. A message that names a
+stored user is that user's alone: an address in it may be another's by now, and is nobody's way to
+that one; asked for by the address itself it is found as well. Messages are looked at in bounded
+batches.
 
 Erasing begins with the messages, each in its own transaction, and ends with the record that leads
 to the others: one that was interrupted finds the rest again when it is repeated, and one that is
@@ -59,8 +61,10 @@ MESSAGES_A_BATCH = 100
 
 
 class Found(msgspec.Struct):
-    """`records` are those of the identities that have one; `users` the stored ones by `person_id`;
-    `messages` by id, `places` their keys; `campaigns` all that the person may hold a claim of."""
+    """`identities` begin with the one that was asked for; `records` are those that have one;
+    `users` the stored ones by `person_id`; `messages` by id, `places` their keys; `campaigns` all
+    that the person may hold a claim of; `others` are messages, by id with their apps, that name an
+    address of the person and another stored user, and count for both."""
 
     identities: list[str]
     records: dict[str, Person] = {}
@@ -68,6 +72,7 @@ class Found(msgspec.Struct):
     messages: dict[str, Message] = {}
     places: dict[str, str] = {}
     campaigns: set[str] = set()
+    others: dict[str, str] = {}
 
     @property
     def anything(self) -> bool:
@@ -99,10 +104,15 @@ async def find(store: Store, identity: str, now_ms: int) -> Found:
 
 async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str]) -> None:
     """What records and the index say of the identities that were not seen yet."""
+    known: set[str] = set()
     while fresh := [i for i in found.identities if i not in seen]:
+        # Who it is comes first: whose a message is depends on that.
+        while new := [i for i in found.identities if i not in seen | known]:
+            known.update(new)
+            await _find_records(store, found, new)
+            await _find_users(store, found, new)
+        fresh = [i for i in found.identities if i not in seen]
         seen.update(fresh)
-        await _find_records(store, found, fresh)
-        await _find_users(store, found, fresh)
         slots = [slot.message for i in fresh if (p := found.records.get(i)) for slot in p.slots]
         await _take(store, found, slots)
         async for page in person_index.find(store.redis, shards, fresh):
@@ -134,7 +144,19 @@ async def _find_records(store: Store, found: Found, identities: Sequence[str]) -
             person = found.records[identity] = unpack_person(record)
         except (NewerRecordError, UnreadableRecordError):
             continue
-        _know(found, (person.home, *person.aliases, *person.former))
+        _know(found, (person.home, *person.aliases))
+        _know(found, await _former(store, person))
+
+
+async def _former(store: Store, person: Person) -> list[str]:
+    """The former homes that are the person's still; one that left stands for itself."""
+    records = await read_records(store.redis, store.shards, person.former)
+    joined = []
+    for identity, record in records.items():
+        with suppress(NewerRecordError, UnreadableRecordError):
+            if unpack_person(record).home:
+                joined.append(identity)
+    return joined
 
 
 async def _find_users(store: Store, found: Found, identities: Sequence[str]) -> None:
@@ -154,14 +176,34 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
     """Those of the messages that name the person."""
     asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
     for batch in _batches(asked):
-        for id_, record in (await read_messages(store, batch)).items():
-            message = reads.readable(store, id_, record.value)
-            if message is None or set(found.identities).isdisjoint(_named(message)):
+        records = await read_messages(store, batch)
+        read = {id_: reads.readable(store, id_, record.value) for id_, record in records.items()}
+        messages = {id_: message for id_, message in read.items() if message is not None}
+        stored = await _stored(store, found, {m.named_user for m in messages.values()})
+        for id_, message in messages.items():
+            named, user = _named(message), f"u:{message.named_user}"
+            alone = message.named_user in stored
+            if set(found.identities).isdisjoint(named):
                 continue
-            found.messages[id_], found.places[id_] = message, record.key
+            if alone and user not in found.identities and found.identities[0] not in named:
+                found.others[id_] = message.app
+                continue
+            found.messages[id_], found.places[id_] = message, records[id_].key
             if message.campaign is not None:
                 found.campaigns.add(message.campaign)
-            _know(found, _named(message))
+            _know(found, () if alone else named)
+
+
+async def _stored(store: Store, found: Found, named: Iterable[str | None]) -> set[str]:
+    """Those of the users who are stored; one that cannot be read is none."""
+    stored = set[str]()
+    for user in named:
+        if user is None or user in found.users:
+            stored.update([] if user is None else [user])
+            continue
+        with suppress(NewerRecordError, UnreadableRecordError):
+            stored.update(await users.read(store, [user]))
+    return stored
 
 
 def _named(message: Message) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from gateway.core.addresses import one_identity
 from gateway.core.channels import CHANNELS
 from gateway.core.events import Reacted
-from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, OptOut, Origin
+from gateway.core.opt_outs import AT_PROVIDER, BY_REPLY, EVERY_CHANNEL, PERSON, OptOut, Origin
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.core.stop_words import wish_in
@@ -102,10 +102,9 @@ async def _note_reactions(
 async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int) -> None:
     redis, shards = store.redis, store.shards
     wish = wish_in(reply.text, store.policy.stop_words)
-    origin = Origin(PERSON, now_ms)
     told_ms = min(reply.at_ms or now_ms, now_ms)  # providers tell of wishes late, in any order
     if reply.kind == "block":
-        told = Origin(PERSON, told_ms)
+        told = Origin(PERSON, told_ms, AT_PROVIDER)
         await opt_outs.put(redis, shards, reply.sender, "marketing", told, channel)
     elif reply.kind == "unblock":
         await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
@@ -113,7 +112,8 @@ async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int
         await opt_outs.drop(redis, shards, reply.sender)
     elif wish is not None:
         scope: OptOut = "all" if wish == "stop_all" else "marketing"
-        await opt_outs.put(redis, shards, reply.sender, scope, origin, EVERY_CHANNEL)
+        told = Origin(PERSON, now_ms, BY_REPLY)
+        await opt_outs.put(redis, shards, reply.sender, scope, told, EVERY_CHANNEL)
 
 
 def _kept(

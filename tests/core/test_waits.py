@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import timing
+from gateway.core.explain import explain_message
 from gateway.core.plan import Known, Plan, plan
 from gateway.core.policy import LearnedWait, Policy, RouteStep
 from gateway.core.waits import (
@@ -103,6 +104,14 @@ def test_the_wait_that_a_step_got_stands_in_it() -> None:
     assert (sms.auto, sms.wait_ms) == (0, 24 * 60 * MINUTE)
     assert planned({}).steps[0].wait_ms == 15 * MINUTE
     assert planned({("viber", "RU"): 45_000}, grace_ms=7).steps[0].grace_ms == 7
+
+
+def test_it_is_told_whether_a_wait_was_learned() -> None:
+    world = World(rules())
+    for wait_ms, told in ((45_000, "learned wait"), (15 * MINUTE, "no shorter wait is learned")):
+        world.message.steps[0].wait_ms = wait_ms
+        viber, sms = explain_message(world.message, world.policy, world.now_ms).plan
+        assert (viber.wait_ms, viber.detail, sms.detail) == (wait_ms, told, None)
 
 
 def test_the_provider_may_try_as_long_as_the_longest_wait() -> None:

@@ -23,11 +23,11 @@ from gateway.settings import file as settings
 from gateway.store.store import Store
 from providers.simulator import Knobs, Settings, child
 from tests.worlds.dispatch_world import DispatchWorld
+from tests.worlds.patience import PATIENCE_S
 
 RATE = 150
 CAMPAIGN = 400
 MEASURED_MAX = 10
-WAIT_S = 60.0  # what other processes do; a machine may be slow
 ENV = {"INFOBIP_API_KEY": "", "KASKAD_TOKEN": "secret", "KASKAD_REDIS_URL": ""}
 CONFIG = """
 [providers.infobip-sms]
@@ -125,7 +125,7 @@ def run(place: Place, work: Callable[[DispatchWorld], Awaitable[None]]) -> None:
     async def main() -> None:
         async with open_client(place.settings.redis.url) as redis:
             policy = bootstrap.policy_of(place.settings, bootstrap.load_prices(place.settings))
-            world = DispatchWorld(redis, place.settings.redis.url, policy, 1, WAIT_S)
+            world = DispatchWorld(redis, place.settings.redis.url, policy, 1)
             world.store = Store(redis, policy)
             ahead = time.time_ns() // 1_000_000 - world.clock()
             world.go_ahead(ahead)  # the processes live in the present
@@ -155,7 +155,7 @@ def test_two_processes_keep_the_rate_and_stop_in_order(place: Place) -> None:
             assert peaks[-1] <= RATE * 1.04, peaks
             for process in (one, two):
                 process.send_signal(signal.SIGTERM)
-                assert await trio.to_thread.run_sync(process.wait, WAIT_S) == 0
+                assert await trio.to_thread.run_sync(process.wait, PATIENCE_S) == 0
         log = place.log.read_text("utf-8")
         assert log.count('"event":"request"') > 10
         assert not re.search(r"7916\d{7}", log), "a phone number in clear"

@@ -36,7 +36,6 @@ BATCH = 8
 REST_S = 0.05  # of a sender between two batches
 AGAIN_S = 0.2  # ... and before it repeats one that was not taken
 STUCK_S = 60.0
-RECOVERED_S = 120.0
 FAULTS_MIN = 3  # of any storm, however slow the machine is
 PAUSE_MS = 20_000
 LEASE_S = 2.0
@@ -216,7 +215,7 @@ def storm(
                 fault()
         assert senders.fault is None, senders.fault
         assert len(set(senders.ids)) == len(senders.ids)
-        messages = kaskad.when_all_final(senders.ids, RECOVERED_S)
+        messages = kaskad.when_all_final(senders.ids)
         until("a report is answered", lambda: kaskad.get("/v1/reports/cost").status == 200)
         assert kaskad.cost()["total"]["accepted"] == len(senders.ids)
         kaskad.ledger_equals_bill()

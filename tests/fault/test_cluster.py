@@ -30,13 +30,13 @@ from gateway.store.keys import keys_of, shard_of
 from gateway.store.transaction import CommitCounts, commit
 from tests.fault.cluster_storm import storm
 from tests.worlds.http_client import Answer
-from tests.worlds.stack import COMMAND_S, Stack, phone, stack, until
+from tests.worlds.patience import PATIENCE_S
+from tests.worlds.stack import Stack, phone, stack, until
 
 SHARDS = 16
 MESSAGES = 160
 BATCH = 20
 AWAY_S = 30.0
-RECOVERED_S = 60.0
 STORM_S, STORM_SEED = 5.0, 113
 AFTER = 100  # writes before masters change, and again afterwards
 INSTALLATION, LIMIT = "{kaskad}", "{limit:infobip-viber}"
@@ -126,7 +126,7 @@ def taken(kaskad: Stack, batch: list[dict[str, Any]], key: str) -> list[str]:
 
 
 def nothing_is_lost_or_twice(kaskad: Stack, ids: list[str]) -> None:
-    messages = kaskad.when_all_final(ids, RECOVERED_S)
+    messages = kaskad.when_all_final(ids)
     assert len(messages) == len(ids)
     assert {message["status"] for message in messages.values()} >= {"delivered"}
     assert kaskad.cost()["total"]["accepted"] == len(ids)
@@ -181,7 +181,7 @@ def test_slots_move_while_messages_flow(cluster: RedisCluster) -> None:
 
     with kaskad_on(cluster) as kaskad:
         ids = send_while(kaskad, {1: mover.start, 6: leave_half_moved})
-        mover.join(COMMAND_S)
+        mover.join(PATIENCE_S)
         nothing_is_lost_or_twice(kaskad, ids)
     assert all(cluster.master_of(key) is not before[key] for key in keys)
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from tests.worlds.stack import Stack, phone, stack, until
 
-RECOVERED_S = 60.0  # leases lapse, and the provider is asked twice what became of lost answers
-STOP_WITHIN_S = 5.0
+STOP_WITHIN_S = 20.0  # the test takes one, and a machine may stand still meanwhile
 SLOW: dict[str, Any] = {
     "viber_share": 0.7,
     "answer_ms_min": 40,
@@ -44,7 +43,7 @@ def when_taken(kaskad: Stack, count: int) -> None:
 
 
 def nothing_lost_nothing_twice_books_true(kaskad: Stack, ids: list[str]) -> None:
-    messages = kaskad.when_all_final(ids, RECOVERED_S)
+    messages = kaskad.when_all_final(ids)
     assert len(messages) == len(ids) == kaskad.cost()["total"]["accepted"]
     kaskad.ledger_equals_bill()
     kaskad.nothing_was_sent_twice()
@@ -68,7 +67,8 @@ def test_killed_dispatchers_lose_nothing_and_send_nothing_twice() -> None:
 
 def test_a_stopped_dispatcher_returns_what_it_did_not_send_within_its_deadline() -> None:
     knobs = {**SLOW, "answer_ms_min": 300, "answer_ms_max": 400}
-    with stack(dispatchers=1, config=CONFIG, knobs=knobs) as kaskad:
+    config = {**CONFIG, "lanes": {"stop_within": f"{STOP_WITHIN_S:.0f}s"}}
+    with stack(dispatchers=1, config=config, knobs=knobs) as kaskad:
         (dispatcher,) = (one for one in kaskad.processes if one.name == "dispatch")
         ids = campaign(kaskad, 400)
         when_taken(kaskad, 60)

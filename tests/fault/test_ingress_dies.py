@@ -18,7 +18,6 @@ LINES = 2_000
 CHUNK = 50
 BEFORE = 400  # answers the client has when the process dies
 JOIN_S = 30.0
-RECOVERED_S = 60.0
 KNOBS: dict[str, Any] = {"viber_share": 0.7}
 CONFIG: dict[str, Any] = {
     "server": {"workers": 1},
@@ -45,7 +44,7 @@ def test_a_killed_ingress_keeps_every_promise_it_made() -> None:
         assert {answer["outcome"] for answer in again} <= {"accepted", "duplicate"}
         ids = [answer["id"] for answer in (*promised, *again)]
         assert len(set(ids)) == LINES
-        kaskad.when_all_final(ids, RECOVERED_S)
+        kaskad.when_all_final(ids)
         assert kaskad.cost()["total"]["accepted"] == LINES
         kaskad.ledger_equals_bill()
         kaskad.nothing_was_sent_twice()

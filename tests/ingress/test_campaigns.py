@@ -12,6 +12,7 @@ import pytest
 from gateway.core.events import Accepted, Cancelled, Claimed, Reported
 from gateway.core.records.message import Message
 from gateway.ingress.api import campaigns
+from gateway.ingress.api.decoder import MOMENT_RULE
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.store import lapsing, reads
 from gateway.store.apply import Item
@@ -128,6 +129,14 @@ def test_what_cannot_be_declared_is_a_422(
         assert (await world.call("GET", PATH, key="finance-key")).status == 404
 
     ask(redis_url)
+
+
+@with_ingress(changed=MANAGED)
+async def test_what_is_no_moment_is_told_by_what_one_is(world: World) -> None:
+    """And not in the words of who read it."""
+    for said in ("2026-12-01", "2026-12-01T00:00:00", "tomorrow", 1):
+        answer = await world.call("PUT", PATH, {"start_at": said}, key="finance-key")
+        assert [error["detail"] for error in answer.json["errors"]] == [MOMENT_RULE]
 
 
 @with_ingress(changed=MANAGED)

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tests.worlds.ingress_world import (
     ENV,
     OTP,
-    TEST_WAIT_S,
     Clock,
     World,
     opened_world,
     with_ingress,
 )
 from tests.worlds.ingress_world import settings as configured
+from tests.worlds.patience import PATIENCE_S
 
 # What runs here runs in the tests of each endpoint too, and counting its lines costs as much again.
 pytestmark = pytest.mark.no_cover
@@ -83,7 +83,7 @@ BODIES = st.lists(
 def in_a_world(redis_url: str, talk: Any) -> None:
     async def main() -> None:
         async with (
-            asyncio.timeout(TEST_WAIT_S),
+            asyncio.timeout(PATIENCE_S),
             opened_world(redis_url, configured(), Clock()) as world,
         ):
             await talk(world)

@@ -144,7 +144,8 @@ async def test_a_stop_word_opts_its_sender_out_of_marketing(
     answer = await brought(world, body, path)
     assert answer.json == {"applied": 0, "parked": 0, "faults": 0, "replies": 1}
     found = await opt_out(world)
-    assert (found["scope"], found["by"]) == ("marketing", "person")
+    told = (found["scope"], found["by"], found["reason"])
+    assert told == ("marketing", "person", "stop_word")
     assert (await world.send(SALE)).json["reason"] == "opted_out"
     assert (await world.send(OTP)).json["outcome"] == "accepted"
     taken_back = await world.call("DELETE", f"/v1/optouts/{PHONE}")

@@ -435,3 +435,49 @@ async def test_an_e_mail_address_opts_out_too(world: World) -> None:
     assert (await world.call("DELETE", "/v1/optouts/anna@shop.example")).status == 204
     assert (await world.call("GET", "/v1/optouts/@")).status == 422
     assert path
+
+
+# --- of whom an address was before
+
+
+async def changed_hands(world: World) -> tuple[str, str]:
+    """The number was u1's, who was sent something, and is u2's, who was as well; what they were
+    sent."""
+    await world.call("PUT", USER, {"phone": PHONE, "email": "anna@shop.example"})
+    first = await accepted(world, SALE | {"user": "u1", "to": PHONE})
+    await deliver(world, first, "viber")
+    await world.call("PUT", "/v1/users/u2", {"phone": PHONE})
+    return first, await accepted(world, SALE | {"user": "u2", "campaign": "winter"})
+
+
+@with_ingress(shards=3)
+async def test_who_had_a_number_is_not_shown_what_its_next_user_is_sent(world: World) -> None:
+    first, second = await changed_hands(world)
+    for user, sent, campaigns in (("u1", first, ["autumn"]), ("u2", second, ["autumn", "winter"])):
+        found = (await world.call("GET", f"/v1/users/{user}")).json
+        assert [message["id"] for message in found["messages"]] == [sent]
+        assert [claim["campaign"] for claim in found["claims"]] == campaigns
+
+
+@with_ingress(shards=3)
+async def test_who_had_a_number_is_forgotten_and_its_next_user_is_not(world: World) -> None:
+    first, second = await changed_hands(world)
+    manager = await key_of(world, "shop", "send", "manage")
+    told = (await world.call("DELETE", USER, key=manager)).json
+    assert told == {"messages": 1, "cancelled": 0}
+    assert (await world.call("GET", f"/v1/messages/{first}")).json["to"] is None
+    kept = (await world.call("GET", f"/v1/messages/{second}")).json
+    assert (kept["to"], kept["status"]) == (PHONE, "queued")
+    assert (await world.call("GET", "/v1/users/u2")).json["phone"] == PHONE
+    again = await world.send(SALE | {"user": "u2", "campaign": "winter"})
+    assert again.json["outcome"] == "duplicate"
+
+
+@with_ingress(shards=3)
+async def test_by_its_number_a_person_is_forgotten_wherever_that_stands(world: World) -> None:
+    first, second = await changed_hands(world)
+    await persons.erase(world.store, await persons.find(world.store, f"p:{PHONE[1:]}", T0), T0)
+    for id_ in (first, second):
+        assert (await world.call("GET", f"/v1/messages/{id_}")).json["to"] is None
+    assert (await world.call("GET", USER)).json["email"] == "anna@shop.example"
+    assert (await world.call("GET", "/v1/users/u2")).status == 404

@@ -20,12 +20,12 @@ from tests.ingress.test_callbacks import BASIC, sent
 from tests.worlds.ingress_world import (
     CONFIG,
     ENV,
-    TEST_WAIT_S,
     Clock,
     World,
     opened_world,
     with_ingress,
 )
+from tests.worlds.patience import PATIENCE_S
 
 SMS = 'kind = "infobip-sms"'
 LIST = "0.0050"
@@ -109,7 +109,7 @@ async def outcomes(url: str, charged_on: str, rows: list[Row]) -> list[Row]:
     tells them apart by campaign."""
     text = CONFIG.format(server="", shards=2).replace(SMS, f'{SMS}\ncharged_on = "{charged_on}"')
     config = parse(text, Path("/nowhere/kaskad.toml"), ENV)
-    async with asyncio.timeout(TEST_WAIT_S), opened_world(url, config, Clock()) as world:
+    async with asyncio.timeout(PATIENCE_S), opened_world(url, config, Clock()) as world:
         ids = [
             await sent(world, to=f"+79161{n:06d}", campaign=f"{n:03d}") for n in range(len(rows))
         ]

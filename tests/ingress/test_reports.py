@@ -33,9 +33,10 @@ from gateway.store import totals
 from gateway.store.api_keys import granted
 from gateway.store.totals import at_once
 from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
-from tests.worlds.ingress_world import ENV, OTP, SALE, TEST_WAIT_S, World, with_ingress
+from tests.worlds.ingress_world import ENV, OTP, SALE, World, with_ingress
 from tests.worlds.ingress_world import Answer as WorkerAnswer
 from tests.worlds.loops import Loop
+from tests.worlds.patience import PATIENCE_S
 
 KEY = ENV["SHOP_KEY"]
 API, PAGE = "/v1/reports/cost", "/reports"
@@ -372,7 +373,7 @@ async def test_the_loop_goes_on_while_a_report_is_made(
     step: Callable[..., Any] = getattr(owner, name)
 
     def slow(*args: Any) -> Any:
-        if not turned.wait(TEST_WAIT_S / 2):
+        if not turned.wait(PATIENCE_S / 2):
             gave_up.append(name)
         return step(*args)
 

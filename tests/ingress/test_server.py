@@ -17,7 +17,8 @@ from gateway.errors import ConfigurationError
 from gateway.ingress.http import protocol, server
 from gateway.settings.bootstrap import policy_of
 from gateway.settings.changes import Configuration
-from tests.worlds.ingress_world import OTP, TEST_WAIT_S, quote, settings
+from tests.worlds.ingress_world import OTP, quote, settings
+from tests.worlds.patience import PATIENCE_S
 
 KEY = "Authorization: Bearer shop-key\r\n"
 JSON = "Content-Type: application/json\r\n"
@@ -35,7 +36,7 @@ def serving(redis_url: str, table: str, talk: Talk, *more: socket.socket) -> Non
         up = asyncio.Event()
         running = Configuration(config, policy_of(config, quote), lambda: config)
         worker = asyncio.create_task(server.serve(running, [sock, *more], "1-test", up.set))
-        async with asyncio.timeout(TEST_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await up.wait()
             try:
                 await talk(port)
@@ -275,7 +276,7 @@ def test_a_worker_whose_parent_is_gone_stops(redis_url: str) -> None:
     async def main() -> None:
         (sock,) = server.listen("127.0.0.1", 0, 1)
         running = Configuration(config, policy_of(config, quote), lambda: config)
-        async with asyncio.timeout(TEST_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await server.serve(running, [sock], "1-test", beat)
 
     uvloop.run(main())

@@ -251,6 +251,22 @@ async def test_a_changed_number_leaves_and_the_user_keeps_its_claims(world: Worl
 
 
 @with_ingress(shards=3)
+@pytest.mark.parametrize("before", [True, False], ids=["sent to before", "never sent to"])
+async def test_who_lost_a_number_got_by_a_change_is_another_person_than_who_has_it(
+    world: World, *, before: bool
+) -> None:
+    """What the new number's next user gets counts for that one alone."""
+    await stored(world, "u1", phone=PHONE)
+    if before:
+        await world.send(SALE | {"user": "u1"})
+    await world.call("PATCH", USER, {"phone": OTHER})
+    await stored(world, "u2", phone=OTHER)
+    for user in (SALE | {"user": "u2", "to": OTHER}, SALE | {"user": "u1", "to": "+79160000002"}):
+        sent = await world.send(user | {"campaign": "winter"})
+        assert sent.json["outcome"] == "accepted", sent.json
+
+
+@with_ingress(shards=3)
 async def test_of_users_that_want_one_address_at_once_one_has_it(world: World) -> None:
     await asyncio.gather(*(stored(world, f"u{n}", phone=PHONE) for n in range(6)))
     holders = [n for n in range(6) if (await shown(world, f"u{n}"))["phone"] == PHONE]

@@ -38,7 +38,8 @@ async def test_one_click_opts_out_of_marketing_on_that_channel(world: World) -> 
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert b"You are unsubscribed" in answer.body
     kept = (await opt_out(world, MAIL.address))["channels"]["email"]
-    assert (kept["scope"], kept["by"]) == ("marketing", "person")
+    told = (kept["scope"], kept["by"], kept["reason"])
+    assert told == ("marketing", "person", "unsubscribe_link")
 
 
 @with_ingress()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.ingress_world import CONFIG, ENV, TEST_WAIT_S
+from tests.worlds.ingress_world import CONFIG, ENV
+from tests.worlds.patience import PATIENCE_S
 
 BEATS = 40  # in which a worker that watched for the end of its parent would have seen it
 
@@ -54,7 +55,7 @@ def command(redis_url: str, tmp_path: Path) -> Any:
 
 def ready_status(port: int) -> int:
     """The status of one request on a connection of its own."""
-    with socket.create_connection(("127.0.0.1", port), timeout=TEST_WAIT_S) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock:
         sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return int(sock.recv(100).split()[1])
 
@@ -66,7 +67,7 @@ def workers_of(pid: int) -> list[int]:
 
 def until_replaced(parent: int, worker: int) -> Iterator[list[int]]:
     """Each set of workers, until it is whole without `worker`."""
-    deadline = time.monotonic() + TEST_WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while worker in (now := workers_of(parent)) or len(now) < 2:
         assert time.monotonic() < deadline
         yield now
@@ -96,7 +97,7 @@ def test_workers_share_a_port_are_started_again_and_stop_together(command: Any) 
             *_, after = until_replaced(process.pid, after[0])
             assert {ready_status(port) for _ in range(20)} == {200}
             process.send_signal(signal.SIGTERM)
-            assert process.wait(TEST_WAIT_S) == 0
+            assert process.wait(PATIENCE_S) == 0
             assert all(not Path(f"/proc/{pid}").exists() for pid in after)
         finally:
             process.kill()
@@ -119,7 +120,7 @@ def test_a_worker_alone_goes_on_when_the_shell_that_started_it_ends(command: Any
         assert shell.stdout is not None
         pid = int(shell.stdout.readline())
         try:
-            assert shell.wait(TEST_WAIT_S) == 0
+            assert shell.wait(PATIENCE_S) == 0
             port = port_of(shell)
             for _ in range(BEATS):
                 assert shell.stdout.readline() == b"beat\n", "it has ended"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from providers.simulator import Knobs, Settings, child
-from tests.worlds.lazily import loaded
+from tests.worlds.lazily import Lazily
 from tests.worlds.simulator_webhook import Webhook, call
 
 if TYPE_CHECKING:
     import infobip_api_client as sdk
 else:
-    sdk = loaded("infobip_api_client")  # its 900 models are made in two seconds
+    sdk = Lazily("infobip_api_client")  # its 900 models are made in two seconds
 
 # The library keeps the content's type as text where its own model says enumeration.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
@@ -59,6 +60,14 @@ def client(simulator: child.Child) -> Iterator[sdk.ApiClient]:
     with sdk.ApiClient(configuration) as client:
         yield client
         client.rest_client.pool_manager.clear()
+
+
+def test_who_only_collects_tests_loads_no_library() -> None:
+    library = Lazily("this")  # a module that nobody has loaded
+    assert getattr(library, "_mock_name", None) is None
+    assert "this" not in sys.modules
+    with pytest.raises(ModuleNotFoundError):
+        Lazily("no_such_library")
 
 
 def button() -> sdk.models.ViberButton:

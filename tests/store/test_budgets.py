@@ -129,8 +129,9 @@ def test_eight_that_race_accept_what_there_is_and_no_more(redis_url: str) -> Non
 
 
 def test_eight_processes_accept_what_there_is_and_no_more(redis_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(8, mp_context=spawn) as pool:
+    forks = multiprocessing.get_context("forkserver")  # of a process that has loaded the race
+    forks.set_forkserver_preload([until_refused.__module__])
+    with ProcessPoolExecutor(8, mp_context=forks) as pool:
         people = [n * 1_000_000 for n in range(8)]
         told = list(pool.map(until_refused, [redis_url] * 8, people))
     assert sum(told) == 60

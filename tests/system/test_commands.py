@@ -21,13 +21,13 @@ import pytest
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import installation
 from tests.worlds import stack
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_port
 from tests.worlds.processes import gone
 
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 30.0
 SHOP_KEY = "shop-key-for-the-tests"
 SECRETS = {
     "KASKAD_SHOP_KEY": SHOP_KEY,
@@ -83,7 +83,7 @@ class Place:
             env=self.environment | more,
             capture_output=True,
             text=True,
-            timeout=WAIT_S,
+            timeout=PATIENCE_S,
         )
 
     def log(self, command: str) -> str:
@@ -102,7 +102,7 @@ class Place:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
             return json.load(answer)
 
 
@@ -115,7 +115,7 @@ def until(true: Callable[[], Any], what: str) -> Any:
         except OSError:  # an answer that refuses is one as well
             return None
 
-    return stack.until(what, look, WAIT_S)
+    return stack.until(what, look)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
@@ -170,7 +170,7 @@ def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> No
     assert second.returncode == 1
     assert "is in use by process" in second.stderr
     up.send_signal(signal.SIGTERM)
-    assert up.wait(WAIT_S) == 0
+    assert up.wait(PATIENCE_S) == 0
     lines = [json.loads(line) for line in place.log("up").splitlines() if '"starting"' in line]
     assert {line["role"] for line in lines} == {"ingress", "dispatch"}
     assert len({line["digest"] for line in lines}) == 1
@@ -178,7 +178,7 @@ def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> No
     again = json.loads(place.run("report", "cost", "--json").stdout)
     assert again["total"]["delivered"] == 1, "data survives, and needs no running server"
     simulator.send_signal(signal.SIGTERM)
-    assert simulator.wait(WAIT_S) == 0
+    assert simulator.wait(PATIENCE_S) == 0
 
 
 def test_up_archives_what_is_closed_and_still_shows_it(place: Place) -> None:
@@ -200,7 +200,7 @@ def test_up_archives_what_is_closed_and_still_shows_it(place: Place) -> None:
     for words in (("archive", "verify"), ("report", "verify")):
         assert place.run(*words).returncode == 0
     up.send_signal(signal.SIGTERM)
-    assert up.wait(WAIT_S) == 0
+    assert up.wait(PATIENCE_S) == 0
     assert "Traceback" not in place.log("up")
 
 
@@ -224,7 +224,7 @@ def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
         "what was accepted before is delivered",
     )
     up.send_signal(signal.SIGINT)
-    assert up.wait(WAIT_S) == 0
+    assert up.wait(PATIENCE_S) == 0
     assert "Traceback" not in place.log("up")
 
 
@@ -252,7 +252,7 @@ def test_up_passes_sighup_on_to_every_worker_and_a_new_one_begins_with_the_chang
     sent = [place.call("/v1/messages", HELLO, key)["outcome"] for _ in range(20)]
     assert set(sent) == {"accepted"}
     up.send_signal(signal.SIGTERM)
-    assert up.wait(WAIT_S) == 0
+    assert up.wait(PATIENCE_S) == 0
 
 
 def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
@@ -267,7 +267,7 @@ def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
     read_until(up, "Stop it with ctrl-C.")
     children = [child_of(up, words) for words in ROLES]
     up.kill()
-    up.wait(WAIT_S)
+    up.wait(PATIENCE_S)
     until(lambda: all(map(gone, children)), "no role is left behind")
 
 

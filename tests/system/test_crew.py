@@ -21,10 +21,8 @@ from gateway import crew as crews
 from gateway import supervisor
 from gateway.backoff import Backoff
 from gateway.crew import Crew, Ended, Notice, Ready, Role
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.processes import gone
-
-WAIT_S = 10.0
-STOP_S = 5.0
 
 PRELUDE = """
 import os, signal, sys, time
@@ -39,16 +37,16 @@ class Lines(list[tuple[str, str]]):
         self.append((role, line))
 
 
-def role(code: str, name: str = "worker", stop_within_s: float = STOP_S) -> Role:
+def role(code: str, name: str = "worker", stop_within_s: float = PATIENCE_S) -> Role:
     return Role(name, (sys.executable, "-c", textwrap.dedent(code)), stop_within_s)
 
 
 def next_of(crew: Crew) -> Notice:
-    return crew.notices.get(timeout=WAIT_S)
+    return crew.notices.get(timeout=PATIENCE_S)
 
 
 def until_gone(pid: int) -> Iterator[None]:
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not gone(pid):
         assert time.monotonic() < deadline, f"process {pid} was left behind"
         yield
@@ -108,7 +106,7 @@ def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
 
 
 def test_a_command_that_cannot_run_is_an_end_with_a_reason(lines: Lines) -> None:
-    nowhere = Role("worker", ("/nowhere/kaskad",), STOP_S)
+    nowhere = Role("worker", ("/nowhere/kaskad",), PATIENCE_S)
     with told() as logs, Crew([nowhere], os.environ, lines) as crew:
         assert next_of(crew) == Ended("worker", 1, final=True)
     assert "/nowhere/kaskad" in logs[0]["reason"]

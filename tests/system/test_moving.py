@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
-from tests.system.test_commands import HELLO, SHOP_KEY, WAIT_S, Place, place, read_until, until
+from tests.system.test_commands import HELLO, SHOP_KEY, Place, place, read_until, until
 from tests.system.test_runbook import sent_by, stop
+from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -30,7 +31,7 @@ def accept(place: Place, n: int) -> str:
     request = urllib.request.Request(  # noqa: S310 - our own address
         f"{place.url}/v1/messages", body, headers | {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)
         return str(found["id"])
 
@@ -41,7 +42,7 @@ def changes_after(place: Place, last: str, wanted: set[tuple[str, str]]) -> str:
     headers = {"Authorization": f"Bearer {SHOP_KEY}", "Last-Event-ID": last}
     request = urllib.request.Request(f"{place.url}/v1/events", headers=headers)  # noqa: S310
     missing, event = set(wanted), ""
-    with urllib.request.urlopen(request, timeout=WAIT_S) as stream:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as stream:  # noqa: S310
         while missing:
             word, _, said = stream.readline().decode().strip().partition(": ")
             event = said if word == "id" else event

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.records.codec import GUARDED, NEWEST, RESERVING, SCHEMA
-from tests.system.test_commands import HELLO, ROOT, WAIT_S, Place, place, read_until, until
+from tests.system.test_commands import HELLO, ROOT, Place, place, read_until, until
+from tests.worlds.patience import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -49,7 +50,7 @@ def follow(place: Place, heading: str, **version: str) -> subprocess.Popen[str] 
             env=place.environment | {"PATH": path} | version,
             capture_output=True,
             text=True,
-            timeout=WAIT_S,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, (line, done.stderr)
     return up
@@ -79,14 +80,14 @@ def newer_version(folder: Path) -> dict[str, str]:
 def sent_by(place: Place) -> dict[str, int]:
     """How often the provider was asked to send each reference."""
     bill = f"http://127.0.0.1:{place.provider_port}/_sim/bill"
-    with urllib.request.urlopen(bill, timeout=WAIT_S) as answer:
+    with urllib.request.urlopen(bill, timeout=PATIENCE_S) as answer:
         messages = json.load(answer)["messages"]
     return {ref: message["requests"] for ref, message in messages.items()}
 
 
 def stop(up: subprocess.Popen[str]) -> None:
     up.send_signal(signal.SIGTERM)
-    assert up.wait(WAIT_S) == 0
+    assert up.wait(PATIENCE_S) == 0
 
 
 def test_what_was_waiting_in_a_backup_is_asked_for_and_not_sent_twice(place: Place) -> None:

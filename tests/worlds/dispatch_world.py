@@ -34,9 +34,9 @@ from providers.contract import (
     Submitted,
 )
 from tests.worlds.cascade_world import T0, policy, request
+from tests.worlds.patience import PATIENCE_S
 
 Reply = Callable[[Sequence[Submission]], Awaitable[list[Outcome]]]
-WAIT_S = 30.0  # for what must happen; a test that waits this long fails
 
 
 async def accept(batch: Sequence[Submission]) -> list[Outcome]:
@@ -119,7 +119,7 @@ class DispatchWorld:
     consumers = itertools.count()
 
     def __init__(
-        self, redis: RedisClient, url: str, rules: Policy, shards: int, wait_s: float = WAIT_S
+        self, redis: RedisClient, url: str, rules: Policy, shards: int, wait_s: float = PATIENCE_S
     ) -> None:
         self.url = url
         self.redis = redis

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tests.worlds.patience import PATIENCE_S
+
 CHANNELS = {"/viber/2/messages": "viber", "/sms/3/messages": "sms"}
 STATUSES = {
     26: (1, "PENDING", "PENDING_ACCEPTED"),
@@ -32,7 +34,6 @@ STATUSES = {
     20: (5, "REJECTED", "REJECTED_FLOODING_FILTER"),
 }
 NO_ERROR = {"groupId": 0, "groupName": "OK", "id": 0, "name": "NO_ERROR", "permanent": False}
-TIMEOUT_S = 20.0
 
 
 class Taken(NamedTuple):
@@ -116,9 +117,9 @@ class FakeProvider:
     def wait_for(self, phone: str, channel: str, count: int = 1) -> Taken:
         """The latest thing taken for a number once there are `count`."""
         with self._changed:
-            came = self._changed.wait_for(lambda: len(self.of(phone, channel)) >= count, TIMEOUT_S)
+            came = self._changed.wait_for(lambda: len(self.of(phone, channel)) >= count, PATIENCE_S)
             assert came, (
-                f"no {channel} message number {count} for {phone} came within {TIMEOUT_S} s"
+                f"no {channel} message number {count} for {phone} came within {PATIENCE_S} s"
             )
         return self.of(phone, channel)[-1]
 
@@ -256,7 +257,7 @@ def push(
     """Posts reports (or `body` as it is) to a callback address; the status of the answer."""
     parts = urlsplit(url)
     assert parts.hostname is not None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
     path = f"{parts.path}?{parts.query}" if parts.query else parts.path
     octets = json.dumps({"results": list(reports)}).encode() if body is None else body
     try:

@@ -11,7 +11,8 @@ from types import TracebackType
 
 import hiredis
 
-WAIT_S = 10.0
+from tests.worlds.patience import PATIENCE_S
+
 TLS = Path(__file__).parent / "tls"  # self-signed for localhost, for a century
 
 
@@ -57,7 +58,7 @@ class _Threaded:
         self._listener.close()
         self.drop_all()
         for thread in self._threads:
-            thread.join(WAIT_S)
+            thread.join(PATIENCE_S)
         for peer in self._peers:
             peer.close()
 
@@ -129,14 +130,14 @@ class Proxy(_Threaded):
             replies = threading.Thread(target=self._reply, args=(redis, peer), daemon=True)
             replies.start()
             _pump(peer, redis)
-            replies.join(WAIT_S)
+            replies.join(PATIENCE_S)
 
     def _reply(self, redis: socket.socket, peer: socket.socket) -> None:
         try:
             while data := redis.recv(65536):
                 if not self._open.is_set():
                     self.held.set()
-                    self._open.wait(WAIT_S)
+                    self._open.wait(PATIENCE_S)
                 if self._reply_bytes_left is not None:
                     data, rest = data[: self._reply_bytes_left], data[self._reply_bytes_left :]
                     self._reply_bytes_left -= len(data)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-TIMEOUT_S = 30.0
+from tests.worlds.patience import PATIENCE_S
 
 
 class Answer(NamedTuple):
@@ -40,7 +40,7 @@ class Client:
     def __init__(self, port: int, key: str | None = None) -> None:
         self.port = port
         self._headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Stream:
     """A chunked POST that is answered while it is still being written, over a socket of its own."""
 
     def __init__(self, port: int, path: str, headers: Mapping[str, str]) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+        self._socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
         lines = [f"POST {path} HTTP/1.1", "Host: kaskad", "Transfer-Encoding: chunked"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode())

@@ -26,9 +26,9 @@ from gateway.settings.file import Settings
 from gateway.store.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
+from tests.worlds.patience import PATIENCE_S
 
 T0 = 1_795_000_000_000
-TEST_WAIT_S = 20
 PHONE = "+79161234567"
 OTP = {"to": PHONE, "category": "otp", "text": "Your code is 1234"}
 SALE = {"to": PHONE, "category": "marketing", "campaign": "autumn", "text": "Sale!"}
@@ -233,7 +233,7 @@ class Exchange:
 
     async def event(self) -> dict[str, Any]:
         """The next piece of the answer."""
-        async with asyncio.timeout(TEST_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             return await self._outgoing.get()
 
     async def until(self, mark: bytes) -> bytes:
@@ -253,7 +253,7 @@ class Exchange:
 
     async def answer(self) -> Answer:
         """All of it; the application has returned."""
-        async with asyncio.timeout(TEST_WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             await self._task
         body = self._rest
         while not self._outgoing.empty():
@@ -356,7 +356,7 @@ def with_ingress(
 
 
 async def _run(test: Test, url: str, config: Settings, fixtures: dict[str, Any]) -> None:
-    async with asyncio.timeout(TEST_WAIT_S), opened_world(url, config, Clock()) as world:
+    async with asyncio.timeout(PATIENCE_S), opened_world(url, config, Clock()) as world:
         await test(world, **fixtures)
 
 

@@ -13,9 +13,9 @@ import uvloop
 
 from gateway.redis import asyncio_driver, trio_driver
 from gateway.redis.client import LIMITS_DEFAULT, Limits, RedisClient
+from tests.worlds.patience import PATIENCE_S
 
 Work = Callable[[], Awaitable[Any]]
-TEST_WAIT_S = 20
 
 
 class Loop:
@@ -59,7 +59,7 @@ class AsyncioLoop(Loop):
 
     def run(self, main: Work) -> Any:
         async def bounded() -> Any:
-            async with asyncio.timeout(TEST_WAIT_S):
+            async with asyncio.timeout(PATIENCE_S):
                 return await main()
 
         return uvloop.run(bounded())
@@ -92,7 +92,7 @@ class TrioLoop(Loop):
 
     def run(self, main: Work) -> Any:
         async def bounded() -> Any:
-            with trio.fail_after(TEST_WAIT_S):
+            with trio.fail_after(PATIENCE_S):
                 return await main()
 
         return trio.run(bounded)

@@ -30,11 +30,11 @@ from gateway.store.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.worlds.ingress_world import CONFIG, ENV
+from tests.worlds.patience import PATIENCE_S
 
 NOW_MS = 1_795_262_400_000  # 2026-11-21T12:00:00Z
 DAY_MS = 86_400_000
 KEY = "ksk_finance"
-START_WAIT_S = 20.0
 
 PRICES = {"viber": Price(5_200, 9_000, "EUR"), "sms": Price(41_000, 70_000, "EUR")}
 POLICY = Policy(
@@ -132,14 +132,14 @@ class Site:
 
     def __enter__(self) -> Site:
         self._thread.start()
-        assert self._served.wait(START_WAIT_S)
+        assert self._served.wait(PATIENCE_S)
         if self._fault is not None:
             raise self._fault
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._thread.join(START_WAIT_S)
+        self._thread.join(PATIENCE_S)
         self._socket.close()
 
     def _run(self) -> None:

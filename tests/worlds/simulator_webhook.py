@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-WAIT_S_MAX = 10.0
+from tests.worlds.patience import PATIENCE_S
 
 
 class Post:
@@ -46,7 +46,7 @@ class Webhook:
 
     def wait_for_posts(self, number: int) -> list[Post]:
         with self._changed:
-            came = self._changed.wait_for(lambda: len(self.posts) >= number, WAIT_S_MAX)
+            came = self._changed.wait_for(lambda: len(self.posts) >= number, PATIENCE_S)
             assert came, f"{len(self.posts)} of {number} posts came"
             return list(self.posts)
 

@@ -2,8 +2,8 @@
 
 The configuration is the contract's with short waits. A provider is the simulator, unless the
 address of another is given. Nobody is asked but over HTTP and by the command line; Redis is only
-started. A process that writes a traceback, or that does not end cleanly when told to, fails the
-test; after any failure all logs are printed.
+started. Roles and commands are forks of `tests.worlds.template`. A process that writes a traceback,
+or that does not end cleanly when told to, fails the test; after any failure all logs are printed.
 
 Waiting on real processes is allowed here: `until` polls, with a deadline that has a name.
 """
@@ -17,33 +17,29 @@ import os
 import re
 import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.crew import READY_FD
 from gateway.redis.server.embedded import EmbeddedRedis
 from providers import simulator
 from providers.simulator import child
 from providers.simulator.book import Bill
+from tests.worlds import template
 from tests.worlds.http_client import Answer, Client, Stream, streaming
+from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_port
 from tests.worlds.toml_text import merged, toml
 
 T = TypeVar("T")
 
-START_S = 30.0  # a process, from its start until it serves
-STOP_S = 25.0  # ... and from SIGTERM to its end
-COMMAND_S = 30.0
+STOP_S = 60.0  # a process, from SIGTERM to its end: longer than any `stop_within` here
 POLL_S = 0.05
-SOON_S = 20.0  # what happens as soon as possible, on a busy machine
-FINAL_S = 40.0  # a whole cascade with short waits
 
 KEYS = {"shop": "shop-key-1", "bank": "bank-key-1"}
 PROVIDER_KEY = "provider-key"
@@ -69,7 +65,7 @@ def phone(prefix: str = "+7916", digits: int = 7) -> str:
     return f"{prefix}{next(_phones):0{digits}d}"
 
 
-def until(what: str, look: Callable[[], T | None], within_s: float = SOON_S) -> T:
+def until(what: str, look: Callable[[], T | None], within_s: float = PATIENCE_S) -> T:
     """What `look` returns once it is true; fails with `what` and the last look at the deadline."""
     deadline = time.monotonic() + within_s
     while not (found := look()):
@@ -81,21 +77,13 @@ def until(what: str, look: Callable[[], T | None], within_s: float = SOON_S) -> 
 class Process:
     """One role. `stop` and `kill` wait for its end."""
 
-    def __init__(self, name: str, words: Iterable[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, words: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
         self._log = log
         self._read, write = os.pipe()
         self.killed = self._asked = False
         with log.open("ab") as out:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "gateway.cli", *words],
-                env={**env, READY_FD: str(write)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=(write,),
-                process_group=0,
-            )
+            self._popen = template.start(words, env, out.fileno(), out.fileno(), write)
         os.close(write)
 
     @property
@@ -110,7 +98,7 @@ class Process:
         """Returns once the process said that it serves."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._read, selectors.EVENT_READ)
-            told = os.read(self._read, 4096) if selector.select(START_S) else b""
+            told = os.read(self._read, 4096) if selector.select(PATIENCE_S) else b""
         os.close(self._read)
         assert told, f"{self.name} did not start (exit code {self._popen.poll()})"
 
@@ -189,16 +177,19 @@ class Stack:
 
     def command(self, *words: str, code: int = 0) -> str:
         """Runs a `kaskad` command to its end; its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli", *words, "--config", str(self.config)],
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
-        assert done.returncode == code, f"{words}: {done.returncode}, {done.stderr}{done.stdout}"
-        return done.stdout
+        with tempfile.TemporaryFile("r+") as out, tempfile.TemporaryFile("r+") as err:
+            whole = [*words, "--config", str(self.config)]
+            process = template.start(whole, self.env, out.fileno(), err.fileno())
+            try:
+                ended = process.wait(PATIENCE_S)
+            finally:
+                process.kill()
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            said = out.read()
+            assert ended == code, f"{words}: {ended}, {err.read()}{said}"
+            return said
 
     @property
     def redis(self) -> EmbeddedRedis:
@@ -261,7 +252,7 @@ class Stack:
         return str(self.message(id_)["status"])
 
     def when(
-        self, id_: str, *statuses: str, app: str = "shop", within_s: float = FINAL_S
+        self, id_: str, *statuses: str, app: str = "shop", within_s: float = PATIENCE_S
     ) -> dict[str, Any]:
         """The message once it has one of the statuses; by default any final one."""
         wanted = statuses or FINAL
@@ -276,7 +267,7 @@ class Stack:
             raise AssertionError(f"{late}; {self.message(id_, app)}") from None
 
     def when_all_final(
-        self, ids: Iterable[str], within_s: float = FINAL_S
+        self, ids: Iterable[str], within_s: float = PATIENCE_S
     ) -> dict[str, dict[str, Any]]:
         """All messages once each has a final status."""
         open_ids, done = list(ids), {}
@@ -320,7 +311,7 @@ class Stack:
             stats = self.simulator.stats()
             return stats.pending == 0 and stats.reports_waiting == 0
 
-        until("the simulator has pushed every report", quiet, FINAL_S)
+        until("the simulator has pushed every report", quiet, PATIENCE_S)
         return self.simulator.bill()
 
     def ledger_equals_bill(self) -> None:

@@ -57,6 +57,7 @@ class Person(msgspec.Struct, omit_defaults=True, gc=False):
     # A late delivery took a claim from a live message: that one may not hold its claim any more.
     contested: bool = field(name="t", default=False)
     # Until when claims may stand in records of their own; None: until `keep_ms`, for all we know.
+    # Whoever makes a record says 0.
     apart_ms: int | None = field(name="o", default=None)
     channels: dict[str, ChannelMemory] = field(name="r", default_factory=dict)
     # Marks of campaigns that reached the person, each with the day since 1970, where another asks.

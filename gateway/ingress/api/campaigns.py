@@ -29,7 +29,7 @@ from gateway.core.texts import has_control, is_blank, name_of
 from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
-from gateway.ingress.api.decoder import read_given, require_json
+from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
 from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.requests import moment_ms
@@ -60,7 +60,7 @@ UNREADABLE = (
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 
-Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
 Named = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")

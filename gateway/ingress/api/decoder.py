@@ -7,13 +7,14 @@ types are called what JSON calls them.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Collection, Set
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.decoding import Collector, bare, choices_of, rule_of
+from gateway.decoding import Collector, bare, choices_of, fields_of, rule_of
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import (
@@ -29,6 +30,7 @@ from gateway.ingress.http.request import Request
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
+MOMENT_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
 _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
@@ -50,6 +52,8 @@ class JsonWords:
         return f"Required: {rule}" if rule else "Required."
 
     def wrong(self, kind: Any, raw: Any, reason: str) -> str:  # noqa: ARG002 - may be personal
+        if bare(kind) is datetime.datetime:
+            return " ".join(dict.fromkeys([MOMENT_RULE, _rule_of(kind)])).rstrip()
         return f"{_types(_in_json, reason)}. {_rule_of(kind)}".rstrip()
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002
@@ -118,7 +122,7 @@ def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
     table = _decode(raw)
     if not isinstance(table, dict):
         return ReadKeys({}, [RequestFault("", f"Send an object such as {example}.")], 1)
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         value = table.get(field.encode_name)
         if bare(field.type) is int and isinstance(value, float) and value.is_integer():
             table[field.encode_name] = int(value)  # to JSON 300.0 is one
@@ -134,7 +138,7 @@ def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
     values = collector.read_keys(kind, table)
     faults += (RequestFault(fault.key, fault.reason) for fault in collector.faults)
     unread = {fault.pointer.split("/")[1] for fault in faults}
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         if field.name not in values and (field.required or field.encode_name in table):
             unread.add(field.encode_name)
     return ReadKeys(values, faults, len(paths) + collector.count, frozenset(unread))

@@ -17,7 +17,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms
 
 class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A question and its answer, with what decided it: `price` in `currency` is what the app pays
-    for the first step; `message` has the campaign already; `count`
+    for the first step that goes; `message` has the campaign already; `count`
     of at most `limit` messages in `window` count against the cap `name`, free at `retry_at`; of
     the `limit` of the budget `name` so much is `used`, with what is reserved; a step is held
     `until`."""

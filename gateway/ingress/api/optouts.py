@@ -15,7 +15,14 @@ import msgspec
 
 from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
-from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, KeptOptOuts, NotTheirsError, Origin
+from gateway.core.opt_outs import (
+    EVERY_CHANNEL,
+    PERSON,
+    KeptOptOut,
+    KeptOptOuts,
+    NotTheirsError,
+    Origin,
+)
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.parameters import read_parameters
@@ -57,7 +64,8 @@ class OptOutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class OneOptOut(msgspec.Struct, frozen=True):
     """An opt-out. `by`: the app that set it, "person" where that was the person, null where it was
-    not kept. An app sees its own reasons."""
+    not kept. `reason` is the app's own, or of a person how it was said: stop_word,
+    unsubscribe_link or at_provider; another app's is null."""
 
     scope: OptOutScope
     by: str | None
@@ -160,7 +168,7 @@ def _one(kept: KeptOptOut, app: str) -> OneOptOut:
         scope=kept.scope,
         by=None if origin is None else origin.app or "person",
         at=rfc3339(origin.at_ms) if origin is not None and origin.at_ms else None,
-        reason=origin.why or None if origin is not None and origin.app == app else None,
+        reason=origin.why or None if origin is not None and origin.app in (app, PERSON) else None,
     )
 
 

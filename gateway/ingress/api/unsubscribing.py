@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 from urllib.parse import parse_qs
 
-from gateway.core.opt_outs import EVERY_CHANNEL, PERSON, Origin, refuses
+from gateway.core.opt_outs import BY_LINK, EVERY_CHANNEL, PERSON, Origin, refuses
 from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.ingress.http.asgi import FORM_TYPE, HTML, PRIVATE
 from gateway.ingress.http.problems import RETRY_AFTER_S
@@ -71,7 +71,7 @@ class UnsubscribeEndpoints:
             await opt_outs.drop(redis, shards, who.address, who.channel)
             return
         channel = EVERY_CHANNEL if choice == "all" else who.channel
-        origin = Origin(PERSON, self._now_ms())
+        origin = Origin(PERSON, self._now_ms(), BY_LINK)
         await opt_outs.put(redis, shards, who.address, "marketing", origin, channel)
 
     async def _stops(self, who: Unsubscriber) -> pages.Stops:

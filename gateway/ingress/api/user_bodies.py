@@ -21,7 +21,7 @@ from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.views.words import rfc3339
 from gateway.ingress.api.content_faults import control
-from gateway.ingress.api.decoder import ReadKeys, read_keys
+from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, read_keys
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE, Name
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
@@ -32,7 +32,6 @@ SOURCE_MAX = 200
 AHEAD_MAX_MS = 86_400_000  # how far the clock of an app may be ahead
 EXAMPLE = '{"phone": "+79161234567", "tz": "Europe/Moscow"}'
 
-_TIME_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
 _ZONE_RULE = "A time zone of the IANA database, such as Europe/Moscow."
 _LOCALE_RULE = "A language tag, such as ru or ru-RU."
 _SOURCE_RULE = f"Where the person said so: 1 to {SOURCE_MAX} characters."
@@ -45,7 +44,7 @@ class ConsentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     given_at: Annotated[
         str,
         msgspec.Meta(
-            max_length=40, description=_TIME_RULE, extra_json_schema={"format": "date-time"}
+            max_length=40, description=MOMENT_RULE, extra_json_schema={"format": "date-time"}
         ),
     ]
     source: Annotated[
@@ -162,7 +161,7 @@ def _consents(
         given_ms = _moment_ms(each.given_at)
         pointer = f"/consent/{index}"
         if given_ms is None:
-            faults.append(RequestFault(f"{pointer}/given_at", _TIME_RULE))
+            faults.append(RequestFault(f"{pointer}/given_at", MOMENT_RULE))
         elif given_ms > now_ms + AHEAD_MAX_MS:
             faults.append(RequestFault(f"{pointer}/given_at", "It is yet to come."))
         if has_control(each.source) or is_blank(each.source):

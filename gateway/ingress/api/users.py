@@ -7,7 +7,7 @@ so erasing again answers that there is nothing left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -115,12 +115,13 @@ class UserEndpoints:
         """The person as `app` sees it, with these messages."""
         store, now_ms = self._store, self._now_ms()
         people = await persons.holders(store, found, now_ms)
+        shown = {m.id for m in messages} | {id_ for id_, own in found.others.items() if own == app}
         return UserView(
             **msgspec.structs.asdict(view_of(user, kept or StoredUser("", 0))),
             messages=[
                 message_view(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]
             ],
-            claims=list(_claims(await persons.claims(store, found), messages)),
+            claims=list(_claims(await persons.claims(store, found), shown)),
             caps=[
                 CapView(
                     state.cap.name,
@@ -202,9 +203,8 @@ def _newest_first(messages: Iterable[Message]) -> list[Message]:
     return sorted(messages, key=lambda m: (m.created_ms, m.id), reverse=True)
 
 
-def _claims(claims: dict[str, DedupeClaim], messages: Sequence[Message]) -> Iterator[ClaimView]:
+def _claims(claims: dict[str, DedupeClaim], own: Collection[str]) -> Iterator[ClaimView]:
     """Those of the app's own messages."""
-    own = {message.id for message in messages}
     for campaign, claim in sorted(claims.items()):
         if claim.message in own:
             until = rfc3339(claim.until_ms) if claim.until_ms else None

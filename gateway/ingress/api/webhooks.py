@@ -26,7 +26,7 @@ from gateway.core.webhooks import (
     rotated,
     secret_of,
 )
-from gateway.ingress.api.decoder import read_given, require_json
+from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
 from gateway.ingress.api.parameters import read_page, read_parameters
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.webhook_view import (
@@ -65,7 +65,7 @@ _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}\.[0-9]{1,6}").fullmatch
 
 
 EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(EVENTS)})]
-Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description="RFC 3339.")]
+Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
