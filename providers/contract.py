@@ -242,11 +242,11 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What every provider is told; each kind adds its own. Secrets are values here, no names.
 
     `rate_per_s` counts messages over all dispatchers together, or their parts where `tokens` says
-    so; `connections` is how many calls of `deliver` may be under way at once, `timeout_ms` how long
-    one may take. `places` is how many calls of `run` may be under way at once over all dispatchers
-    together, each of which keeps one session of the account; a dispatcher without one delivers
-    nothing, and one with several has as many times its share of `connections`. None: nothing is
-    shared, and `run` is called once.
+    so; `connections` is how many calls of `deliver` may be under way at once (with `places` as many
+    messages as so many full ones have), `timeout_ms` how long one may take. `places` is how many
+    calls of `run` may be under way at once over all dispatchers together, each of which keeps one
+    session of the account; a dispatcher without one delivers nothing, and one with several has as
+    many times its share of `connections`. None: nothing is shared, and `run` is called once.
     """
 
     name: str

@@ -22,6 +22,11 @@ from providers.smpp.settings import SmppConfig
 
 RECEIVE_OCTETS: Final = 65_536
 HALF_FRAME_S: Final = 10.0  # between the octets of one PDU
+# From one hand-over to the next where more is likely: whoever sends no more than came together so
+# far is not waited for. What is stored together costs less, 115 µs CPU a receipt in sixes, 86 in
+# thirteens and 51 in batches of 37 (sizes in turn), and at 1,000 messages/s thirteen come instead
+# of six (medians of four; 2026-11-29).
+HAND_OVER_PACE_S: Final = 0.01
 ARRIVED_MAX: Final = 5_000  # not handed over yet; beyond it nothing more is read
 LEAVE_S: Final = 5.0  # for answers that are under way when we unbind
 UNBIND_S: Final = 2.0
@@ -364,11 +369,20 @@ class Session:
                 raise Ended("The provider does not answer any more.")
 
     async def _hand_over(self, hand_over: HandOver) -> None:
+        """What comes soon after the last hand-over waits a moment for others, unless as many are
+        there as ever were: a peer whose window is full sends no more before we answer."""
+        together_max, paced_until = 1, 0.0
         while True:
             await self._came.wait()
+            with trio.move_on_at(paced_until):
+                while len(self._arrived) < together_max:
+                    self._came = trio.Event()
+                    await self._came.wait()
             self._came = trio.Event()
             arrived, self._arrived = self._arrived, []
             self._taken.set()
             self._taken = trio.Event()
             await hand_over(arrived)
             await self._write_all([each.answer for each in arrived])
+            together_max = max(together_max, len(arrived))
+            paced_until = trio.current_time() + HAND_OVER_PACE_S

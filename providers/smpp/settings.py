@@ -32,7 +32,8 @@ _host = re.compile(r"[A-Za-z0-9.:_-]{1,253}").fullmatch
 
 
 class SmppSettings(ProviderSettings, frozen=True, kw_only=True):
-    """`connections` bounds the batches under way; `timeout` is for connecting and binding."""
+    """`connections` bounds the messages under way, in batches of `window`; `timeout` is for
+    connecting and binding."""
 
     host: Text
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 2775

@@ -59,6 +59,19 @@ def test_so_many_are_claimed_ahead_as_end_while_a_claim_is_made() -> None:
     assert worker.capacity.room(0.0, alone=True) < 0
 
 
+def test_a_window_is_filled_by_requests_of_any_size() -> None:
+    worker = books(batch=100, connections=2, places=1)
+    worker.capacity.hold_places(1)
+    worker.send(50)
+    assert worker.capacity.free(alone=False) == 150
+    assert worker.capacity.room(0.0, alone=False) == 150
+    assert worker.capacity.free(alone=True) < 0, "one request means one"
+    assert worker.capacity.limited_by() is None
+    worker.send(150)
+    assert worker.capacity.room(0.0, alone=False) == 0
+    assert worker.capacity.limited_by() == "connections"
+
+
 def test_never_more_are_granted_for_than_may_be_claimed() -> None:
     worker = books(batch=100, claim_max=120)
     with worker.in_flight.claim(0, 70) as claim:

