@@ -104,10 +104,22 @@ class SmppProvider(WithoutLookUps):
             count, answers = await session.submit(pdus, _asks_to_stop, late)
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
-            for message in messages:
+
+            async def end(message: _Message) -> None:
                 outcome = await self._outcome(session, message, count, answers, deadline)
                 if outcome is not None:
                     outcomes[message.ref] = outcome
+
+            in_part: list[_Message] = []
+            for message in messages:
+                if _is_out_in_part(message, answers):
+                    in_part.append(message)
+                else:
+                    await end(message)
+            if in_part:  # together: nothing of the batch is recorded before the last of them
+                async with trio.open_nursery() as nursery:
+                    for message in in_part:
+                        nursery.start_soon(end, message)
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
 
     async def run(self, receive: Receive) -> None:
@@ -323,6 +335,12 @@ async def open_stream(config: SmppConfig, context: ssl.SSLContext | None = None)
 def _asks_to_stop(answer: Answer) -> bool:
     """Whether nothing more should be sent for now."""
     return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
+
+
+def _is_out_in_part(message: _Message, answers: Mapping[int, Answer]) -> bool:
+    told = (answers.get(place) for place in message.places)
+    taken = sum(answer is not None and answer.status == pdu.OK for answer in told)
+    return 0 < taken < len(message.pdus)
 
 
 def _stays(answer: Answer | None) -> bool:

@@ -21,6 +21,7 @@ from providers.contract import (
     Refused,
     SendFault,
     Submission,
+    Throttled,
     Unknown,
 )
 from tests.simulation.away import Away
@@ -95,6 +96,37 @@ def test_the_share_of_one_that_is_away_goes_to_the_other_at_once(
     assert away.ends() == {"delivered"}
     assert away.waits(late)[45] < 0.6, "nine of ten, by the next look at the lane"
     assert away.waits()[-1] < 4.0, "those, too, with which it was found and probed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wish_ms"),
+    [(CODE, None), (PAYMENT, None), (CAMPAIGN, None), (CAMPAIGN, 60_000)],
+    ids=["code", "payment", "campaign", "campaign, with a wish"],
+)
+def test_one_that_takes_nothing_and_only_asks_for_slower_is_away(
+    kind: dict[str, Any], wish_ms: int | None
+) -> None:
+    away = Away(shared())
+    late: list[str] = []
+
+    async def work() -> None:
+        away.gone["viber"] = Throttled("429", "Slow down.", retry_after_ms=wish_ms)
+        early = await away.admit(20, **kind)
+        await trio.sleep(15.0 if wish_ms is None else 330.0)
+        late.extend(await away.admit(100, **kind))
+        await trio.sleep(4.0)
+        assert carried(away, late) == {"viber-2": 100}
+        assert (await pauses.read(away.store.redis))["viber"].code == "429"
+        if wish_ms is None:
+            assert carried(away, early) == {"viber-2": 20}
+        del away.gone["viber"]
+        await trio.sleep(120.0)
+        await away.admit(4, **kind)  # one of them finds it
+        await trio.sleep(60.0)
+        assert await pauses.read(away.store.redis) == {}
+
+    away.run(work, dispatchers=2)
+    assert away.ends() == {"delivered"}
 
 
 def test_one_that_is_back_has_its_share_again() -> None:

@@ -20,6 +20,10 @@ from gateway.backoff import Backoff
 UNREACHABLE_MIN_S, UNREACHABLE_MAX_S = 0.2, 1.0  # until so many failed that it is an outage
 THROTTLED_MIN_S, THROTTLED_MAX_S = 0.5, 30.0
 RETRY_AFTER_MAX_S = 600.0  # no wish of a provider silences it for longer
+# One that takes nothing and only says "slower" is away after so often, which is some 8 s. It was
+# never: of two that share a channel one said 429 for five minutes, and half of the codes went by
+# the next channel, after 20 s each (virtual time, 2026-11-29).
+THROTTLED_IN_A_ROW = 5
 
 FAILURES_IN_A_ROW = 5  # requests, however slowly they come
 WINDOW_S = 10
@@ -67,6 +71,7 @@ class OutageRule:
 class Breaker:
     def __init__(self) -> None:
         self.outage = OutageRule()
+        self._taken_nothing = 0  # how often in a row it only asked for slower
         self._unreachable = Backoff(UNREACHABLE_MIN_S, UNREACHABLE_MAX_S)
         self._throttled = Backoff(THROTTLED_MIN_S, THROTTLED_MAX_S)
         self._until = -1.0
@@ -77,6 +82,11 @@ class Breaker:
         return bool(self._unreachable.failures or self._throttled.failures)
 
     @property
+    def is_choked(self) -> bool:
+        """Whether the provider has taken nothing for so long that it is as good as away."""
+        return self._taken_nothing >= THROTTLED_IN_A_ROW
+
+    @property
     def rest_s(self) -> float:
         """How much longer nothing should be sent; 0 is now."""
         return max(self._until - trio.current_time(), 0.0)
@@ -85,13 +95,19 @@ class Breaker:
         self._unreachable.reset()
         self._throttled.reset()
 
+    def took_some(self) -> None:
+        self._taken_nothing = 0
+
     def unreachable(self) -> None:
         """A request did not leave us. Those that were on their way together count once."""
         if self.rest_s == 0.0:
             self._until = trio.current_time() + self._unreachable.next_s()
 
     def slowed_down(self, retry_after_ms: int | None) -> int:
-        """The provider asked for a pause, or for slower; returns the pause in milliseconds."""
+        """The provider asked for a pause, or for slower; returns the pause in milliseconds. Those
+        that were on their way together count once."""
+        if self.rest_s == 0.0:
+            self._taken_nothing += 1
         if retry_after_ms is not None:
             self._throttled.failures += 1
             pause_s = min(retry_after_ms / 1000, RETRY_AFTER_MAX_S)

@@ -209,6 +209,8 @@ class Sender:
                     result.slow_down_ms = self._breaker.slowed_down(None)
                 else:
                     self._breaker.went_well()
+                if len(result.batch) > result.counts["throttled"]:
+                    self._breaker.took_some()
                 return result
         except contract.SendFault as fault:
             alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
@@ -237,11 +239,19 @@ class Sender:
         return self._streak.saw(codes, self._pauses.changed_at(self._name))
 
     def _judge(self, result: RequestResult, began: float, now: float, *, probe: bool) -> None:
-        """Finds an outage: many failed, or the probe did."""
+        """Finds an outage: many failed, or only asked for slower, or the probe did."""
         since = self._pauses.changed_at(self._name)
         out = self._breaker.outage.failed(result.failed, began=began, now=now, since=since)
-        if result.trouble is None and result.failed and (out or probe):
+        if result.trouble is not None:
+            return
+        if result.failed and (out or probe):
             result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", result.detail)
+        elif result.slow_down_ms is not None:
+            code, pause = result.code or "throttled", self._pauses.of(self._name)
+            again = probe and pause is not None and pause.code == code
+            if self._breaker.is_choked or again:
+                detail, rest_ms = result.detail or "It takes nothing.", result.slow_down_ms
+                result.trouble = Trouble(OUTAGE, code, detail, rest_ms)
 
     async def _announce(self, probe: Sequence[ClaimedStep]) -> None:
         """Tells others of a probe before it is sent."""
