@@ -7,7 +7,8 @@ a home points to nothing. Each record may lie in another shard, so each changes 
     finished by the next request that meets it;
   - a home lists an alias in the transaction that decides a request, which watches the home's
     record: nothing is taken under a record that became an alias meanwhile;
-  - an alias is only ever pointed closer to its home, never away.
+  - an alias is only ever pointed closer to its home, never away; and past a former home, which may
+    hold things and knows others, only once the home lists that one.
 
 No two requests can close a circle, whatever they read before: a home gives way only to one with a
 record that stands before it in one fixed order, and an identity without a record only to a home
@@ -115,7 +116,7 @@ def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> 
         return Join(home, [_pointed(r, records, home, linked_ms) for r in losers], final=False)
     aliases = [identity for identity in group if identity != home]
     writes = [
-        _pointed(identity, records, home, linked_ms)
+        _pointed(identity, records, _towards(identity, records, home), linked_ms)
         for identity in aliases
         if (record := records[identity]) is None or record.linked_ms < now_ms + hold_ms
     ]
@@ -183,8 +184,17 @@ def _rank(identity: str) -> tuple[int, str]:
 
 def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Write:
     before = records[identity]
-    after = replace(before or Person(apart_ms=0), home=home, linked_ms=linked_ms)
+    person = before or Person(apart_ms=0)
+    after = replace(person, home=home, linked_ms=max(linked_ms, person.linked_ms))
     return Write(identity, before, after)
+
+
+def _towards(identity: str, records: Records, home: str) -> str:
+    """Where an alias that is written again leads: to the home, or to a former one that the home
+    does not list yet."""
+    record = records[identity]
+    listed = (home, *_known(records[home]).aliases) if records[home] is not None else (home,)
+    return record.home if record is not None and record.home not in ("", *listed) else home
 
 
 def _without(identity: str, address: str, home: str, records: Records) -> Write:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -43,7 +44,7 @@ class Forest:
             seen.append(record.home)
         return seen[-1]
 
-    def request(self, identities: list[str]) -> Iterator[None]:
+    def request(self, identities: list[str], hold_ms: int = HOLD_MS) -> Iterator[None]:
         """One request, step by step: between two steps anybody else may do anything."""
         while True:
             read: dict[str, Person | None] = {}
@@ -51,7 +52,7 @@ class Forest:
                 for identity in sorted(missing):
                     read[identity] = self.records.get(identity)
                     yield
-            made = join(identities, read, T0, HOLD_MS)
+            made = join(identities, read, T0, hold_ms)
             written = True
             for write in made.writes:
                 yield
@@ -126,6 +127,30 @@ def part(forest: Forest, address: str, other: str) -> None:
     """An address changes hands by itself."""
     for _ in forest.separation(address, other):
         pass
+
+
+@pytest.mark.parametrize("met", ["p:2", "u:2", "e:a@x", "u:1"])
+def test_a_join_that_was_cut_short_is_finished_by_whoever_is_met(met: str) -> None:
+    """Found by the storms (seed 20782, 2026-11-29): aliases that were written again, to stand for
+    longer, led to a home that did not list the former one, which had the claims."""
+    everybody = {"p:1", "u:1", "p:2", "u:2", "e:a@x"}
+    steps = 0
+    for ends_after in itertools.count(1):
+        forest = Forest()
+        settle(forest, "p:1", "u:1")
+        settle(forest, "p:2", "u:2", "e:a@x")
+        going = forest.request(["u:2", "u:1"], 2 * HOLD_MS)
+        steps = sum(1 for _ in itertools.islice(going, ends_after))
+        if forest.root("p:2") == "p:1":
+            settle(forest, met)
+            listed = {"p:1", *forest.records["p:1"].aliases}
+            assert listed == everybody or met == "u:1", f"after {steps} steps"
+            settle(forest, "u:2")
+            assert {"p:1", *forest.records["p:1"].aliases} == everybody
+            assert "p:2" in forest.records["p:1"].former
+        if steps < ends_after:
+            break
+    assert steps > 10
 
 
 def test_a_home_that_is_no_phone_moves_to_the_phone_that_becomes_known() -> None:

@@ -210,16 +210,17 @@ class Storm:
         return Store(redis, self.policy, shards=self.plan.shards, retention=kept)
 
     async def answered(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Does it again until it is answered."""
-        while True:
-            self.busy += 1
-            try:
-                return await work()
-            except AWAY:
-                self.note("nobody says whether it was done")
-            finally:
-                self.busy -= 1
-            await trio.sleep(AGAIN_S)
+        """Does it again until it is answered; no time is left out meanwhile."""
+        self.busy += 1
+        try:
+            while True:
+                try:
+                    return await work()
+                except AWAY:
+                    self.note("nobody says whether it was done")
+                await trio.sleep(AGAIN_S)
+        finally:
+            self.busy -= 1
 
     def post(self, book: Book, receipt: Receipt, attempt: int = 0) -> None:
         """The provider calls back, and again until it is answered 200."""

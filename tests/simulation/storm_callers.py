@@ -88,6 +88,14 @@ class Callers:
         return wish
 
     async def _send(self, wish: dict[str, Any]) -> None:
+        self.storm.busy += 1
+        try:
+            await self._ask(wish)
+        finally:
+            self.storm.busy -= 1
+
+    async def _ask(self, wish: dict[str, Any]) -> None:
+        """Asks until it is answered, so many times."""
         storm = self.storm
         clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
         known, asked_s = KnownUsers(store, clock), trio.current_time()
@@ -98,7 +106,6 @@ class Callers:
             with trio.CancelScope() as scope:
                 if not storm.calm and storm.chance.random() < storm.plan.die_share * 10:
                     scope.deadline = trio.current_time() + storm.chance.choice((0.0003, 0.001, 0.4))
-                storm.busy += 1
                 try:
                     (send, *_), _ = await known.complete([send])
                     if send.addresses == NOBODY:
@@ -107,8 +114,6 @@ class Callers:
                     await store.apply(await zones.accepted(store, [send], [answer]), clock())
                 except AWAY:
                     storm.note(f"nobody says whether {id_} was taken")
-                finally:
-                    storm.busy -= 1
             if answer is not None:
                 self._heard(send, answer, asked_s)
                 return
