@@ -166,7 +166,7 @@ async def _held(client: RedisClient, settings: Settings, path: str) -> list[Rema
     known = {name for name, _category in bootstrap.lanes_of(settings)}
     waiting = await leftovers.waiting(client, shards, known)
     declared = Declarations()
-    await declared.look(client)
+    await declared.look(client, time.time_ns() // 1_000_000)
     return [
         *_leftovers(waiting, path),
         *_gone(declared.declared.campaigns, settings, path),

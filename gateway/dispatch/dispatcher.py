@@ -309,7 +309,7 @@ async def _reach_redis(
         await retry.until_done(lambda: stored_pauses.rename(deps.redis, former))
         await retry.until_done(pauses.refresh)
         await retry.until_done(rates.refresh)
-        await retry.until_done(deps.store.look_at_campaigns)
+        await retry.until_done(lambda: deps.store.look_at_campaigns(deps.clock()))
         nursery.cancel_scope.cancel()
     return not deps.stopping.is_set()
 

@@ -86,13 +86,13 @@ class AdmissionQueue:
         the message leaves to it would be missing."""
         try:
             if not self.store.declarations.loaded:  # Redis was away when this process began
-                await self.store.know_campaigns()
+                await self.store.know_campaigns(self._now_ms())
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key, trace)
                 if not isinstance(found, WordsUnread):  # as almost always
                     return found
                 if not await self.store.read_words(found.campaign, found.words):
-                    await self.store.look_at_campaigns()
+                    await self.store.look_at_campaigns(self._now_ms())
         except RedisUnavailable as error:
             return refusal_of(error).problem
         except (msgspec.DecodeError, NewerRecordError):

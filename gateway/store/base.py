@@ -104,17 +104,18 @@ class StoreBase:
     def policy(self, configured: Policy) -> None:
         self._policy = replace(configured, declared=self.declarations.declared)
 
-    async def know_campaigns(self) -> None:
-        """To be called before a decision; without a round trip from the first on. Raises
+    async def know_campaigns(self, now_ms: int) -> None:
+        """To be called before a decision. Without a round trip where somebody looked lately, as in
+        every process that is not held up: one that was knows of no pause yet. Raises
         RedisUnavailable."""
-        if not self.declarations.loaded:
-            await self.look_at_campaigns()
+        if not self.declarations.are_known(now_ms):
+            await self.look_at_campaigns(now_ms)
 
-    async def look_at_campaigns(self) -> None:
+    async def look_at_campaigns(self, now_ms: int) -> None:
         """Reads what is declared of campaigns, and which webhooks there are, where it changed.
         Raises RedisUnavailable."""
         await self.webhooks.look(self.redis)
-        if await self.declarations.look(self.redis):
+        if await self.declarations.look(self.redis, now_ms):
             self.policy = self._policy
 
     async def give_back_leases(self, now_ms: int) -> None:

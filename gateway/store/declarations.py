@@ -33,6 +33,8 @@ from gateway.store.transaction import CommitCounts, commit, values_in
 UNREADABLE = Campaign(state="paused")
 VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
 DOUBTS_MAX = 1_000
+# How long they count as known: a pause holds within 2 s. Each process looks twice a second.
+KNOWN_MS = 1_500
 MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)
@@ -64,11 +66,16 @@ class Declarations:
 
     def __init__(self) -> None:
         self.loaded = False
+        self._looked_ms = 0
         self.doubts: deque[Doubt] = deque(maxlen=DOUBTS_MAX)
         self._version: bytes | None = None
         self.declared = Declared()
 
-    async def look(self, redis: RedisClient) -> bool:
+    def are_known(self, now_ms: int) -> bool:
+        """Whether they were looked at lately enough to decide by them."""
+        return self.loaded and 0 <= now_ms - self._looked_ms < KNOWN_MS
+
+    async def look(self, redis: RedisClient, now_ms: int) -> bool:
         """Reads them where they changed; whether they did. Raises RedisUnavailable."""
         (version,) = await redis.call([("HGET", shared_keys.CAMPAIGNS_META, VERSION_FIELD)])
         assert version is None or isinstance(version, bytes)
@@ -81,7 +88,7 @@ class Declarations:
             campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
-        self.loaded = True
+        self.loaded, self._looked_ms = True, now_ms
         return changed
 
 

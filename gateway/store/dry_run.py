@@ -66,7 +66,7 @@ async def dry_run(store: StoreBase, request: MessageRequest, now_ms: int) -> Dry
         remembered = await recall(store, request)
         if remembered is not None:
             return DryAnswer(remembered)
-        await store.know_campaigns()
+        await store.know_campaigns(now_ms)
         request = await with_room_foreseen(store.redis, store.policy.declared.campaigns, request)
         await store.tallies.refresh(store.redis, store.policy, store.shards, now_ms)
         ask = ask_of(replace(request, idempotency_key=None))

@@ -31,7 +31,7 @@ class Store(StoreBase):
 
     async def admit(self, requests: Sequence[MessageRequest], now_ms: int) -> list[Answer]:
         """Decides requests; one answer each, in order, durable."""
-        await self.know_campaigns()
+        await self.know_campaigns(now_ms)
         campaigns = self.policy.declared.campaigns
         if campaigns and recipients.are_bounded(campaigns, requests):
             decider = partial(Acceptance, self, now_ms)
@@ -54,7 +54,7 @@ class Store(StoreBase):
         None; so does a message whose record is of a newer Kaskad, which is left alone, and an item
         that cannot be decided, which is set aside.
         """
-        await self.know_campaigns()
+        await self.know_campaigns(now_ms)
         applied = await self._apply(items, now_ms)
         if self.policy.budgets and any(a.effects.lacking for a in applied):
             applied = await self._fund(applied, now_ms)

@@ -293,7 +293,7 @@ async def test_what_a_newer_kaskad_lets_a_campaign_say_is_left_to_it(world: Worl
 
     deed = Deed(0, "a test", "campaign.put", "autumn")
     await declarations.change(world.store.redis, 1, "autumn", decide, lambda _: deed)
-    await world.store.look_at_campaigns()
+    await world.store.look_at_campaigns(world.clock.now_ms)
     assert world.store.policy.declared.campaigns["autumn"].words == hash_of(newer)
     answer = await world.send(BARE)
     assert answer.status == 503
@@ -328,7 +328,7 @@ async def test_a_server_that_began_without_redis_refuses_nothing_for_want_of_a_d
     store.declarations = Declarations()
     store.policy = store.policy
 
-    async def fails() -> None:
+    async def fails(_now_ms: int) -> None:
         raise RedisUnavailable("Redis is away.")
 
     with monkeypatch.context() as patch:

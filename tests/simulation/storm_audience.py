@@ -142,6 +142,8 @@ def who_is_left_out_gets_nothing(storm: Storm, messages: dict[str, Message]) -> 
         at_s = callers.reacted_s.get(earlier.id, -SILENT_S)
         spare_s = 2 * storm.plan.clocks_apart_s + 1.0
         lately = since_s - SILENT_S + spare_s < at_s < since_s
+        # A reaction after its address left counts for the address (seed 30926).
+        lately &= not storm.people.has_left(earlier.holder, T0 + round(at_s * 1_000))
         assert not lately, f"somebody reacted to {earlier.id}, {since_s - at_s} s before {message}"
 
 

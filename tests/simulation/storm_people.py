@@ -18,6 +18,7 @@ from gateway.store.users import Change
 from providers.contract import PersonReply
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_seams import AWAY
+from tests.worlds.cascade_world import T0
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
@@ -85,6 +86,11 @@ class People:
         store = storm.store(MemoryClient(storm.weather))
         change = Change(user, "", addresses, stored)
         await users.change(store, [change], clock())
+
+    def has_left(self, identity: str, at_ms: int) -> bool:
+        """Whether an address may have changed hands before that moment."""
+        at_s = (at_ms - T0) / 1_000
+        return any(p.identity == identity and p.asked_s <= at_s for p in self.parted)
 
     def one_person(self, asked_s: float, identities: list[str]) -> None:
         """A message was accepted that names them."""

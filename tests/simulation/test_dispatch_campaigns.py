@@ -48,7 +48,7 @@ class Campaigns:
 
         deed = Deed(self.pace.clock(), "shop", "campaign", NAME)
         await declarations.change(self.pace.store.redis, 1, NAME, decide, lambda _: deed)
-        await self.pace.store.look_at_campaigns()
+        await self.pace.store.look_at_campaigns(self.pace.clock())
 
     async def cancel(self) -> None:
         await self.declare(state="cancelled", cancelled_ms=self.pace.clock())

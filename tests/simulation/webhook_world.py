@@ -81,7 +81,7 @@ class WebhookWorld(Pace):
         made = Webhook(name, events=events or EVERY_STATUS, **keys)
         deed = Deed(self.clock(), "test", "webhook.put", name)
         await webhooks.change(self.store.redis, "shop", name, lambda _before, _count: made, deed)
-        await self.store.look_at_campaigns()
+        await self.store.look_at_campaigns(self.clock())
         return made
 
     async def desk(self, name: str) -> None:
@@ -101,7 +101,7 @@ class WebhookWorld(Pace):
 
     async def keep_looking(self) -> None:
         while True:
-            await self.store.look_at_campaigns()
+            await self.store.look_at_campaigns(self.clock())
             await trio.sleep(desk.TURN_S)
 
     def tell(self, work: Callable[[trio.Nursery], Awaitable[None]], desks: int = 1) -> None:

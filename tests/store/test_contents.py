@@ -49,7 +49,7 @@ async def declare(store: Store, name: str = NAME, **said: Any) -> None:
 
     deed = Deed(T0, "a test", "campaign.put", name)
     await declarations.change(store.redis, store.shards, name, decide, lambda _: deed)
-    await store.look_at_campaigns()
+    await store.look_at_campaigns(T0)
 
 
 async def asked(store: Store, number: int, now_ms: int = T0, **changes: Any) -> MessageRequest:
@@ -147,7 +147,7 @@ def test_of_two_processes_the_one_that_needs_it_for_longer_wins(redis_url: str) 
     async def work(store: Store) -> None:
         await declare(store, content={"text": "{{name}}"})
         other = another(store)
-        await other.look_at_campaigns()
+        await other.look_at_campaigns(T0)
         wanted = await asked(store, 1, ttl_ms=HOUR)
         once = Once(keys_of(0).token("mine"), NO_FUNDS)
         tried = 0
@@ -326,7 +326,7 @@ def test_messages_say_what_held_when_they_were_accepted_whatever_changes(redis_u
                 await store.apply([Item(waiting.popitem()[0], ev.Cancelled())], T0)
             elif what < 0.97:
                 store = another(store)
-                await store.look_at_campaigns()
+                await store.look_at_campaigns(T0)
         for id_, text in waiting.items():
             assert await text_sent(store, id_) == text
         assert all(ms > 0 for ms in (await standing(store)).values())

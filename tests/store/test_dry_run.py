@@ -349,7 +349,7 @@ async def declare(store: Store, name: str, words: bytes = b"", **said: Any) -> N
         return Deed(T0, "a test", "campaign.put", name)
 
     await declarations.change(store.redis, store.shards, name, decide, deed)
-    await store.look_at_campaigns()
+    await store.look_at_campaigns(T0)
 
 
 async def wish(store: Store, callers: Callers) -> None:

@@ -342,7 +342,7 @@ def test_what_campaigns_say_is_wherever_messages_of_them_go(
         async with open_client(target_url) as client:
             store = Store(client, policy(), shards=after)
             assert len(await contents.standing(store)) == 3 * after
-            await store.look_at_campaigns()
+            await store.look_at_campaigns(T0)
             for id_, text in said.items():
                 found = await reads.message(store, id_)
                 assert found is not None

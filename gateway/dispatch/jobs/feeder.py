@@ -87,7 +87,7 @@ async def look(deps: DispatchDeps) -> None:
 
     async def turn() -> float:
         nonlocal forget_ms
-        await deps.store.look_at_campaigns()
+        await deps.store.look_at_campaigns(deps.clock())
         await deps.store.queues.look(deps.redis)
         now_ms = deps.clock()
         await deps.store.give_back_leases(now_ms)

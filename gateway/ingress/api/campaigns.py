@@ -121,7 +121,7 @@ class CampaignEndpoints:
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
-        await self._store.look_at_campaigns()
+        await self._store.look_at_campaigns(self._now_ms())
         await self._make_room(name, now_ms)
 
         def decide(before: Campaign | None, packed: bytes) -> tuple[Campaign, bytes]:
@@ -171,7 +171,7 @@ class CampaignEndpoints:
     async def every(self, request: Request) -> None:
         asked = read_page(request.query, lambda text: _name_before(text) is not None)
         before = _name_before(asked.cursor) or ""
-        await self._store.look_at_campaigns()
+        await self._store.look_at_campaigns(self._now_ms())
         campaigns = self._store.policy.declared.campaigns
         names = sorted(name for name in campaigns if name > before)
         page, rest = names[: asked.limit], names[asked.limit :]
@@ -180,7 +180,7 @@ class CampaignEndpoints:
         await request.respond(200, to_json(CampaignList(items, cursor)))
 
     async def _show(self, request: Request, name: str) -> None:
-        await self._store.look_at_campaigns()
+        await self._store.look_at_campaigns(self._now_ms())
         campaign = self._store.policy.declared.of(name)
         if campaign is None:
             raise refuse("not-found", "No campaign of this name is declared.")

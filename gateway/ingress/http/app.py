@@ -352,7 +352,7 @@ async def open_ingress(
     """
     app = Ingress(settings, store, now_ms, process, server)
     await app.draining.try_to_look()
-    await campaign_watch.look(store)  # a request may lack what its campaign says
+    await campaign_watch.look(store, now_ms())  # a request may lack what its campaign says
     tasks = [
         asyncio.create_task(coroutine, name=name)
         for name, coroutine in (
