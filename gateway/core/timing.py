@@ -60,6 +60,17 @@ def is_stopped(message: Message, step: Step) -> bool:
     return held is not None and held.stops_clock and step.status == StepStatus.RETRYING
 
 
+def may_be_out(message: Message, step: Step, restored_ms: int) -> bool:
+    """Whether the step may have been sent after the backup from which the data was restored, and
+    its provider did not say since that it was not."""
+    if message.created_ms >= restored_ms:
+        return False
+    attempt = step.attempt
+    if attempt is None or attempt.candidate != step.chosen:
+        return True
+    return attempt.absent_ms < restored_ms
+
+
 def deadline_ms(message: Message, step: Step) -> int:
     """When the step's time is over; of a stopped clock, when it would be if it ran from then."""
     return min(began_ms(message, step) + step.wait_ms - step.clock.used_ms, message.expires_ms)

@@ -19,7 +19,14 @@ from gateway.core.opt_outs import refuses
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
 from gateway.core.reactions import may_have_left
 from gateway.core.records.attempt import Attempt
-from gateway.core.records.message import WAITING, Message, MessageStatus, Step, StepStatus
+from gateway.core.records.message import (
+    UNANSWERED,
+    WAITING,
+    Message,
+    MessageStatus,
+    Step,
+    StepStatus,
+)
 from gateway.core.records.person import Person
 
 _RECEIPT_STATUS = {
@@ -113,7 +120,7 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.expire(away=bool(claim.away))
         return
     over = timing.is_over(message, step, change.now_ms)
-    if not over and _may_be_out(message, step, claim.restored_ms):
+    if not over and timing.may_be_out(message, step, claim.restored_ms):
         attempt = change.claim(step, StepStatus.UNKNOWN)
         attempt.look_ups = attempt.not_known = 0
         change.wait_unknown(index, step, attempt)
@@ -130,16 +137,6 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
         change.effects.submit = True
 
 
-def _may_be_out(message: Message, step: Step, restored_ms: int) -> bool:
-    """Whether the step may have been sent after the backup from which the data was restored, and
-    its provider did not say since that it was not."""
-    if message.created_ms >= restored_ms:
-        return False
-    attempt = step.attempt
-    here = attempt if attempt is not None and attempt.candidate == step.chosen else None
-    return here is None or here.absent_ms < restored_ms
-
-
 def _accepted(change: Change, accepted: ev.Accepted) -> None:
     step, attempt = change.attempted(accepted.step)
     if step is None or attempt is None:
@@ -150,8 +147,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         attempt.provider_id = accepted.provider_id
         attempt.further_ids = accepted.further_ids
         change.effects.changed = True
-    unanswered = step.status in (StepStatus.SENDING, StepStatus.UNKNOWN)
-    unanswered = unanswered and attempt is step.attempt
+    unanswered = step.status in UNANSWERED and attempt is step.attempt
     if accepted.again and unanswered and change.can_look_up(step, attempt):
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
         # bench (2026-11-22): a code refused in an answer that was lost, and sent again.
@@ -168,7 +164,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
     step, attempt = change.attempted(refused.step)
     if step is None or attempt is None:
         return
-    if step.status not in (StepStatus.SENDING, StepStatus.UNKNOWN):
+    if step.status not in UNANSWERED:
         return
     if refused.late is not None and (
         step.status != StepStatus.UNKNOWN

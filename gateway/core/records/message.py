@@ -77,9 +77,9 @@ STEP_NAMES: dict[int, str] = {
 MESSAGE_NAMES = names_of(MessageStatus)
 ARRIVED = frozenset((MessageStatus.DELIVERED, MessageStatus.SEEN, MessageStatus.CLICKED))
 WAITING = frozenset((StepStatus.QUEUED, StepStatus.RETRYING, StepStatus.PLANNED))
-# Such a step may yet need the content.
-UNSENT = WAITING | {StepStatus.SENDING, StepStatus.UNKNOWN}
-OPEN = frozenset((StepStatus.SENDING, StepStatus.SENT, StepStatus.UNKNOWN))
+UNANSWERED = frozenset((StepStatus.SENDING, StepStatus.UNKNOWN))
+UNSENT = WAITING | UNANSWERED  # such a step may yet need the content
+OPEN = UNANSWERED | {StepStatus.SENT}
 
 
 class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
