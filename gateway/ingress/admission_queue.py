@@ -189,7 +189,8 @@ class AdmissionQueue:
         if traces is not None and (carried := [each.trace for each in requests if each.trace]):
             traces.decided(carried, began_ns, len(requests))
         failpoint("accepted")
-        await self._look_for_zones(requests, answers)
+        if self.store.policy.holds_for_zone:
+            await self._look_for_zones(requests, answers)
         unseen = {(request.app, request.country) for request in requests} - self._reached
         if unseen:
             accepted = {
@@ -210,8 +211,8 @@ class AdmissionQueue:
         """Whether a zone was stored for which something accepted waits. Nothing here can fail
         it."""
         try:
-            found = await zones.accepted(self.store, requests, answers)
-            await self.store.apply(found, self._now_ms())
+            if found := await zones.accepted(self.store, requests, answers):
+                await self.store.apply(found, self._now_ms())
         except Exception as error:
             _log.warning("zones_not_looked_for", reason=repr(error))
 

@@ -196,14 +196,9 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
 
 async def _stored(store: Store, found: Found, named: Iterable[str | None]) -> set[str]:
     """Those of the users who are stored; one that cannot be read is none."""
-    stored = set[str]()
-    for user in named:
-        if user is None or user in found.users:
-            stored.update([] if user is None else [user])
-            continue
-        with suppress(NewerRecordError, UnreadableRecordError):
-            stored.update(await users.read(store, [user]))
-    return stored
+    asked = {user for user in named if user is not None}
+    known = asked & found.users.keys()
+    return known | (await users.readable(store, asked - known)).keys()
 
 
 def _named(message: Message) -> list[str]:

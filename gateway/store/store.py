@@ -85,13 +85,14 @@ class Store(StoreBase):
         """Whether the zones are stored for which something waits from now on. What was applied is:
         where Redis went away meanwhile, they are looked for with the next batch."""
         self.zones_missed |= waiting
-        if not self.zones_missed:
+        looked = frozenset(self.zones_missed)  # others may miss more meanwhile
+        if not looked:
             return
         try:
-            await self._apply(await zones.missed(self, self.zones_missed), now_ms)
+            await self._apply(await zones.missed(self, looked), now_ms)
         except (RedisUnavailable, ConflictError):
             return
-        self.zones_missed.clear()
+        self.zones_missed -= looked
 
     async def _fund(self, applied: Sequence[Applied], now_ms: int) -> list[Applied]:
         """Leases what released messages lack of budgets, as far as there is, and releases them

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
-from gateway.core.records.codec import UnreadableRecordError
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.user import StoredUser, user_codec
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import randomness
@@ -67,20 +68,34 @@ async def any_stored(redis: RedisClient) -> bool:
 
 
 async def read(store: StoreBase, users: Iterable[str]) -> dict[str, StoredUser]:
-    """Those of the users that are stored."""
+    """Those of the users that are stored. Raises NewerRecordError and UnreadableRecordError."""
+    return {user: _unpacked(store, user, value) for user, value in await _values(store, users)}
+
+
+async def readable(store: StoreBase, users: Iterable[str]) -> dict[str, StoredUser]:
+    """Those of the users that are stored and can be read."""
+    found = {}
+    for user, value in await _values(store, users):
+        with suppress(NewerRecordError, UnreadableRecordError):
+            found[user] = _unpacked(store, user, value)
+    return found
+
+
+async def _values(store: StoreBase, users: Iterable[str]) -> list[tuple[str, bytes]]:
+    """The records of those that are stored."""
     by_shard = _by_shard(store, users)
     if not by_shard:
-        return {}
+        return []
     commands: list[Command] = [
         ("MGET", *(keys_of(shard).user(user) for user in members))
         for shard, members in by_shard.items()
     ]
-    found = {}
-    for members, reply in zip(by_shard.values(), await store.redis.call(commands), strict=True):
-        for user, value in zip(members, values_in(reply), strict=True):
-            if value is not None:
-                found[user] = _unpacked(store, user, value)
-    return found
+    return [
+        (user, value)
+        for members, reply in zip(by_shard.values(), await store.redis.call(commands), strict=True)
+        for user, value in zip(members, values_in(reply), strict=True)
+        if value is not None
+    ]
 
 
 async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[str, str]]:

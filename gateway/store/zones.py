@@ -8,11 +8,10 @@ finds the other. What is found here is to be applied. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from gateway.core.events import ZoneKnown
 from gateway.core.holding import ZONE_UNKNOWN
-from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import StoredUser
 from gateway.store import queues, users
@@ -35,14 +34,12 @@ async def accepted(
     store: StoreBase, requests: Sequence[MessageRequest], answers: Sequence[Answer]
 ) -> list[Item]:
     """Requests were answered."""
-    if not store.policy.holds_for_zone:
-        return []
     waiting = {
         request.named_user
         for request, answer in zip(requests, answers, strict=True)
         if answer.held == ZONE_UNKNOWN and request.named_user is not None
     }
-    return await stored(store, await users.read(store, waiting)) if waiting else []
+    return await missed(store, waiting)
 
 
 def waiting_now(applied: Iterable[Applied]) -> set[str]:
@@ -57,11 +54,6 @@ def waiting_now(applied: Iterable[Applied]) -> set[str]:
     }
 
 
-async def missed(store: StoreBase, waiting: set[str]) -> list[Item]:
+async def missed(store: StoreBase, waiting: Collection[str]) -> list[Item]:
     """Something waits for the zones of these users. One that cannot be read has none."""
-    try:
-        return await stored(store, await users.read(store, waiting))
-    except (NewerRecordError, UnreadableRecordError):
-        if len(waiting) == 1:
-            return []
-    return [item for user in waiting for item in await missed(store, {user})]
+    return await stored(store, await users.readable(store, waiting)) if waiting else []

@@ -121,7 +121,7 @@ class CampaignEndpoints:
         if faults:
             raise Refusal(invalid(faults))
         now_ms, by = self._now_ms(), request.principal.named
-        await self._store.look_at_campaigns(self._now_ms())
+        await self._store.look_at_campaigns(now_ms)
         await self._make_room(name, now_ms)
 
         def decide(before: Campaign | None, packed: bytes) -> tuple[Campaign, bytes]:

@@ -132,7 +132,8 @@ class StoredUserEndpoints:
     async def _change(self, _shard: int, changes: Sequence[Change]) -> Sequence[StoredUser]:
         left = await users.change(self._store, changes, self._now_ms())
         kept = {each.user: after for each, after in zip(changes, left, strict=True)}
-        await self._store.apply(await zones.stored(self._store, kept), self._now_ms())
+        if found := await zones.stored(self._store, kept):
+            await self._store.apply(found, self._now_ms())
         return left
 
 
