@@ -35,6 +35,7 @@ VERSION_FIELD, HOLDOUT_FIELD = "version", "holdout_key"
 DOUBTS_MAX = 1_000
 # How long they count as known: a pause holds within 2 s. Each process looks twice a second.
 KNOWN_MS = 1_500
+KNOWN_EVERYWHERE_MS = 3_000  # after so long every process at work has looked
 MONEY = COST, BILLED = "cost", "billed"  # beside the states, in 1e-6 units
 
 _NOT_READABLE = (msgspec.DecodeError, UnicodeDecodeError)

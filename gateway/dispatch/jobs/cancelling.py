@@ -17,9 +17,9 @@ from gateway.core.events import Cancelled
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import cancelling, queues, reads
 from gateway.store.apply import Item
+from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 
 LOOK_S = 1.0
-KNOWN_MS = 3_000  # every process looks at what is declared more often
 
 _log = structlog.get_logger("dispatch")
 
@@ -29,7 +29,7 @@ async def run(deps: DispatchDeps, shard: int) -> None:
 
     async def turn() -> float:
         declared = deps.store.policy.declared.campaigns
-        begun_ms = deps.clock() - KNOWN_MS
+        begun_ms = deps.clock() - KNOWN_EVERYWHERE_MS
         names = {
             name
             for name, campaign in declared.items()

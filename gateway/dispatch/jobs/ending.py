@@ -16,9 +16,9 @@ from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import queues, reads
 from gateway.store.apply import Item
+from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 
 LOOK_S = 1.0
-KNOWN_MS = 3_000  # every process looks at what is declared more often
 
 _log = structlog.get_logger("dispatch")
 
@@ -49,7 +49,7 @@ async def run(deps: DispatchDeps, shard: int) -> None:
 def _ends(deps: DispatchDeps) -> dict[str, int]:
     """The campaigns that every process knows to be over, and since when: an end that was moved into
     the past came when it was moved."""
-    known_ms = deps.clock() - KNOWN_MS
+    known_ms = deps.clock() - KNOWN_EVERYWHERE_MS
     ends = {
         name: max(campaign.end_ms, campaign.moved_ms)
         for name, campaign in deps.store.policy.declared.campaigns.items()

@@ -23,6 +23,7 @@ from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import lanes, quarantine, queues, shared_keys
 from gateway.store.apply import Item
+from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.queues import CampaignQueue, place_of
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
@@ -32,7 +33,6 @@ FORGET_MS = 60_000
 LATELY_MS = 60_000
 TOGETHER = 200  # released by one commit
 COMMITS_MAX = 50  # of one queue, before the others have their turn
-KNOWN_MS = 3_000  # every process looks at what is declared more often
 AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
 
@@ -87,9 +87,9 @@ async def look(deps: DispatchDeps) -> None:
 
     async def turn() -> float:
         nonlocal forget_ms
-        await deps.store.look_at_campaigns(deps.clock())
-        await deps.store.queues.look(deps.redis)
         now_ms = deps.clock()
+        await deps.store.look_at_campaigns(now_ms)
+        await deps.store.queues.look(deps.redis)
         await deps.store.give_back_leases(now_ms)
         if now_ms >= forget_ms:
             await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)
@@ -107,7 +107,7 @@ async def ask_again(
     RedisUnavailable."""
     declared, now_ms = deps.store.policy.declared.of(campaign), deps.clock()
     changed_ms = declared.moved_ms if declared is not None else 0
-    if changed_ms == asked.get(name, 0) or changed_ms + KNOWN_MS > now_ms:
+    if changed_ms == asked.get(name, 0) or changed_ms + KNOWN_EVERYWHERE_MS > now_ms:
         return
     if await queues.asked_ms(deps.redis, shard, name) != changed_ms:
         await queues.ask_again(deps.redis, shard, name, now_ms)
