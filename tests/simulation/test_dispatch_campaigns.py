@@ -18,11 +18,11 @@ from gateway.core.records.content import NO_WORDS
 from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.user import StoredUser
-from gateway.dispatch.jobs import cancelling as job
 from gateway.dispatch.jobs import feeder
 from gateway.store import cancelling, declarations, queues, reads, users, zones
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
+from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.users import Change
 from providers.contract import Receipt
@@ -140,7 +140,7 @@ def test_a_cancel_ends_all_that_is_not_final_and_what_is_out_still_counts() -> N
         await world.cancel()
         await trio.sleep(KNOWN_S)
         told = trio.current_time()
-        await trio.sleep(job.KNOWN_MS / 1000 + 2.0)
+        await trio.sleep(KNOWN_EVERYWHERE_MS / 1000 + 2.0)
         assert world.sent_after(told) == []
         assert await cancelling.left(world.pace.store.redis, 1, [NAME]) == {NAME: 0}
         assert await world.statuses(ids) == {"cancelled": 500}
@@ -172,7 +172,7 @@ def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> Non
         event = Cancelled(reason="campaign_cancelled")
         await store.apply([Item(id_, event) for id_ in ids[:100]], world.pace.clock())
         assert await cancelling.left(store.redis, 1, [NAME]) == {NAME: 1}
-        await trio.sleep(4.0 + job.KNOWN_MS / 1000 + 2.0)
+        await trio.sleep(4.0 + KNOWN_EVERYWHERE_MS / 1000 + 2.0)
         assert await world.statuses(ids) == {"cancelled": 500}
         assert await world.counts() == {"accepted": 500, "cancelled": 500}
 
@@ -304,7 +304,7 @@ def test_a_window_that_is_taken_away_lets_out_what_waits_for_it() -> None:
         await world.pace.store.apply([Item(id_, Cancelled()) for id_ in others], world.pace.clock())
         await trio.sleep(2.0)
         await world.declare(send_window=None, moved_ms=world.pace.clock())
-        await trio.sleep(feeder.KNOWN_MS / 1000 + 2.0)
+        await trio.sleep(KNOWN_EVERYWHERE_MS / 1000 + 2.0)
         assert sorted(world.sent_after(0)) == sorted(ids)
 
     world.pace.run(work)
@@ -361,7 +361,7 @@ def test_an_end_that_is_moved_nearer_ends_all_that_waits(
         await trio.sleep(2.0)
         now_ms = world.pace.clock()
         await world.declare(start_ms=0, end_ms=now_ms + 1000 * ahead_s, moved_ms=now_ms)
-        await trio.sleep(max(ahead_s, 0) + feeder.KNOWN_MS / 1000 + 2.0)
+        await trio.sleep(max(ahead_s, 0) + KNOWN_EVERYWHERE_MS / 1000 + 2.0)
         gone = world.sent_after(0)
         await trio.sleep(30.0)
         assert world.sent_after(0) == gone, "nothing leaves once it is over"

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from gateway.core.budgets import Budget
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.dispatch.jobs import ending
+from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.totals import as_list
 from tests.simulation.test_dispatch_campaigns import NAME, Campaigns
@@ -65,7 +66,7 @@ def test_what_waits_for_something_of_all_campaigns_ends_with_its_own(
         assert 0 < len(held) <= before
         now_ms = pace.clock()
         await found.declare(end_ms=now_ms + 1000 * ahead_s, moved_ms=now_ms)
-        await trio.sleep(max(ahead_s, 0) + ending.KNOWN_MS / 1000 + 3.0)
+        await trio.sleep(max(ahead_s, 0) + KNOWN_EVERYWHERE_MS / 1000 + 3.0)
         told = {(MESSAGE_NAMES[m.status], m.reason) for m in await found.messages(ids)}
         assert told == {("expired", "campaign_ended")}
         assert await waiting(found, queue) == before - len(held)

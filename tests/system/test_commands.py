@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -125,14 +124,12 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
-    # Not pytest's own directory: its path can be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="kaskad-") as name:
-        place = Place(Path(name))
-        try:
-            yield place
-        finally:
-            place.stop()
+def place(short_dir: Path) -> Iterator[Place]:
+    place = Place(short_dir)
+    try:
+        yield place
+    finally:
+        place.stop()
 
 
 def children_of(pid: int) -> list[int]:

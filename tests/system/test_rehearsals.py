@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 import tomllib
 import urllib.request
 from collections.abc import Iterator
@@ -128,14 +127,12 @@ class Rehearsal(Place):
 
 
 @pytest.fixture
-def rehearsal() -> Iterator[Rehearsal]:
-    # Not pytest's own directory: its path can be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="kaskad-") as name:
-        rehearsal = Rehearsal(Path(name))
-        try:
-            yield rehearsal
-        finally:
-            rehearsal.stop()
+def rehearsal(short_dir: Path) -> Iterator[Rehearsal]:
+    rehearsal = Rehearsal(short_dir)
+    try:
+        yield rehearsal
+    finally:
+        rehearsal.stop()
 
 
 def test_every_page_is_rehearsed_as_it_says(rehearsal: Rehearsal) -> None:

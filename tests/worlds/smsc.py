@@ -160,6 +160,8 @@ class Desk:
         self.receipts: list[Receipt] = []
         self.replies: list[PersonReply] = []
         self.late: list[Submitted | Refused] = []
+        self.together: list[int] = []  # how many receipts came with each call
+        self.at: list[float] = []  # ... and when
         self.opened = trio.Event()
         self.opened.set()
         self.came = trio.Event()
@@ -170,6 +172,8 @@ class Desk:
         replies: Sequence[PersonReply] = (),
         late: Sequence[Submitted | Refused] = (),
     ) -> None:
+        self.together.append(len(receipts))
+        self.at.append(trio.current_time())
         self.came.set()
         await self.opened.wait()
         self.receipts += receipts

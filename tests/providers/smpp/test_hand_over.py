@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from providers.contract import PersonReply, Receipt, Refused, Submitted
 from providers.smpp import pdu
 from providers.smpp.session import HAND_OVER_PACE_S
 from tests.worlds.smsc import Desk, Smsc, session
 
 RECEIPT = pdu.Short(esm_class=4, short_message=b"id:id-1 stat:DELIVRD")
-
-
-class Watch(Desk):
-    """Notes how many came together, and when."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.together: list[int] = []
-        self.at: list[float] = []
-
-    async def __call__(
-        self,
-        receipts: Sequence[Receipt],
-        replies: Sequence[PersonReply] = (),
-        late: Sequence[Submitted | Refused] = (),
-    ) -> None:
-        self.together.append(len(receipts))
-        self.at.append(trio.current_time())
-        await super().__call__(receipts, replies, late)
 
 
 async def bound(smsc: Smsc) -> None:
@@ -43,53 +21,53 @@ async def thanked(smsc: Smsc, count: int) -> None:
     await smsc.until(lambda: len(smsc.answered) == count)
 
 
-async def two_together(smsc: Smsc, watch: Watch) -> None:
+async def two_together(smsc: Smsc, desk: Desk) -> None:
     """Two come while one is being stored."""
-    watch.opened = trio.Event()
+    desk.opened = trio.Event()
     for _ in range(3):
         await smsc.push(RECEIPT)
         await wait_all_tasks_blocked()
-    watch.opened.set()
+    desk.opened.set()
     await thanked(smsc, 3)
-    assert watch.together == [1, 2]
+    assert desk.together == [1, 2]
 
 
 async def test_receipts_of_a_busy_peer_are_taken_together(autojump_clock: MockClock) -> None:
-    smsc, watch = Smsc(), Watch()
-    async with session(smsc, watch):
+    smsc, desk = Smsc(), Desk()
+    async with session(smsc, desk):
         await bound(smsc)
-        await two_together(smsc, watch)
+        await two_together(smsc, desk)
         for _ in range(2):
             await smsc.push(RECEIPT)
             await trio.sleep(HAND_OVER_PACE_S / 4)
         await thanked(smsc, 5)
-        assert watch.together == [1, 2, 2]
+        assert desk.together == [1, 2, 2]
 
 
 async def test_a_receipt_waits_for_others_as_long_as_the_pace_and_not_after_silence(
     autojump_clock: MockClock,
 ) -> None:
-    smsc, watch = Smsc(), Watch()
-    async with session(smsc, watch):
+    smsc, desk = Smsc(), Desk()
+    async with session(smsc, desk):
         await bound(smsc)
-        await two_together(smsc, watch)
+        await two_together(smsc, desk)
         await smsc.push(RECEIPT)
         await thanked(smsc, 4)
-        assert watch.at[-1] - watch.at[-2] == HAND_OVER_PACE_S
+        assert desk.at[-1] - desk.at[-2] == HAND_OVER_PACE_S
         await trio.sleep(1)
         asked = trio.current_time()
         await smsc.push(RECEIPT)
         await thanked(smsc, 5)
-        assert watch.at[-1] == asked
+        assert desk.at[-1] == asked
 
 
 async def test_a_peer_that_waits_for_each_answer_is_not_held_up(autojump_clock: MockClock) -> None:
-    smsc, watch = Smsc(), Watch()
-    async with session(smsc, watch):
+    smsc, desk = Smsc(), Desk()
+    async with session(smsc, desk):
         await bound(smsc)
         began = trio.current_time()
         for count in range(1, 21):
             await smsc.push(RECEIPT)
             await thanked(smsc, count)
         assert trio.current_time() == began
-        assert watch.together == [1] * 20
+        assert desk.together == [1] * 20
