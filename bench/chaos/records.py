@@ -18,8 +18,8 @@ import redis
 from bench.processes import BenchFailed
 
 PAGE = 1_000
-# Of one form: a message that had something reserved of a budget is of the second, and one with parts
-# that cost without their text of the third.
+# Of one form: a message that had something reserved of a budget is of the second, and one with
+# parts that cost without their text of the third.
 SCHEMAS = (3, 5, 6)
 FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then those that may be final
 STATUSES = (
