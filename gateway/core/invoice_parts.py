@@ -3,8 +3,8 @@
 A message of ours stands there as often as it has parts, under an id each where its provider named
 them, else under its one id. Parts match as messages do, each with one line; then the lines of a
 message are one again, whose amount is their sum and whose parts are as many as there are. So a
-part that is missing, or billed twice, is found, and our cost is compared whole. Lines that cost nothing are
-no parts beyond those that cost us something: of a text that failed some parts may have arrived.
+part that is missing, or billed twice, is found, and our cost is compared whole. Lines that cost
+nothing are no parts beyond those that cost us something: of a text that failed some may arrive.
 """
 
 from __future__ import annotations
