@@ -211,7 +211,12 @@ def prune(person: Person, policy: Policy, now_ms: int) -> None:
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
-        person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
+        lasts = policy.slot_ms  # the longest that any cap can count it
+        person.slots = [
+            s
+            for s in person.slots
+            if s.category in lasts and (s.waits or s.at_ms + lasts[s.category] > now_ms)
+        ]
 
 
 def is_old(person: Person) -> bool:
@@ -263,15 +268,6 @@ def _put_slot(person: Person, slot: Slot) -> None:
 def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
     """Whether a message may have it: its own, or over."""
     return claim.message == message_id or _lapsed(claim, now_ms)
-
-
-def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
-    """Whether any cap can still count it."""
-    for cap in policy.caps:  # not any(): a generator costs more than the few caps there are
-        in_window = slot.waits or slot.at_ms + cap.window_ms > now_ms
-        if in_window and cap.counts(slot.category, slot.channel):
-            return True
-    return False
 
 
 def _lapsed(claim: DedupeClaim, now_ms: int) -> bool:

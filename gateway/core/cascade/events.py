@@ -45,7 +45,8 @@ def advance(
     funds: Funds = NO_FUNDS,
 ) -> Effects:
     """Applies one event, with `funds` for budgets; an outdated one leaves `changed` False."""
-    policy.take_present_names(message)
+    if policy.former:
+        policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms, funds)
     _happen(change, event)
     if change.effects.changed:
