@@ -133,7 +133,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         step, held = message.step, message.held
         at_ms = max(now_ms, held.until_ms) if held is not None else now_ms
         slot = Slot(message.id, at_ms, message.category, step.channel, waits=True, leg=step.leg)
-        _put_slot(person, slot)
+        _take_slot(person, message.id, step.leg)
+        person.slots.append(slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
@@ -248,21 +249,19 @@ def _keep_slot(
 ) -> None:
     """The slot of a leg that was delivered, on the channel it was moved to unless that came too
     late."""
-    channel = step.channel
-    if not came_first:
-        own = message.id, step.leg
-        held = [slot.channel for slot in person.slots if (slot.message, slot.leg) == own]
-        channel = held[0] if held else channel
+    held = _take_slot(person, message.id, step.leg)
+    channel = step.channel if came_first or held is None else held.channel
     at_ms = within_ms(message, step.delivered_ms, now_ms)
-    _put_slot(person, Slot(message.id, at_ms, message.category, channel, leg=step.leg))
+    person.slots.append(Slot(message.id, at_ms, message.category, channel, leg=step.leg))
     _keep_until(person, at_ms + policy.slot_ms[message.category])
 
 
-def _put_slot(person: Person, slot: Slot) -> None:
-    if person.slots:
-        own = slot.message, slot.leg
-        person.slots = [s for s in person.slots if (s.message, s.leg) != own]
-    person.slots.append(slot)
+def _take_slot(person: Person, message_id: str, leg: int) -> Slot | None:
+    """Takes the one slot of a message's leg out of the record, where there is one."""
+    for place, slot in enumerate(person.slots):
+        if slot.message == message_id and slot.leg == leg:
+            return person.slots.pop(place)
+    return None
 
 
 def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
