@@ -171,8 +171,15 @@ class Invoiced(msgspec.Struct, frozen=True):
     invoice: str
 
 
-SeldomEvent = (
-    NotKnown
+Event = (
+    Claimed
+    | Accepted
+    | Refused
+    | NotSent
+    | PutBack
+    | LostAnswer
+    | Reported
+    | NotKnown
     | Reacted
     | Converted
     | ProviderGone
@@ -182,4 +189,3 @@ SeldomEvent = (
     | Cancelled
     | Invoiced
 )
-Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

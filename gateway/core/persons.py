@@ -72,11 +72,12 @@ def _slots_of(people: Sequence[Person]) -> list[Slot]:
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
     """The messages of slots that some cap counts only if they wait still: whether they do, their
     records say."""
+    old_ms = now_ms - min([cap.window_ms for cap in policy.caps], default=0)
     return [
         slot.message
         for person in people
         for slot in person.slots
-        if slot.waits
+        if slot.waits and slot.at_ms <= old_ms
         for cap in policy.caps
         if slot.at_ms + cap.window_ms <= now_ms and cap.counts(slot.category, slot.channel)
     ]

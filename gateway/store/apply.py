@@ -126,7 +126,7 @@ class Application:
         ids = list(self._times)
         self._ask_hinted()
         hinted = self._people.wanted()
-        keys = [self._keys.message(id_) for id_ in ids] + hinted
+        keys = [*self._keys.messages(ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
         self._people.read(hinted, values[len(ids) :])

@@ -153,7 +153,7 @@ class Writes:
         else:
             self._live[key] = pack_message(message)
         if message.due_ms != before.due_ms:
-            self.timer(message.id, message.due_ms)
+            self._timers[message.id] = message.due_ms
         if message.held is not None or before.place is not None:
             self._place(message, before.place)
         if message.counted and (state := _counted_as(message)) != before.state:
