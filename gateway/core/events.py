@@ -85,6 +85,15 @@ class LostAnswer(msgspec.Struct, frozen=True):
     step: int
 
 
+class LooseParts(msgspec.Struct, frozen=True):
+    """The provider took these parts of a text, which are known by its ids, and the rest not, as far
+    as is known. It says nothing of how the step goes on. `series` is the reference's."""
+
+    step: int
+    ids: tuple[str, ...]
+    series: int
+
+
 class NotKnown(msgspec.Struct, frozen=True):
     """Asked about a step, the provider said it does not know it. `away` as of a refusal."""
 
@@ -188,4 +197,5 @@ Event = (
     | ZoneKnown
     | Cancelled
     | Invoiced
+    | LooseParts
 )

@@ -37,14 +37,15 @@ _FAILURE = ("undelivered", "expired", "rejected")
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """A post, and what the records say from then on: the attempt's charge, whether a receipt named
-    it, what was taken back of it, and the bill where the step bills its leg. None: nothing, or
-    as before."""
+    it, what was taken back of it, the bill where the step bills its leg, and what its loose parts
+    cost. None: nothing, or as before."""
 
     post: Post | None
     charged: int | None = None
     priced: bool = False
     waived: int | None = None
     billed: int | None = None
+    loose: int | None = None
 
 
 class Named(msgspec.Struct, frozen=True, gc=False):
@@ -174,11 +175,32 @@ def corrected(work: Work, named: Named) -> Booking | None:
 
 def invoiced(work: Work, amount: int, invoice: str) -> Booking | None:
     """What an accepted invoice makes of the charge; None where it is that already."""
-    difference = amount - (work.attempt.charged or 0)
+    difference = amount - (work.attempt.cost or 0)
     if difference == 0:
         return None
     post = _post(work, _correction(work, difference), amount)
-    return Booking(replace(post, invoice=invoice), amount, priced=True)
+    return Booking(replace(post, invoice=invoice), amount, priced=True, loose=0)
+
+
+def loose(work: Work) -> Booking | None:
+    """What parts cost that the provider took without their text, less what is booked for them; None
+    where that is all.
+
+    Those of a text that is charged as a whole cost nothing beside it. A part costs what the list
+    says by the phone's prefix; what is not charged when it is taken is not, and an accepted invoice
+    has the last word."""
+    attempt, step = work.attempt, work.step
+    if work.policy.provider(work.provider).charged_on != "sent" or attempt.invoiced:
+        return None
+    whole = attempt.ids if attempt.charged is not None else ()
+    price = step.candidates[attempt.candidate].cost
+    cost = price * len([id_ for id_ in attempt.loose_ids if id_ not in whole])
+    difference = cost - attempt.loose_cost
+    if difference == 0:
+        return None
+    post = _post(work, _cost(work, difference))
+    note = {"list": difference, "parts": abs(difference) // price, "loose": 1}
+    return Booking(replace(post, note=note), loose=cost)
 
 
 def uninvoiced(provider: str, channel: str, amount: int, invoice: str) -> Post:

@@ -44,7 +44,7 @@ _POSSIBLE: Mapping[str, str] = {
     "channel": "|".join(map(re.escape, CHANNELS)),
     "country": "|".join(sorted(COUNTRIES | {"001"})),
 }
-_FORM: Mapping[str, str] = {
+VALUE_FORMS: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
     "hour": "an hour of the day, 0 to 23",
@@ -191,6 +191,6 @@ def _value(name: str, value: str) -> str:
     if len(value) > VALUE_CHARS_MAX:
         raise ReportFault(name, f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}.")
     if name in _POSSIBLE and not re.fullmatch(_POSSIBLE[name], value):
-        detail = f"There can be no {name} {value[:40]!r}: it is {_FORM[name]}."
+        detail = f"There can be no {name} {value[:40]!r}: it is {VALUE_FORMS[name]}."
         raise ReportFault(name, detail, impossible=True)
     return value

@@ -167,17 +167,21 @@ class SmppProvider(WithoutLookUps):
                     return None
             if waiting.cancelled_caught:
                 return None
-        statuses = [answer.status for answer in told if answer is not None]
-        refused = next((status for status in statuses if status != pdu.OK), None)
+        final = [answer for answer in told if answer is not None]
+        refused = _refusal(final)
         if refused in reasons.SLOW_DOWN:
             return NotTaken(message.ref, throttled=True)
         if refused is not None:
-            return reasons.refused(message.ref, refused)
-        return self._submitted(message, [answer for answer in told if answer is not None])
+            return reasons.refused(message.ref, refused, self._ids(final))
+        return self._submitted(message, final)
+
+    def _ids(self, told: Sequence[Answer]) -> tuple[str, ...]:
+        """Those of the parts that were taken."""
+        written = self.config.id_format_resp
+        return tuple(one_id(each.message_id, written) for each in told if each.status == pdu.OK)
 
     def _submitted(self, message: _Message, told: Sequence[Answer]) -> Submitted:
-        written = self.config.id_format_resp
-        ids = tuple(one_id(answer.message_id, written) for answer in told)
+        ids = self._ids(told)
         if len(ids) == 1:
             return Submitted(message.ref, ids[0], 1 if message.countable else None)
         return Submitted(message.ref, parts=len(ids), part_ids=ids)
@@ -186,15 +190,16 @@ class SmppProvider(WithoutLookUps):
         self, messages: Sequence[_Message], place: int, answers: Mapping[int, Answer]
     ) -> None:
         """An answer came that nobody waited for any more. When it was the last that its message
-        lacked, what it says is brought: all parts were taken, or the only one was refused."""
+        lacked, what it says is brought: all parts were taken, or one was refused for good."""
         message = next(each for each in messages if place in each.places)
         told = [answers[each] for each in message.places if each in answers]
         if len(told) < len(message.places):
             return
-        if all(answer.status == pdu.OK for answer in told):
+        refused = _refusal(told)
+        if refused is None:
             self._late.append(self._submitted(message, told))
-        elif len(told) == 1 and _stays(told[0]) and told[0].status not in reasons.OF_ACCOUNT:
-            self._late.append(reasons.refused(message.ref, told[0].status))
+        elif all(map(_stays, told)) and refused not in reasons.OF_ACCOUNT:
+            self._late.append(reasons.refused(message.ref, refused, self._ids(told)))
         self._late_came.set()
 
     async def _complete(
@@ -335,6 +340,11 @@ async def open_stream(config: SmppConfig, context: ssl.SSLContext | None = None)
 def _asks_to_stop(answer: Answer) -> bool:
     """Whether nothing more should be sent for now."""
     return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
+
+
+def _refusal(told: Sequence[Answer]) -> int | None:
+    """The status of the first part that was refused."""
+    return next((answer.status for answer in told if answer.status != pdu.OK), None)
 
 
 def _is_out_in_part(message: _Message, answers: Mapping[int, Answer]) -> bool:

@@ -73,6 +73,12 @@ EVENTS = st.one_of(
     st.builds(events.NotSent, STEPS, st.just(FAULT), WHO_IS_AWAY),
     st.builds(events.PutBack, STEPS),
     st.builds(events.LostAnswer, STEPS),
+    st.builds(
+        events.LooseParts,
+        STEPS,
+        st.lists(st.sampled_from(["theirs", "a", "b"]), min_size=1, max_size=2).map(tuple),
+        SERIES,
+    ),
     st.builds(events.NotKnown, STEPS, WHO_IS_AWAY),
     st.builds(
         lambda step, receipt, provider, series: events.Reported(
@@ -424,3 +430,44 @@ def test_a_life_starts_at_the_first_moment() -> None:
     world = World()
     assert world.message.created_ms == T0
     check(world)
+
+
+PART_IDS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=3, unique=True).map(tuple)
+BESIDE: st.SearchStrategy[events.Event] = st.sampled_from(
+    (
+        events.LostAnswer(0),
+        events.Refused(0, NOBODY),
+        events.TimerDue(),
+        events.Invoiced(0, 0, "sms", 7_000, "november.csv"),
+    )
+)
+
+
+@given(
+    st.lists(PART_IDS, max_size=4),
+    st.none() | PART_IDS,
+    st.lists(BESIDE, max_size=3),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=300)
+def test_parts_cost_once_in_whatever_order_and_number_they_are_told(
+    taken: list[tuple[str, ...]],
+    whole: tuple[str, ...] | None,
+    beside: list[events.Event],
+    order: random.Random,
+) -> None:
+    """Of texts that were refused or lost, beside one that was taken as a whole, or none."""
+    told = [*beside, *(events.LooseParts(0, ids, 0) for ids in taken * 2)]
+    if whole is not None:
+        told += [events.Accepted(0, whole[0], further_ids=whole[1:])] * 2
+    order.shuffle(told)
+    world = World(policy(charged_on="sent"), request(route="sms-only"))
+    world.happen(events.Claimed(0))
+    for event in told:
+        world.happen(event)
+    loose = {id_ for ids in taken for id_ in ids} - set(whole or ())
+    expected = 40_000 * (len(loose) + (whole is not None))
+    if any(isinstance(event, events.Invoiced) for event in beside):
+        expected = 7_000
+    assert world.sums()["cost"] == (world.message.steps[0].charged or 0) == expected
+    assert world.sums()["billed"] == 0

@@ -10,8 +10,11 @@ import trio
 from gateway.core.records.content import Content
 from gateway.dispatch.jobs import places
 from gateway.store import opt_outs, replies
+from gateway.store.ledger import pages_of_entries
+from gateway.store.sent_lines import lines_within
 from providers.smpp import pdu
 from providers.smpp.provider import SmppProvider
+from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio
 from tests.worlds.dispatch_world import world as dispatch_world
 from tests.worlds.smsc import Smsc, config
@@ -66,6 +69,45 @@ async def test_a_part_that_fails_fails_the_message_at_once(redis_url: str) -> No
             await smsc.push(receipt("id-1"))
             await smsc.push(receipt("id-2", "UNDELIV"))
             await w.until([id_], "undelivered")
+
+
+async def refused_in_part(redis_url: str, *, late: bool) -> None:
+    """Of a text of five parts the third is refused: at once, or when nobody waits any more."""
+    smsc = Smsc()
+    taken = smsc.decide
+
+    def decide(message: pdu.Short) -> tuple[int, str] | None:
+        if message.short_message[5] != 3:
+            return taken(message)
+        return None if late else (pdu.INVALID_DESTINATION, "")
+
+    smsc.decide = decide
+    async with dispatch_world(redis_url, charged_on="sent") as w:
+        (id_,) = await admit(w, text="a" * 700)
+        async with dispatching(w, providers=sms(smsc, response_timeout_s=0.05)):
+            if late:
+                await w.until([id_], "unknown")
+                await smsc.answer(2, pdu.INVALID_DESTINATION)
+            await w.until([id_], "rejected")
+        message = await w.message(id_)
+        (step,) = message.steps
+        assert (step.parts, step.charged) == (5, 4 * PRICES["sms"].cost)
+        pages = pages_of_entries(w.redis, 0, (0, 0))
+        posts = [post async for page in pages for _, entry in page for post in entry.posts]
+        assert sum(post.measures.get("cost", 0) for post in posts) == step.charged
+        (line,) = lines_within([message], "sms", 0, w.clock() + 1)
+    assert (line.id, line.further_ids) == ("id-1", ("id-2", "id-3", "id-4"))
+    assert (line.parts, line.cost, line.delivered) == (4, step.charged, False)
+
+
+@under_trio
+async def test_the_parts_that_were_taken_of_a_refused_text_are_booked(redis_url: str) -> None:
+    await refused_in_part(redis_url, late=False)
+
+
+@under_trio
+async def test_they_are_booked_as_well_where_the_refusal_comes_late(redis_url: str) -> None:
+    await refused_in_part(redis_url, late=True)
 
 
 @under_trio

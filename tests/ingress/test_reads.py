@@ -290,8 +290,11 @@ async def test_the_documents_are_whole_and_need_nothing_from_elsewhere(world: Wo
     assert all(kind.advice.partition("`")[0] in html.unescape(page) for kind in KINDS.values())
     for path, item in document["paths"].items():
         assert path in page
-        for method in item.keys() & {"get", "put", "post", "delete"}:
-            assert item[method]["operationId"] in links.ids
+        for method, operation in item.items():
+            assert operation["operationId"] in links.ids
+            assert f">{method.upper()}</span> <code>{path}</code>" in page
+    assert "<td>integer, 1 to 1000; 100 if not given</td>" in page
+    assert "<td>string, 1 to 255 characters</td>" in page
     assert "https://gateway.example/v1/messages" in page
     assert "script" not in answer.headers["content-security-policy"]
 

@@ -13,7 +13,7 @@ from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
 from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.events import Invoiced
+from gateway.core.events import Accepted, Invoiced, LooseParts
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as, counts_conversions
@@ -296,6 +296,15 @@ class Decision:
         assert self.persons, "the person was not loaded: needs_people() is wrong"
         return self.persons
 
+    def learn_ids(self, attempt: Attempt, accepted: Accepted) -> None:
+        """The provider's ids of the whole. A receipt that came before the answer named one."""
+        first, further = accepted.provider_id, accepted.further_ids
+        if first is None or attempt.ids == (first, *further):
+            return
+        if attempt.provider_id is None or attempt.ids in [(one,) for one in (first, *further)]:
+            attempt.provider_id, attempt.further_ids = first, further
+            self.effects.changed = True
+
     def learn_names(self, attempt: Attempt, receipt: Receipt) -> None:
         """What a receipt is the first to name: the provider's id, and the phone's network."""
         if receipt.provider_id is not None and attempt.provider_id is None:
@@ -317,6 +326,27 @@ class Decision:
             attempt.invoiced = True
             self.book(attempt, booking)
 
+    def take_loose_parts(self, loose: LooseParts) -> None:
+        """Keeps what `settle_loose_parts` charges; parts that are known already are nothing new."""
+        step = self.step(loose.step)
+        attempt = step.attempt_of(loose.series) if step is not None else None
+        if attempt is None:
+            return
+        new = tuple(id_ for id_ in loose.ids if id_ not in attempt.loose_ids)
+        if new:
+            attempt.loose_ids += new
+            self.effects.changed = True
+
+    def settle_loose_parts(self) -> None:
+        """Charges parts that were taken without their text, and no more once the text is charged:
+        whatever happened in whatever order, what is booked follows from the record."""
+        for index, step in enumerate(self.message.steps):
+            for attempt in step.attempts:
+                if attempt.loose_ids:
+                    booking = settlement.loose(self.work(index, step, attempt))
+                    if booking is not None:
+                        self.book(attempt, booking)
+
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""
         self.effects.changed = True
@@ -324,5 +354,7 @@ class Decision:
             attempt.charged = booking.charged
             attempt.priced = booking.priced
             attempt.waived = booking.waived
+        if booking.loose is not None:
+            attempt.loose_cost = booking.loose
         if booking.post is not None:
             self.effects.posts.append(booking.post)

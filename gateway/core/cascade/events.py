@@ -52,6 +52,7 @@ def advance(
     if change.effects.changed:
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
+        change.settle_loose_parts()
         if message.reserved or (policy.budgets and change.effects.posts):
             change.effects.moves = settle(message, change.effects.posts, policy.budgets)
         if now_ms > message.updated_ms:
@@ -100,10 +101,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         return
     if accepted.series is not None:
         attempt = step.attempt_of(accepted.series) or attempt
-    if accepted.provider_id is not None and attempt.provider_id is None:
-        attempt.provider_id = accepted.provider_id
-        attempt.further_ids = accepted.further_ids
-        change.effects.changed = True
+    change.learn_ids(attempt, accepted)
     unanswered = step.status in UNANSWERED and attempt is step.attempt
     if accepted.again and unanswered and change.can_look_up(step, attempt):
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
@@ -379,4 +377,5 @@ TRANSITIONS: Mapping[type[ev.Event], Callable[[Change, Any], None]] = {
     ev.ZoneKnown: _zone_known,
     ev.Cancelled: _cancelled,
     ev.Invoiced: Change.take_invoice,
+    ev.LooseParts: Change.take_loose_parts,
 }

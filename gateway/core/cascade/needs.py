@@ -36,7 +36,7 @@ def needs_people(
             )
         case ev.Accepted():
             return event.delivered
-        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced():
+        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced() | ev.LooseParts():
             return False
         case ev.PutBack():
             return message.finished
@@ -56,7 +56,7 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return timing.began_ms(message, message.step) <= lately_ms
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
-        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced():
+        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced() | ev.LooseParts():
             return False
         case ev.Refused() if event.unreachable:
             return True

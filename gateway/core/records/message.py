@@ -175,7 +175,7 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def charged(self) -> int | None:
         """What was booked as charges of all attempts; None: nothing was."""
-        charges = [a.charged for a in self.attempts if a.charged is not None]
+        charges = [cost for a in self.attempts if (cost := a.cost) is not None]
         return sum(charges) if charges else None
 
     @property

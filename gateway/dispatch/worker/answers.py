@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.events import (
+    Accepted,
+    Event,
+    LooseParts,
+    LostAnswer,
+    NotSent,
+    PutBack,
+    Refused,
+)
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.store.apply import Item
@@ -30,6 +38,7 @@ class RequestResult:
         self.code = code  # of the fault when it failed as a whole
         self.detail = detail
         self.items: list[Item] = []
+        self.loose: list[Item] = []  # and parts that were taken of texts that were refused
         self.counts: Counter[str] = Counter()
         # The provider's id, and our reference or a part of it.
         self.provider_ids: list[tuple[str, str]] = []
@@ -69,6 +78,13 @@ class RequestResult:
         says nothing of a device."""
         if step.user is not None:
             self.gone += ((step.user, device) for device in devices)
+
+    def note_loose(self, step: ClaimedStep, ids: tuple[str, ...]) -> None:
+        """Parts that the provider took of a text that it did not take as a whole. Whatever else
+        happened to the step, it charges them: no guard by the claim."""
+        if ids:
+            loose = LooseParts(step.index, ids, step.series)
+            self.loose.append(Item(step.entry.message_id, loose, shard=step.entry.shard))
 
     def add_all(self, outcome: str, event: Callable[[ClaimedStep], Event]) -> None:
         for step in self.batch:
@@ -147,7 +163,9 @@ def read_outcomes(
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
             result.note_gone(step, outcome.gone)
-        elif outcome.account:
+            continue
+        result.note_loose(step, outcome.part_ids)
+        if outcome.account:
             result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))

@@ -49,8 +49,8 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
     shards = dict.fromkeys(step.entry.shard for step in result.batch)
     if len(shards) == 1:
         (shard,) = shards
-        ids, gone = result.provider_ids, result.gone
-        return [ShardResult(shard, result.batch, result.items, ids, gone)]
+        items, ids = result.loose + result.items, result.provider_ids
+        return [ShardResult(shard, result.batch, items, ids, result.gone)]
     pairs = list(zip(result.batch, result.items, strict=True))
     parts = []
     for shard in shards:
@@ -61,7 +61,8 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
             ShardResult(
                 shard,
                 steps,
-                [item for step, item in pairs if step.entry.shard == shard],
+                [item for item in result.loose if item.shard == shard]
+                + [item for step, item in pairs if step.entry.shard == shard],
                 [(pid, noted) for pid, noted in result.provider_ids if ref_in(noted) in refs],
                 [(user, device) for user, device in result.gone if user in users],
             )

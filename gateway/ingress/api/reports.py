@@ -29,7 +29,14 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
 from gateway.finance.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
-from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.question import (
+    DAYS_DEFAULT,
+    KEYS,
+    VALUE_FORMS,
+    Query,
+    ReportFault,
+    parse_query,
+)
 from gateway.finance.report import RATE_COLUMNS, Report, Tally, cost_report
 from gateway.finance.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
@@ -293,11 +300,25 @@ COST_REPORT = Payload(
         "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
-_FROM = Parameter("from", "query", "First day, of `[reports] zone`.", _DATE)
-_TO = Parameter("to", "query", "Last day, which counts.", _DATE)
-_FILTERS = tuple(
-    Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS
+_FROM = Parameter(
+    "from",
+    "query",
+    f"First day, of `[reports] zone`; if not given, so that it is {DAYS_DEFAULT} days.",
+    _DATE,
 )
+_TO = Parameter("to", "query", "Last day, which counts; today if not given.", _DATE)
+
+
+def _choices(values: Sequence[str]) -> Doc:
+    return {"enum": list(values), "default": values[0]}
+
+
+def _filter(name: str) -> Parameter:
+    form = f", {VALUE_FORMS[name]}" if name in VALUE_FORMS else ""
+    return Parameter(name, "query", f"Only this {name}{form}. Several times: any of these.")
+
+
+_FILTERS = tuple(map(_filter, KEYS))
 DAYS_AND_FILTERS = (_FROM, _TO, *_FILTERS)
 COST_PARAMETERS = (
     _FROM,
@@ -308,18 +329,18 @@ COST_PARAMETERS = (
         f"Names between commas, of: {', '.join(KEYS)}.",
         {"type": "string", "examples": ["campaign,channel"]},
     ),
-    Parameter("format", "query", "json or csv.", {"enum": list(FORMATS)}),
+    Parameter("format", "query", "How it is written.", _choices(FORMATS)),
     Parameter(
         "bom",
         "query",
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
-        {"enum": list(SWITCHES)},
+        _choices(SWITCHES),
     ),
     Parameter(
         "rates",
         "query",
         "1: each row has its click rate as well, and the bounds of that.",
-        {"enum": list(SWITCHES)},
+        _choices(SWITCHES),
     ),
     *_FILTERS,
 )
