@@ -180,8 +180,15 @@ class Invoiced(msgspec.Struct, frozen=True):
     invoice: str
 
 
-SeldomEvent = (
-    NotKnown
+Event = (
+    Claimed
+    | Accepted
+    | Refused
+    | NotSent
+    | PutBack
+    | LostAnswer
+    | Reported
+    | NotKnown
     | Reacted
     | Converted
     | ProviderGone
@@ -192,4 +199,3 @@ SeldomEvent = (
     | Invoiced
     | LooseParts
 )
-Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent
