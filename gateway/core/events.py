@@ -183,8 +183,15 @@ class Invoiced(msgspec.Struct, frozen=True):
     invoice: str
 
 
-SeldomEvent = (
-    NotKnown
+Event = (
+    Claimed
+    | Accepted
+    | Refused
+    | NotSent
+    | PutBack
+    | LostAnswer
+    | Reported
+    | NotKnown
     | Reacted
     | Converted
     | ProviderGone
@@ -195,4 +202,3 @@ SeldomEvent = (
     | Invoiced
     | LooseParts
 )
-Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

@@ -152,6 +152,8 @@ def corrected(work: Work, named: Named) -> Booking | None:
     attempt = work.attempt
     if attempt.charged is None or attempt.invoiced:
         return None
+    if named is _NOTHING and attempt.network_cost is None and attempt.waived is None:
+        return None
     # What the charge is, or would be if it had not been taken back.
     standing = attempt.charged if attempt.waived is None else attempt.waived
     priced = attempt.priced

@@ -242,8 +242,7 @@ async def _apply(store: Store, provider: str, receipts: Sequence[Receipt], now_m
             taken.faulty.append(applied.item.event.receipt)
         elif applied.message is None:
             missing.append(applied.item.event.receipt)
-        else:
-            taken.applied += 1
+    taken.applied += len(told) - len(taken.faulty) - len(missing)
     taken.unmatched = [*unmatched, *missing]
     taken.kept, taken.set_aside = len(taken.unmatched), len(taken.faulty)
     return taken

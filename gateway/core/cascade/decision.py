@@ -81,7 +81,7 @@ class Decision:
     @property
     def campaign_ended(self) -> bool:
         """Whether its campaign is over: the end may be nearer now than when it was accepted."""
-        campaign = self.campaign
+        campaign = self.policy.declared.of(self.message.campaign)
         return campaign is not None and campaign.is_over(self.now_ms)
 
     def last_no_longer(self) -> None:
@@ -165,13 +165,14 @@ class Decision:
     def note_arrival(self, step: Step, at_ms: int) -> None:
         """The person was reached on the step's channel at that moment."""
         message, policy = self.message, self.policy
-        moment_ms = self._within(at_ms)
-        if self.persons and arrived(
-            self.persons[0], step.channel, message.addresses, policy, moment_ms
-        ):
-            self.effects.people_changed = True
+        person = self.persons[0] if self.persons else None
+        # Where nothing counts it, it is news of somebody alone of whom something is remembered.
+        if person is not None and (policy.counts or person.channels):
+            moment_ms = self._within(at_ms)
+            if arrived(person, step.channel, message.addresses, policy, moment_ms):
+                self.effects.people_changed = True
         if policy.declared.excluded:
-            self._note_reached(moment_ms)
+            self._note_reached(self._within(at_ms))
         if policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 

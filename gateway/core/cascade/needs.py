@@ -85,6 +85,8 @@ def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
     """Whether a claim of it ends or holds the message."""
+    if not policy.holds_steps and not message.not_before_ms:
+        return False  # as almost always
     if policy.declared.is_cancelled(message.campaign):
         return True
     return held_of(message, policy, now_ms) is not None

@@ -112,8 +112,10 @@ def accepted_by(
 def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
     """The provider's ids of a message, each with our reference or a part of it."""
     ref, ids = taken.ref, taken.part_ids
-    found = [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
-    return found if taken.provider_id is None else [(taken.provider_id, ref), *found]
+    found = [] if taken.provider_id is None else [(taken.provider_id, ref)]
+    if ids:
+        found += [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
+    return found
 
 
 def loose_ids_in(items: Sequence[Item]) -> list[tuple[str, str]]:
