@@ -88,6 +88,7 @@ Books and events stay in the shard in which they were written.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -122,6 +123,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def message(self, message_id: str) -> str:
         return self.tag + "m:" + message_id
+
+    def messages(self, message_ids: Iterable[str]) -> list[str]:
+        prefix = self.tag + "m:"
+        return [prefix + message_id for message_id in message_ids]
 
     def person(self, identity: str) -> str:
         """The record of a person by one identity, such as p:79161234567."""

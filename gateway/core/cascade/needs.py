@@ -25,7 +25,7 @@ def needs_people(
         return True
     match event:  # the frequent ones first: the cases are tried in turn
         case ev.Reported():
-            return event.receipt.status != "sent"
+            return event.receipt.status != "sent" and not event.part
         case ev.Claimed():
             return (
                 bool(event.opt_outs)
@@ -60,6 +60,8 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return False
         case ev.Refused() if event.unreachable:
             return True
+        case ev.Reported() if event.part:
+            return False
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
@@ -83,6 +85,8 @@ def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
     """Whether a claim of it ends or holds the message."""
+    if not policy.holds_steps and not message.not_before_ms:
+        return False  # as almost always
     if policy.declared.is_cancelled(message.campaign):
         return True
     return held_of(message, policy, now_ms) is not None
