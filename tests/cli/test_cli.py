@@ -237,6 +237,24 @@ def test_check_names_a_redis_that_is_away(
     assert "cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("report cost", "report verify", "ledger export", "key list", "provider list", "status"),
+        *("erase --phone +79161234567", "close 2026-10", "copy --to unix:///nowhere/none.sock"),
+    ],
+)
+def test_a_redis_that_is_away_is_no_fault_of_the_configuration(
+    words: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", f"unix://{place}/nothing.sock")
+    assert app.run(words.split()) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
 def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
     place: Path,
     redis_url: str,
