@@ -344,6 +344,9 @@ def test_a_person_is_erased_and_the_command_may_be_repeated(
         (["--phone", "+79161234567", "--user", "u"], "Name the person once"),
         (["--phone", "12"], "E.164"),
         (["--email", "nobody@"], "e-mail address"),
+        (["--email", "+79161234567"], "e-mail address"),
+        (["--phone", "anna@shop.example"], "E.164"),
+        (["--phone", "+79161234567", "--email", "anna@shop.example"], "Name the person once"),
         (["--user", "u", "--app", "shop"], "leave --app out"),
     ],
 )
