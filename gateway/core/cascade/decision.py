@@ -299,9 +299,10 @@ class Decision:
     def learn_ids(self, attempt: Attempt, accepted: Accepted) -> None:
         """The provider's ids of the whole. Receipts that came before the answer named some."""
         first, further = accepted.provider_id, accepted.further_ids
-        if first is None or attempt.ids == (first, *further):
+        if first is None:
             return
-        if {first, *further}.issuperset(attempt.ids):
+        known = attempt.ids
+        if not known or (known != (first, *further) and {first, *further}.issuperset(known)):
             attempt.provider_id, attempt.further_ids = first, further
             self.effects.changed = True
 
@@ -350,6 +351,7 @@ class Decision:
             known = (*attempt.loose_ids, *(attempt.ids if attempt.charged is not None else ()))
             if new := tuple(id_ for id_ in ids if id_ not in known):
                 attempt.loose_ids += new
+                self.message.loose = True
                 self.effects.changed = True
 
     def settle_loose_parts(self) -> None:
