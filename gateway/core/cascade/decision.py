@@ -335,6 +335,7 @@ class Decision:
         new = tuple(id_ for id_ in loose.ids if id_ not in attempt.loose_ids)
         if new:
             attempt.loose_ids += new
+            self.message.loose = True
             self.effects.changed = True
 
     def settle_loose_parts(self) -> None:
