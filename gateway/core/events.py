@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -103,12 +104,14 @@ class NotKnown(msgspec.Struct, frozen=True):
 
 class Reported(msgspec.Struct, frozen=True, gc=False):
     """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a
-    step."""
+    step. `part`: it says of one part alone that it arrived, of a text that was taken as a whole and
+    has others, or of one that was not."""
 
     step: int
     receipt: Receipt
     provider: str
     series: int = 0
+    part: Literal["", "of_whole", "loose"] = ""
 
 
 class Reacted(msgspec.Struct, frozen=True):

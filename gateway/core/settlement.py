@@ -5,8 +5,8 @@ The app is billed once a leg, at its first delivery, at the price fixed at accep
 is compared once a message. The provider's charge is booked once an attempt, when that provider
 charges, and from then on only corrected by what a receipt says it was, or at last by an accepted
 invoice. So that the order of receipts does not matter, of several prices the highest stands, and a
-failure that costs nothing takes the charge back for as long as nothing arrived. CONTRACT.md section
-7.
+failure that costs nothing takes the charge back for as long as nothing arrived. Parts that are
+charged without their text are booked beside that (`loose`). CONTRACT.md section 7.
 """
 
 from __future__ import annotations
@@ -182,17 +182,16 @@ def invoiced(work: Work, amount: int, invoice: str) -> Booking | None:
     return Booking(replace(post, invoice=invoice), amount, priced=True, loose=0)
 
 
-def loose(work: Work) -> Booking | None:
-    """What parts cost that the provider took without their text, less what is booked for them; None
-    where that is all.
+def loose(work: Work, *, awaited: bool) -> Booking | None:
+    """What parts cost that are charged without their text, less what is booked for them; None where
+    that is all. `awaited`: the text may yet be charged as a whole, so that its parts wait for that.
 
-    Those of a text that is charged as a whole cost nothing beside it. A part costs what the list
-    says by the phone's prefix; what is not charged when it is taken is not, and an accepted invoice
-    has the last word."""
+    A part costs what the list says by the phone's prefix, and an accepted invoice has the last
+    word."""
     attempt, step = work.attempt, work.step
-    if work.policy.provider(work.provider).charged_on != "sent" or attempt.invoiced:
+    if attempt.invoiced:
         return None
-    whole = attempt.ids if attempt.charged is not None else ()
+    whole = attempt.ids if awaited else ()
     price = step.candidates[attempt.candidate].cost
     cost = price * len([id_ for id_ in attempt.loose_ids if id_ not in whole])
     difference = cost - attempt.loose_cost

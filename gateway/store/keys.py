@@ -75,8 +75,9 @@ Books and events stay in the shard in which they were written.
     {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
                                        to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
-                                       and which part of how many; ref
-                                       -> which parts arrived
+                                       and which part of how many, or
+                                       "+" and the ref it was refused
+                                       under; ref -> which parts arrived
     {kN}raw:<id>               list    its end, by `raw_receipts`: a     callbacks, dispatch, where
                                        message's receipts as they came   that is set
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks

@@ -76,6 +76,8 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
     if loose := tuple(id_ for id_ in attempt.loose_ids if id_ not in ids):
         known = bool(attempt.sent_ms)
         ids, parts = ids * known + loose, parts * known + len(loose)
+    elif attempt.charged is None and attempt.loose_cost:
+        parts = len(attempt.loose_ids)  # what arrived of it, and is charged
     to = message.addresses.one(CHANNELS[step.channel].address)
     return Ours(
         message=message.id,

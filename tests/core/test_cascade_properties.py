@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from decimal import Decimal
+from typing import Literal
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from gateway.core.records.message import (
 )
 from gateway.core.send_windows import opening_ms
 from gateway.core.timeline import timeline
-from providers.contract import Fault, Receipt
+from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, World, policy, request
 
@@ -88,6 +89,15 @@ EVENTS = st.one_of(
         RECEIPTS,
         st.sampled_from([None, None, STAND_IN]),
         SERIES,
+    ),
+    st.builds(
+        lambda step, id_, series, part: events.Reported(
+            step, Receipt("delivered", provider_id=id_), PROVIDERS[step], series, part
+        ),
+        STEPS,
+        st.sampled_from(["theirs", "a", "b"]),
+        SERIES,
+        st.sampled_from(["of_whole", "loose"]),
     ),
     st.builds(events.Reacted, STEPS, st.sampled_from(["seen", "replied", "clicked"]), st.just(T0)),
     st.builds(
@@ -471,3 +481,33 @@ def test_parts_cost_once_in_whatever_order_and_number_they_are_told(
         expected = 7_000
     assert world.sums()["cost"] == (world.message.steps[0].charged or 0) == expected
     assert world.sums()["billed"] == 0
+
+
+@given(
+    st.lists(st.sampled_from("abc"), max_size=5),
+    st.lists(st.sampled_from("de"), max_size=2),
+    st.lists(st.sampled_from(["undelivered", "expired", "delivered"]), max_size=2),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=300)
+def test_parts_that_arrive_cost_once_in_whatever_order_and_never_beside_their_text(
+    arrived: list[str], loose: list[str], whole: list[ReceiptStatus], order: random.Random
+) -> None:
+    def part(id_: str, of: Literal["of_whole", "loose"]) -> events.Event:
+        return events.Reported(0, Receipt("delivered", provider_id=id_), "sms", 0, of)
+
+    told = [part(id_, "of_whole") for id_ in arrived * 2]
+    told += [part(id_, "loose") for id_ in loose * 2]
+    told += [events.Reported(0, Receipt(status), "sms") for status in whole]
+    told += [events.Accepted(0, "a", further_ids=("b", "c"))] * 2
+    order.shuffle(told)
+    world = World(policy(), request(route="sms-only"))
+    world.happen(events.Claimed(0))
+    for event in told:
+        world.happen(event)
+        check(world)
+    while world.message.due_ms:
+        world.timer()
+    of_text = 1 if "delivered" in whole else len(set(arrived))  # the world's text is one part
+    assert world.sums()["cost"] == 40_000 * (of_text + len(set(loose)))
+    assert world.sums()["delivered"] == ("delivered" in whole)

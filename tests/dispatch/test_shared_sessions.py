@@ -71,6 +71,60 @@ async def test_a_part_that_fails_fails_the_message_at_once(redis_url: str) -> No
             await w.until([id_], "undelivered")
 
 
+async def cost_in(w: DispatchWorld) -> int:
+    """What the ledger adds up to."""
+    pages = pages_of_entries(w.redis, 0, (0, 0))
+    posts = [post async for page in pages for _, entry in page for post in entry.posts]
+    return sum(post.measures.get("cost", 0) for post in posts)
+
+
+@under_trio
+async def test_parts_that_arrived_of_a_text_that_failed_are_booked_where_arriving_is_charged(
+    redis_url: str,
+) -> None:
+    smsc = Smsc()
+    price = PRICES["sms"].cost
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 700)
+        async with dispatching(w, providers=sms(smsc)):
+            await w.until([id_], "sent")
+            await smsc.push(receipt("id-1"))
+            await smsc.push(receipt("id-4"))
+            await smsc.until(lambda: len(smsc.answered) == 2)
+            assert await cost_in(w) == 0, "the text may yet arrive"
+            await smsc.push(receipt("id-2", "UNDELIV"))
+            await w.until([id_], "undelivered")
+            assert await cost_in(w) == 2 * price
+            for number in (5, 1, 5):
+                await smsc.push(receipt(f"id-{number}"))
+            await smsc.until(lambda: len(smsc.answered) == 6)
+        assert await cost_in(w) == 3 * price
+        message = await w.message(id_)
+        (line,) = lines_within([message], "sms", 0, w.clock() + 1)
+    assert line.further_ids == ("id-2", "id-3", "id-4", "id-5"), "the invoice may name them all"
+    assert (line.id, line.parts, line.cost) == ("id-1", 3, 3 * price)
+
+
+@under_trio
+async def test_parts_that_arrive_of_a_refused_text_are_booked_where_arriving_is_charged(
+    redis_url: str,
+) -> None:
+    smsc = Smsc()
+    answers = iter([(pdu.OK, "a"), (pdu.INVALID_DESTINATION, ""), (pdu.OK, "c")])
+    smsc.decide = lambda message: next(answers)
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 400)
+        async with dispatching(w, providers=sms(smsc)) as deps:
+            await w.until([id_], "rejected")
+            for stat in ("ENROUTE", "DELIVRD", "DELIVRD"):
+                await smsc.push(receipt("c", stat))
+            await smsc.push(receipt("a", "UNDELIV"))
+            await smsc.until(lambda: len(smsc.answered) == 4)
+            assert deps.metrics.receipts.labels("sms", "parked")._value.get() == 0
+        assert await w.steps(id_) == ["rejected"]
+        assert await cost_in(w) == PRICES["sms"].cost
+
+
 async def refused_in_part(redis_url: str, *, late: bool) -> None:
     """Of a text of five parts the third is refused: at once, or when nobody waits any more."""
     smsc = Smsc()
@@ -92,9 +146,7 @@ async def refused_in_part(redis_url: str, *, late: bool) -> None:
         message = await w.message(id_)
         (step,) = message.steps
         assert (step.parts, step.charged) == (5, 4 * PRICES["sms"].cost)
-        pages = pages_of_entries(w.redis, 0, (0, 0))
-        posts = [post async for page in pages for _, entry in page for post in entry.posts]
-        assert sum(post.measures.get("cost", 0) for post in posts) == step.charged
+        assert await cost_in(w) == step.charged
         (line,) = lines_within([message], "sms", 0, w.clock() + 1)
     assert (line.id, line.further_ids) == ("id-1", ("id-2", "id-3", "id-4"))
     assert (line.parts, line.cost, line.delivered) == (4, step.charged, False)

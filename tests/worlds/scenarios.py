@@ -18,6 +18,7 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     report 0 delivered at=1m     ... of that moment
     report 0 sent by=viber#1     ... of a reference of that series, by that provider
+    report 0 delivered part=a    ... of that part alone; or loose=a, whose text was refused
     accepted 0 series=1          ... likewise
     accepted 0 ids=a,b           ... under an id a part
     parts 0 a b                  it took these parts of a text, and the rest not; or series=1
@@ -238,6 +239,9 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
         fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
     if "at" in fields:
         fields["at_ms"] = T0 + milliseconds(fields.pop("at"))
+    for word, part in (("part", "of_whole"), ("loose", "loose")):
+        if word in fields:
+            fields |= {"provider_id": fields.pop(word), "part": part}
     if "by" in fields:
         provider, _, series = fields.pop("by").partition("#")
         fields |= {"provider": provider, "series": int(series)}

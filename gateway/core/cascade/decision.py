@@ -13,7 +13,7 @@ from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
 from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.events import Accepted, Invoiced, LooseParts
+from gateway.core.events import Accepted, Invoiced, LooseParts, Reported
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as, counts_conversions
@@ -297,11 +297,12 @@ class Decision:
         return self.persons
 
     def learn_ids(self, attempt: Attempt, accepted: Accepted) -> None:
-        """The provider's ids of the whole. A receipt that came before the answer named one."""
+        """The provider's ids of the whole. Receipts that came before the answer named some."""
         first, further = accepted.provider_id, accepted.further_ids
-        if first is None or attempt.ids == (first, *further):
+        if first is None:
             return
-        if attempt.provider_id is None or attempt.ids in [(one,) for one in (first, *further)]:
+        known = attempt.ids
+        if not known or (known != (first, *further) and {first, *further}.issuperset(known)):
             attempt.provider_id, attempt.further_ids = first, further
             self.effects.changed = True
 
@@ -327,26 +328,47 @@ class Decision:
             self.book(attempt, booking)
 
     def take_loose_parts(self, loose: LooseParts) -> None:
-        """Keeps what `settle_loose_parts` charges; parts that are known already are nothing new."""
+        """Parts were taken and the rest of their text not: they cost where taking is charged."""
         step = self.step(loose.step)
         attempt = step.attempt_of(loose.series) if step is not None else None
-        if attempt is None:
-            return
-        new = tuple(id_ for id_ in loose.ids if id_ not in attempt.loose_ids)
-        if new:
-            attempt.loose_ids += new
-            self.message.loose = True
+        if step is not None and attempt is not None:
+            self._charge_parts(self.work(loose.step, step, attempt), loose.ids, "sent")
+
+    def take_arrived_part(self, work: Work, reported: Reported) -> None:
+        """A part arrived: it costs where arriving is charged, unless its whole text does."""
+        attempt, receipt = work.attempt, reported.receipt
+        id_ = receipt.provider_id or receipt.ref or ""
+        if reported.part == "of_whole" and id_ not in attempt.ids:  # its answer is late
+            attempt.further_ids += () if attempt.provider_id is None else (id_,)
+            attempt.provider_id = attempt.provider_id or id_
             self.effects.changed = True
+        self._charge_parts(work, (id_,), "delivered")
+
+    def _charge_parts(self, work: Work, ids: Sequence[str], charged_on: str) -> None:
+        """Keeps the ids of parts that `settle_loose_parts` charges, where they are news."""
+        attempt = work.attempt
+        if self.policy.provider(work.provider).charged_on == charged_on:
+            known = (*attempt.loose_ids, *(attempt.ids if attempt.charged is not None else ()))
+            if new := tuple(id_ for id_ in ids if id_ not in known):
+                attempt.loose_ids += new
+                self.message.loose = True
+                self.effects.changed = True
 
     def settle_loose_parts(self) -> None:
-        """Charges parts that were taken without their text, and no more once the text is charged:
-        whatever happened in whatever order, what is booked follows from the record."""
+        """Charges parts that are charged without their text. Whatever happened in whatever order,
+        what is booked follows from the record: those of a text that is charged as a whole cost
+        nothing beside it, and those of one that may yet arrive wait for that."""
         for index, step in enumerate(self.message.steps):
             for attempt in step.attempts:
-                if attempt.loose_ids:
-                    booking = settlement.loose(self.work(index, step, attempt))
-                    if booking is not None:
-                        self.book(attempt, booking)
+                if not attempt.loose_ids:
+                    continue
+                if attempt.charged is not None:
+                    left = [id_ for id_ in attempt.loose_ids if id_ not in attempt.ids]
+                    attempt.loose_ids = tuple(left)
+                awaited = attempt is step.attempt and step.status in OPEN and not step.done_ms
+                work = self.work(index, step, attempt)
+                if (booking := settlement.loose(work, awaited=awaited)) is not None:
+                    self.book(attempt, booking)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""

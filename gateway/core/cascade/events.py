@@ -227,6 +227,9 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     work = change.work(index, step, attempt)
     if work.provider != reported.provider or not attempt.claimed_ms:
         return  # another's, or it ended before anybody sent it
+    if reported.part:
+        change.take_arrived_part(work, reported)
+        return
     former = reported.series != attempt.series and receipt.status not in ("delivered", "seen")
     # Who can be asked about a reference keeps what it refused at once, and reports it; from all
     # others a receipt says that they took it, in an answer that was lost.

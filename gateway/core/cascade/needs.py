@@ -25,7 +25,7 @@ def needs_people(
         return True
     match event:  # the frequent ones first: the cases are tried in turn
         case ev.Reported():
-            return event.receipt.status != "sent"
+            return event.receipt.status != "sent" and not event.part
         case ev.Claimed():
             if event.opt_outs or event.away:
                 return True
@@ -56,6 +56,8 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return False
         case ev.Refused() if event.unreachable:
             return True
+        case ev.Reported() if event.part:
+            return False
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):

@@ -53,7 +53,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
     further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
-    # Parts that it took, and charges, of texts that it did not take as a whole, as far as is known.
+    # Parts that it charges of texts that it did not take, or did not deliver, as a whole.
     loose_ids: tuple[str, ...] = field(name="x", default=())
     loose_cost: int = field(name="g", default=0)  # what was booked for them, beside `charged`
 

@@ -20,7 +20,7 @@ from gateway.core import events
 from gateway.core.ids import read_ref
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import places
-from gateway.dispatch.worker.answers import accepted_by, ids_in
+from gateway.dispatch.worker.answers import accepted_by, ids_in, loose_ids_in
 from gateway.store.apply import Item
 from gateway.store.base import BATCH_MAX
 from gateway.store.pauses import REJECTIONS
@@ -120,6 +120,7 @@ class _Desk:
             each for answer in answers if isinstance(answer, Submitted) for each in ids_in(answer)
         ]
         items = [item for answer in answers for item in late_answer(name, answer)]
+        ids += loose_ids_in(items)
         try:
             await self._retry.until_done(lambda: note_provider_ids(store, name, ids))
             await self._retry.until_done(lambda: store.apply(items, self._deps.clock()))

@@ -19,11 +19,12 @@ from gateway.core.events import (
     PutBack,
     Refused,
 )
+from gateway.core.ids import step_ref
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
-from gateway.store.receipts import part_of
+from gateway.store.receipts import loose_part_of, part_of
 from providers import contract
 from providers.contract import Device, Fault, Outcome
 
@@ -115,6 +116,16 @@ def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
     if ids:
         found += [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
     return found
+
+
+def loose_ids_in(items: Sequence[Item]) -> list[tuple[str, str]]:
+    """The ids of loose parts, each with what is noted for it."""
+    return [
+        (id_, loose_part_of(step_ref(item.message_id, item.event.step, item.event.series)))
+        for item in items
+        if isinstance(item.event, LooseParts)
+        for id_ in item.event.ids
+    ]
 
 
 def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:

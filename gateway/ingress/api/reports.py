@@ -79,7 +79,10 @@ class ReportEndpoints:
         self._redis = redis
         self._shards = shards
         self._currency, self._baseline, self._days = policy.currency, policy.baseline, policy.days
-        self._providers = {*policy.providers, *policy.former}
+        self._known = {
+            "provider": frozenset((*policy.providers, *policy.former)),
+            "route": frozenset(policy.routes),
+        }
         self._now_ms = now_ms
         self._aside = aside
 
@@ -117,7 +120,7 @@ class ReportEndpoints:
         pages = self._pages(app, query.from_day, query.to_day, hours=query.by_hour)
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
-        self._check_providers(report)
+        self._check_names(report)
         report = msgspec.structs.replace(report, rates=rates == "1")
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -145,7 +148,7 @@ class ReportEndpoints:
             query = grouped(parse_query(pairs, today))
             app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
-            self._check_providers(reports.rows)
+            self._check_names(reports.rows)
             made = partial(report_page, query, reports, suggestions, today)
             status, body = 200, await self._aside(made)
         except ReportFault as fault:
@@ -168,12 +171,13 @@ class ReportEndpoints:
             async for totals in pages:
                 yield totals if app is None else await self._aside(partial(_of_app, app, totals))
 
-    def _check_providers(self, report: Report) -> None:
+    def _check_names(self, report: Report) -> None:
         """Nothing but zeros for a name that is mistyped would pass for an answer. One that is gone
         from the configuration is known by what was booked. Raises ReportFault."""
         for key, value in report.query.filters:
-            if key == "provider" and value not in self._providers and not report.lines:
-                detail = f"No provider {value[:40]!r} is configured, nor booked in these days."
+            known = self._known.get(key)
+            if known is not None and value not in known and not report.lines:
+                detail = f"No {key} {value[:40]!r} is configured, nor booked in these days."
                 raise ReportFault(key, detail, impossible=True)
 
     def _tally(self, query: Query) -> Tally:
