@@ -378,6 +378,7 @@ def test_a_message_with_loose_parts_is_for_those_to_change_who_know_them() -> No
                 attempts=[attempt],
             )
         ],
+        loose=True,
     )
     assert unpack_message(ID, known) == message
     assert plain(pack_message(message)) == plain(known)

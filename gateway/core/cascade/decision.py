@@ -351,6 +351,7 @@ class Decision:
             known = (*attempt.loose_ids, *(attempt.ids if attempt.charged is not None else ()))
             if new := tuple(id_ for id_ in ids if id_ not in known):
                 attempt.loose_ids += new
+                self.message.loose = True
                 self.effects.changed = True
 
     def settle_loose_parts(self) -> None:

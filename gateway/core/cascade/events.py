@@ -52,7 +52,8 @@ def advance(
     if change.effects.changed:
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
-        change.settle_loose_parts()
+        if message.loose:
+            change.settle_loose_parts()
         if message.reserved or (policy.budgets and change.effects.posts):
             change.effects.moves = settle(message, change.effects.posts, policy.budgets)
         if now_ms > message.updated_ms:

@@ -103,10 +103,8 @@ def pack_message(message: Message) -> bytes:
 
 def _schema_of(message: Message) -> int:
     """What a process has to read that may change it."""
-    for step in message.steps:
-        for attempt in step.attempts:
-            if attempt.loose_ids:
-                return LOOSE
+    if message.loose:
+        return LOOSE
     held = message.held
     if message.reserved or (held is not None and held.reason == "budget"):
         return RESERVING
