@@ -137,7 +137,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     any other reason speaks of: what nearly all messages in a row are refused for, and is about the
     account, pauses the lane too, and the messages go back. `unreachable`: the address reaches
     nobody on this channel (no Viber, an unknown number, a token that is gone), so that it is not
-    tried again for a while. `gone` are devices of the person that no longer exist.
+    tried again for a while. `gone` are devices of the person that no longer exist. `part_ids` are
+    the provider's ids of parts that it took, and charges, although it refused another.
     """
 
     ref: str
@@ -146,6 +147,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     about: About = "person"
     unreachable: bool = False
     gone: tuple[Device, ...] = ()
+    part_ids: tuple[str, ...] = ()
 
 
 class NotTaken(msgspec.Struct, frozen=True, tag=True):

@@ -18,7 +18,9 @@ import redis
 from bench.processes import BenchFailed
 
 PAGE = 1_000
-SCHEMAS = (3, 5)  # of one form: a message that had something reserved of a budget is of the second
+# Of one form: a message that had something reserved of a budget is of the second, and one with
+# parts that cost without their text of the third.
+SCHEMAS = (3, 5, 6)
 FINAL_FROM = 2  # a message's statuses: queued 0, sent 1, then those that may be final
 STATUSES = (
     "queued", "sent", "delivered", "seen", "undelivered", "suppressed", "expired", "cancelled",
@@ -112,11 +114,11 @@ def _step(fields: dict[str, Any]) -> Step:
         last.get("q", 0),
         last.get("l", 0),
         last.get("w", 0),
-        sum(a.get("c", 0) for a in attempts),
+        sum(a.get("c", 0) + a.get("g", 0) for a in attempts),
         fields.get("l", 0),
         fields.get("b"),
         fields["f"]["c"] if fields.get("s") == STEP_SKIPPED else "",
-        tuple(a["i"] for a in attempts if "i" in a),
+        tuple(id_ for a in attempts for id_ in ([a["i"]] if "i" in a else []) + a.get("x", [])),
     )
 
 

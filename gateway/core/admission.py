@@ -103,10 +103,8 @@ def admit(
     """
     request = _drawn(request, home, policy)
     way = plan(request, persons, policy, now_ms, opt_outs, known)
-    if isinstance(way, Rejection):
-        return way
-    if isinstance(way, OptedOut):
-        return _suppressed("opted_out", request, way)
+    if not isinstance(way, Plan):
+        return way if isinstance(way, Rejection) else _suppressed("opted_out", request, way)
     no_way = _campaign_refuses(request, home, policy, now_ms)
     if no_way is not None:
         return _suppressed(no_way, request, way)
@@ -125,10 +123,12 @@ def admit(
         return _suppressed("recipients_max", request, way)
     if request.over_quota:
         return OverQuota(request.over_quota, way)
-    funded = _funded(request, way, policy, funds, told_full)
-    if not isinstance(funded, Funded):
-        return funded
-    way, reserved = funded
+    reserved: dict[str, int] = {}
+    if policy.budgets:
+        funded = _funded(request, way, policy, funds, told_full)
+        if not isinstance(funded, Funded):
+            return funded
+        way, reserved = funded
     message = _message(request, way, policy, now_ms)
     message.reserved = reserved
     message.holds = bool(persons) and take(persons, message, policy, now_ms)
@@ -153,8 +153,6 @@ def _funded(
     request: MessageRequest, way: Plan, policy: Policy, funds: Funds, told_full: Container[str]
 ) -> Funded | Suppressed | Unfunded:
     """Reserves what the request may cost, or says what a full budget does with it."""
-    if not policy.budgets:
-        return Funded(way, {})
     needs = needs_of(request, way.steps, policy.budgets)
     lacking = funds.take(needs, told_full)
     if lacking is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -85,6 +86,15 @@ class LostAnswer(msgspec.Struct, frozen=True):
     step: int
 
 
+class LooseParts(msgspec.Struct, frozen=True):
+    """The provider took these parts of a text, which are known by its ids, and the rest not, as far
+    as is known. It says nothing of how the step goes on. `series` is the reference's."""
+
+    step: int
+    ids: tuple[str, ...]
+    series: int
+
+
 class NotKnown(msgspec.Struct, frozen=True):
     """Asked about a step, the provider said it does not know it. `away` as of a refusal."""
 
@@ -94,12 +104,14 @@ class NotKnown(msgspec.Struct, frozen=True):
 
 class Reported(msgspec.Struct, frozen=True, gc=False):
     """A receipt, by callback or by look-up. `provider` is who says so: nobody else may speak for a
-    step."""
+    step. `part`: it says of one part alone that it arrived, of a text that was taken as a whole and
+    has others, or of one that was not."""
 
     step: int
     receipt: Receipt
     provider: str
     series: int = 0
+    part: Literal["", "of_whole", "loose"] = ""
 
 
 class Reacted(msgspec.Struct, frozen=True):
@@ -171,8 +183,15 @@ class Invoiced(msgspec.Struct, frozen=True):
     invoice: str
 
 
-SeldomEvent = (
-    NotKnown
+Event = (
+    Claimed
+    | Accepted
+    | Refused
+    | NotSent
+    | PutBack
+    | LostAnswer
+    | Reported
+    | NotKnown
     | Reacted
     | Converted
     | ProviderGone
@@ -181,5 +200,5 @@ SeldomEvent = (
     | ZoneKnown
     | Cancelled
     | Invoiced
+    | LooseParts
 )
-Event = Claimed | Accepted | Refused | NotSent | PutBack | LostAnswer | Reported | SeldomEvent

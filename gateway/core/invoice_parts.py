@@ -3,7 +3,8 @@
 A message of ours stands there as often as it has parts, under an id each where its provider named
 them, else under its one id. Parts match as messages do, each with one line; then the lines of a
 message are one again, whose amount is their sum and whose parts are as many as there are. So a
-part that is missing, or billed twice, is found, and our cost is compared whole.
+part that is missing, or billed twice, is found, and our cost is compared whole. Lines that cost
+nothing are no parts beyond those that cost us something: of a text that failed some may arrive.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ def whole(ours: Iterable[Ours], parts: Iterable[PartLine]) -> Iterator[Pair]:
 
 
 def _together(lines: Sequence[Theirs], ours: Ours) -> Theirs:
+    free = sum(line.amount == 0 for line in lines)
     named = [line.network for line in lines if line.network is not None]
     other = (network for network in named if network != ours.network)
     return replace(
         lines[0],
         amount=sum(line.amount for line in lines),
-        parts=len(lines),
+        parts=len(lines) - min(free, max(len(lines) - ours.parts, 0)),
         network=next(other, named[0] if named else None),
         failed=any(line.failed and line.amount > 0 for line in lines),
         lines=len(lines),

@@ -72,11 +72,12 @@ def _slots_of(people: Sequence[Person]) -> list[Slot]:
 def overdue(people: Iterable[Person], policy: Policy, now_ms: int) -> list[str]:
     """The messages of slots that some cap counts only if they wait still: whether they do, their
     records say."""
+    old_ms = now_ms - min([cap.window_ms for cap in policy.caps], default=0)
     return [
         slot.message
         for person in people
         for slot in person.slots
-        if slot.waits
+        if slot.waits and slot.at_ms <= old_ms
         for cap in policy.caps
         if slot.at_ms + cap.window_ms <= now_ms and cap.counts(slot.category, slot.channel)
     ]
@@ -133,7 +134,8 @@ def take(people: Sequence[Person], message: Message, policy: Policy, now_ms: int
         step, held = message.step, message.held
         at_ms = max(now_ms, held.until_ms) if held is not None else now_ms
         slot = Slot(message.id, at_ms, message.category, step.channel, waits=True, leg=step.leg)
-        _put_slot(person, slot)
+        _take_slot(person, message.id, step.leg)
+        person.slots.append(slot)
     step_ms = max([step.wait_ms + step.grace_ms for step in message.steps])
     _keep_until(person, message.expires_ms + held_after_ms(step_ms, message.category, policy))
     return True
@@ -211,7 +213,12 @@ def prune(person: Person, policy: Policy, now_ms: int) -> None:
     if person.claims:
         person.claims = {k: c for k, c in person.claims.items() if not _lapsed(c, now_ms)}
     if person.slots:
-        person.slots = [s for s in person.slots if _counts(s, policy, now_ms)]
+        lasts = policy.slot_ms  # the longest that any cap can count it
+        person.slots = [
+            s
+            for s in person.slots
+            if s.category in lasts and (s.waits or s.at_ms + lasts[s.category] > now_ms)
+        ]
 
 
 def is_old(person: Person) -> bool:
@@ -243,35 +250,24 @@ def _keep_slot(
 ) -> None:
     """The slot of a leg that was delivered, on the channel it was moved to unless that came too
     late."""
-    channel = step.channel
-    if not came_first:
-        own = message.id, step.leg
-        held = [slot.channel for slot in person.slots if (slot.message, slot.leg) == own]
-        channel = held[0] if held else channel
+    held = _take_slot(person, message.id, step.leg)
+    channel = step.channel if came_first or held is None else held.channel
     at_ms = within_ms(message, step.delivered_ms, now_ms)
-    _put_slot(person, Slot(message.id, at_ms, message.category, channel, leg=step.leg))
+    person.slots.append(Slot(message.id, at_ms, message.category, channel, leg=step.leg))
     _keep_until(person, at_ms + policy.slot_ms[message.category])
 
 
-def _put_slot(person: Person, slot: Slot) -> None:
-    if person.slots:
-        own = slot.message, slot.leg
-        person.slots = [s for s in person.slots if (s.message, s.leg) != own]
-    person.slots.append(slot)
+def _take_slot(person: Person, message_id: str, leg: int) -> Slot | None:
+    """Takes the one slot of a message's leg out of the record, where there is one."""
+    for place, slot in enumerate(person.slots):
+        if slot.message == message_id and slot.leg == leg:
+            return person.slots.pop(place)
+    return None
 
 
 def _is_free(claim: DedupeClaim, message_id: str, now_ms: int) -> bool:
     """Whether a message may have it: its own, or over."""
     return claim.message == message_id or _lapsed(claim, now_ms)
-
-
-def _counts(slot: Slot, policy: Policy, now_ms: int) -> bool:
-    """Whether any cap can still count it."""
-    for cap in policy.caps:  # not any(): a generator costs more than the few caps there are
-        in_window = slot.waits or slot.at_ms + cap.window_ms > now_ms
-        if in_window and cap.counts(slot.category, slot.channel):
-            return True
-    return False
 
 
 def _lapsed(claim: DedupeClaim, now_ms: int) -> bool:

@@ -129,9 +129,9 @@ def plan(
         _skip_opted_out(request, steps, opt_outs)
     if (by := policy.best.get(name)) is not None:
         steps = put_in_order(steps, asked, by, people, request.app, policy, known.rates, now_ms)
-    if policy.counts:
+    if any(person.channels for person in people):  # seldom is anything remembered
         reach.end_hidden_on_delivery(steps, people, policy)
-    reach.skip_unreachable(steps, request, people, policy, now_ms)
+        reach.skip_unreachable(steps, request, people, policy, now_ms)
     first = 0
     while steps[first].status != StepStatus.PLANNED:
         first += 1

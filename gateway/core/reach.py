@@ -135,11 +135,10 @@ def hides_seen(people: Sequence[Person], channel: str) -> bool:
 
 def end_hidden_on_delivery(steps: Iterable[Step], people: Sequence[Person], policy: Policy) -> None:
     """Steps that would wait for what their person hides wait for the delivery alone."""
-    known = [person for person in people if person.channels]
-    if not known or policy.reach.hidden_seen != "delivered":
+    if not policy.counts or policy.reach.hidden_seen != "delivered":
         return
     for step in steps:
-        if step.until == "seen" and hides_seen(known, step.channel):
+        if step.until == "seen" and hides_seen(people, step.channel):
             step.until, step.react_ms, step.hidden = "delivered", 0, True
 
 
@@ -148,12 +147,12 @@ def _counted(known: ChannelMemory, one: Counted, at_ms: int, **news: int) -> Cha
     at_s = at_ms // 1000
     now_s = max(at_s, known.counted_s)
     before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
-    after = before + one.faded(now_s - at_s)
+    more = one.faded(now_s - at_s)
     keep_d = max(known.keep_d, _day_after(at_ms + KEEP_COUNTED_MS))
     return replace(
         known,
-        exposures=after.exposures,
-        reactions=after.reactions,
+        exposures=before.exposures + more.exposures,
+        reactions=before.reactions + more.reactions,
         counted_s=now_s,
         keep_d=keep_d,
         **news,
@@ -213,13 +212,10 @@ def skip_unreachable(
 ) -> None:
     """Skips, of the steps that could run, those on channels where the person is not reached, while
     a later one could run: the last is tried all the same."""
-    known = [person for person in people if person.channels]
-    if not known:  # as almost always
-        return
     for index, step in enumerate(steps):
         if step.status != StepStatus.PLANNED:
             continue
-        if not is_unreachable(known, step.channel, request.addresses, policy, now_ms):
+        if not is_unreachable(people, step.channel, request.addresses, policy, now_ms):
             continue
         if any(
             later.status == StepStatus.PLANNED

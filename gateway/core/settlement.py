@@ -5,8 +5,8 @@ The app is billed once a leg, at its first delivery, at the price fixed at accep
 is compared once a message. The provider's charge is booked once an attempt, when that provider
 charges, and from then on only corrected by what a receipt says it was, or at last by an accepted
 invoice. So that the order of receipts does not matter, of several prices the highest stands, and a
-failure that costs nothing takes the charge back for as long as nothing arrived. CONTRACT.md section
-7.
+failure that costs nothing takes the charge back for as long as nothing arrived. Parts that are
+charged without their text are booked beside that (`loose`). CONTRACT.md section 7.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ _FAILURE = ("undelivered", "expired", "rejected")
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """A post, and what the records say from then on: the attempt's charge, whether a receipt named
-    it, what was taken back of it, and the bill where the step bills its leg. None: nothing, or
-    as before."""
+    it, what was taken back of it, the bill where the step bills its leg, and what its loose parts
+    cost. None: nothing, or as before."""
 
     post: Post | None
     charged: int | None = None
     priced: bool = False
     waived: int | None = None
     billed: int | None = None
+    loose: int | None = None
 
 
 class Named(msgspec.Struct, frozen=True, gc=False):
@@ -151,6 +152,8 @@ def corrected(work: Work, named: Named) -> Booking | None:
     attempt = work.attempt
     if attempt.charged is None or attempt.invoiced:
         return None
+    if named is _NOTHING and attempt.network_cost is None and attempt.waived is None:
+        return None
     # What the charge is, or would be if it had not been taken back.
     standing = attempt.charged if attempt.waived is None else attempt.waived
     priced = attempt.priced
@@ -172,11 +175,31 @@ def corrected(work: Work, named: Named) -> Booking | None:
 
 def invoiced(work: Work, amount: int, invoice: str) -> Booking | None:
     """What an accepted invoice makes of the charge; None where it is that already."""
-    difference = amount - (work.attempt.charged or 0)
+    difference = amount - (work.attempt.cost or 0)
     if difference == 0:
         return None
     post = _post(work, _correction(work, difference), amount)
-    return Booking(replace(post, invoice=invoice), amount, priced=True)
+    return Booking(replace(post, invoice=invoice), amount, priced=True, loose=0)
+
+
+def loose(work: Work, *, awaited: bool) -> Booking | None:
+    """What parts cost that are charged without their text, less what is booked for them; None where
+    that is all. `awaited`: the text may yet be charged as a whole, so that its parts wait for that.
+
+    A part costs what the list says by the phone's prefix, and an accepted invoice has the last
+    word."""
+    attempt, step = work.attempt, work.step
+    if attempt.invoiced:
+        return None
+    whole = attempt.ids if awaited else ()
+    price = step.candidates[attempt.candidate].cost
+    cost = price * len([id_ for id_ in attempt.loose_ids if id_ not in whole])
+    difference = cost - attempt.loose_cost
+    if difference == 0:
+        return None
+    post = _post(work, _cost(work, difference))
+    note = {"list": difference, "parts": abs(difference) // price, "loose": 1}
+    return Booking(replace(post, note=note), loose=cost)
 
 
 def uninvoiced(provider: str, channel: str, amount: int, invoice: str) -> Post:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import orjson
 
@@ -26,6 +27,7 @@ NOTHING = "–"  # what people see for a null
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 _DROPPED_STARTS = tuple("\t\r\n")
 _DROPPED_INSIDE = "\ufeff\u200b\u2060\u00ad"
+_is_number = re.compile(r"[+-][0-9]+(?:\.[0-9]+)?").fullmatch  # an amount, or a phone
 
 
 def to_json(report: Report) -> bytes:
@@ -105,7 +107,7 @@ def _name(key: str, cell: Cell) -> Cell:
 
 def harmless(cell: Cell) -> Cell:
     """A cell that no spreadsheet runs."""
-    if not isinstance(cell, str) or cell[:1].isalnum():
+    if not isinstance(cell, str) or cell[:1].isalnum() or _is_number(cell):
         return cell
     shown = cell
     while (rest := shown.lstrip().lstrip(_DROPPED_INSIDE)) != shown:

@@ -52,8 +52,8 @@ class CsvLines:
 
     def write(self, lines: Sequence[LedgerLine]) -> None:
         for line in lines:
-            cells = zip(COLUMNS, msgspec.structs.astuple(LineView.of(line)), strict=True)
-            self._writer.writerow([c if name in _AMOUNTS else harmless(c) for name, c in cells])
+            cells = msgspec.structs.astuple(LineView.of(line))
+            self._writer.writerow([harmless(cell) for cell in cells])
         self.close()
 
     def close(self) -> None:

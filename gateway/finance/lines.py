@@ -315,7 +315,7 @@ def _kind(post: Post, measure: str, amount: int) -> Kind:
 def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: str) -> LedgerLine:
     group, note = post.group, post.note or {}
     step = post.step if group.step == NO_STEP else group.step
-    at_first = not _BOOKED_FIRST.isdisjoint(post.measures)
+    at_first = "loose" in note or not _BOOKED_FIRST.isdisjoint(post.measures)
     list_amount = None if kind == "bill" else note.get("list") if at_first else 0
     return LedgerLine(
         id=id_,
@@ -347,4 +347,6 @@ def _reason(post: Post, kind: Kind, amount: int, list_amount: int | None) -> str
         return "not_charged"
     if "double_delivered" in post.measures:
         return "double_delivered"
+    if post.note is not None and "loose" in post.note:
+        return "loose_parts"
     return "receipt_price" if list_amount not in (None, amount) else None

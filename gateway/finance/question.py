@@ -36,7 +36,6 @@ LAST_DAY = datetime.date(2999, 12, 31)
 _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 # What a value looks like that there can be; a key that is left out takes any.
 _POSSIBLE: Mapping[str, str] = {
-    "day": r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])",
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
     "hour": r"1?[0-9]|2[0-3]",
     "category": "|".join(get_args(Category)),
@@ -44,7 +43,7 @@ _POSSIBLE: Mapping[str, str] = {
     "channel": "|".join(map(re.escape, CHANNELS)),
     "country": "|".join(sorted(COUNTRIES | {"001"})),
 }
-_FORM: Mapping[str, str] = {
+VALUE_FORMS: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
     "hour": "an hour of the day, 0 to 23",
@@ -163,11 +162,15 @@ def _days(given: Mapping[str, str], today: datetime.date) -> tuple[datetime.date
     return from_day, to_day
 
 
-def _day(name: str, text: str) -> datetime.date:
+def _date(text: str) -> datetime.date | None:
     try:
-        day = datetime.date.fromisoformat(text) if _iso_day(text) else None
+        return datetime.date.fromisoformat(text) if _iso_day(text) else None
     except ValueError:
-        day = None
+        return None
+
+
+def _day(name: str, text: str) -> datetime.date:
+    day = _date(text)
     if day is None or not FIRST_DAY <= day <= LAST_DAY:
         raise ReportFault(
             name, f"{text[:40]!r} is no day from {FIRST_DAY} on: write it as in 2026-11-30."
@@ -187,10 +190,13 @@ def _group_by(keys: list[str]) -> tuple[str, ...]:
 
 def _value(name: str, value: str) -> str:
     if not value and name != "campaign":
-        raise ReportFault(name, f"The parameter {name!r} is empty: name one, or leave it out.")
+        detail = f"The parameter {name!r} is empty: name one, or leave it out."
+        raise ReportFault(name, detail, impossible=True)
     if len(value) > VALUE_CHARS_MAX:
-        raise ReportFault(name, f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}.")
-    if name in _POSSIBLE and not re.fullmatch(_POSSIBLE[name], value):
-        detail = f"There can be no {name} {value[:40]!r}: it is {_FORM[name]}."
+        detail = f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}."
+        raise ReportFault(name, detail, impossible=True)
+    form = _POSSIBLE.get(name)
+    if (form and not re.fullmatch(form, value)) or (name == "day" and _date(value) is None):
+        detail = f"There can be no {name} {value[:40]!r}: it is {VALUE_FORMS[name]}."
         raise ReportFault(name, detail, impossible=True)
     return value

@@ -134,9 +134,9 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> RedisError
     Errors inside an EXEC array count as EXEC's. An unavailable server outranks a move, a move
     outranks a refused command, because the former explain the latter (EXECABORT follows READONLY).
     """
-    faults = [(i, fault) for i, reply in enumerate(replies) if (fault := _fault_in(reply))]
-    if not faults:
+    if not _has_fault(replies):
         return None
+    faults = [(i, fault) for i, reply in enumerate(replies) if (fault := _fault_in(reply))]
     for _, fault in faults:
         if _is_unavailable(fault):
             pairs = zip(commands, replies, strict=True)
@@ -154,6 +154,16 @@ def judge(commands: Sequence[tuple[Any, ...]], replies: list[Any]) -> RedisError
     # EXECABORT only reports that an earlier command was refused; name that one instead.
     index, fault = faults[0]
     return CommandRefused(_name(commands[index]), str(fault), index, replies)
+
+
+def _has_fault(replies: list[Any]) -> bool:
+    """Whether one of them is an error or has one in it. Their types say so at once: a batch has
+    hundreds of replies, and almost never a fault."""
+    kinds = list(map(type, replies))
+    if ErrorReply in kinds:
+        return True
+    nested = (reply for reply in replies if type(reply) is list)
+    return list in kinds and any(ErrorReply in map(type, reply) for reply in nested)
 
 
 def _fault_in(reply: Any) -> ErrorReply | None:

@@ -25,6 +25,7 @@ from gateway.settings.books_checks import ZONE_RULE
 from gateway.settings.known_names import none_such, table_of
 from gateway.settings.route_checks import channel_faults, route_faults
 from gateway.settings.tables import Document, Route
+from providers.http.public_hosts import is_host
 from providers.settings import address_faults
 
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
@@ -101,6 +102,12 @@ def warnings(document: Document) -> list[str]:
             "optout.words leaves out STOP: who writes that back is not opted out, as what stands "
             "there comes in place of the shipped words. Name it beside your own."
         )
+    found += (
+        f"webhooks.allow_hosts holds {host!r}, which is the host of no address: write it as "
+        'addresses do, such as "hooks.internal", "10.0.0.5" or "::1".'
+        for host in document.webhooks.allow_hosts
+        if not is_host(host)
+    )
     base_url = document.links.base_url or document.server.public_url
     if base_url and not is_one_click(base_url):
         found.append(

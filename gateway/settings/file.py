@@ -7,6 +7,7 @@ cannot be used raises `SettingsError` with every fault found, each with file, ke
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -26,6 +27,8 @@ from providers.settings import Configured
 
 CONFIG_BYTES_MAX = 1024 * 1024
 DIGEST_CHARS = 12
+
+_last_index = re.compile(r"\[\d+\]$")
 
 
 class Secrets:
@@ -148,7 +151,9 @@ def parse(
     assert document is not None, "every table of a document has a default"
     values, warnings = secret_checks.without_line_ends(document, env)
     unusable = list(secret_checks.faults(document, values))
-    faults = [*collector.faults, *presets.faults(table), *checks.faults(document, table)]
+    read = {_list_of(fault.key) for fault in collector.faults}
+    meant = (f for f in checks.faults(document, table) if f.key not in read)
+    faults = [*collector.faults, *presets.faults(table), *meant]
     if secrets_required:
         faults += unusable
     if faults:
@@ -165,6 +170,11 @@ def parse(
         warnings=tuple(warnings),
         notes=tuple(presets.notes(table)),
     )
+
+
+def _list_of(key: str) -> str:
+    """The list of which an item could not be read: the others say nothing of what was written."""
+    return _last_index.sub("", key)
 
 
 def _with_shorter_otp(table: Mapping[str, Any]) -> Mapping[str, Any]:

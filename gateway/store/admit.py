@@ -112,7 +112,7 @@ class Admission:
         by_key = [a for a in self._asks if a.request.idempotency_key is not None]
         keyed = list(dict.fromkeys(k for a in by_key if (k := self._memory_key(a))))
         opened = [a.request.id for a in by_key if a.opened]
-        watched = (*people, *keyed, *(self._keys.message(id_) for id_ in opened))
+        watched = (*people, *keyed, *self._keys.messages(opened))
         read = watched or (self._token,)  # of who has devices alone nothing is kept
         first: Command = ("WATCH", self._token, *watched, *self._versions.keys)
         commands: list[Command] = [first, ("MGET", *read)]

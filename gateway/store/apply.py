@@ -101,9 +101,10 @@ class Application:
         self._token, self._funds = once
         self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
+        self._times = Counter([item.message_id for item in items])
         self._messages: dict[str, Message] = {}
         self._changed: dict[str, None] = {}  # messages, in the order in which they did
-        self._newer: set[str] = set()  # messages that are left alone
+        self._newer: set[str] = set()  # messages that are left alone, and in none of the others
         self._moved: dict[str, int] = {}  # to which shard
         # By message id: under which identity it holds things; that person, and who else it is.
         self._holders: dict[str, str] = {}
@@ -122,10 +123,10 @@ class Application:
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
-        ids = list(dict.fromkeys([item.message_id for item in self._items]))
+        ids = list(self._times)
         self._ask_hinted()
         hinted = self._people.wanted()
-        keys = [self._keys.message(id_) for id_ in ids] + hinted
+        keys = [*self._keys.messages(ids), *hinted]
         replies = await session.call([("WATCH", self._token, *keys), ("MGET", *keys)])
         values = values_in(replies[1])
         self._people.read(hinted, values[len(ids) :])
@@ -178,7 +179,7 @@ class Application:
                 return {id_: lacks for found in alone for id_, lacks in found.items()}
             (message,) = messages
             if isinstance(error, NewerRecordError):
-                self._newer.add(message.id)
+                self._leave_alone(message.id)
                 return {}
             await quarantine.set_aside_record(self._redis, error, self._now_ms)
             return {message.id: lacking(message.category, ())}
@@ -189,14 +190,13 @@ class Application:
         return replace(item, event=replace(item.event, opt_outs=scopes[item.message_id]))
 
     async def _load_persons(self, session: Session, items: Sequence[Item]) -> None:
-        times = Counter([item.message_id for item in items])
         # Who was read for nothing is there all the same: what is known may be at an end.
         known = self._people.remembering
         for item in items:
             message = self._messages.get(item.message_id)
             if message is None:
                 continue
-            alone = times[message.id] == 1
+            alone = self._times[message.id] == 1
             needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
             )
@@ -219,12 +219,17 @@ class Application:
                 if person.home or person.former:
                     persons += await self._others(holder, person, self._messages[id_])
             except NewerRecordError:
-                self._newer.add(id_)
+                self._leave_alone(id_)
             except UnreadableRecordError as error:
                 self._persons.setdefault(id_, [Person()])
                 await quarantine.set_aside_record(self._redis, error, self._now_ms)
         people = [person for persons in self._persons.values() for person in persons]
         await look_after_waiting(self._store, people, self._now_ms)
+
+    def _leave_alone(self, message_id: str) -> None:
+        """What it needs is of a newer Kaskad."""
+        self._newer.add(message_id)
+        del self._messages[message_id]
 
     async def _others(self, holder: str, person: Person, message: Message) -> Iterable[Person]:
         """Under what else the person may hold something, for the caps of a next step, which count
@@ -236,9 +241,9 @@ class Application:
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)
-        if item.message_id in self._newer:
-            return Applied(item, None, Effects(), newer=True)
         if message is None:
+            if item.message_id in self._newer:
+                return Applied(item, None, Effects(), newer=True)
             self._acknowledge(item)
             moved = self._moved.get(item.message_id) if item.known_shard is None else None
             return Applied(item, None, Effects(), moved=moved)

@@ -75,8 +75,9 @@ Books and events stay in the shard in which they were written.
     {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
                                        to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch
-                                       and which part of how many; ref
-                                       -> which parts arrived
+                                       and which part of how many, or
+                                       "+" and the ref it was refused
+                                       under; ref -> which parts arrived
     {kN}raw:<id>               list    its end, by `raw_receipts`: a     callbacks, dispatch, where
                                        message's receipts as they came   that is set
     {kN}parked                 zset    unmatched receipts: matched, or   callbacks
@@ -88,6 +89,7 @@ Books and events stay in the shard in which they were written.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -122,6 +124,10 @@ class Keys(msgspec.Struct, frozen=True):
 
     def message(self, message_id: str) -> str:
         return self.tag + "m:" + message_id
+
+    def messages(self, message_ids: Iterable[str]) -> list[str]:
+        prefix = self.tag + "m:"
+        return [prefix + message_id for message_id in message_ids]
 
     def person(self, identity: str) -> str:
         """The record of a person by one identity, such as p:79161234567."""

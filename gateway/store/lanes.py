@@ -233,7 +233,10 @@ async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> lis
     message leaves the lane and is set aside."""
     shard = shard_in(lane)
     found: list[Waiting] = []
-    for id_, fields in (entry for entry in entries if entry is not None and entry[1] is not None):
+    for entry in entries:
+        if entry is None or entry[1] is None:
+            continue
+        id_, fields = entry
         message_id = _message_id(fields)
         if shard_of_id(message_id) is not None:
             found.append(Waiting(message_id, LaneEntry(lane, id_, shard)))

@@ -281,9 +281,11 @@ def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
 
 
 def take_opt_outs(
-    addresses: Iterable[str], values: Iterable[bytes | None], found: dict[str, OptOuts]
+    addresses: Iterable[str], values: Sequence[bytes | None], found: dict[str, OptOuts]
 ) -> list[str]:
     """Takes in what stands under addresses; returns those under which nothing does."""
+    if not any(values):  # as almost always
+        return list(addresses)
     unknown = []
     for address, value in zip(addresses, values, strict=True):
         if value is None:

@@ -62,7 +62,7 @@ async def messages(store: Store, shard: int, ids: Sequence[str]) -> dict[str, Me
     if not ids:
         return {}
     keys = keys_of(shard)
-    (values,) = await store.redis.call([("MGET", *(keys.message(id_) for id_ in ids))])
+    (values,) = await store.redis.call([("MGET", *keys.messages(ids))])
     found: dict[str, Message | None] = {}
     for id_, value in zip(ids, cast("list[bytes | None]", values), strict=True):
         try:

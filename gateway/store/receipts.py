@@ -3,7 +3,9 @@
 A receipt names our own reference where the provider echoes it. Where the provider gives ids of its
 own, dispatch notes id -> reference before it records that the step was sent. Where each part of a
 message has its own id and receipts, what arrived is noted part by part, and the last one tells the
-step; the first that fails tells it at once. A receipt that matches nothing (it outran the send's
+step; the first that fails tells it at once. Where a provider charges what arrives, the others are
+told as well, as parts: their text may fail. So is the arrival of a part of a text that was refused,
+of which nothing else counts. A receipt that matches nothing (it outran the send's
 answer, or is none of ours) is kept as unmatched and tried again with growing delays for as long as
 the retention says, then dropped with a log line by the caller. Nothing of this is an error to the
 provider.
@@ -15,7 +17,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -35,6 +37,7 @@ from providers.contract import Receipt
 
 PROVIDER_ID_MS = 7 * 86_400_000
 UNMATCHED_MAX = 100_000  # a shard; beyond it the one due next is dropped first
+_LOOSE = "+"  # before a reference: no version took that for one, so older ones keep the receipts
 UNMATCHED_DELAY_MS = 900  # doubled with each try
 UNMATCHED_DELAY_MS_MAX = 600_000
 SWEEP_COUNT = 500
@@ -58,14 +61,19 @@ def part_of(ref: str, number: int, total: int) -> str:
     return f"{ref} {number} {total}"
 
 
+def loose_part_of(ref: str) -> str:
+    """What is noted for the id of a part that was taken of a text that was refused."""
+    return _LOOSE + ref
+
+
 def ref_in(noted: str) -> str:
     """Our reference in what is noted for an id."""
-    return noted.partition(" ")[0]
+    return noted.removeprefix(_LOOSE).partition(" ")[0]
 
 
 async def note_provider_ids(store: Store, provider: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Notes (provider's id, our ref) pairs, or what `part_of` gives for the latter; to be called
-    before the steps are recorded as sent."""
+    """Notes (provider's id, our ref) pairs, or what `part_of` and `loose_part_of` give for the
+    latter; to be called before the steps are recorded as sent."""
     commands: list[Command] = [
         (
             "SET",
@@ -234,8 +242,7 @@ async def _apply(store: Store, provider: str, receipts: Sequence[Receipt], now_m
             taken.faulty.append(applied.item.event.receipt)
         elif applied.message is None:
             missing.append(applied.item.event.receipt)
-        else:
-            taken.applied += 1
+    taken.applied += len(told) - len(taken.faulty) - len(missing)
     taken.unmatched = [*unmatched, *missing]
     taken.kept, taken.set_aside = len(taken.unmatched), len(taken.faulty)
     return taken
@@ -268,24 +275,34 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
         )
     refs = iter(await store.redis.call(commands))
     parts: list[_Part] = []
+    noted = 0
+    charges_parts = store.policy.provider(provider).charged_on == "delivered"
     for receipt in foreign:
-        noted = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
-        ref, _, part = noted[0].decode(errors="replace").partition(" ") if noted else ("", "", "")
+        found = [ref for _, ref in zip(names, refs, strict=False) if ref is not None]
+        told = found[0].decode(errors="replace") if found else ""
+        ref, (_, _, part) = ref_in(told), told.partition(" ")
         item = _item(provider, ref, receipt)
+        arrived = receipt.status in ("delivered", "seen")
         if item is None:
             unmatched.append(receipt)
-        elif part and receipt.status in ("delivered", "seen"):
+        elif told.startswith(_LOOSE):
+            counts = arrived and charges_parts
+            items += [_of_part(item, "loose")] * counts
+            noted += not counts
+        elif part and arrived:
             number, _, total = part.partition(" ")
             parts.append(_Part(ref, int(number), int(total), item))
         else:
             items.append(item)
-    whole = await _note_parts(store, provider, parts)
-    items += whole
-    return _Matched(items, unmatched, len(parts) - len(whole))
+    telling = await _note_parts(store, provider, parts, each=charges_parts)
+    return _Matched(items + telling, unmatched, noted + len(parts) - len(telling))
 
 
-async def _note_parts(store: Store, provider: str, parts: Sequence[_Part]) -> list[Item]:
-    """Notes parts that arrived; those which were the last of their message tell its step."""
+async def _note_parts(
+    store: Store, provider: str, parts: Sequence[_Part], *, each: bool
+) -> list[Item]:
+    """Notes parts that arrived; those which were the last of their message tell its step. `each`:
+    the others tell that they arrived."""
     if not parts:
         return []
     commands: list[Command] = []
@@ -297,7 +314,16 @@ async def _note_parts(store: Store, provider: str, parts: Sequence[_Part]) -> li
             ("BITCOUNT", key),
         )
     counts = (await store.redis.call(commands))[2::3]
-    return [part.item for part, count in zip(parts, counts, strict=True) if count == part.total]
+    return [
+        part.item if count == part.total else _of_part(part.item, "of_whole")
+        for part, count in zip(parts, counts, strict=True)
+        if each or count == part.total
+    ]
+
+
+def _of_part(item: Item, which: Literal["of_whole", "loose"]) -> Item:
+    assert isinstance(item.event, Reported)
+    return replace(item, event=replace(item.event, part=which))
 
 
 def told_id(receipt: Receipt) -> str:

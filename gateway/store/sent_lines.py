@@ -72,18 +72,24 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
     attempt = step.attempts[number]
     arrived = step.arrival_of(attempt) > 0
     at_ms = attempt.sent_ms or attempt.claimed_ms
+    ids, parts = attempt.ids or (step_ref(message.id, index, attempt.series),), step.parts
+    if loose := tuple(id_ for id_ in attempt.loose_ids if id_ not in ids):
+        known = bool(attempt.sent_ms)
+        ids, parts = ids * known + loose, parts * known + len(loose)
+    elif attempt.charged is None and attempt.loose_cost:
+        parts = len(attempt.loose_ids)  # what arrived of it, and is charged
     to = message.addresses.one(CHANNELS[step.channel].address)
     return Ours(
         message=message.id,
         step=index,
-        id=attempt.provider_id or step_ref(message.id, index, attempt.series),
+        id=ids[0],
         to=to.removeprefix("+"),
         at_ms=at_ms,
         until_ms=max(at_ms, step.delivered_ms if arrived else step.done_ms),
-        parts=step.parts,
-        cost=attempt.charged or 0,
+        parts=parts,
+        cost=attempt.cost or 0,
         delivered=arrived,
         network=attempt.network,
         attempt=number,
-        further_ids=attempt.further_ids,
+        further_ids=ids[1:],
     )

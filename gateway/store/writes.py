@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 from msgspec.structs import replace
@@ -152,7 +153,7 @@ class Writes:
         else:
             self._live[key] = pack_message(message)
         if message.due_ms != before.due_ms:
-            self.timer(message.id, message.due_ms)
+            self._timers[message.id] = message.due_ms
         if message.held is not None or before.place is not None:
             self._place(message, before.place)
         if message.counted and (state := _counted_as(message)) != before.state:
@@ -301,7 +302,8 @@ class Writes:
     def commands(self) -> list[Command]:
         out: list[Command] = []
         if self._live:
-            out.append(("MSET", *[part for pair in self._live.items() for part in pair]))
+            records: Iterable[str | bytes] = chain.from_iterable(self._live.items())
+            out.append(("MSET", *records))
         out.extend(self._single)
         if self._deleted:
             out.append(("DEL", *self._deleted))

@@ -28,6 +28,14 @@ def is_receiver(url: str, hosts: Container[str]) -> bool:
     return fits and written and address.scheme in schemes
 
 
+def is_host(text: str) -> bool:
+    """Whether an address can have this very host, as `hosts` above hold it."""
+    try:
+        return httpx2.URL(f"http://[{text}]/" if ":" in text else f"http://{text}/").host == text
+    except httpx2.InvalidURL:
+        return False
+
+
 async def open_public_stream(host: str, port: int) -> trio.SocketStream:
     """Connects to the first public address of a host that can be reached. Raises OSError, also
     where it has none."""

@@ -34,6 +34,7 @@ from providers.infobip.wire import (
     ReportCore,
     Results,
     Status,
+    StatusKey,
     parts_count,
     text_id,
 )
@@ -105,7 +106,9 @@ def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
 
 def _receipt(report: Report, faults: list[str]) -> Receipt:
     """Raises ValueError when the item names no message or no known status."""
-    message_id, echoed = text_id(report.message_id), text_id(report.callback_data)
+    message_id = echoed = text_id(report.message_id)
+    if report.callback_data != report.message_id:
+        echoed = text_id(report.callback_data)
     ref = echoed if echoed is not None and _REF.fullmatch(echoed) else message_id
     if ref is None:
         raise ValueError("it names no message.")
@@ -115,8 +118,9 @@ def _receipt(report: Report, faults: list[str]) -> Receipt:
             raise ValueError(f"message {ref} has neither a status nor seenAt.")
         at_ms = _at_ms(report.seen_at, ref, faults)
         return Receipt("seen", ref, provider_id, at_ms=at_ms, to=_digits(report.to))
-    status = _receipt_status(report.status, ref)
-    cost, part_cost = _costs(report, status, ref, faults)
+    key = report.status.key
+    status = _receipt_status(report.status, key, ref)
+    cost, part_cost = _costs(report, key, status, ref, faults)
     priced = cost is not None or part_cost is not None
     failed = status in FAILED
     return Receipt(
@@ -142,8 +146,8 @@ def _digits(to: msgspec.Raw) -> str | None:
     return None if found is None else found[1].decode()
 
 
-def _receipt_status(status: Status, ref: str) -> ReceiptStatus:
-    found = RECEIPT_BY_STATUS.get(status.key) or RECEIPT_BY_GROUP.get(status.group)
+def _receipt_status(status: Status, key: StatusKey, ref: str) -> ReceiptStatus:
+    found = RECEIPT_BY_STATUS.get(key) or RECEIPT_BY_GROUP.get(status.group)
     if found is None:
         raise ValueError(
             f"message {ref} has status group {status.group_id}, id {status.id}, which is not known."
@@ -163,12 +167,11 @@ def _at_ms(text: str | None, ref: str, faults: list[str]) -> int | None:
 
 
 def _costs(
-    report: Report, meaning: ReceiptStatus, ref: str, faults: list[str]
+    report: Report, key: StatusKey, meaning: ReceiptStatus, ref: str, faults: list[str]
 ) -> tuple[Decimal | None, Decimal | None]:
     """Price of one part times the parts, and without a count of parts the price of one; neither
     without a price, so that the price list decides. A refused duplicate tells its own price, which
     is not that of the message it repeats; a delivery has parts, whatever its count says."""
-    key = report.status.key if report.status is not None else None
     if key == SIGNALS_BLOCKED_FREE:
         return Decimal(0), None
     if key == DUPLICATE_ID:

@@ -219,6 +219,8 @@ class Exchange:
         if rejected is not None:
             entry.state = State.REJECTED
             entry.done_ms = now_ms
+            if order.answered and self._charged_on[entry.channel] == "sent":
+                entry.parts, entry.charged_ms = order.answered, now_ms
             self._note_accepted(entry, [])
             return Taken(order, message_id, to, rejected, accepted=False)
         self._begin(entry, order, destiny, now_ms, early)

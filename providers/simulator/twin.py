@@ -33,6 +33,8 @@ class Order(msgspec.Struct, frozen=True):
 
     `category` is empty where the wire format has none; `intermediate` asks for a report on the way;
     `link` is what a person would follow, empty where there is none or the twin reads no texts.
+    `answered` parts were taken for good before anything is decided, and cost also where the message
+    is rejected.
     """
 
     channel: Channel
@@ -44,6 +46,7 @@ class Order(msgspec.Struct, frozen=True):
     intermediate: bool
     destinations: list[Destination]
     link: str = ""
+    answered: int = 0
 
 
 class Sending(msgspec.Struct, frozen=True):

@@ -48,6 +48,7 @@ _log = structlog.get_logger("dispatch")
 
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
+_Told = list[Answer | None]  # the answers to a message's PDUs, each in its place
 
 
 class _Message(NamedTuple):
@@ -105,21 +106,23 @@ class SmppProvider(WithoutLookUps):
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
 
-            async def end(message: _Message) -> None:
-                outcome = await self._outcome(session, message, count, answers, deadline)
-                if outcome is not None:
-                    outcomes[message.ref] = outcome
-
-            in_part: list[_Message] = []
+            in_part: list[tuple[_Message, _Told]] = []
             for message in messages:
-                if _is_out_in_part(message, answers):
-                    in_part.append(message)
+                told = [answers.get(place) for place in message.places]
+                if _is_out_in_part(told, count - message.first):
+                    in_part.append((message, told))
                 else:
-                    await end(message)
+                    self._note(outcomes, message, told, count)
+
+            async def complete(message: _Message, told: _Told) -> None:
+                with trio.move_on_at(deadline):
+                    if await self._complete(session, message, told):
+                        self._note(outcomes, message, told, count)
+
             if in_part:  # together: nothing of the batch is recorded before the last of them
                 async with trio.open_nursery() as nursery:
-                    for message in in_part:
-                        nursery.start_soon(end, message)
+                    for each in in_part:
+                        nursery.start_soon(complete, *each)
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
 
     async def run(self, receive: Receive) -> None:
@@ -144,40 +147,31 @@ class SmppProvider(WithoutLookUps):
 
     # Outcomes
 
-    async def _outcome(
-        self,
-        session: Session,
-        message: _Message,
-        count: int,
-        answers: dict[int, Answer],
-        deadline: float,
-    ) -> Outcome | None:
-        """What became of a message when the first `count` PDUs of the batch were written; None when
-        nobody knows, by the deadline at the latest."""
-        places = message.places
-        if places.start >= count:
-            return NotTaken(message.ref)
-        if any(place < count and place not in answers for place in places):
-            return None
-        told = [answers.get(place) for place in places]
-        taken = [answer for answer in told if answer is not None and answer.status == pdu.OK]
-        if taken and len(taken) < len(told):
-            with trio.move_on_at(deadline) as waiting:
-                if not await self._complete(session, message, told):
-                    return None
-            if waiting.cancelled_caught:
-                return None
-        statuses = [answer.status for answer in told if answer is not None]
-        refused = next((status for status in statuses if status != pdu.OK), None)
-        if refused in reasons.SLOW_DOWN:
-            return NotTaken(message.ref, throttled=True)
-        if refused is not None:
-            return reasons.refused(message.ref, refused)
-        return self._submitted(message, [answer for answer in told if answer is not None])
+    def _note(
+        self, outcomes: dict[str, Outcome], message: _Message, told: _Told, count: int
+    ) -> None:
+        """What became of a message when the first `count` PDUs of the batch were written; nothing
+        where nobody knows."""
+        ref, written = message.ref, count - message.first
+        if written <= 0:
+            outcomes[ref] = NotTaken(ref)
+        elif None not in told[:written]:
+            final = [answer for answer in told if answer is not None]
+            refused = _refusal(final)
+            if refused is None:
+                outcomes[ref] = self._submitted(message, final)
+            elif refused in reasons.SLOW_DOWN:
+                outcomes[ref] = NotTaken(ref, throttled=True)
+            else:
+                outcomes[ref] = reasons.refused(ref, refused, self._ids(final))
+
+    def _ids(self, told: Sequence[Answer]) -> tuple[str, ...]:
+        """Those of the parts that were taken."""
+        written = self.config.id_format_resp
+        return tuple(one_id(each.message_id, written) for each in told if each.status == pdu.OK)
 
     def _submitted(self, message: _Message, told: Sequence[Answer]) -> Submitted:
-        written = self.config.id_format_resp
-        ids = tuple(one_id(answer.message_id, written) for answer in told)
+        ids = self._ids(told)
         if len(ids) == 1:
             return Submitted(message.ref, ids[0], 1 if message.countable else None)
         return Submitted(message.ref, parts=len(ids), part_ids=ids)
@@ -186,20 +180,19 @@ class SmppProvider(WithoutLookUps):
         self, messages: Sequence[_Message], place: int, answers: Mapping[int, Answer]
     ) -> None:
         """An answer came that nobody waited for any more. When it was the last that its message
-        lacked, what it says is brought: all parts were taken, or the only one was refused."""
+        lacked, what it says is brought: all parts were taken, or one was refused for good."""
         message = next(each for each in messages if place in each.places)
         told = [answers[each] for each in message.places if each in answers]
         if len(told) < len(message.places):
             return
-        if all(answer.status == pdu.OK for answer in told):
+        refused = _refusal(told)
+        if refused is None:
             self._late.append(self._submitted(message, told))
-        elif len(told) == 1 and _stays(told[0]) and told[0].status not in reasons.OF_ACCOUNT:
-            self._late.append(reasons.refused(message.ref, told[0].status))
+        elif all(map(_stays, told)) and refused not in reasons.OF_ACCOUNT:
+            self._late.append(reasons.refused(message.ref, refused, self._ids(told)))
         self._late_came.set()
 
-    async def _complete(
-        self, session: Session, message: _Message, told: list[Answer | None]
-    ) -> bool:
+    async def _complete(self, session: Session, message: _Message, told: _Told) -> bool:
         """Sends the parts that were not taken until now, of a message that is out in part; whether
         each part has an answer that stays."""
         for _ in range(PART_TRIES):
@@ -337,10 +330,17 @@ def _asks_to_stop(answer: Answer) -> bool:
     return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
 
 
-def _is_out_in_part(message: _Message, answers: Mapping[int, Answer]) -> bool:
-    told = (answers.get(place) for place in message.places)
+def _refusal(told: Sequence[Answer]) -> int | None:
+    """The status of the first part that was refused."""
+    return next((answer.status for answer in told if answer.status != pdu.OK), None)
+
+
+def _is_out_in_part(told: _Told, written: int) -> bool:
+    """Whether some of its PDUs were taken, and of no other that was written the answer is lost."""
+    if len(told) == 1 or None in told[:written]:
+        return False
     taken = sum(answer is not None and answer.status == pdu.OK for answer in told)
-    return 0 < taken < len(message.pdus)
+    return 0 < taken < len(told)
 
 
 def _stays(answer: Answer | None) -> bool:

@@ -62,15 +62,16 @@ def name_of(status: int) -> str:
     return NAMES.get(status, "provider_code")
 
 
-def refused(ref: str, status: int) -> Refused:
-    """The outcome of a message that was refused with a status other than 0 and SLOW_DOWN."""
+def refused(ref: str, status: int, part_ids: tuple[str, ...] = ()) -> Refused:
+    """The outcome of a message that was refused with a status other than 0 and SLOW_DOWN, of which
+    these parts were taken."""
     fault = Fault(f"0x{status:02x}", name_of(status), status not in TEMPORARY)
     about: About = "account"
     if status in OF_PERSON:
         about = "person"
     elif status in OF_MESSAGE:
         about = "message"
-    return Refused(ref, fault, account=status in OF_ACCOUNT, about=about)
+    return Refused(ref, fault, account=status in OF_ACCOUNT, about=about, part_ids=part_ids)
 
 
 def bind_refused(status: int) -> SendFault:

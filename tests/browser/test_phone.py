@@ -99,6 +99,12 @@ def test_a_shared_report_is_read_without_a_key_and_leads_nowhere(
     assert phone.evaluate("document.querySelectorAll('form, main a').length") == 0
     steps = phone.texts("#reactions tbody th")
     assert steps == ["1. Viber", "2. SMS"]
+    beyond = phone.evaluate(
+        "Array.from(document.querySelectorAll('td svg'), s =>"
+        " s.getBoundingClientRect().right - s.parentElement.getBoundingClientRect().right)"
+    )
+    assert len(beyond) == len(steps)
+    assert max(beyond) <= 0  # a chart stays in its cell
     phone.screenshot(tmp_path / "shared.png")
     assert phone.complaints == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import datetime
 import json
 import os
@@ -155,6 +156,15 @@ def test_a_table_shows_the_classes_and_a_csv_every_line_that_differs(
     header, *rows = out.read_text().splitlines()
     assert header.startswith("class,line,id,message,step,to,at,our_parts")
     assert len(rows) == COUNT
+
+
+def test_a_csv_has_amounts_below_zero_as_numbers(ours: list[Ours], tmp_path: Path) -> None:
+    out = tmp_path / "claim.csv"
+    text = invoice(ours, {0: {"price": "0.0001"}})
+    assert app.run(words(tmp_path, text, "--format", "csv", "--out", str(out))) == 1
+    with out.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["ours"], row["theirs"], row["difference"]) == ("0.0088", "0.0001", "-0.0087")
 
 
 def test_days_narrow_the_invoice(

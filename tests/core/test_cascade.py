@@ -5,11 +5,13 @@ The stories that are a row of events stand in `scenarios/`."""
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
 from gateway.core import events, timing
+from gateway.core.cascade.events import TRANSITIONS
 from gateway.core.ids import read_ref, step_ref
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.content import Content
@@ -23,6 +25,10 @@ NOT_ON_VIBER = Fault("7002", "EC_UNKNOWN_USER", True)
 BUSY = Fault("20", "REJECTED_FLOODING_FILTER", False)
 EVERY_CAP = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
 SMS_CAP = Cap("one-sms", 1, DAY, "1d", "marketing", "sms")
+
+
+def test_each_kind_of_event_has_its_transition() -> None:
+    assert TRANSITIONS.keys() == set(get_args(events.Event))
 
 
 def test_when_every_step_failed_claim_and_slot_are_free_again() -> None:

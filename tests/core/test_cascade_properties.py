@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from decimal import Decimal
+from typing import Literal
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from gateway.core.channels import Until
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, Policy, RouteStep
+from gateway.core.records.codec import LOOSE
 from gateway.core.records.message import (
     ACCEPTED,
     MESSAGE_NAMES,
@@ -24,9 +26,10 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
+from gateway.core.records.message_codec import pack_message
 from gateway.core.send_windows import opening_ms
 from gateway.core.timeline import timeline
-from providers.contract import Fault, Receipt
+from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, DAYTIME, MINUTE, T0, World, policy, request
 
@@ -73,6 +76,12 @@ EVENTS = st.one_of(
     st.builds(events.NotSent, STEPS, st.just(FAULT), WHO_IS_AWAY),
     st.builds(events.PutBack, STEPS),
     st.builds(events.LostAnswer, STEPS),
+    st.builds(
+        events.LooseParts,
+        STEPS,
+        st.lists(st.sampled_from(["theirs", "a", "b"]), min_size=1, max_size=2).map(tuple),
+        SERIES,
+    ),
     st.builds(events.NotKnown, STEPS, WHO_IS_AWAY),
     st.builds(
         lambda step, receipt, provider, series: events.Reported(
@@ -82,6 +91,15 @@ EVENTS = st.one_of(
         RECEIPTS,
         st.sampled_from([None, None, STAND_IN]),
         SERIES,
+    ),
+    st.builds(
+        lambda step, id_, series, part: events.Reported(
+            step, Receipt("delivered", provider_id=id_), PROVIDERS[step], series, part
+        ),
+        STEPS,
+        st.sampled_from(["theirs", "a", "b"]),
+        SERIES,
+        st.sampled_from(["of_whole", "loose"]),
     ),
     st.builds(events.Reacted, STEPS, st.sampled_from(["seen", "replied", "clicked"]), st.just(T0)),
     st.builds(
@@ -424,3 +442,77 @@ def test_a_life_starts_at_the_first_moment() -> None:
     world = World()
     assert world.message.created_ms == T0
     check(world)
+
+
+PART_IDS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=3, unique=True).map(tuple)
+BESIDE: st.SearchStrategy[events.Event] = st.sampled_from(
+    (
+        events.LostAnswer(0),
+        events.Refused(0, NOBODY),
+        events.TimerDue(),
+        events.Invoiced(0, 0, "sms", 7_000, "november.csv"),
+    )
+)
+
+
+@given(
+    st.lists(PART_IDS, max_size=4),
+    st.none() | PART_IDS,
+    st.lists(BESIDE, max_size=3),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=300)
+def test_parts_cost_once_in_whatever_order_and_number_they_are_told(
+    taken: list[tuple[str, ...]],
+    whole: tuple[str, ...] | None,
+    beside: list[events.Event],
+    order: random.Random,
+) -> None:
+    """Of texts that were refused or lost, beside one that was taken as a whole, or none."""
+    told = [*beside, *(events.LooseParts(0, ids, 0) for ids in taken * 2)]
+    if whole is not None:
+        told += [events.Accepted(0, whole[0], further_ids=whole[1:])] * 2
+    order.shuffle(told)
+    world = World(policy(charged_on="sent"), request(route="sms-only"))
+    world.happen(events.Claimed(0))
+    for event in told:
+        world.happen(event)
+    loose = {id_ for ids in taken for id_ in ids} - set(whole or ())
+    expected = 40_000 * (len(loose) + (whole is not None))
+    if any(isinstance(event, events.Invoiced) for event in beside):
+        expected = 7_000
+    assert world.sums()["cost"] == (world.message.steps[0].charged or 0) == expected
+    assert world.sums()["billed"] == 0
+
+
+@given(
+    st.lists(st.sampled_from("abc"), max_size=5),
+    st.lists(st.sampled_from("de"), max_size=2),
+    st.lists(st.sampled_from(["undelivered", "expired", "delivered"]), max_size=2),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=300)
+def test_parts_that_arrive_cost_once_in_whatever_order_and_never_beside_their_text(
+    arrived: list[str], loose: list[str], whole: list[ReceiptStatus], order: random.Random
+) -> None:
+    def part(id_: str, of: Literal["of_whole", "loose"]) -> events.Event:
+        return events.Reported(0, Receipt("delivered", provider_id=id_), "sms", 0, of)
+
+    told = [part(id_, "of_whole") for id_ in arrived * 2]
+    told += [part(id_, "loose") for id_ in loose * 2]
+    told += [events.Reported(0, Receipt(status), "sms") for status in whole]
+    told += [events.Accepted(0, "a", further_ids=("b", "c"))] * 2
+    order.shuffle(told)
+    world = World(policy(), request(route="sms-only"))
+    world.happen(events.Claimed(0))
+    for event in told:
+        world.happen(event)
+        check(world)
+    while world.message.due_ms:
+        world.timer()
+    of_text = 1 if "delivered" in whole else len(set(arrived))  # the world's text is one part
+    assert world.sums()["cost"] == 40_000 * (of_text + len(set(loose)))
+    assert world.sums()["delivered"] == ("delivered" in whole)
+    # Once the whole is charged the record is one that any process may change.
+    of_parts = bool(loose or (arrived and "delivered" not in whole))
+    assert (pack_message(world.message)[0] == LOOSE) == of_parts

@@ -19,6 +19,7 @@ from gateway.core.channels import Button, EmailContent, SmsContent, ViberContent
 from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.codec import (
     NEWEST,
+    RESERVING,
     SCHEMA,
     Codec,
     NewerRecordError,
@@ -354,6 +355,36 @@ def test_a_message_of_a_campaigns_content_is_for_those_to_change_who_know_that()
         Codec(Message, "message").decode(known)
     message.content_of, message.vars, message.variant = b"", None, ""
     assert pack_message(message)[0] == SCHEMA, "it is anybody's again"
+
+
+def test_a_message_with_loose_parts_is_for_those_to_change_who_know_them() -> None:
+    """Who only knows up to schema 5 would write it back without what they cost, and an invoice that
+    is accepted would book that again."""
+    known = bytes.fromhex((GOLDEN / "message_with_loose_parts.6.hex").read_text())
+    attempt = Attempt(claims=1, claimed_ms=T, loose_ids=("a", "b"), loose_cost=80_000)
+    message = Message(
+        id=ID,
+        app="shop",
+        addresses=Addresses("79161234567"),
+        country="RU",
+        category="marketing",
+        route="sms-only",
+        created_ms=T,
+        updated_ms=T,
+        expires_ms=T + 1,
+        steps=[
+            Step(
+                *("sms", [Candidate("infobip-sms", 40_000)], 70_000, 900_000, 10_000),
+                attempts=[attempt],
+            )
+        ],
+        loose=True,
+    )
+    assert unpack_message(ID, known) == message
+    assert plain(pack_message(message)) == plain(known)
+    assert message.charged == 80_000
+    with pytest.raises(NewerRecordError, match=r"schema 6.*reads up to 5"):
+        Codec(Message, "message", newest=RESERVING).decode(known)
 
 
 def test_a_total_names_its_route_step_and_variant_since_some_have_one() -> None:

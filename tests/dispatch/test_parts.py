@@ -274,6 +274,25 @@ def test_of_several_parts_every_id_is_kept() -> None:
     assert [id_ for id_, _ in result.provider_ids] == ["a", "b", "c"]
 
 
+def test_parts_that_were_taken_of_a_refused_text_are_told_whatever_becomes_of_the_step() -> None:
+    """The refusal is of this claim alone; what the provider charges is true whoever claimed it
+    since."""
+    fault = Fault("0x45", "submit_failed", True)
+    outcomes = [
+        Refused(f"{ID}.0", fault, about="message", part_ids=("a", "b")),
+        Refused(f"{ID}.1", fault, account=True, part_ids=("c",)),
+        Refused(f"{ID}.2", fault, about="account", part_ids=("d",)),
+        Refused(f"{ID}.3", fault),
+    ]
+    result = read_outcomes(claimed(4), outcomes, T0, held="0x45")
+    assert [type(item.event) for item in result.items] == [
+        *(ev.Refused, ev.PutBack, ev.PutBack, ev.Refused)
+    ]
+    assert [(item.event, item.claimed_ms, item.entry) for item in result.loose] == [
+        (ev.LooseParts(0, ids, 0), None, None) for ids in (("a", "b"), ("c",), ("d",))
+    ]
+
+
 def test_pictures_and_buttons_are_for_viber_alone() -> None:
     world = World()
     button = Button("Open", "https://example.com")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.core.events import LostAnswer
+import pytest
+
+from gateway.core.events import LooseParts, LostAnswer
 from gateway.core.ids import new_id, shard_of_id
 from gateway.dispatch.worker.answers import RequestResult, read_outcomes
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.record import by_shard
 from gateway.store.apply import LaneEntry
-from providers.contract import Submission, Submitted
+from providers.contract import Fault, Refused, Submission, Submitted
 from tests.worlds.cascade_world import T0
 
 
@@ -51,3 +53,19 @@ def test_a_result_of_one_shard_is_its_only_part() -> None:
     result = answer_to(batch_of(2, 2))
     (part,) = by_shard(result)
     assert (part.items, part.provider_ids) == (result.items, result.provider_ids)
+
+
+@pytest.mark.parametrize("shards", [(4, 4, 4), (1, 2, 1)])
+def test_parts_of_refused_texts_are_told_to_the_shards_of_these_before_the_refusals(
+    shards: tuple[int, ...],
+) -> None:
+    batch = batch_of(*shards)
+    fault = Fault("0x45", "submit_failed", True)
+    refused = [
+        Refused(step.submission.ref, fault, part_ids=(f"P{n}",)) for n, step in enumerate(batch)
+    ]
+    for part in by_shard(read_outcomes(batch, refused, T0)):
+        ids = [step.entry.message_id for step in part.steps]
+        assert [item.message_id for item in part.items] == ids * 2
+        assert {type(item.event) for item in part.items[: len(ids)]} == {LooseParts}
+        assert {item.shard for item in part.items[: len(ids)]} == {part.shard}

@@ -10,8 +10,11 @@ import trio
 from gateway.core.records.content import Content
 from gateway.dispatch.jobs import places
 from gateway.store import opt_outs, replies
+from gateway.store.ledger import pages_of_entries
+from gateway.store.sent_lines import lines_within
 from providers.smpp import pdu
 from providers.smpp.provider import SmppProvider
+from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio
 from tests.worlds.dispatch_world import world as dispatch_world
 from tests.worlds.smsc import Smsc, config
@@ -66,6 +69,97 @@ async def test_a_part_that_fails_fails_the_message_at_once(redis_url: str) -> No
             await smsc.push(receipt("id-1"))
             await smsc.push(receipt("id-2", "UNDELIV"))
             await w.until([id_], "undelivered")
+
+
+async def cost_in(w: DispatchWorld) -> int:
+    """What the ledger adds up to."""
+    pages = pages_of_entries(w.redis, 0, (0, 0))
+    posts = [post async for page in pages for _, entry in page for post in entry.posts]
+    return sum(post.measures.get("cost", 0) for post in posts)
+
+
+@under_trio
+async def test_parts_that_arrived_of_a_text_that_failed_are_booked_where_arriving_is_charged(
+    redis_url: str,
+) -> None:
+    smsc = Smsc()
+    price = PRICES["sms"].cost
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 700)
+        async with dispatching(w, providers=sms(smsc)):
+            await w.until([id_], "sent")
+            await smsc.push(receipt("id-1"))
+            await smsc.push(receipt("id-4"))
+            await smsc.until(lambda: len(smsc.answered) == 2)
+            assert await cost_in(w) == 0, "the text may yet arrive"
+            await smsc.push(receipt("id-2", "UNDELIV"))
+            await w.until([id_], "undelivered")
+            assert await cost_in(w) == 2 * price
+            for number in (5, 1, 5):
+                await smsc.push(receipt(f"id-{number}"))
+            await smsc.until(lambda: len(smsc.answered) == 6)
+        assert await cost_in(w) == 3 * price
+        message = await w.message(id_)
+        (line,) = lines_within([message], "sms", 0, w.clock() + 1)
+    assert line.further_ids == ("id-2", "id-3", "id-4", "id-5"), "the invoice may name them all"
+    assert (line.id, line.parts, line.cost) == ("id-1", 3, 3 * price)
+
+
+@under_trio
+async def test_parts_that_arrive_of_a_refused_text_are_booked_where_arriving_is_charged(
+    redis_url: str,
+) -> None:
+    smsc = Smsc()
+    answers = iter([(pdu.OK, "a"), (pdu.INVALID_DESTINATION, ""), (pdu.OK, "c")])
+    smsc.decide = lambda message: next(answers)
+    async with dispatch_world(redis_url) as w:
+        (id_,) = await admit(w, text="a" * 400)
+        async with dispatching(w, providers=sms(smsc)) as deps:
+            await w.until([id_], "rejected")
+            for stat in ("ENROUTE", "DELIVRD", "DELIVRD"):
+                await smsc.push(receipt("c", stat))
+            await smsc.push(receipt("a", "UNDELIV"))
+            await smsc.until(lambda: len(smsc.answered) == 4)
+            assert deps.metrics.receipts.labels("sms", "parked")._value.get() == 0
+        assert await w.steps(id_) == ["rejected"]
+        assert await cost_in(w) == PRICES["sms"].cost
+
+
+async def refused_in_part(redis_url: str, *, late: bool) -> None:
+    """Of a text of five parts the third is refused: at once, or when nobody waits any more."""
+    smsc = Smsc()
+    taken = smsc.decide
+
+    def decide(message: pdu.Short) -> tuple[int, str] | None:
+        if message.short_message[5] != 3:
+            return taken(message)
+        return None if late else (pdu.INVALID_DESTINATION, "")
+
+    smsc.decide = decide
+    async with dispatch_world(redis_url, charged_on="sent") as w:
+        (id_,) = await admit(w, text="a" * 700)
+        async with dispatching(w, providers=sms(smsc, response_timeout_s=0.05)):
+            if late:
+                await w.until([id_], "unknown")
+                await smsc.answer(2, pdu.INVALID_DESTINATION)
+            await w.until([id_], "rejected")
+        message = await w.message(id_)
+        (step,) = message.steps
+        assert (step.parts, step.charged) == (5, 4 * PRICES["sms"].cost)
+        assert await cost_in(w) == step.charged
+        (line,) = lines_within([message], "sms", 0, w.clock() + 1)
+    assert (line.id, line.further_ids) == ("id-1", ("id-2", "id-3", "id-4"))
+    assert (line.parts, line.cost, line.delivered) == (4, step.charged, False)
+
+
+@under_trio
+async def test_the_parts_that_were_taken_of_a_refused_text_are_booked(redis_url: str) -> None:
+    await refused_in_part(redis_url, late=False)
+
+
+@under_trio
+async def test_they_are_booked_as_well_where_the_refusal_comes_late(redis_url: str) -> None:
+    await refused_in_part(redis_url, late=True)
 
 
 @under_trio

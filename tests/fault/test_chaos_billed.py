@@ -42,6 +42,8 @@ def line(*ids: str, to: str = PHONE, outcome: str = "delivered") -> dict[str, An
         ([LOST], {"nameless-1": line(ID, to="79161000002")}, 0, 0, 1),
         ([ANSWERED], {"nameless-1": line("9")}, 0, 0, 1),
         ([ANSWERED], {"nameless-1": line("9", outcome="rejected")}, 0, 0, 0),
+        # Parts of it were taken, and cost.
+        ([ANSWERED], {"nameless-1": line(ID, "9", outcome="rejected")}, 1, 1, 0),
         ([SHOWN], {"nameless-1": line("9", outcome="rejected")}, 0, 0, 1),
         ([SHOWN], {"m/4d2c": line()}, 0, 0, 1),
         ([SHOWN], {"something": line()}, 0, 0, 1),

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.days import Days
-from gateway.core.events import Accepted, Claimed, Event, Reported
+from gateway.core.events import Accepted, Claimed, Event, LooseParts, LostAnswer, Reported
 from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
 from gateway.finance.lines import LedgerLine, LinesQuery, LineView, Place, pages_of_lines
@@ -194,6 +194,38 @@ def test_only_the_kinds_asked_for(loop: Loop, redis_url: str) -> None:
 
 
 # --- what a message's life leaves ---
+
+
+def test_parts_without_their_text_are_lines_with_their_reason_until_the_text_is_charged(
+    loop: Loop, redis_url: str
+) -> None:
+    policy = replace(
+        POLICY,
+        routes={"viber-then-sms": POLICY.routes["viber-then-sms"][1:]},
+        providers={"sms": ProviderRule("sms", charged_on="sent")},
+    )
+
+    async def main(redis: RedisClient) -> list[LineView]:
+        store = Store(redis, policy)
+        sent = request(id=store.new_message_id(TO, NOON), to=TO, content=Content("x" * 400))
+        await store.admit([sent], NOON)
+        for event in (
+            Claimed(0),
+            LooseParts(0, ("a", "b"), 0),
+            LostAnswer(0),
+            Accepted(0, "a", further_ids=("b", "c")),
+        ):
+            await store.apply([Item(sent.id, event)], NOON)
+        return [LineView.of(line) for line in await lines(redis)]
+
+    assert [
+        (line.kind, line.step, line.parts, line.amount, line.list_amount, line.reason)
+        for line in on(loop, redis_url, main)
+    ] == [
+        ("cost", 0, 2, "0.0800", "0.0800", "loose_parts"),
+        ("cost", 0, 3, "0.1200", "0.1200", None),
+        ("cost", 0, 2, "-0.0800", "-0.0800", "loose_parts"),
+    ]
 
 
 def lives(

@@ -115,6 +115,23 @@ def test_a_part_more_than_we_sent_is_found() -> None:
     assert found == Counter({("duplicate_line", sent.to): 1})
 
 
+@pytest.mark.parametrize("free", [0, 1])
+def test_of_a_text_that_failed_the_parts_match_that_arrived(free: int) -> None:
+    """Whether the invoice has a line of the part that did not, which costs nothing, or has not."""
+    at_ms = FROM_MS + 50 * HOUR
+    failed = line_at(at_ms, parts=2, cost=80_000, delivered=False, further_ids=("b", "c"))
+    lines = [
+        Theirs(n, amount * PICOS_A_MICRO, id_, parts=1)
+        for n, (id_, amount) in enumerate([(failed.id, 40_000), ("c", 40_000), ("b", 0)], 2)
+    ]
+    result, found = reconcile([failed], lines[: 2 + free], question=BY_PART)
+    assert result.agrees, found
+    assert result.classes["matched"].theirs == 80_000 * PICOS_A_MICRO
+    dear = [replace(line, amount=40_000 * PICOS_A_MICRO) for line in lines]
+    _, found = reconcile([failed], dear, question=BY_PART)
+    assert found == Counter({("parts", failed.to): 1})
+
+
 def test_each_line_of_a_message_may_be_rounded() -> None:
     sent = line_at(FROM_MS + 50 * HOUR, parts=3, cost=120_000)
     lines = [

@@ -54,7 +54,7 @@ def test_csv_lines_end_as_the_standard_says_and_nothing_follows_the_last() -> No
 
 
 @pytest.mark.parametrize("spaces", ["", " ", "\u00a0", " \u3000\ufeff", "\u200b "])
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "-1+", "@", "\t", "\r", "\n", "＝"])
 def test_a_name_that_looks_like_a_formula_is_made_harmless(start: str, spaces: str) -> None:
     name = (start if start.isspace() else spaces + start) + 'HYPERLINK("http://evil.example")'
     of = build([booked("sent", 1, campaign=name, app=name)], ask("app", "campaign"), "EUR")
@@ -62,7 +62,7 @@ def test_a_name_that_looks_like_a_formula_is_made_harmless(start: str, spaces: s
     assert row["campaign"] == row["app"] == "'" + name
 
 
-@pytest.mark.parametrize("name", [" autumn", "\u00a0summer - late", "a=b"])
+@pytest.mark.parametrize("name", [" autumn", "\u00a0summer - late", "a=b", "-5", "+447911123456"])
 def test_other_names_stay_as_they_are(name: str) -> None:
     of = build([booked("sent", 1, campaign=name)], ask("campaign"), "EUR")
     assert csv_rows(of)[0]["campaign"] == name

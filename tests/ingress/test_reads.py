@@ -15,7 +15,7 @@ from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
 from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
-from gateway.store import providers, shared_keys, snapshots
+from gateway.store import audit, providers, shared_keys, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.version import VERSION
@@ -142,6 +142,21 @@ async def test_a_cancelled_message_starts_no_step_and_cannot_be_cancelled_again(
     assert [step["status"] for step in answer.json["steps"]] == ["skipped"]
     again = await world.call("DELETE", f"/v1/messages/{id_}")
     assert (again.status, again.json["type"]) == (409, "/docs#final")
+
+
+@with_ingress()
+async def test_a_cancelled_message_that_is_under_way_may_be_cancelled_again(world: World) -> None:
+    id_ = (await world.send(OTP)).json["id"]
+    await world.hand_over(id_)
+    first = await world.call("DELETE", f"/v1/messages/{id_}")
+    assert (first.status, first.json["status"], first.json["final"]) == (200, "cancelled", False)
+    again = await world.call("DELETE", f"/v1/messages/{id_}")
+    assert (again.status, again.body) == (200, first.body)
+    deeds = (await audit.read(world.store.redis, 10)).deeds
+    assert [deed.action for _, deed in deeds] == ["message.cancel"]
+    late = Receipt(status="undelivered", ref=f"{id_}.0", at_ms=world.clock.now_ms)
+    await world.store.apply([Item(id_, ev.Reported(0, late, "sms"))], world.clock.now_ms)
+    assert (await world.call("DELETE", f"/v1/messages/{id_}")).status == 409
 
 
 @with_ingress(shards=3)
@@ -290,8 +305,11 @@ async def test_the_documents_are_whole_and_need_nothing_from_elsewhere(world: Wo
     assert all(kind.advice.partition("`")[0] in html.unescape(page) for kind in KINDS.values())
     for path, item in document["paths"].items():
         assert path in page
-        for method in item.keys() & {"get", "put", "post", "delete"}:
-            assert item[method]["operationId"] in links.ids
+        for method, operation in item.items():
+            assert operation["operationId"] in links.ids
+            assert f">{method.upper()}</span> <code>{path}</code>" in page
+    assert "<td>integer, 1 to 1000; 100 if not given</td>" in page
+    assert "<td>string, 1 to 255 characters</td>" in page
     assert "https://gateway.example/v1/messages" in page
     assert "script" not in answer.headers["content-security-policy"]
 

@@ -177,6 +177,10 @@ def test_filters_narrow_the_report(loop: Loop, redis_url: str) -> None:
         ("key=" + KEY, "key", 400),
         ("category=marketting", "category", 400),
         ("provider=infobip-vibre", "provider", 400),
+        ("route=vibre-then-sms", "route", 400),
+        ("day=2026-02-30", "day", 400),
+        ("channel=", "channel", 400),
+        ("campaign=" + "x" * 129, "campaign", 400),
     ],
 )
 def test_what_cannot_be_answered_is_refused_with_the_parameter_at_fault(

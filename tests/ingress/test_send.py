@@ -150,6 +150,29 @@ async def test_items_without_a_key_have_the_headers_key_and_their_index(world: W
     assert alone.json["id"] == first.json[1]["id"]
     partly = await world.send([*items, OTP | {"text": "New"}], idempotency_key="batch")
     assert "idempotent-replayed" not in partly.headers
+    other = await world.send([items[0], OTP | {"text": "Other"}], idempotency_key="batch")
+    assert [item["outcome"] for item in other.json] == ["accepted", "rejected"]
+    assert "idempotent-replayed" not in other.headers
+
+
+@with_ingress()
+async def test_a_repeated_array_is_replayed_where_items_of_it_are_refused_again(
+    world: World,
+) -> None:
+    items: list[Any] = [
+        OTP,
+        {"to": 1},
+        OTP | {"text": "Two"},
+        OTP | {"to": {"email": "a@b.example"}},
+    ]
+    first = await world.send(items, idempotency_key="mixed")
+    assert "idempotent-replayed" not in first.headers
+    again = await world.send(items, idempotency_key="mixed")
+    assert again.body == first.body
+    assert again.headers["idempotent-replayed"] == "true"
+    for _ in range(2):
+        refused = await world.send([{"to": 1}], idempotency_key="bad")
+        assert "idempotent-replayed" not in refused.headers
 
 
 @with_ingress("batch_items_max = 3\nbody_bytes_max = 2048")

@@ -260,6 +260,35 @@ def test_a_line_break_at_the_end_of_a_secret_is_taken_off_and_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[[apps]]\nname = 'a'\nscopes = ['rule']", "apps[1].scopes[0]"),
+        ("[routes.z]\nsteps = [{ provider = 'v', wait = 900 }]", "routes.z.steps[0].wait"),
+        (
+            "[send_windows.w]\nfrom = '09:00'\nto = '21:00'\ndays = ['Mon']",
+            "send_windows.w.days[0]",
+        ),
+        ("[channels.viber]\nproviders = ['v']", "channels.viber.providers[0]"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_not_also_called_empty(text: str, key: str) -> None:
+    assert list(faults(f"{SMALL}\n{text}")) == [key]
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        *(("127.0.0.1", 0), ("hooks.internal", 0), ("::1", 0), ("h\u00f6st.internal", 0)),
+        *(("http://hooks.internal", 1), ("hooks.internal:80", 1), ("[::1]", 1)),
+        *(("10.0.0.0/8", 1), ("Hooks.internal", 1), ("a b", 1)),
+    ],
+)
+def test_a_host_of_webhooks_that_no_address_has_is_a_warning(host: str, warned: int) -> None:
+    told = read(f'{SMALL}\n[webhooks]\nallow_hosts = ["{host}"]\n').warnings
+    assert [w.startswith(f"webhooks.allow_hosts holds {host!r}") for w in told] == [True] * warned
+
+
+@pytest.mark.parametrize(
     ("words", "warned"), [("[]", 0), ('["баста"]', 1), ('["баста", "Stop!"]', 0)]
 )
 def test_words_by_which_nobody_opts_out_with_stop_are_a_warning(words: str, warned: int) -> None:

@@ -143,6 +143,25 @@ async def test_what_is_refused_is_not_taken_for_more(
     assert smsc.child.bill().charge.get("EUR", "0") == ("0" if outcomes else "0.0400")
 
 
+@pytest.mark.parametrize(("charged_on", "charge"), [("sent", "0.0800"), ("delivered", "0")])
+@pytest.mark.trio
+async def test_of_a_text_that_is_rejected_the_parts_cost_that_were_taken(
+    charged_on: str, charge: str, smsc: Simulated
+) -> None:
+    rejected = {PHONE: {"sms": {"ending": "rejected"}}}
+    smsc.child.turn(sms_charged_on=charged_on, by_phone=rejected)
+    async with bound(smsc, Desk()) as sms:
+        (outcome,) = await sms.deliver([submission(text=LONG)])
+    assert isinstance(outcome, Refused)
+    assert len(outcome.part_ids) == 2
+    (line,) = smsc.child.bill().messages.values()
+    assert (line.outcome, line.parts, line.charge) == (
+        "rejected",
+        2 if charge != "0" else 3,
+        charge,
+    )
+
+
 @pytest.mark.parametrize(
     ("knobs", "taken"),
     [
@@ -341,7 +360,7 @@ def test_parts_are_gathered_in_any_order_and_by_account() -> None:
     assert gathering.take("b", first, "9") is None
     assert gathering.take("a", second, "3") is None
     whole = gathering.take("a", first, "1")
-    assert whole == (["1", "3"], False, 2)
+    assert whole == (["1", "3"], False, 2, 1)
 
 
 def test_only_the_parts_that_want_a_receipt_have_one() -> None:
@@ -349,7 +368,7 @@ def test_only_the_parts_that_want_a_receipt_have_one() -> None:
     first, second = _parts(1, 2)
     assert gathering.take("a", replace(first, registered_delivery=0x10), "1") is None
     whole = gathering.take("a", replace(second, registered_delivery=0), "2")
-    assert whole == (["1"], True, 2)
+    assert whole == (["1"], True, 2, 1)
 
 
 def test_unfinished_messages_are_forgotten_in_the_end() -> None:

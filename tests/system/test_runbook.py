@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.records.codec import GUARDED, NEWEST, RESERVING, SCHEMA
+from gateway.core.records.codec import GUARDED, LOOSE, NEWEST, RESERVING, SCHEMA
 from tests.system.test_commands import HELLO, ROOT, Place, place, read_until, until
 from tests.worlds.patience import PATIENCE_S
 
@@ -66,8 +66,8 @@ def newer_version(folder: Path) -> dict[str, str]:
     for ours, theirs in (
         (f"\nSCHEMA = {SCHEMA}\n", f"\nSCHEMA = {NEWEST + 1}\n"),
         (
-            f"\nGUARDED, RESERVING = {GUARDED}, {RESERVING}\n",
-            f"\nGUARDED, RESERVING = {NEWEST + 2}, {NEWEST + 3}\n",
+            f"\nGUARDED, RESERVING, LOOSE = {GUARDED}, {RESERVING}, {LOOSE}\n",
+            f"\nGUARDED, RESERVING, LOOSE = {NEWEST + 2}, {NEWEST + 3}, {NEWEST + 4}\n",
         ),
         ("range(SCHEMA, newest", f"range({SCHEMA}, newest"),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
@@ -178,12 +178,13 @@ class World:
         *,
         provider: str | None = None,
         series: int = 0,
+        part: Literal["", "of_whole", "loose"] = "",
         **fields: Any,
     ) -> Effects:
         index = self.message.current if step is None else step
         receipt = Receipt(status=status, ref=step_ref(self.message.id, index, series), **fields)
         provider = provider or self.message.steps[index].candidate.provider
-        return self.happen(events.Reported(index, receipt, provider, series))
+        return self.happen(events.Reported(index, receipt, provider, series, part))
 
     def timer(self, away: Mapping[str, int] = NOBODY) -> Effects:
         """Moves time to the message's timer and lets it fire; `away`: providers, and since when."""

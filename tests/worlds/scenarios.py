@@ -18,7 +18,10 @@ A table begins with its name in brackets, and may say its terms in lines `key: v
     report 0 delivered cost=0.5  a receipt; of step 1: `report 1`; fault=nobody as above
     report 0 delivered at=1m     ... of that moment
     report 0 sent by=viber#1     ... of a reference of that series, by that provider
+    report 0 delivered part=a    ... of that part alone; or loose=a, whose text was refused
     accepted 0 series=1          ... likewise
+    accepted 0 ids=a,b           ... under an id a part
+    parts 0 a b                  it took these parts of a text, and the rest not; or series=1
     timer                        time goes on to the message's timer, which fires
     timer viber=2m               ... while a provider is away, since that moment
     reacted 0 clicked            the person reacted to the step: `seen`, `replied`, `clicked`
@@ -77,7 +80,15 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     ),
     "opted-out": lambda step, said: events.Claimed(step, scopes_in(" ".join(said).encode())),
     "accepted": lambda step, said: events.Accepted(
-        step, again="again" in said, delivered="delivered" in said, series=_series(said)
+        step,
+        next(iter(_ids(said)), None),
+        again="again" in said,
+        delivered="delivered" in said,
+        series=_series(said),
+        further_ids=_ids(said)[1:],
+    ),
+    "parts": lambda step, said: events.LooseParts(
+        step, tuple(word for word in said if "=" not in word), _series(said) or 0
     ),
     "refused": lambda step, said: events.Refused(
         step, FAULTS[said[0]], said[0] == "nobody", _away(said)
@@ -126,6 +137,11 @@ def _away(said: list[str]) -> frozenset[str]:
 def _series(said: list[str]) -> int | None:
     given = [one.partition("=")[2] for one in said if one.startswith("series=")]
     return int(given[0]) if given else None
+
+
+def _ids(said: list[str]) -> tuple[str, ...]:
+    given = [one.partition("=")[2] for one in said if one.startswith("ids=")]
+    return tuple(given[0].split(",")) if given else ()
 
 
 def _restored_ms(said: list[str]) -> int:
@@ -223,6 +239,9 @@ def _report(world: World, step: int, words: list[str]) -> Effects:
         fields |= {"fault": FAULTS[why], "unreachable": why == "nobody"}
     if "at" in fields:
         fields["at_ms"] = T0 + milliseconds(fields.pop("at"))
+    for word, part in (("part", "of_whole"), ("loose", "loose")):
+        if word in fields:
+            fields |= {"provider_id": fields.pop(word), "part": part}
     if "by" in fields:
         provider, _, series = fields.pop("by").partition("#")
         fields |= {"provider": provider, "series": int(series)}

@@ -13,7 +13,7 @@ from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
 from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.events import Invoiced
+from gateway.core.events import Accepted, Invoiced, LooseParts, Reported
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as, counts_conversions
@@ -81,7 +81,7 @@ class Decision:
     @property
     def campaign_ended(self) -> bool:
         """Whether its campaign is over: the end may be nearer now than when it was accepted."""
-        campaign = self.campaign
+        campaign = self.policy.declared.of(self.message.campaign)
         return campaign is not None and campaign.is_over(self.now_ms)
 
     def last_no_longer(self) -> None:
@@ -165,13 +165,14 @@ class Decision:
     def note_arrival(self, step: Step, at_ms: int) -> None:
         """The person was reached on the step's channel at that moment."""
         message, policy = self.message, self.policy
-        moment_ms = self._within(at_ms)
-        if self.persons and arrived(
-            self.persons[0], step.channel, message.addresses, policy, moment_ms
-        ):
-            self.effects.people_changed = True
+        person = self.persons[0] if self.persons else None
+        # Where nothing counts it, it is news of somebody alone of whom something is remembered.
+        if person is not None and (policy.counts or person.channels):
+            moment_ms = self._within(at_ms)
+            if arrived(person, step.channel, message.addresses, policy, moment_ms):
+                self.effects.people_changed = True
         if policy.declared.excluded:
-            self._note_reached(moment_ms)
+            self._note_reached(self._within(at_ms))
         if policy.counts:
             self.effects.tallies.append(Tally(message.app, step.channel, "exposures"))
 
@@ -295,6 +296,16 @@ class Decision:
         assert self.persons, "the person was not loaded: needs_people() is wrong"
         return self.persons
 
+    def learn_ids(self, attempt: Attempt, accepted: Accepted) -> None:
+        """The provider's ids of the whole. Receipts that came before the answer named some."""
+        first, further = accepted.provider_id, accepted.further_ids
+        if first is None:
+            return
+        known = attempt.ids
+        if not known or (known != (first, *further) and {first, *further}.issuperset(known)):
+            attempt.provider_id, attempt.further_ids = first, further
+            self.effects.changed = True
+
     def learn_names(self, attempt: Attempt, receipt: Receipt) -> None:
         """What a receipt is the first to name: the provider's id, and the phone's network."""
         if receipt.provider_id is not None and attempt.provider_id is None:
@@ -316,6 +327,50 @@ class Decision:
             attempt.invoiced = True
             self.book(attempt, booking)
 
+    def take_loose_parts(self, loose: LooseParts) -> None:
+        """Parts were taken and the rest of their text not: they cost where taking is charged."""
+        step = self.step(loose.step)
+        attempt = step.attempt_of(loose.series) if step is not None else None
+        if step is not None and attempt is not None:
+            self._charge_parts(self.work(loose.step, step, attempt), loose.ids, "sent")
+
+    def take_arrived_part(self, work: Work, reported: Reported) -> None:
+        """A part arrived: it costs where arriving is charged, unless its whole text does."""
+        attempt, receipt = work.attempt, reported.receipt
+        id_ = receipt.provider_id or receipt.ref or ""
+        if reported.part == "of_whole" and id_ not in attempt.ids:  # its answer is late
+            attempt.further_ids += () if attempt.provider_id is None else (id_,)
+            attempt.provider_id = attempt.provider_id or id_
+            self.effects.changed = True
+        self._charge_parts(work, (id_,), "delivered")
+
+    def _charge_parts(self, work: Work, ids: Sequence[str], charged_on: str) -> None:
+        """Keeps the ids of parts that `settle_loose_parts` charges, where they are news."""
+        attempt = work.attempt
+        if self.policy.provider(work.provider).charged_on == charged_on:
+            known = (*attempt.loose_ids, *(attempt.ids if attempt.charged is not None else ()))
+            if new := tuple(id_ for id_ in ids if id_ not in known):
+                attempt.loose_ids += new
+                self.message.loose = True
+                self.effects.changed = True
+
+    def settle_loose_parts(self) -> None:
+        """Charges parts that are charged without their text. Whatever happened in whatever order,
+        what is booked follows from the record: those of a text that is charged as a whole cost
+        nothing beside it, and those of one that may yet arrive wait for that."""
+        for index, step in enumerate(self.message.steps):
+            for attempt in step.attempts:
+                if not attempt.loose_ids:
+                    continue
+                if attempt.charged is not None:
+                    left = [id_ for id_ in attempt.loose_ids if id_ not in attempt.ids]
+                    attempt.loose_ids = tuple(left)
+                awaited = attempt is step.attempt and step.status in OPEN and not step.done_ms
+                work = self.work(index, step, attempt)
+                if (booking := settlement.loose(work, awaited=awaited)) is not None:
+                    self.book(attempt, booking)
+        self.message.loose = any(a.loose_ids for s in self.message.steps for a in s.attempts)
+
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""
         self.effects.changed = True
@@ -323,5 +378,7 @@ class Decision:
             attempt.charged = booking.charged
             attempt.priced = booking.priced
             attempt.waived = booking.waived
+        if booking.loose is not None:
+            attempt.loose_cost = booking.loose
         if booking.post is not None:
             self.effects.posts.append(booking.post)

@@ -6,8 +6,8 @@ where the one thing happens that it counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
@@ -45,61 +45,20 @@ def advance(
     funds: Funds = NO_FUNDS,
 ) -> Effects:
     """Applies one event, with `funds` for budgets; an outdated one leaves `changed` False."""
-    policy.take_present_names(message)
+    if policy.former:
+        policy.take_present_names(message)
     change = Change(message, persons, policy, now_ms, funds)
-    _happen(change, event)
+    TRANSITIONS[type(event)](change, event)
     if change.effects.changed:
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
+        if message.loose:
+            change.settle_loose_parts()
         if message.reserved or (policy.budgets and change.effects.posts):
             change.effects.moves = settle(message, change.effects.posts, policy.budgets)
         if now_ms > message.updated_ms:
             message.updated_ms = now_ms
     return change.effects
-
-
-def _happen(change: Change, event: ev.Event) -> None:
-    match event:  # the frequent ones first: the cases are tried in turn
-        case ev.Reported():
-            _reported(change, event)
-        case ev.Claimed():
-            _claimed(change, event)
-        case ev.Accepted():
-            _accepted(change, event)
-        case ev.Refused():
-            _refused(change, event)
-        case ev.NotSent():
-            _not_sent(change, event)
-        case ev.PutBack():
-            _put_back(change, event)
-        case ev.LostAnswer():
-            _lost_answer(change, event.step)
-        case _:
-            _happen_seldom(change, event)
-
-
-def _happen_seldom(change: Change, event: ev.SeldomEvent) -> None:
-    match event:
-        case ev.NotKnown():
-            _not_known(change, event)
-        case ev.Reacted():
-            _reacted(change, event)
-        case ev.Converted():
-            change.take_conversion(event)
-        case ev.ProviderGone():
-            change.lose(event.provider)
-        case ev.TimerDue():
-            _timer_due(change, event)
-        case ev.Released():
-            _released(change, event)
-        case ev.ZoneKnown():
-            _zone_known(change, event)
-        case ev.Cancelled():
-            _cancelled(change, event)
-        case ev.Invoiced():
-            change.take_invoice(event)
-        case _:
-            assert_never(event)
 
 
 def _claimed(change: Change, claim: ev.Claimed) -> None:
@@ -143,10 +102,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         return
     if accepted.series is not None:
         attempt = step.attempt_of(accepted.series) or attempt
-    if accepted.provider_id is not None and attempt.provider_id is None:
-        attempt.provider_id = accepted.provider_id
-        attempt.further_ids = accepted.further_ids
-        change.effects.changed = True
+    change.learn_ids(attempt, accepted)
     unanswered = step.status in UNANSWERED and attempt is step.attempt
     if accepted.again and unanswered and change.can_look_up(step, attempt):
         # Charging for one that was refused, and waiting for its receipt, was found by the fault
@@ -215,6 +171,10 @@ def _put_back(change: Change, put_back: ev.PutBack) -> None:
         change.enqueue(step)
 
 
+def _lost(change: Change, lost: ev.LostAnswer) -> None:
+    _lost_answer(change, lost.step)
+
+
 def _lost_answer(change: Change, index: int) -> None:
     step, attempt = change.attempted(index)
     if step is None or attempt is None or step.status != StepStatus.SENDING:
@@ -267,6 +227,9 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     work = change.work(index, step, attempt)
     if work.provider != reported.provider or not attempt.claimed_ms:
         return  # another's, or it ended before anybody sent it
+    if reported.part:
+        change.take_arrived_part(work, reported)
+        return
     former = reported.series != attempt.series and receipt.status not in ("delivered", "seen")
     # Who can be asked about a reference keeps what it refused at once, and reports it; from all
     # others a receipt says that they took it, in an answer that was lost.
@@ -394,3 +357,29 @@ def _cancelled(change: Change, cancelled: ev.Cancelled) -> None:
         change.effects.refused = "final"
     else:
         change.end(MessageStatus.CANCELLED, cancelled.reason)
+
+
+def _gone(change: Change, gone: ev.ProviderGone) -> None:
+    change.lose(gone.provider)
+
+
+# By its kind: where each case of a `match` is tried in turn, an answer costs three looks.
+TRANSITIONS: Mapping[type[ev.Event], Callable[[Change, Any], None]] = {
+    ev.Claimed: _claimed,
+    ev.Accepted: _accepted,
+    ev.Refused: _refused,
+    ev.NotSent: _not_sent,
+    ev.PutBack: _put_back,
+    ev.LostAnswer: _lost,
+    ev.Reported: _reported,
+    ev.NotKnown: _not_known,
+    ev.Reacted: _reacted,
+    ev.Converted: Change.take_conversion,
+    ev.ProviderGone: _gone,
+    ev.TimerDue: _timer_due,
+    ev.Released: _released,
+    ev.ZoneKnown: _zone_known,
+    ev.Cancelled: _cancelled,
+    ev.Invoiced: Change.take_invoice,
+    ev.LooseParts: Change.take_loose_parts,
+}

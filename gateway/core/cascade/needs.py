@@ -25,18 +25,18 @@ def needs_people(
         return True
     match event:  # the frequent ones first: the cases are tried in turn
         case ev.Reported():
-            return event.receipt.status != "sent"
+            return event.receipt.status != "sent" and not event.part
         case ev.Claimed():
+            if event.opt_outs or event.away:
+                return True
             return (
-                bool(event.opt_outs)
-                or bool(event.away)
-                or timing.is_over(message, message.step, now_ms)
+                timing.is_over(message, message.step, now_ms)
                 or _is_kept(message, policy, now_ms)
-                or _asks_reach(message, event, policy, now_ms)
+                or _asks_again(message, now_ms)
             )
         case ev.Accepted():
             return event.delivered
-        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced():
+        case ev.LostAnswer() | ev.NotKnown() | ev.Invoiced() | ev.LooseParts():
             return False
         case ev.PutBack():
             return message.finished
@@ -47,19 +47,17 @@ def needs_people(
 def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
     """Whether it may be learned, or asked, where the person is reached. Asked while at least two
     steps could run; of what was planned lately it is known."""
-    left = len(message.steps) - message.current
     match event:
         case ev.Claimed():
-            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
-            if message.created_ms > lately_ms or left < 2:
-                return False
-            return timing.began_ms(message, message.step) <= lately_ms
+            return _asks_again(message, now_ms)
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
-        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced():
+        case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced() | ev.LooseParts():
             return False
         case ev.Refused() if event.unreachable:
             return True
+        case ev.Reported() if event.part:
+            return False
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
@@ -72,7 +70,15 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
-            return left > 2
+            return len(message.steps) - message.current > 2
+
+
+def _asks_again(message: Message, now_ms: int) -> bool:
+    """Whether a claim asks where the person is reached, which was known when it was planned."""
+    lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+    if message.created_ms > lately_ms or len(message.steps) - message.current < 2:
+        return False
+    return timing.began_ms(message, message.step) <= lately_ms
 
 
 def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
@@ -83,6 +89,8 @@ def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
     """Whether a claim of it ends or holds the message."""
+    if not policy.holds_steps and not message.not_before_ms:
+        return False  # as almost always
     if policy.declared.is_cancelled(message.campaign):
         return True
     return held_of(message, policy, now_ms) is not None

@@ -53,6 +53,19 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
     further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
+    # Parts that it charges of texts that it did not take, or did not deliver, as a whole.
+    loose_ids: tuple[str, ...] = field(name="x", default=())
+    loose_cost: int = field(name="g", default=0)  # what was booked for them, beside `charged`
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The provider's own, of the whole; none where it has none or nobody knows them."""
+        return () if self.provider_id is None else (self.provider_id, *self.further_ids)
+
+    @property
+    def cost(self) -> int | None:
+        """What was booked as its charges; None: nothing was."""
+        return (self.charged or 0) + self.loose_cost if self.loose_cost else self.charged
 
     @property
     def tries(self) -> int:

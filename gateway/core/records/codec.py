@@ -2,7 +2,7 @@
 
 A map has no places, so a field is added by one line with a default, and records without it are
 still read. A record that a process must not write back without a field that it does not know is
-written as GUARDED or RESERVING, by the kinds that have such fields; all others stay as they are.
+written as one of those behind it, by the kinds that have such fields; all others stay as they are.
 Raise SCHEMA when what a field means changes. A record of an earlier schema is upgraded when it is
 read and written in today's form with its next change. One of a later schema raises
 NewerRecordError: whoever meets it leaves it as it is, so that old and new processes can share one
@@ -17,9 +17,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 SCHEMA = 3
-# The same form; a process that reads less leaves it alone: of a campaign's content, of a budget.
-GUARDED, RESERVING = 4, 5
-NEWEST = RESERVING
+# The same form; a process that reads less leaves it alone: of a campaign's content, of a budget, of
+# parts that cost without their text.
+GUARDED, RESERVING, LOOSE = 4, 5, 6
+NEWEST = LOOSE
 # Schema 2 had no such byte: its records are msgpack arrays, which begin with one of these or more.
 # A deflated entry begins with 0x78 (`gateway.store.compression`), so no schema is numbered that.
 FIRST_ARRAY_BYTE = 0x90

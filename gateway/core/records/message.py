@@ -175,7 +175,7 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     @property
     def charged(self) -> int | None:
         """What was booked as charges of all attempts; None: nothing was."""
-        charges = [a.charged for a in self.attempts if a.charged is not None]
+        charges = [cost for a in self.attempts if (cost := a.cost) is not None]
         return sum(charges) if charges else None
 
     @property
@@ -242,7 +242,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
     links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
     converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
-
+    loose: bool = field(name="S", default=False)  # an attempt has loose parts
     trace: str = field(name="Y", default="")  # the context of its acceptance, if it is traced
 
     @property

@@ -5,7 +5,15 @@ from __future__ import annotations
 from gateway.core.addresses import Addresses
 from gateway.core.records import schema2
 from gateway.core.records.attempt import Attempt, Candidate
-from gateway.core.records.codec import GUARDED, NEWEST, RESERVING, SCHEMA, Codec, NewerRecordError
+from gateway.core.records.codec import (
+    GUARDED,
+    LOOSE,
+    NEWEST,
+    RESERVING,
+    SCHEMA,
+    Codec,
+    NewerRecordError,
+)
 from gateway.core.records.message import (
     OPEN,
     Message,
@@ -95,6 +103,8 @@ def pack_message(message: Message) -> bytes:
 
 def _schema_of(message: Message) -> int:
     """What a process has to read that may change it."""
+    if message.loose:
+        return LOOSE
     held = message.held
     if message.reserved or (held is not None and held.reason == "budget"):
         return RESERVING

@@ -20,7 +20,7 @@ from gateway.core import events
 from gateway.core.ids import read_ref
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import places
-from gateway.dispatch.worker.answers import accepted_by, ids_in
+from gateway.dispatch.worker.answers import accepted_by, ids_in, loose_ids_in
 from gateway.store.apply import Item
 from gateway.store.base import BATCH_MAX
 from gateway.store.pauses import REJECTIONS
@@ -119,7 +119,8 @@ class _Desk:
         ids = [
             each for answer in answers if isinstance(answer, Submitted) for each in ids_in(answer)
         ]
-        items = [item for answer in answers if (item := late_answer(name, answer)) is not None]
+        items = [item for answer in answers for item in late_answer(name, answer)]
+        ids += loose_ids_in(items)
         try:
             await self._retry.until_done(lambda: note_provider_ids(store, name, ids))
             await self._retry.until_done(lambda: store.apply(items, self._deps.clock()))
@@ -155,14 +156,18 @@ class _Desk:
         self._deps.metrics.pauses.labels(provider, REJECTIONS).inc()
 
 
-def late_answer(provider: str, answer: Submitted | Refused) -> Item | None:
+def late_answer(provider: str, answer: Submitted | Refused) -> list[Item]:
     """What an answer that nobody waited for any more means: it is that of the step, sent when it
     was claimed, or a refusal, if its answer is still lost."""
     ref = read_ref(answer.ref)
     if ref is None:
-        return None
+        return []
     if isinstance(answer, Submitted):
-        return Item(ref.message_id, accepted_by(answer, ref.step, ref.series, None))
+        return [Item(ref.message_id, accepted_by(answer, ref.step, ref.series, None))]
     late = (provider, ref.series)
-    refused = events.Refused(ref.step, answer.fault, answer.unreachable, late=late)
-    return Item(ref.message_id, refused)
+    told: list[events.Event] = [
+        events.Refused(ref.step, answer.fault, answer.unreachable, late=late)
+    ]
+    if answer.part_ids:
+        told.insert(0, events.LooseParts(ref.step, answer.part_ids, ref.series))
+    return [Item(ref.message_id, event) for event in told]

@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gateway.core.events import Accepted, Event, LostAnswer, NotSent, PutBack, Refused
+from gateway.core.events import (
+    Accepted,
+    Event,
+    LooseParts,
+    LostAnswer,
+    NotSent,
+    PutBack,
+    Refused,
+)
+from gateway.core.ids import step_ref
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.store.apply import Item
 from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
-from gateway.store.receipts import part_of
+from gateway.store.receipts import loose_part_of, part_of
 from providers import contract
 from providers.contract import Device, Fault, Outcome
 
@@ -30,6 +39,7 @@ class RequestResult:
         self.code = code  # of the fault when it failed as a whole
         self.detail = detail
         self.items: list[Item] = []
+        self.loose: list[Item] = []  # and parts that were taken of texts that were refused
         self.counts: Counter[str] = Counter()
         # The provider's id, and our reference or a part of it.
         self.provider_ids: list[tuple[str, str]] = []
@@ -70,6 +80,13 @@ class RequestResult:
         if step.user is not None:
             self.gone += ((step.user, device) for device in devices)
 
+    def note_loose(self, step: ClaimedStep, ids: tuple[str, ...]) -> None:
+        """Parts that the provider took of a text that it did not take as a whole. Whatever else
+        happened to the step, it charges them: no guard by the claim."""
+        if ids:
+            loose = LooseParts(step.index, ids, step.series)
+            self.loose.append(Item(step.entry.message_id, loose, shard=step.entry.shard))
+
     def add_all(self, outcome: str, event: Callable[[ClaimedStep], Event]) -> None:
         for step in self.batch:
             self.add(step, outcome, event(step))
@@ -95,8 +112,20 @@ def accepted_by(
 def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
     """The provider's ids of a message, each with our reference or a part of it."""
     ref, ids = taken.ref, taken.part_ids
-    found = [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
-    return found if taken.provider_id is None else [(taken.provider_id, ref), *found]
+    found = [] if taken.provider_id is None else [(taken.provider_id, ref)]
+    if ids:
+        found += [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]
+    return found
+
+
+def loose_ids_in(items: Sequence[Item]) -> list[tuple[str, str]]:
+    """The ids of loose parts, each with what is noted for it."""
+    return [
+        (id_, loose_part_of(step_ref(item.message_id, item.event.step, item.event.series)))
+        for item in items
+        if isinstance(item.event, LooseParts)
+        for id_ in item.event.ids
+    ]
 
 
 def codes_of(outcomes: Sequence[Outcome]) -> list[str | None]:
@@ -145,7 +174,9 @@ def read_outcomes(
             result.items.append(Item(step.entry.message_id, accepted, step.entry.at))
             result.counts["accepted"] += 1
             result.note_gone(step, outcome.gone)
-        elif outcome.account:
+            continue
+        result.note_loose(step, outcome.part_ids)
+        if outcome.account:
             result.trouble = Trouble(ACCOUNT, outcome.fault.code, outcome.fault.name)
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))

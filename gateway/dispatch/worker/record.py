@@ -19,7 +19,7 @@ import trio
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.dispatch.worker.answers import RequestResult
+from gateway.dispatch.worker.answers import RequestResult, loose_ids_in
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
@@ -46,11 +46,12 @@ class ShardResult(NamedTuple):
 def by_shard(result: RequestResult) -> list[ShardResult]:
     """A result's parts, one a shard."""
     assert len(result.items) == len(result.batch)
+    ids = result.provider_ids + loose_ids_in(result.loose)
     shards = dict.fromkeys(step.entry.shard for step in result.batch)
     if len(shards) == 1:
         (shard,) = shards
-        ids, gone = result.provider_ids, result.gone
-        return [ShardResult(shard, result.batch, result.items, ids, gone)]
+        items = result.loose + result.items
+        return [ShardResult(shard, result.batch, items, ids, result.gone)]
     pairs = list(zip(result.batch, result.items, strict=True))
     parts = []
     for shard in shards:
@@ -61,8 +62,9 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
             ShardResult(
                 shard,
                 steps,
-                [item for step, item in pairs if step.entry.shard == shard],
-                [(pid, noted) for pid, noted in result.provider_ids if ref_in(noted) in refs],
+                [item for item in result.loose if item.shard == shard]
+                + [item for step, item in pairs if step.entry.shard == shard],
+                [(pid, noted) for pid, noted in ids if ref_in(noted) in refs],
                 [(user, device) for user, device in result.gone if user in users],
             )
         )

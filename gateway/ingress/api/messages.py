@@ -39,6 +39,7 @@ from gateway.store.store import Store
 
 OR_STREAM = ", or stream them as application/x-ndjson"
 REPLAYED = (b"idempotent-replayed", b"true")
+_AS_IT_IS = (400, 413, 422)
 _STATUS = {"accepted": 202, "duplicate": 200, "suppressed": 200}
 
 
@@ -145,8 +146,7 @@ class SendEndpoint:
         _refuse_if_all_failed(results)
         for index, result in enumerate(results):
             result.index = index
-        replayed = all(isinstance(answer, Answer) and answer.replayed for answer in found)
-        await request.respond(200, to_json(results), (REPLAYED,) if replayed else ())
+        await request.respond(200, to_json(results), (REPLAYED,) if _replayed(found) else ())
 
     async def _ask_all(self, messages: Sequence[MessageRequest | Problem]) -> list[ItemAnswer]:
         """What each came to, in order."""
@@ -224,10 +224,11 @@ class MessageEndpoints:
         after = message_after(applied, "The message cannot be cancelled: it was set aside.")
         if isinstance(after, Problem):
             raise Refusal(after)
-        if not applied.effects.changed:
+        if applied.effects.changed:
+            deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
+            await audit.note(self._store.redis, deed)
+        elif after.closed:
             raise _final(after)
-        deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
-        await audit.note(self._store.redis, deed)
         await self._show(request, after)
 
     async def _own(self, request: Request) -> Message:
@@ -274,3 +275,19 @@ def _refuse_if_all_failed(results: Sequence[Result]) -> None:
         first = results[0].error
         assert isinstance(first, Problem)
         raise Refusal(first)
+
+
+def _replayed(found: Sequence[ItemAnswer]) -> bool:
+    """Whether all is told again: what was taken is replayed, and what is wrong with the others is
+    still wrong. Refusals are not remembered, so that it takes one answer that was."""
+    replayed = [isinstance(answer, Answer) and answer.replayed for answer in found]
+    return any(replayed) and all(
+        told or _refused(answer) for told, answer in zip(replayed, found, strict=True)
+    )
+
+
+def _refused(answer: ItemAnswer) -> bool:
+    """Whether it is refused as it is, and not for now or for its key."""
+    if isinstance(answer, Problem):
+        return answer.status in _AS_IT_IS
+    return isinstance(answer, Answer) and answer.outcome == "rejected"

@@ -29,7 +29,14 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
 from gateway.finance.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
-from gateway.finance.question import KEYS, Query, ReportFault, parse_query
+from gateway.finance.question import (
+    DAYS_DEFAULT,
+    KEYS,
+    VALUE_FORMS,
+    Query,
+    ReportFault,
+    parse_query,
+)
 from gateway.finance.report import RATE_COLUMNS, Report, Tally, cost_report
 from gateway.finance.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
@@ -72,7 +79,10 @@ class ReportEndpoints:
         self._redis = redis
         self._shards = shards
         self._currency, self._baseline, self._days = policy.currency, policy.baseline, policy.days
-        self._providers = {*policy.providers, *policy.former}
+        self._known = {
+            "provider": frozenset((*policy.providers, *policy.former)),
+            "route": frozenset(policy.routes),
+        }
         self._now_ms = now_ms
         self._aside = aside
 
@@ -110,7 +120,7 @@ class ReportEndpoints:
         pages = self._pages(app, query.from_day, query.to_day, hours=query.by_hour)
         zone = self._days.zone
         report = await cost_report(pages, query, self._currency, self._baseline, self._aside, zone)
-        self._check_providers(report)
+        self._check_names(report)
         report = msgspec.structs.replace(report, rates=rates == "1")
         if chosen == "json":
             body = await self._aside(partial(to_json, report))
@@ -138,7 +148,7 @@ class ReportEndpoints:
             query = grouped(parse_query(pairs, today))
             app = app_seen(request.principal, query)
             reports, suggestions = await self._read(query, app)
-            self._check_providers(reports.rows)
+            self._check_names(reports.rows)
             made = partial(report_page, query, reports, suggestions, today)
             status, body = 200, await self._aside(made)
         except ReportFault as fault:
@@ -161,12 +171,13 @@ class ReportEndpoints:
             async for totals in pages:
                 yield totals if app is None else await self._aside(partial(_of_app, app, totals))
 
-    def _check_providers(self, report: Report) -> None:
+    def _check_names(self, report: Report) -> None:
         """Nothing but zeros for a name that is mistyped would pass for an answer. One that is gone
         from the configuration is known by what was booked. Raises ReportFault."""
         for key, value in report.query.filters:
-            if key == "provider" and value not in self._providers and not report.lines:
-                detail = f"No provider {value[:40]!r} is configured, nor booked in these days."
+            known = self._known.get(key)
+            if known is not None and value not in known and not report.lines:
+                detail = f"No {key} {value[:40]!r} is configured, nor booked in these days."
                 raise ReportFault(key, detail, impossible=True)
 
     def _tally(self, query: Query) -> Tally:
@@ -293,11 +304,25 @@ COST_REPORT = Payload(
         "text/csv": "campaign,accepted,delivered\nautumn-sale,200,196\n",
     },
 )
-_FROM = Parameter("from", "query", "First day, of `[reports] zone`.", _DATE)
-_TO = Parameter("to", "query", "Last day, which counts.", _DATE)
-_FILTERS = tuple(
-    Parameter(name, "query", f"Only this {name}; several times: any of these.") for name in KEYS
+_FROM = Parameter(
+    "from",
+    "query",
+    f"First day, of `[reports] zone`; if not given, so that it is {DAYS_DEFAULT} days.",
+    _DATE,
 )
+_TO = Parameter("to", "query", "Last day, which counts; today if not given.", _DATE)
+
+
+def _choices(values: Sequence[str]) -> Doc:
+    return {"enum": list(values), "default": values[0]}
+
+
+def _filter(name: str) -> Parameter:
+    form = f", {VALUE_FORMS[name]}" if name in VALUE_FORMS else ""
+    return Parameter(name, "query", f"Only this {name}{form}. Several times: any of these.")
+
+
+_FILTERS = tuple(map(_filter, KEYS))
 DAYS_AND_FILTERS = (_FROM, _TO, *_FILTERS)
 COST_PARAMETERS = (
     _FROM,
@@ -308,18 +333,18 @@ COST_PARAMETERS = (
         f"Names between commas, of: {', '.join(KEYS)}.",
         {"type": "string", "examples": ["campaign,channel"]},
     ),
-    Parameter("format", "query", "json or csv.", {"enum": list(FORMATS)}),
+    Parameter("format", "query", "How it is written.", _choices(FORMATS)),
     Parameter(
         "bom",
         "query",
         "1: the CSV begins with a byte-order mark, by which some spreadsheets know UTF-8.",
-        {"enum": list(SWITCHES)},
+        _choices(SWITCHES),
     ),
     Parameter(
         "rates",
         "query",
         "1: each row has its click rate as well, and the bounds of that.",
-        {"enum": list(SWITCHES)},
+        _choices(SWITCHES),
     ),
     *_FILTERS,
 )

@@ -6,8 +6,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
 from gateway.ingress.api.request_body import SendRequest
 from gateway.ingress.http.route import Doc, DocumentedSettings, Parameter, Payload, Schema
+
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+PAGE = (  # how long a page of a list may be, and where it begins
+    Parameter("limit", "query", "How many at most.", _LIMIT),
+    Parameter("cursor", "query", "`next` of the page before; the first page without it."),
+)
 
 
 def json_payload(text: str, schema: Schema, example: Any = None) -> Payload:
@@ -27,15 +34,6 @@ def one_or_many(configured: DocumentedSettings) -> Schema:
     """One message, or as many as the configuration takes at once."""
     several = Meta(min_length=1, max_length=configured.batch_items_max)
     return SendRequest, Annotated[list[SendRequest], several]
-
-
-def page_parameters(most: int) -> tuple[Parameter, Parameter]:
-    """How long a page of a list may be, and where it begins."""
-    number = {"type": "integer", "minimum": 1, "maximum": most}
-    return (
-        Parameter("limit", "query", "How many.", number),
-        Parameter("cursor", "query", "`next` of the page before."),
-    )
 
 
 def provider_name(configured: DocumentedSettings) -> Doc:

@@ -142,7 +142,7 @@ class _Operation(NamedTuple):
         schema = _schema(Problem, self.configured)
         return {
             status: {
-                "description": "; ".join(titles[status]) + ".",
+                "description": ". ".join(titles[status]) + ".",
                 "headers": {**_REQUEST_ID, **(_RETRY_AFTER if status in (429, 503) else {})},
                 "content": {
                     "application/problem+json": {

@@ -18,6 +18,7 @@ _page = Page("docs")
 _start = Page("start")
 START_POLICY = _start.content_security_policy
 CONTENT_SECURITY_POLICY = _page.content_security_policy
+METHODS = ("get", "put", "patch", "post", "delete")  # in the order in which they are shown
 
 
 def page(document: dict[str, Any], public_url: str) -> bytes:
@@ -55,9 +56,7 @@ def start() -> bytes:
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path, item in document["paths"].items():
-        for method in ("get", "put", "post", "delete"):
-            if method not in item:
-                continue
+        for method in [each for each in METHODS if each in item]:
             operation = item[method]
             yield {
                 "id": operation["operationId"],
@@ -67,7 +66,10 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "summary": operation["summary"],
                 "about": operation.get("description", ""),
                 "scopes": [s for need in operation.get("security", ()) for s in need["key"]],
-                "parameters": [*item.get("parameters", ()), *operation.get("parameters", ())],
+                "parameters": [
+                    {**each, "takes": _takes(each["schema"])}
+                    for each in operation.get("parameters", ())
+                ],
                 "body": operation.get("requestBody"),
                 "takes": _content(operation.get("requestBody") or {}),
                 "responses": [
@@ -135,6 +137,18 @@ def _words(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"array of {_words(schema.get('items', {}))}"
     return str(schema.get("type", "any"))
+
+
+def _takes(schema: dict[str, Any]) -> str:
+    """What a parameter takes: its type, its bounds, and what holds without it."""
+    words = _words(schema)
+    if "minimum" in schema:
+        words += f", {schema['minimum']} to {schema['maximum']}"
+    if "maxLength" in schema:
+        words += f", {schema['minLength']} to {schema['maxLength']} characters"
+    if "default" in schema:
+        words += f"; {schema['default']} if not given"
+    return words
 
 
 def _linked(schema: dict[str, Any]) -> str:

@@ -16,11 +16,12 @@ ON_THE_WAY: Final = 0x10
 
 class Whole(NamedTuple):
     """A message that is all there: the ids of those of its parts that want a receipt, whether one
-    wants it on the way too, and the parts to charge."""
+    wants it on the way too, the parts to charge, and how many were answered before the last."""
 
     told: list[str]
     on_the_way: bool
     parts: int
+    answered: int = 0
 
 
 class _Part(NamedTuple):
@@ -52,7 +53,8 @@ class Gathering:
 
 def _whole(parts: Sequence[_Part], charged: int) -> Whole:
     told = [part.id for part in parts if part.wants & (WITH_RECEIPT | ON_THE_WAY)]
-    return Whole(told, any(part.wants & ON_THE_WAY for part in parts), charged)
+    on_the_way = any(part.wants & ON_THE_WAY for part in parts)
+    return Whole(told, on_the_way, charged, len(parts) - 1)
 
 
 def _cut(message: pdu.Short, text: str) -> int:

@@ -125,6 +125,7 @@ def sending(message: pdu.Short, account: str, whole: Whole) -> Sending:
         hooks=Hooks(f"{SCHEME}:{account}", "", tuple(whole.told)),
         intermediate=whole.on_the_way,
         destinations=[Destination("", message.destination.removeprefix("+"))],
+        answered=whole.answered,
     )
     return Sending(bulk_id="", orders=[order], counted=False)
 

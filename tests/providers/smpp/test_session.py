@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from providers.contract import (
@@ -22,6 +23,7 @@ from providers.smpp import session as sessions
 from tests.worlds.smsc import Decide, Desk, Smsc, config, session, submission
 
 LONG = "a" * 200
+NOBODY = Refused("m.0", Fault("0x0b", "invalid_destination", True), about="person")
 
 
 def batch(count: int) -> list[str]:
@@ -71,19 +73,21 @@ async def test_a_lost_answer_is_unknown_and_nothing_is_sent_again(
         ([(0, 0, "a")], [Submitted("m0.0", "a", 1)]),
         ([(2, 0, "c"), (1, 0, "b")], [Submitted("m1.0", parts=2, part_ids=("b", "c"))]),
         ([(2, 0, "c")], []),
-        ([(1, 0x0B, ""), (2, 0, "c")], []),
-        ([(0, 0, "a"), (0, 0, "b")], [Submitted("m0.0", "a", 1)]),
         (
-            [(0, 0x0B, "")],
-            [Refused("m0.0", Fault("0x0b", "invalid_destination", True), about="person")],
+            [(1, 0x0B, ""), (2, 0, "c")],
+            [replace(NOBODY, ref="m1.0", part_ids=("c",))],
         ),
+        ([(1, 0x58, ""), (2, 0, "c")], []),
+        ([(0, 0, "a"), (0, 0, "b")], [Submitted("m0.0", "a", 1)]),
+        ([(0, 0x0B, "")], [replace(NOBODY, ref="m0.0")]),
         ([(0, 0x58, "")], []),
         ([(0, 0x08, "")], []),
         ([(0, 0x0E, "")], []),
         ([(0, 0, "")], []),
     ],
     ids=[
-        *("taken", "parts in any order", "one part", "a part refused", "twice", "refused"),
+        *("taken", "parts in any order", "one part", "a part refused", "a part throttled"),
+        *("twice", "refused"),
         *("throttled", "refused for now", "the account", "without an id"),
     ],
 )
@@ -214,7 +218,11 @@ async def test_a_part_that_is_refused_for_now_is_sent_again_when_another_is_out(
         (answering(None, (0, "a")), []),
         (
             answering((0, "a"), (0x45, "")),
-            [Refused("m.0", Fault("0x45", "submit_failed", True), about="account")],
+            [
+                Refused(
+                    "m.0", Fault("0x45", "submit_failed", True), about="account", part_ids=("a",)
+                )
+            ],
         ),
         (answering((0, "a"), *[(pdu.THROTTLED, "")] * provider.PART_TRIES), []),
     ],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView
 from gateway.ingress.api.campaigns import CampaignRequest
-from gateway.ingress.api.parameters import LIMIT_MAX
-from gateway.ingress.http.documented import json_payload, page_parameters
+from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -100,7 +99,7 @@ CAMPAIGNS: tuple[HttpRoute[Endpoints], ...] = (
         scope="read",
         tag="Campaigns",
         summary="The campaigns that are declared",
-        parameters=page_parameters(LIMIT_MAX),
+        parameters=PAGE,
         answers={200: json_payload("They, by name.", CampaignList, _LISTED)},
     ),
 )

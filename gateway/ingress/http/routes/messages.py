@@ -8,11 +8,10 @@ from gateway.core.views.reply import ReplyView
 from gateway.core.views.words import Status
 from gateway.ingress.api.events import EventData
 from gateway.ingress.api.explain_view import DryResult, ExplainView
-from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.request_body import KEY_MAX
 from gateway.ingress.api.results import Result
 from gateway.ingress.api.search import ADDRESSES, WHO, MessagesPage, SearchRequest
-from gateway.ingress.http.documented import json_payload, one_or_many, page_parameters
+from gateway.ingress.http.documented import PAGE, json_payload, one_or_many
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
@@ -119,7 +118,7 @@ MESSAGES: tuple[HttpRoute[Endpoints], ...] = (
             *(Parameter(name, "query", "Its plus sign may come as it is.") for name in ADDRESSES),
             Parameter("campaign", "query", "The campaign's name."),
             Parameter("status", "query", "Only messages with this status now.", Status),
-            *page_parameters(LIMIT_MAX),
+            *PAGE,
         ],
         answers=_PAGE,
         problems=[400],

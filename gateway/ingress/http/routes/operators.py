@@ -13,8 +13,7 @@ from gateway.ingress.api.ops import (
     RateState,
 )
 from gateway.ingress.api.ops_view import DrainView, OpsView
-from gateway.ingress.api.parameters import LIMIT_MAX
-from gateway.ingress.http.documented import json_payload, page_parameters, provider_name
+from gateway.ingress.http.documented import PAGE, json_payload, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -150,7 +149,7 @@ OPERATORS: tuple[HttpRoute[Endpoints], ...] = (
         tag="Operators",
         summary="Who changed what, and when",
         text="The deeds of operators and of apps as one list; of each the newest 100,000 are kept.",
-        parameters=page_parameters(LIMIT_MAX),
+        parameters=PAGE,
         answers={200: json_payload("A page.", DeedsPage)},
         problems=[400],
     ),

@@ -12,13 +12,12 @@ from gateway.ingress.api.conversions import CONVERSIONS_MAX, ConversionRequest, 
 from gateway.ingress.api.conversions import EXAMPLE as CONVERSION_EXAMPLE
 from gateway.ingress.api.inbound import RepliesPage
 from gateway.ingress.api.optouts import OptOutRequest, OptOutView
-from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.reactions import EXAMPLE as REACTION_EXAMPLE
 from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
 from gateway.ingress.api.stored_users import StoredUserView, UserResult
 from gateway.ingress.api.user_bodies import UserBody, UserLine
 from gateway.ingress.api.users import ErasedView, UserView
-from gateway.ingress.http.documented import json_payload, page_parameters, text_payload
+from gateway.ingress.http.documented import PAGE, json_payload, text_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -239,7 +238,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         summary="What people wrote back in the last 7 days",
         text="To the app's messages: a reply answers the newest message to its person by the "
         "provider it came through. Those that answer none are shown with the scope `manage`.",
-        parameters=page_parameters(LIMIT_MAX),
+        parameters=PAGE,
         answers={200: json_payload("A page.", RepliesPage)},
         problems=[400],
     ),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from gateway.finance.lines import KINDS
 from gateway.ingress.api.budgets import BudgetList
 from gateway.ingress.api.ledger import LinesView
-from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.report_shares import EXAMPLE as SHARE_EXAMPLE
 from gateway.ingress.api.report_shares import PATH as SHARED_PAGE
 from gateway.ingress.api.report_shares import ShareRequest, ShareView
 from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_FILTERS
-from gateway.ingress.http.documented import json_payload, page_parameters
+from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 from gateway.ingress.pages.report_links import LINES_PAGE, MESSAGES_PAGE, REPORT_PAGE
@@ -56,9 +55,9 @@ REPORTS: tuple[HttpRoute[Endpoints], ...] = (
         parameters=(
             *DAYS_AND_FILTERS,
             Parameter(
-                "kind", "query", "Only this kind; several times: any of these.", {"enum": KINDS}
+                "kind", "query", "Only this kind. Several times: any of these.", {"enum": KINDS}
             ),
-            *page_parameters(LIMIT_MAX),
+            *PAGE,
         ),
         answers={200: json_payload("A page.", LinesView)},
         problems=[400, 422],

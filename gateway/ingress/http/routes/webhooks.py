@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.parameters import LIMIT_MAX
 from gateway.ingress.api.webhook_view import (
     AttemptsPage,
     RecoveryBegun,
@@ -12,7 +11,7 @@ from gateway.ingress.api.webhook_view import (
     WebhookView,
 )
 from gateway.ingress.api.webhooks import RecoverRequest, WebhookRequest
-from gateway.ingress.http.documented import json_payload, page_parameters
+from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -108,7 +107,7 @@ WEBHOOKS: tuple[HttpRoute[Endpoints], ...] = (
         tag="Webhooks",
         summary="What tries to tell it came to",
         text="Those of 3 days; of very many the newest are kept.",
-        parameters=[_NAME, *page_parameters(LIMIT_MAX)],
+        parameters=[_NAME, *PAGE],
         answers={200: json_payload("A page, the newest first.", AttemptsPage)},
         problems=[400, 404, 422],
     ),
