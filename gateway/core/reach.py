@@ -147,12 +147,12 @@ def _counted(known: ChannelMemory, one: Counted, at_ms: int, **news: int) -> Cha
     at_s = at_ms // 1000
     now_s = max(at_s, known.counted_s)
     before = Counted(known.exposures, known.reactions).faded(now_s - known.counted_s)
-    after = before + one.faded(now_s - at_s)
+    more = one.faded(now_s - at_s)
     keep_d = max(known.keep_d, _day_after(at_ms + KEEP_COUNTED_MS))
     return replace(
         known,
-        exposures=after.exposures,
-        reactions=after.reactions,
+        exposures=before.exposures + more.exposures,
+        reactions=before.reactions + more.reactions,
         counted_s=now_s,
         keep_d=keep_d,
         **news,

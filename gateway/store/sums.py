@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from gateway.core.records.entries import NO_HOUR, Group, Post, Total, total_code
 def fold_counts(posts: list[Post]) -> list[Post]:
     """Adds the posts that only count together, a group each; those that carry money stay as they
     are."""
-    counts = _by_group([post for post in posts if post.message is None])
+    counts = _by_group(post for post in posts if post.message is None)
     money = [post for post in posts if post.message is not None]
     return [Post(group, dict(sums)) for group, sums in counts.items()] + money
 
@@ -40,14 +40,11 @@ def by_hour(posts: list[Post], hour: int) -> dict[bytes, int]:
 
 
 def _by_group(posts: Iterable[Post]) -> dict[Group, dict[str, int]]:
-    """The sums of each group. Most posts of a batch say the same: each of these is added up once,
-    as often as it is there."""
     groups: defaultdict[Group, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    alike = Counter([(post.group, tuple(post.measures.items())) for post in posts])
-    for (group, measures), times in alike.items():
-        sums = groups[group]
-        for measure, amount in measures:
-            sums[measure] += amount * times
+    for post in posts:
+        sums = groups[post.group]
+        for measure, amount in post.measures.items():
+            sums[measure] += amount
     return groups
 
 

@@ -27,12 +27,12 @@ def needs_people(
         case ev.Reported():
             return event.receipt.status != "sent" and not event.part
         case ev.Claimed():
+            if event.opt_outs or event.away:
+                return True
             return (
-                bool(event.opt_outs)
-                or bool(event.away)
-                or timing.is_over(message, message.step, now_ms)
+                timing.is_over(message, message.step, now_ms)
                 or _is_kept(message, policy, now_ms)
-                or _asks_reach(message, event, policy, now_ms)
+                or _asks_again(message, now_ms)
             )
         case ev.Accepted():
             return event.delivered
@@ -47,13 +47,9 @@ def needs_people(
 def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) -> bool:
     """Whether it may be learned, or asked, where the person is reached. Asked while at least two
     steps could run; of what was planned lately it is known."""
-    left = len(message.steps) - message.current
     match event:
         case ev.Claimed():
-            lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
-            if message.created_ms > lately_ms or left < 2:
-                return False
-            return timing.began_ms(message, message.step) <= lately_ms
+            return _asks_again(message, now_ms)
         case ev.Accepted():
             return event.delivered and _arrival_is_noted(message, event.step, policy)
         case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced() | ev.LooseParts():
@@ -74,7 +70,15 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
         case ev.Reported() if event.receipt.status == "sent":
             return False
         case _:
-            return left > 2
+            return len(message.steps) - message.current > 2
+
+
+def _asks_again(message: Message, now_ms: int) -> bool:
+    """Whether a claim asks where the person is reached, which was known when it was planned."""
+    lately_ms = now_ms - PLANNED_LATELY_MS  # the first look is the cheap one
+    if message.created_ms > lately_ms or len(message.steps) - message.current < 2:
+        return False
+    return timing.began_ms(message, message.step) <= lately_ms
 
 
 def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:

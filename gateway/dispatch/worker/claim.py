@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import structlog
@@ -31,14 +30,6 @@ from gateway.store import reads, unsubscribing
 from gateway.store.apply import Applied, Item, LaneEntry, is_sent_by_another
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
-
-# What a channel's content says of a submission: the fields of both that are called the same.
-_SAID = {
-    row.name: tuple(
-        name for name in row.content.__struct_fields__ if name in Submission.__struct_fields__
-    )
-    for row in CHANNELS.values()
-}
 
 NO_CLAIM = -1
 NO_CONTENT = Fault("no_content", "no_content", True)
@@ -224,13 +215,12 @@ def submission_of(
     if message.links is not None and links is not None:
         said = links.written(said, message.links, message.current)
         said = with_picture(said, message, links.rules.root, links.key)
-    fields: dict[str, Any] = {"sender": sender, "text": ""}
+    url: str | None = None
     if unsubscribe is not None and message.category == "marketing":
-        said, fields["unsubscribe_url"] = unsubscribe.written(message, said)
-    for name in _SAID[step.channel]:
-        value = getattr(said, name)
-        if value is not None:
-            fields[name] = value
+        said, url = unsubscribe.written(message, said)
+    fields = msgspec.structs.asdict(said)  # a submission calls them the same
+    fields["text"] = said.text or ""
+    fields["sender"] = fields.get("sender") or sender
     return Submission(
         ref=step_ref(message.id, message.current, step.series),
         to=message.addresses.one(kind),
@@ -238,6 +228,7 @@ def submission_of(
         message=message.id,
         category=message.category,
         validity_ms=patience_ms(message, step, now_ms),
+        unsubscribe_url=url,
         **fields,
     )
 
