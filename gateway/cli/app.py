@@ -314,9 +314,10 @@ def erase(
     """
     from gateway.cli.erase import Named
     from gateway.cli.erase import erase as run_erase
+    from gateway.core.addresses import Recipient
 
-    addresses = tuple(each for each in (phone, email) if each)
-    return run_erase(config, os.environ, Named(addresses, user, app_name), as_json=as_json)
+    named = Named(Recipient(phone or None, email or None), user, app_name)
+    return run_erase(config, os.environ, named, as_json=as_json)
 
 
 @app.command(rich_help_panel=ASK)

@@ -26,9 +26,8 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import copying, snapshots
+from gateway.store import copying, installation, snapshots
 from gateway.store.copying import Placing, Unchanged
-from gateway.store.installation import StoreUnfitError
 from gateway.store.ledger import read_books
 from gateway.store.sides import CopyFault, Side
 from gateway.store.spreading import Spread
@@ -46,9 +45,7 @@ def copy(
     settings = load(config, environment, secrets_required=False)
     have = settings.redis.shards
     wanted = shards or have
-    errors = [finding for finding in examine(to) if finding.level == "error"]
-    if errors:
-        raise StoreUnfitError(errors)
+    installation.insist(examine(to))
     target = parse_address(to)
     with redis_for_command(settings) as url:
         _refuse_while_running(url)

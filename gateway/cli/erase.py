@@ -17,7 +17,7 @@ from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
-from gateway.core.addresses import person_id, read_one
+from gateway.core.addresses import Recipient, person_id, read
 from gateway.core.texts import name_of
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -32,7 +32,7 @@ from gateway.store.store import Store
 class Named(msgspec.Struct, frozen=True):
     """By what a person is named on the command line; `app` is whose user id it is."""
 
-    addresses: tuple[str, ...] = ()
+    to: Recipient = Recipient()
     user: str | None = None
     app: str | None = None
 
@@ -68,7 +68,7 @@ def erase(
 
 def identity_of(named: Named, settings: Settings) -> str:
     """The identity that a person is found by. Raises UsageFault."""
-    if len(named.addresses) + bool(named.user) != 1:
+    if sum(map(bool, (*msgspec.structs.astuple(named.to), named.user))) != 1:
         raise UsageFault("Name the person once, by an address or by its user id.")
     own = settings.dedupe.users == "app"
     if named.user and own != bool(named.app):
@@ -76,7 +76,7 @@ def identity_of(named: Named, settings: Settings) -> str:
         raise UsageFault(f'dedupe.users is "{settings.dedupe.users}": {needed}.')
     if named.user:
         return f"u:{person_id(name_of(named.user), named.app or '')}"
-    found = read_one(named.addresses[0])
+    found = read(named.to)
     if isinstance(found, list):
         raise UsageFault(found[0].detail)
     (identity,) = found.addresses.identities(None)

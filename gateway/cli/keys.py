@@ -125,9 +125,12 @@ def scopes_of(text: str) -> tuple[Scope, ...]:
 def lifetime_of(text: str) -> int:
     """Reads "90d" as milliseconds. Raises UsageFault."""
     try:
-        return Duration.parse(text)
+        lifetime_ms = Duration.parse(text)
     except ValueError as fault:
         raise UsageFault(f"--expires: {fault}.") from None
+    if not lifetime_ms:
+        raise UsageFault("--expires: it would be over at once; leave it out for a key without end.")
+    return lifetime_ms
 
 
 def _shape(listed: ListedKey, now_ms: int) -> dict[str, object]:

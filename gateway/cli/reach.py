@@ -16,7 +16,6 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.server.loading import Tell, wait_until_loaded
 from gateway.settings.file import Settings
 from gateway.store import installation
-from gateway.store.installation import StoreUnfitError
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def redis_for_command(settings: Settings, *, begins: bool = False) -> Iterator[s
 
     Where nothing was ever kept only a command that `begins` an installation makes its folder: of
     the others, one run in a wrong place would find nothing, and leave an empty store there. Raises
-    UsageFault, and StoreUnfitError for data that this configuration would misread.
+    UsageFault, StoreUnfitError for data that this configuration would misread, RedisUnavailable.
     """
     with ExitStack() as stack:
         url = settings.redis.url or _url_of_running(settings)
@@ -38,10 +37,7 @@ def redis_for_command(settings: Settings, *, begins: bool = False) -> Iterator[s
             url = stack.enter_context(embedded_redis(settings, _tell)).url
         wait_until_loaded(url, _tell)
         shards, currency = settings.redis.shards, settings.prices.currency
-        findings = installation.look(url, shards, currency, zone=settings.reports.zone)
-        errors = [finding for finding in findings if finding.level == "error"]
-        if errors:
-            raise StoreUnfitError(errors)
+        installation.insist(installation.look(url, shards, currency, zone=settings.reports.zone))
         yield url
 
 

@@ -55,15 +55,9 @@ def prepare(
     """Makes sure that a role may start on the Redis at `url`; the first start leaves its record.
     `restored_ms` is noted: the data came from a backup at that moment, or earlier.
 
-    Returns the warnings. Raises StoreUnfitError with every error, RedisUnavailable when the only
-    one is that nobody answers: that is no fault of the configuration, and may pass.
-    """
+    Returns the warnings. Raises as `insist` does."""
     findings = _check(url, shards, currency, zone, write=True)
-    errors = [finding for finding in findings if finding.level == "error"]
-    if is_away(errors):
-        raise RedisUnavailable(errors[0].sentence)
-    if errors:
-        raise StoreUnfitError(errors)
+    insist(findings)
     if restored_ms:
         with connect(parse_address(url), decode=False, key=shared_keys.META) as client:
             client.hset(shared_keys.META, RESTORED_FIELD, str(restored_ms))
@@ -77,6 +71,16 @@ def restored_at(url: str) -> int:
             return int(client.hget(shared_keys.META, RESTORED_FIELD) or 0)
     except redis.RedisError as fault:
         raise RedisUnavailable(f"Redis stopped to answer: {fault}.") from None
+
+
+def insist(findings: Sequence[Finding]) -> None:
+    """Raises StoreUnfitError with every error, RedisUnavailable when the only one is that nobody
+    answers: that is no fault of the configuration, and may pass."""
+    errors = [finding for finding in findings if finding.level == "error"]
+    if is_away(errors):
+        raise RedisUnavailable(errors[0].sentence)
+    if errors:
+        raise StoreUnfitError(errors)
 
 
 def is_away(errors: Sequence[Finding]) -> bool:

@@ -48,6 +48,7 @@ _log = structlog.get_logger("dispatch")
 
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
+_Told = list[Answer | None]  # the answers to a message's PDUs, each in its place
 
 
 class _Message(NamedTuple):
@@ -105,21 +106,23 @@ class SmppProvider(WithoutLookUps):
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
 
-            async def end(message: _Message) -> None:
-                outcome = await self._outcome(session, message, count, answers, deadline)
-                if outcome is not None:
-                    outcomes[message.ref] = outcome
-
-            in_part: list[_Message] = []
+            in_part: list[tuple[_Message, _Told]] = []
             for message in messages:
-                if _is_out_in_part(message, answers):
-                    in_part.append(message)
+                told = [answers.get(place) for place in message.places]
+                if _is_out_in_part(told, count - message.first):
+                    in_part.append((message, told))
                 else:
-                    await end(message)
+                    self._note(outcomes, message, told, count)
+
+            async def complete(message: _Message, told: _Told) -> None:
+                with trio.move_on_at(deadline):
+                    if await self._complete(session, message, told):
+                        self._note(outcomes, message, told, count)
+
             if in_part:  # together: nothing of the batch is recorded before the last of them
                 async with trio.open_nursery() as nursery:
-                    for message in in_part:
-                        nursery.start_soon(end, message)
+                    for each in in_part:
+                        nursery.start_soon(complete, *each)
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
 
     async def run(self, receive: Receive) -> None:
@@ -144,36 +147,23 @@ class SmppProvider(WithoutLookUps):
 
     # Outcomes
 
-    async def _outcome(
-        self,
-        session: Session,
-        message: _Message,
-        count: int,
-        answers: dict[int, Answer],
-        deadline: float,
-    ) -> Outcome | None:
-        """What became of a message when the first `count` PDUs of the batch were written; None when
-        nobody knows, by the deadline at the latest."""
-        places = message.places
-        if places.start >= count:
-            return NotTaken(message.ref)
-        if any(place < count and place not in answers for place in places):
-            return None
-        told = [answers.get(place) for place in places]
-        taken = [answer for answer in told if answer is not None and answer.status == pdu.OK]
-        if taken and len(taken) < len(told):
-            with trio.move_on_at(deadline) as waiting:
-                if not await self._complete(session, message, told):
-                    return None
-            if waiting.cancelled_caught:
-                return None
-        final = [answer for answer in told if answer is not None]
-        refused = _refusal(final)
-        if refused in reasons.SLOW_DOWN:
-            return NotTaken(message.ref, throttled=True)
-        if refused is not None:
-            return reasons.refused(message.ref, refused, self._ids(final))
-        return self._submitted(message, final)
+    def _note(
+        self, outcomes: dict[str, Outcome], message: _Message, told: _Told, count: int
+    ) -> None:
+        """What became of a message when the first `count` PDUs of the batch were written; nothing
+        where nobody knows."""
+        ref, written = message.ref, count - message.first
+        if written <= 0:
+            outcomes[ref] = NotTaken(ref)
+        elif None not in told[:written]:
+            final = [answer for answer in told if answer is not None]
+            refused = _refusal(final)
+            if refused is None:
+                outcomes[ref] = self._submitted(message, final)
+            elif refused in reasons.SLOW_DOWN:
+                outcomes[ref] = NotTaken(ref, throttled=True)
+            else:
+                outcomes[ref] = reasons.refused(ref, refused, self._ids(final))
 
     def _ids(self, told: Sequence[Answer]) -> tuple[str, ...]:
         """Those of the parts that were taken."""
@@ -202,9 +192,7 @@ class SmppProvider(WithoutLookUps):
             self._late.append(reasons.refused(message.ref, refused, self._ids(told)))
         self._late_came.set()
 
-    async def _complete(
-        self, session: Session, message: _Message, told: list[Answer | None]
-    ) -> bool:
+    async def _complete(self, session: Session, message: _Message, told: _Told) -> bool:
         """Sends the parts that were not taken until now, of a message that is out in part; whether
         each part has an answer that stays."""
         for _ in range(PART_TRIES):
@@ -347,10 +335,12 @@ def _refusal(told: Sequence[Answer]) -> int | None:
     return next((answer.status for answer in told if answer.status != pdu.OK), None)
 
 
-def _is_out_in_part(message: _Message, answers: Mapping[int, Answer]) -> bool:
-    told = (answers.get(place) for place in message.places)
+def _is_out_in_part(told: _Told, written: int) -> bool:
+    """Whether some of its PDUs were taken, and of no other that was written the answer is lost."""
+    if len(told) == 1 or None in told[:written]:
+        return False
     taken = sum(answer is not None and answer.status == pdu.OK for answer in told)
-    return 0 < taken < len(message.pdus)
+    return 0 < taken < len(told)
 
 
 def _stays(answer: Answer | None) -> bool:

@@ -33,6 +33,7 @@ UNBIND_S: Final = 2.0
 LATE_S: Final = 600.0  # beyond their time answers are known for so long
 LATE_MAX: Final = 10_000  # of them; the oldest is forgotten for one more
 
+_THANKS: Final = pdu.Taken()
 _ARRIVING: Final = (pdu.DELIVER_SM, pdu.DATA_SM)
 _log = structlog.get_logger("dispatch")
 
@@ -334,7 +335,7 @@ class Session:
             answers.append(pdu.refusal(frame, error.status))
             return
         assert isinstance(body, pdu.Short | pdu.Data)
-        answer = pdu.encode(frame.command | pdu.RESPONSE, frame.sequence, pdu.Taken())
+        answer = pdu.encode(frame.command | pdu.RESPONSE, frame.sequence, _THANKS)
         self._arrived.append(Arrived(body, answer))
 
     # Write

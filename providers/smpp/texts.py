@@ -7,6 +7,7 @@ alphabet. A text that needs several parts is cut so that no escape and no surrog
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, get_args
@@ -31,6 +32,9 @@ _WRITTEN: Final = {
     **{char: bytes([code]) for code, char in enumerate(gsm7.BASIC) if char != gsm7.ESC},
     **{char: bytes([_CODES[ord(gsm7.ESC)], code]) for char, code in gsm7.EXTENSION.items()},
 }
+# Most Latin texts have only characters whose code is that of ASCII.
+_ALIKE: Final = "".join(char for char, code in _WRITTEN.items() if char.encode() == code)
+_is_alike: Final = re.compile(f"[{re.escape(_ALIKE)}]*").fullmatch
 _ESC: Final = _CODES[ord(gsm7.ESC)]
 _EXTENSION: Final = {code: char for char, code in gsm7.EXTENSION.items()}
 
@@ -65,6 +69,8 @@ class Encoded(NamedTuple):
 
 
 def _septets(text: str) -> bytes | None:
+    if _is_alike(text):
+        return text.encode()
     try:
         return b"".join([_WRITTEN[char] for char in text])
     except KeyError:

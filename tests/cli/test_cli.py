@@ -85,6 +85,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
         (["key", "new", "--app", "a b"], "cannot be an app's name"),
         (["key", "new", "--app", "shop", "--expires", "soon"], "write a whole number and ms, s"),
+        (["key", "new", "--app", "shop", "--expires", "0d"], "--expires: it would be over at once"),
         (["key", "new", "--app", "shop", "--name", "a\nb"], "characters that can be printed"),
         (["key", "revoke"], "Missing argument 'ID'"),
         (["dispatch"], "or run `kaskad up`"),
@@ -93,7 +94,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["simulate", "--knob", "seen_share=2"], "seen_share"),
         (["simulate", "--people", str(ROOT / "README.md")], "The simulator cannot start"),
         (["simulate", "--smtps-port", "465"], "needs the folder of a certificate"),
-        (["check", "--config", "/nowhere.toml"], "/nowhere.toml"),
+        (["check", "--config", "/nowhere.toml"], "error: /nowhere.toml: cannot be read"),
         (["up", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
         (["demo", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
     ],
@@ -237,6 +238,24 @@ def test_check_names_a_redis_that_is_away(
     assert "cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("report cost", "report verify", "ledger export", "key list", "provider list", "status"),
+        *("erase --phone +79161234567", "close 2026-10", "copy --to unix:///nowhere/none.sock"),
+    ],
+)
+def test_a_redis_that_is_away_is_no_fault_of_the_configuration(
+    words: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KASKAD_REDIS_URL", f"unix://{place}/nothing.sock")
+    assert app.run(words.split()) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
 def test_check_counts_what_waits_for_a_provider_that_is_no_longer_there(
     place: Path,
     redis_url: str,
@@ -326,6 +345,9 @@ def test_a_person_is_erased_and_the_command_may_be_repeated(
         (["--phone", "+79161234567", "--user", "u"], "Name the person once"),
         (["--phone", "12"], "E.164"),
         (["--email", "nobody@"], "e-mail address"),
+        (["--email", "+79161234567"], "e-mail address"),
+        (["--phone", "anna@shop.example"], "E.164"),
+        (["--phone", "+79161234567", "--email", "anna@shop.example"], "Name the person once"),
         (["--user", "u", "--app", "shop"], "leave --app out"),
     ],
 )

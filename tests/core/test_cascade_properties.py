@@ -17,6 +17,7 @@ from gateway.core.channels import Until
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, Policy, RouteStep
+from gateway.core.records.codec import LOOSE
 from gateway.core.records.message import (
     ACCEPTED,
     MESSAGE_NAMES,
@@ -25,6 +26,7 @@ from gateway.core.records.message import (
     Step,
     StepStatus,
 )
+from gateway.core.records.message_codec import pack_message
 from gateway.core.send_windows import opening_ms
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt, ReceiptStatus
@@ -511,3 +513,6 @@ def test_parts_that_arrive_cost_once_in_whatever_order_and_never_beside_their_te
     of_text = 1 if "delivered" in whole else len(set(arrived))  # the world's text is one part
     assert world.sums()["cost"] == 40_000 * (of_text + len(set(loose)))
     assert world.sums()["delivered"] == ("delivered" in whole)
+    # Once the whole is charged the record is one that any process may change.
+    of_parts = bool(loose or (arrived and "delivered" not in whole))
+    assert (pack_message(world.message)[0] == LOOSE) == of_parts

@@ -344,6 +344,15 @@ async def test_what_a_campaign_cost_and_billed_is_told_exactly(world: World) -> 
 
 
 @with_ingress(changed=MANAGED)
+async def test_a_name_that_no_message_can_have_is_not_declared(world: World) -> None:
+    for name in ("a\tb", "a\x85b"):
+        declared = await world.call("PUT", f"/v1/campaigns/{quote(name)}", {}, key="finance-key")
+        assert (declared.status, declared.json["errors"][0]["pointer"]) == (422, "/name")
+        sent = await world.send(SALE | {"campaign": name})
+        assert (sent.status, sent.json["errors"][0]["pointer"]) == (422, "/campaign")
+
+
+@with_ingress(changed=MANAGED)
 async def test_campaigns_are_listed_in_pages_by_name(world: World) -> None:
     names = ["spring", "Осень", "autumn", "winter", "a b"]
     for name in names:

@@ -78,6 +78,7 @@ async def test_what_cannot_be_a_link_is_refused(world: World) -> None:
         (POSTER | {"slug": "a/b"}, "/slug"),
         (POSTER | {"slug": ""}, "/slug"),
         (POSTER | {"campaign": " "}, "/campaign"),
+        (POSTER | {"campaign": "a\tb"}, "/campaign"),
         (POSTER | {"title": "\x00"}, "/title"),
         (POSTER | {"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
         (POSTER | {"more": 1}, "/more"),

@@ -15,7 +15,7 @@ from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
 from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
-from gateway.store import providers, shared_keys, snapshots
+from gateway.store import audit, providers, shared_keys, snapshots
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.version import VERSION
@@ -142,6 +142,21 @@ async def test_a_cancelled_message_starts_no_step_and_cannot_be_cancelled_again(
     assert [step["status"] for step in answer.json["steps"]] == ["skipped"]
     again = await world.call("DELETE", f"/v1/messages/{id_}")
     assert (again.status, again.json["type"]) == (409, "/docs#final")
+
+
+@with_ingress()
+async def test_a_cancelled_message_that_is_under_way_may_be_cancelled_again(world: World) -> None:
+    id_ = (await world.send(OTP)).json["id"]
+    await world.hand_over(id_)
+    first = await world.call("DELETE", f"/v1/messages/{id_}")
+    assert (first.status, first.json["status"], first.json["final"]) == (200, "cancelled", False)
+    again = await world.call("DELETE", f"/v1/messages/{id_}")
+    assert (again.status, again.body) == (200, first.body)
+    deeds = (await audit.read(world.store.redis, 10)).deeds
+    assert [deed.action for _, deed in deeds] == ["message.cancel"]
+    late = Receipt(status="undelivered", ref=f"{id_}.0", at_ms=world.clock.now_ms)
+    await world.store.apply([Item(id_, ev.Reported(0, late, "sms"))], world.clock.now_ms)
+    assert (await world.call("DELETE", f"/v1/messages/{id_}")).status == 409
 
 
 @with_ingress(shards=3)

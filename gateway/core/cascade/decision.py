@@ -369,6 +369,7 @@ class Decision:
                 work = self.work(index, step, attempt)
                 if (booking := settlement.loose(work, awaited=awaited)) is not None:
                     self.book(attempt, booking)
+        self.message.loose = any(a.loose_ids for s in self.message.steps for a in s.attempts)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""

@@ -242,7 +242,7 @@ class Message(msgspec.Struct, omit_defaults=True, gc=False):
     sequence: int = field(name="N", default=0)  # changes so far that webhooks might be told
     links: Tracked | None = field(name="L", default=None)  # where its URLs are links of ours
     converted: list[int] = field(name="O", default_factory=list)  # marks of its conversions
-    loose: bool = field(name="S", default=False)  # an attempt has, or had, loose parts
+    loose: bool = field(name="S", default=False)  # an attempt has loose parts
     trace: str = field(name="Y", default="")  # the context of its acceptance, if it is traced
 
     @property

@@ -25,10 +25,11 @@ from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName, LinksWord
-from gateway.core.texts import has_control, is_blank, name_of
+from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
+from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
 from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.request_body import NAME_MAX
@@ -328,4 +329,4 @@ def _name(request: Request) -> str:
 
 
 def _is_name(name: str) -> bool:
-    return 0 < len(name) <= NAME_MAX and not has_control(name) and not is_blank(name)
+    return 0 < len(name) <= NAME_MAX and not control(name) and not is_blank(name)

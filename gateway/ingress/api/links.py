@@ -26,6 +26,7 @@ from gateway.core.records.message import Message
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.urls import refusal_of, target_of
 from gateway.core.views.words import Time, rfc3339
+from gateway.ingress.api.content_faults import control
 from gateway.ingress.api.decoder import read_given, read_object, require_json
 from gateway.ingress.api.following import QR_QUERY
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE
@@ -122,7 +123,7 @@ class LinkEndpoints:
             faults.append(RequestFault("/expires_at", END_RULE))
         if asked.slug is not None and _slug(asked.slug) is None:
             faults.append(RequestFault("/slug", SLUG_RULE))
-        if campaign is not None and (is_blank(campaign) or has_control(campaign)):
+        if campaign is not None and (is_blank(campaign) or control(campaign)):
             faults.append(RequestFault("/campaign", NAME_RULE))
         if faults:
             raise Refusal(invalid(faults))

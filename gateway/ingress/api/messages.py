@@ -224,10 +224,11 @@ class MessageEndpoints:
         after = message_after(applied, "The message cannot be cancelled: it was set aside.")
         if isinstance(after, Problem):
             raise Refusal(after)
-        if not applied.effects.changed:
+        if applied.effects.changed:
+            deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
+            await audit.note(self._store.redis, deed)
+        elif after.closed:
             raise _final(after)
-        deed = Deed(self._now_ms(), request.principal.named, "message.cancel", message.id)
-        await audit.note(self._store.redis, deed)
         await self._show(request, after)
 
     async def _own(self, request: Request) -> Message:

@@ -230,3 +230,9 @@ def test_what_is_written_reads_the_same(body: Body) -> None:
     command = next(code for code, kind in pdu.BODIES.items() if kind is type(body))
     (read,) = Frames().feed(pdu.encode(command, 7, body))
     assert pdu.decode(read) == body
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(pdu.BODIES.values()))
+def test_the_fields_of_a_body_stand_in_the_order_of_its_layout(kind: type[Body]) -> None:
+    named = tuple(name for name, _ in kind.layout)
+    assert kind.__struct_fields__ == (*named, *(("tlvs",) if kind.has_tlvs else ()))
