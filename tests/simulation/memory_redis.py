@@ -289,9 +289,8 @@ class MemoryRedis(StreamCommands):
         latest_first: bool = False,
     ) -> Value:
         found = (self.value(key) or {}).items()
-        inside = sorted(
-            ((s, m) for m, s in found if bound(low) <= s <= bound(high)), reverse=latest_first
-        )
+        least, most = bound(low), bound(high)
+        inside = sorted(((s, m) for m, s in found if least <= s <= most), reverse=latest_first)
         if limit:
             start, count = int(limit[1]), int(limit[2])
             inside = inside[start : start + count]

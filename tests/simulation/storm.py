@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 
-import msgspec
 import trio
 from trio.testing import MockClock
 
@@ -27,9 +26,6 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import Metrics
 from gateway.settings.tables import Lanes
-from gateway.store import shared_keys
-from gateway.store.keys import Keys, keys_of
-from gateway.store.queues import ZONES, budget_of, campaign_of
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
 from gateway.store.writes import Retention
@@ -40,6 +36,7 @@ from tests.simulation.storm_audience import Audience
 from tests.simulation.storm_budgets import Budgets
 from tests.simulation.storm_callers import Callers
 from tests.simulation.storm_campaigns import Campaigns
+from tests.simulation.storm_moving_on import HORIZON_S, PARKED_MS, STRANGER, MovingOn
 from tests.simulation.storm_people import People
 from tests.simulation.storm_plan import Plan
 from tests.simulation.storm_policy import rules_of
@@ -48,8 +45,6 @@ from tests.simulation.storm_seams import AWAY, seams
 from tests.worlds.cascade_world import T0
 
 HOUR_S = 3_600.0
-PARKED_MS = 1_200_000
-HORIZON_S = 8 * 24 * HOUR_S  # by then everything has ended, or something is wrong
 CALM_S = 30 * HOUR_S  # from then on the weather is good
 STILL_MAX_S = 14.0  # a process stands still for so long at most
 MISHAPS_MAX = 15  # of one dispatcher, or a deadly world never gets anything done
@@ -108,7 +103,8 @@ class Slot:
         redis = MemoryClient(storm.weather, self.hook)
         stopping = trio.Event()
         if storm.chance.random() < 0.3:
-            storm.later(storm.chance.uniform(1.0, 40.0), lambda: self._stop(consumer, stopping))
+            stop = partial(self._stop, consumer, stopping)
+            storm.later(storm.chance.uniform(1.0, 40.0), stop, soon=True)
         share = 0.0 if storm.calm else storm.plan.fault_share
         self.store = storm.store(redis)
         return DispatchDeps(
@@ -140,7 +136,7 @@ class Storm:
         self.chance = random.Random(plan.seed)
         self.trace: list[str] = []
         self.mock_clock = clock
-        self._queue: list[tuple[float, int, Callable[[], object], bool]] = []
+        self.queue: list[tuple[float, int, Callable[[], object], bool]] = []
         self._count = itertools.count()
         self._queued = trio.Event()
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
@@ -158,6 +154,7 @@ class Storm:
         self.campaigns = Campaigns(self)
         self.people, self.audience = People(self), Audience(self)
         self.budgets = Budgets(self)
+        self.moving_on = MovingOn(self)
         self.slots = [Slot(self, n) for n in range(plan.dispatchers)]
         self.nursery: trio.Nursery
 
@@ -181,7 +178,7 @@ class Storm:
         """Puts work off. `soon`: it does not keep the clock from being moved on, but is done then:
         idle polling loses calls all the time."""
         at_s = trio.current_time() + delay_s
-        heapq.heappush(self._queue, (at_s, next(self._count), work, soon))
+        heapq.heappush(self.queue, (at_s, next(self._count), work, soon))
         self._queued.set()
 
     def start(self, delay_s: float, work: Callable[..., Awaitable[object]], *about: Any) -> None:
@@ -197,9 +194,9 @@ class Storm:
         while True:
             self._queued = trio.Event()
             now = trio.current_time()
-            while self._queue and self._queue[0][0] <= now:
-                heapq.heappop(self._queue)[2]()
-            wait_s = self._queue[0][0] - now if self._queue else 1e9
+            while self.queue and self.queue[0][0] <= now:
+                heapq.heappop(self.queue)[2]()
+            wait_s = self.queue[0][0] - now if self.queue else 1e9
             with trio.move_on_after(wait_s):
                 await self._queued.wait()
 
@@ -258,7 +255,7 @@ class Storm:
             self.later(at_s, partial(setattr, book, "broke", True))
             self.later(at_s + chance.choice((3.0, 400.0)), partial(setattr, book, "broke", False))
         for n in range(2):
-            stranger = Receipt(status="delivered", ref=f"nobody-{n}", provider_id=f"pid-{n}")
+            stranger = Receipt(status="delivered", ref=f"{STRANGER}{n}", provider_id=f"pid-{n}")
             self.later(chance.uniform(0, 600), partial(self.post, self.books["sms"], stranger))
 
     def _redis_goes(self) -> None:
@@ -270,89 +267,16 @@ class Storm:
         self.note("redis is back")
         self.weather.down = False
 
-    # --- moving on
-
-    def probes_at_s(self) -> dict[str, float]:
-        """When the providers that stand still for an account fault are tried again."""
-        found = self.server.value(shared_keys.PAUSED.encode()) or {}
-        untils = {
-            name.decode(): msgspec.json.decode(value)["until"] for name, value in found.items()
-        }
-        return {name: (until - T0) / 1000 for name, until in untils.items()}
-
-    def lane_entries(self) -> int:
-        """What waits in lanes that could be worked on now."""
-        soon_s = trio.current_time() + self.plan.clocks_apart_s + 3.0
-        resting = {name for name, at_s in self.probes_at_s().items() if at_s > soon_s}
-        lanes = (
-            keys_of(shard).lane(provider, category)
-            for shard in range(self.plan.shards)
-            for provider in self.books.keys() - resting
-            for category in ("otp", "transactional", "marketing")
-        )
-        return sum(self.server.do_xlen(lane.encode()) for lane in lanes)
-
-    def quiet(self) -> bool:
-        going_on = self.campaigns.not_through() or self.budgets.on_its_way()
-        going_on = going_on or self.budgets.have_room()
-        return not (self.busy or self.weather.down or self.lane_entries() or going_on)
-
-    def next_at_s(self) -> float:
-        """The next moment something is due, as far as anybody knows."""
-        at_s = min((at for at, _, _, soon in self._queue if not soon), default=HORIZON_S)
-        now = trio.current_time()
-        ahead = (*self.probes_at_s().values(), *self.budgets.moves_at_s())
-        at_s = min([at_s, *(at for at in ahead if at > now)])
-        for shard in range(self.plan.shards):
-            keys = keys_of(shard)
-            for key in (keys.timers, keys.unmatched_receipts, *self._held_in(keys)):
-                for score in (self.server.value(key.encode()) or {}).values():
-                    at_s = min(at_s, (score - T0) / 1000)
-        return at_s
-
-    def _held_in(self, keys: Keys) -> list[str]:
-        """Queues of what waits for a moment, but those that nobody releases from."""
-        names = [name.decode() for name in self.server.value(shared_keys.QUEUES.encode()) or ()]
-        paused = self.campaigns.paused()
-        return [
-            keys.held(name)
-            for name in names
-            if name != ZONES
-            and budget_of(name) is None
-            and ((queue := campaign_of(name)) is None or queue.campaign not in paused)
-        ]
-
-    async def _move_on(self) -> None:
-        """Skips what would be idle polling, and says what the polling would have said."""
-        margin_s = self.plan.clocks_apart_s + 0.1
-        while not self.over():
-            await trio.sleep(0.7)
-            self.budgets.look()
-            ahead_s = self.next_at_s() - margin_s - trio.current_time()
-            if not self.quiet() or ahead_s < 2.0:
-                continue
-            for event in sorted(event for event in self._queue if event[3]):
-                event[2]()
-            self._queue = [event for event in self._queue if not event[3]]
-            heapq.heapify(self._queue)
-            if not self.quiet() or self.next_at_s() - margin_s - trio.current_time() < ahead_s:
-                continue
-            self.mock_clock.jump(ahead_s)
-            for key in self.server.names():
-                if key.startswith(shared_keys.alive("").encode()):
-                    self.server.outlive(key, int(Lanes().lease_ms))
-                elif b"}lane:" in key:
-                    for group in self.server.data[key].groups.values():
-                        for consumer in group.consumers:
-                            group.consumers[consumer] += round(ahead_s * 1000)
+    # --- the end
 
     def over(self) -> bool:
         if self.weather.calls > FREE_STEPS:
             raise AssertionError("the world goes in circles")
         if trio.current_time() >= HORIZON_S:
             return True
-        nothing_due = self.next_at_s() >= HORIZON_S
-        return self.calm and self.quiet() and nothing_due and self.all_closed()
+        if not self.calm or not self.moving_on.quiet() or not self.all_closed():
+            return False
+        return self.moving_on.next_at_s() >= HORIZON_S
 
     def messages(self) -> dict[str, Any]:
         return {
@@ -377,7 +301,7 @@ class Storm:
             for slot in self.slots:
                 self.nursery.start_soon(slot.run)
             self.nursery.start_soon(self._happen)
-            await self._move_on()
+            await self.moving_on.run()
             self.nursery.cancel_scope.cancel()
 
     def _calm_down(self) -> None:

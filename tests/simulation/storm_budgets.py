@@ -20,6 +20,7 @@ from gateway.core.budgets import Budget, Move
 from gateway.core.records.entries import Post
 from gateway.core.records.message import Message
 from gateway.store import shared_keys
+from gateway.store.budgets import LEASE_MS
 from gateway.store.keys import keys_of
 from gateway.store.queues import BUDGET
 from tests.simulation.storm_policy import DEAREST, budgets_of
@@ -32,6 +33,9 @@ EPOCH_S, EPOCHS = 60, 3  # as in lease.lua
 RAISED = 2  # so many times as much
 SPARE_SHARE = 0.02  # of a window: two of its parts
 WAITS_MAX_S = 300.0  # with room, whoever dies or stands still
+# How long after a lease something may be reserved of it: while it holds, and what a slow Redis
+# adds; and what a process adds that stands still meanwhile.
+RESERVES_S, STANDS_STILL_S = LEASE_MS / 1_000 + 2.0, 15.0
 
 
 class Budgets:
@@ -40,6 +44,7 @@ class Budgets:
         # By budget, message and what was charged for: when, and how much was not reserved for it.
         self._unforeseen: dict[tuple[str, str, str, int], tuple[float, int]] = {}
         self._room_since_s: float | None = None
+        self._leased_s: dict[str, tuple[int, float]] = {}  # how much, as looked at, and since when
 
     def begin(self) -> None:
         storm, chance = self.storm, self.storm.chance
@@ -62,6 +67,7 @@ class Budgets:
     def look(self) -> None:
         """That none is exceeded, and that nothing waits for what there is."""
         now_ms = self._now_ms()
+        self._note_leases()
         for budget in self.storm.policy.budgets:
             # What is used counts until its part of the window has left it as a whole.
             since_s = (budget.since_ms(now_ms) - budget.window_ms * SPARE_SHARE - T0) / 1_000
@@ -90,10 +96,22 @@ class Budgets:
             for budget in self._waited_for()
         )
 
+    def _note_leases(self) -> None:
+        for budget in self.storm.policy.budgets:
+            leased = self._leased(budget)
+            before, _ = self._leased_s.get(budget.name, (0, 0.0))
+            if leased > before:
+                self._leased_s[budget.name] = leased, trio.current_time()
+            elif leased < before:
+                self._leased_s[budget.name] = leased, self._leased_s[budget.name][1]
+
     def on_its_way(self) -> bool:
-        """Whether a process has leased what it has not reserved yet: it never stands still for so
-        long that others may count on it again."""
-        return any(map(self._leased, self.storm.policy.budgets))
+        """Whether a process may have leased what it is about to reserve."""
+        self._note_leases()
+        plan, calm = self.storm.plan, self.storm.calm
+        reserves_s = RESERVES_S + (STANDS_STILL_S if plan.still_share and not calm else 0.0)
+        since_s = trio.current_time() - reserves_s
+        return any(leased and at_s > since_s for leased, at_s in self._leased_s.values())
 
     def moves_at_s(self) -> Iterator[float]:
         """When there may be more room in those for which something waits."""
@@ -102,6 +120,8 @@ class Budgets:
             for fields in self.hashes(budget):
                 for end_ms in (int(field) for field in fields if field.isdigit()):
                     yield (end_ms + budget.window_ms - T0) / 1_000 + spare_s
+            for epoch in self.storm.server.value(shared_keys.leased(budget.name).encode()) or ():
+                yield (int(epoch) + EPOCHS) * EPOCH_S - T0 / 1_000 + spare_s
 
     def _raise(self) -> None:
         storm = self.storm

@@ -143,17 +143,17 @@ def test_a_step_after_a_reaction_is_noticed() -> None:
         change.effects.changed = True
 
     with mock.patch.object(arrivals.Change, "react", forgets):
-        found = fault_of(storm_rules.who_reacted_gets_no_further_step, 2, react_s=3_600)
+        found = fault_of(storm_rules.who_reacted_gets_no_further_step, 4, react_s=3_600)
     assert "after a reaction" in found
 
 
 @pytest.mark.parametrize(
     ("first", "place", "name", "instead", "changes", "what"),
     [
-        (3, holding, "held_of", lambda *_: None, {"changes": 6}, "is still"),
-        (0, holding, "opening_ms", lambda *said: said[-1], {"timed": True}, "at night"),
-        (0, holding, "starts_ms", lambda *_: 0, {"timed": True}, "before its time"),
-        (12, apply, "read_scopes", no_opt_outs, {"replies": True, "react_s": 3_600}, "after STOP"),
+        (9, holding, "held_of", lambda *_: None, {"changes": 6}, "is still"),
+        (8, holding, "opening_ms", lambda *said: said[-1], {"timed": True}, "at night"),
+        (10, holding, "starts_ms", lambda *_: 0, {"timed": True}, "before its time"),
+        (6, apply, "read_scopes", no_opt_outs, {"replies": True, "react_s": 3_600}, "after STOP"),
     ],
     ids=["a campaign", "a night", "a moment", "STOP"],
 )
@@ -168,8 +168,8 @@ def test_a_step_that_must_not_start_is_noticed(
 @pytest.mark.parametrize(
     ("first", "name", "instead", "merges", "what"),
     [
-        (1, "claimed_by", lambda *_: None, 0, "of a campaign"),
-        (33, "plan", without_caps, 2, "beyond the cap"),
+        (13, "claimed_by", lambda *_: None, 0, "of a campaign"),
+        (5, "plan", without_caps, 2, "beyond the cap"),
     ],
     ids=["a claim", "a cap"],
 )
@@ -189,7 +189,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
     ("first", "place", "name", "instead", "changes", "rule", "what"),
     [
         (
-            0,
+            1,
             storm_policy,
             "WHERE_KNOWN",
             msgspec.structs.replace(storm_policy.WHERE_KNOWN, unknown_zone="send"),
@@ -198,7 +198,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "nobody knows where",
         ),
         (
-            0,
+            10,
             queues,
             "waiting_for_zone",
             nobody_waits,
@@ -207,7 +207,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "its zone was known",
         ),
         (
-            0,
+            9,
             audience,
             "left_out",
             lambda *_: None,
@@ -216,7 +216,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "had reached",
         ),
         (
-            1,
+            5,
             storm_audience,
             "LEAVES_OUT",
             {storm_audience.QUIET: {"silent_for": "1ms", "silent_ms": 1}},
@@ -225,7 +225,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "somebody reacted",
         ),
         (
-            1,
+            0,
             reach,
             "hides_seen",
             lambda *_: False,

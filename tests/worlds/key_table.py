@@ -37,11 +37,12 @@ def rows() -> list[Row]:
 
 
 TABLE = rows()
+PATTERNS = [(row, row.pattern) for row in TABLE]
 
 
 def row_of(key: str) -> Row | None:
     """The row of a key; None where it is in none, or in several."""
-    found = [row for row in TABLE if row.pattern.fullmatch(key)]
+    found = [row for row, pattern in PATTERNS if pattern.fullmatch(key)]
     return found[0] if len(found) == 1 else None
 
 
