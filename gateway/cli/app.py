@@ -314,8 +314,9 @@ def erase(
     """
     from gateway.cli.erase import Named
     from gateway.cli.erase import erase as run_erase
+    from gateway.core.addresses import Recipient
 
-    named = Named(phone, email, user, app_name)
+    named = Named(Recipient(phone or None, email or None), user, app_name)
     return run_erase(config, os.environ, named, as_json=as_json)
 
 

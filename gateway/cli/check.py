@@ -242,7 +242,8 @@ def _print(where: str, faults: list[Remark]) -> None:
     """A line a fault, whole: a key that is cut to fit a table cannot be searched for."""
     for fault in sorted(faults, key=lambda each: each.level != "error"):
         stream = sys.stderr if fault.level == "error" else sys.stdout
-        stream.write(f"{fault.level}: {fault.file}: {fault.key}: {fault.reason}\n")
+        places = [fault.file, fault.key] if fault.key else [fault.file]
+        stream.write(": ".join((fault.level, *places, fault.reason)) + "\n")
     errors = sum(fault.level == "error" for fault in faults)
     if errors:
         sys.stderr.write(f"{where}: {errors} to repair.\n")

@@ -32,8 +32,7 @@ from gateway.store.store import Store
 class Named(msgspec.Struct, frozen=True):
     """By what a person is named on the command line; `app` is whose user id it is."""
 
-    phone: str | None = None
-    email: str | None = None
+    to: Recipient = Recipient()
     user: str | None = None
     app: str | None = None
 
@@ -69,7 +68,7 @@ def erase(
 
 def identity_of(named: Named, settings: Settings) -> str:
     """The identity that a person is found by. Raises UsageFault."""
-    if sum(map(bool, (named.phone, named.email, named.user))) != 1:
+    if sum(map(bool, (*msgspec.structs.astuple(named.to), named.user))) != 1:
         raise UsageFault("Name the person once, by an address or by its user id.")
     own = settings.dedupe.users == "app"
     if named.user and own != bool(named.app):
@@ -77,7 +76,7 @@ def identity_of(named: Named, settings: Settings) -> str:
         raise UsageFault(f'dedupe.users is "{settings.dedupe.users}": {needed}.')
     if named.user:
         return f"u:{person_id(name_of(named.user), named.app or '')}"
-    found = read(Recipient(named.phone or None, named.email or None))
+    found = read(named.to)
     if isinstance(found, list):
         raise UsageFault(found[0].detail)
     (identity,) = found.addresses.identities(None)

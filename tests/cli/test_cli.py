@@ -94,7 +94,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["simulate", "--knob", "seen_share=2"], "seen_share"),
         (["simulate", "--people", str(ROOT / "README.md")], "The simulator cannot start"),
         (["simulate", "--smtps-port", "465"], "needs the folder of a certificate"),
-        (["check", "--config", "/nowhere.toml"], "/nowhere.toml"),
+        (["check", "--config", "/nowhere.toml"], "error: /nowhere.toml: cannot be read"),
         (["up", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
         (["demo", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
     ],

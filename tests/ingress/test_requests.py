@@ -160,7 +160,17 @@ def test_names_have_one_spelling(key: str) -> None:
 def test_an_unpaired_surrogate_is_no_json() -> None:
     for text in (r"\ud800", r"\ud800 and more", r"\udc00", r"\ud800\ud800"):
         raw = b'{"to":"+79161234567","category":"otp","text":"%s"}' % text.encode()
-        assert isinstance(read(raw, POLICY, "shop"), Malformed)
+        found = read(raw, POLICY, "shop")
+        assert isinstance(found, Malformed)
+        assert f"holds {text[:6]}, half of a surrogate pair" in found.detail
+
+
+@pytest.mark.parametrize("text", [r"\\ud800", r"\ud83d\ude00", r"\\\\udc00 \n"])
+def test_a_body_that_is_cut_off_is_told_from_half_a_pair(text: str) -> None:
+    raw = b'{"to":"+79161234567","category":"otp","text":"%s' % text.encode()
+    found = read(raw, POLICY, "shop")
+    assert isinstance(found, Malformed)
+    assert found.detail == "This is not JSON in UTF-8: Input data was truncated."
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,7 @@ LEAST_S = 2.0  # less is not worth a jump, after which every loop looks at once
 MARGIN_S = 0.1
 HORIZON_S = 8 * 24 * 3_600.0  # by then everything has ended, or something is wrong
 PARKED_MS = 1_200_000
-STRANGER = (
-    "nobody-"  # the reference of a receipt that nothing ever matches, however often it is tried
-)
+STRANGER = "nobody-"  # how the reference begins of a receipt that nothing ever matches
 
 
 class MovingOn:

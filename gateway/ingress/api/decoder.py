@@ -37,6 +37,10 @@ _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "bo
 _types = re.compile(r"`([^`]*)`").sub
 _type = re.compile(rf"\b({'|'.join(_JSON_TYPES)})\b").sub
 _decode = msgspec.json.Decoder().decode
+# Escapes in JSON; the group is half of a surrogate pair without the other half.
+_escapes = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL
+).finditer
 
 
 class JsonWords:
@@ -102,8 +106,22 @@ def _read(kind: type[msgspec.Struct], raw: bytes, example: str, code: str) -> Re
     try:
         found = read_keys(kind, raw, example)
     except NOT_JSON as error:
-        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
+        return problem("malformed", not_json(raw, error))
     return invalid(found.faults, found.total, code) if found.faults else found
+
+
+def not_json(raw: bytes, error: Exception) -> str:
+    """What is wrong with it, for its sender: `error` is one of NOT_JSON."""
+    if isinstance(error, RecursionError):
+        return "The JSON is nested too deeply."
+    half = next((each[1] for each in _escapes(raw) if each[1]), None)
+    if half is not None:
+        shown = half.decode(errors="replace")
+        return (
+            f"A text holds \\{shown}, half of a surrogate pair, without the other half: it was cut "
+            "within a character, such as an emoji."
+        )
+    return f"This is not JSON in UTF-8: {error}."
 
 
 class ReadKeys(NamedTuple):

@@ -38,7 +38,7 @@ from gateway.ingress.api.content_faults import (
     override_faults,
     text_fault,
 )
-from gateway.ingress.api.decoder import ReadKeys, read_keys
+from gateway.ingress.api.decoder import ReadKeys, not_json, read_keys
 from gateway.ingress.api.request_body import (
     KEY_MAX,
     METADATA_BYTES_MAX,
@@ -116,7 +116,7 @@ def read(
     except msgspec.ValidationError:
         return _key_by_key(raw, policy, app, drafts_of)
     except NOT_JSON as error:
-        return Malformed(_sentence(error))
+        return Malformed(not_json(raw, error))
     return _understood(request, policy, app, drafts_of, _ALL_READ)
 
 
@@ -329,13 +329,7 @@ def _key_by_key(
     try:
         found = read_keys(SendRequest, raw, _EXAMPLE)
     except NOT_JSON as error:
-        return Malformed(_sentence(error))
+        return Malformed(not_json(raw, error))
     if found.faults and not found.unread:
         return Faulty(found.faults, found.total)  # it is no object
     return _understood(SendRequest(**found.values), policy, app, drafts_of, found)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "The JSON is nested too deeply."
-    return f"This is not JSON in UTF-8: {error}."

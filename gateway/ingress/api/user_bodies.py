@@ -21,7 +21,7 @@ from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.views.words import rfc3339
 from gateway.ingress.api.content_faults import control
-from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, read_keys
+from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, not_json, read_keys
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE, Name
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
@@ -127,7 +127,7 @@ def _read(
     try:
         found = read_keys(kind, raw, EXAMPLE)
     except NOT_JSON as error:
-        return problem("malformed", f"This is not JSON in UTF-8: {error}.")
+        return problem("malformed", not_json(raw, error))
     if found.faults and not found.unread:
         return invalid(found.faults, found.total)  # it is no object
     user, values = user_of(found), found.values
