@@ -384,16 +384,16 @@ class ProviderWorker:
     # Back to the lane
 
     async def _return_unused(self) -> None:
-        """What is claimed and finds no tokens (others have them, we are held off) goes back; what
-        no wake-up tells of while the provider is away is seen."""
+        """What finds no tokens goes back; while the provider is away, what waits is seen to."""
         while True:
             await trio.sleep(UNUSED_S)
-            self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
-            self._tasks.start_soon(self._away_lanes.clear)
+            if len(self._queue):
+                self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
+            if self._pauses.of(self.name) is not None:
+                self._tasks.start_soon(self._away_lanes.clear)
 
     async def _put_back(self, claimed_before: float) -> None:
-        steps = self._queue.drop(claimed_before)
-        if steps:
+        if steps := self._queue.drop(claimed_before):
             parts = by_shard(self._sender.put_back(steps))
             await self._record_all(
                 [(self._in_flight.put_back(part.shard, len(part.steps)), part) for part in parts]
