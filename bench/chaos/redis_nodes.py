@@ -182,7 +182,7 @@ class RedisNodes:
         assert self._child is not None
         (node, child), former = self._replica, self._child
         with node.client() as replica, self._node.client() as master:
-            until("the replica follows", lambda: _has_everything(replica), FOLLOW_S)
+            until("the replica follows", lambda: _follows(master, replica, node), FOLLOW_S)
             if how == "order":
                 _hand_over(master, replica, node)
             else:
@@ -273,6 +273,16 @@ def _has_everything(replica: redis.Redis) -> bool:
         and info.get("aof_base_size", 0) > 0
         and info["aof_last_bgrewrite_status"] == "ok"
     )
+
+
+def _follows(master: redis.Redis, replica: redis.Redis, node: Node) -> bool:
+    """The replica has everything, and its master knows: it is online there only with its first
+    acknowledgement, and `FAILOVER` refuses one that is not."""
+    if not _has_everything(replica):
+        return False
+    known = master.info("replication")
+    followers = [known[f"slave{n}"] for n in range(known["connected_slaves"])]
+    return any(each["port"] == node.port and each["state"] == "online" for each in followers)
 
 
 def _caught_up(master: redis.Redis, replica: redis.Redis) -> bool:
