@@ -234,6 +234,33 @@ def test_what_is_not_needed_for_a_while_is_given_back(redis_url: str) -> None:
     in_store(redis_url, work)
 
 
+def test_leases_are_given_back_together_and_by_their_names(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    asked: Any = None
+
+    async def call(commands: Sequence[Any]) -> list[Any]:
+        told.append([command[3] for command in commands if command[0] == "EVALSHA"])
+        replies: list[Any] = await asked(commands)
+        return replies
+
+    async def work(store: Store) -> None:
+        nonlocal asked
+        asked = store.redis.call
+        budgets = [replace(SPRING, name=name, limit=1_000 * ONE) for name in ("b", "c", "a")]
+        one, other = process(store, *budgets), process(store, *budgets)
+        await ask(one, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(one.redis, "call", call)
+            await one.budgets.give_back(one.redis, frozenset(("b", "c", "a", "gone")))
+        assert told == [[shared_keys.leased(name) for name in "abc"]]
+        free = await other.budgets.free(other.redis, budgets, 1, T0)
+        assert free == dict.fromkeys("abc", 999 * ONE)
+
+    in_store(redis_url, work)
+
+
 def test_a_try_that_others_undid_takes_nothing_twice(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
