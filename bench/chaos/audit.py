@@ -27,7 +27,7 @@ import redis
 from bench.chaos import audience, billed, budget, records, still
 from bench.chaos.billed import REJECTED, WITHOUT_LOOK_UPS, Bill, Billed
 from bench.chaos.records import STATUSES, STEP_DELIVERED, Record, Step, decode
-from bench.stack import SMPP
+from bench.stack import SMPP, SMTP
 
 UNIT = 1_000_000  # of the ledger's amounts in one of the currency
 SHOWN = 5
@@ -152,12 +152,13 @@ class Audit:
                 continue
             step = message.steps[index]
             self.counts[f"provider has: {step.channel}"] += 1
-            taken = [line for line in those if line["outcome"] != REJECTED]
-            again = sum(line["requests"] - 1 for line in those)
-            if step.provider == SMPP:  # an SMSC knows no message twice: each is a line
+            if step.provider == SMPP:
                 self.counts["provider has: sms, over SMPP"] += 1
                 several = any(len(line["echo"]) > 1 for line in those)
                 self.counts["provider has: sms, over SMPP in parts"] += several
+            taken = [line for line in those if line["outcome"] != REJECTED]
+            again = sum(line["requests"] - 1 for line in those)
+            if step.provider in (SMPP, SMTP):  # each sending is a line: of a text, or of a name
                 again += max(len(taken) - 1, 0)
             elif len(taken) > 1:
                 twice[f"{id_}.{index}"] = those

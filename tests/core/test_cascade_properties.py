@@ -516,3 +516,45 @@ def test_parts_that_arrive_cost_once_in_whatever_order_and_never_beside_their_te
     # Once the whole is charged the record is one that any process may change.
     of_parts = bool(loose or (arrived and "delivered" not in whole))
     assert (pack_message(world.message)[0] == LOOSE) == of_parts
+
+
+@given(st.lists(st.sampled_from(["taken", "unheard", "refused", "bounce"]), max_size=12), st.data())
+@settings(max_examples=300)
+def test_each_sending_that_was_taken_costs_once(moves: list[str], data: st.DataObject) -> None:
+    """Of a code that is sent again when an answer was lost, by who knows no message again. What was
+    taken unheard is told by its bounce alone; where no answer ever came, the first of these ends
+    the step and stands for all."""
+    rules = policy(charged_on="sent", can_look_up=False, resend_unknown=True)
+    world = World(rules, request(category="otp", route="sms-only"))
+    step, taken, heard = world.message.steps[0], set[int](), False
+
+    def bounce(series: int) -> None:
+        world.happen(events.Reported(0, Receipt("undelivered"), "sms", series))
+
+    for move in moves:
+        if move == "bounce":
+            if taken:
+                bounce(data.draw(st.sampled_from(sorted(taken))))
+            continue
+        if step.status == StepStatus.RETRYING:
+            world.timer()
+        if not world.happen(events.Claimed(0)).submit:
+            continue
+        if move == "refused":
+            world.happen(events.Refused(0, Fault("429", "throttled", False)))
+            continue
+        taken.add(step.series)
+        if move == "taken":
+            world.happen(events.Accepted(0))
+            heard = True
+        elif data.draw(st.booleans()) and step.series + 1 not in taken:
+            bounce(step.series)
+        else:
+            world.happen(events.LostAnswer(0))
+    for series in data.draw(st.permutations(sorted(taken))):
+        bounce(series)
+    cost = world.sums()["cost"]
+    assert cost <= 40_000 * len(taken)
+    if heard:
+        assert cost == 40_000 * len(taken)
+    assert world.sums()["billed"] == 0

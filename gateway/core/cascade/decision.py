@@ -14,6 +14,7 @@ from gateway.core.budgets import Funds, needs_of
 from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.events import Accepted, Invoiced, LooseParts, Reported
+from gateway.core.ids import step_ref
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as, counts_conversions
@@ -343,6 +344,13 @@ class Decision:
             attempt.provider_id = attempt.provider_id or id_
             self.effects.changed = True
         self._charge_parts(work, (id_,), "delivered")
+
+    def take_earlier_sending(self, work: Work, series: int) -> None:
+        """A sending whose answer was lost was taken, and failed, and the step was sent again by
+        another reference: it costs beside that, where taking is charged."""
+        ref = step_ref(self.message.id, work.index, series)
+        parts = [ref, *(f"{ref} {number}" for number in range(2, work.step.parts + 1))]
+        self._charge_parts(work, parts, "sent")
 
     def _charge_parts(self, work: Work, ids: Sequence[str], charged_on: str) -> None:
         """Keeps the ids of parts that `settle_loose_parts` charges, where they are news."""

@@ -111,7 +111,8 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.effects.changed = True
         change.wait_unknown(accepted.step, step, attempt)
         return
-    change.take_as_sent(accepted.step, step, attempt, accepted.sent_ms or attempt.claimed_ms)
+    sent_ms = accepted.sent_ms or attempt.claimed_ms
+    change.take_as_sent(accepted.step, step, attempt, sent_ms, accepted.series)
     if accepted.delivered:
         change.deliver(change.work(accepted.step, step, attempt), None, None)
 
@@ -231,15 +232,12 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.take_arrived_part(work, reported)
         return
     former = reported.series != attempt.series and receipt.status not in ("delivered", "seen")
-    # Who can be asked about a reference keeps what it refused at once, and reports it; from all
-    # others a receipt says that they took it, in an answer that was lost.
-    refused = receipt.status == "rejected" and change.can_look_up(step, attempt)
-    if former and (attempt.sent_ms or refused):
+    if former and _is_told(change, work, reported):
         return
     waits = step.status in WAITING
     change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
-    change.take_as_sent(index, step, attempt, attempt.claimed_ms)
+    change.take_as_sent(index, step, attempt, attempt.claimed_ms, reported.series)
     change.effects.changed |= settlement.learn_network(work, receipt)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
@@ -256,6 +254,21 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     correction = settlement.corrected(work, named)
     if correction is not None:
         change.book(attempt, correction)
+
+
+def _is_told(change: Change, work: settlement.Work, reported: ev.Reported) -> bool:
+    """Whether a failure of an earlier sending says nothing of the step any more: that sending was
+    refused at once, or it was taken as well as the one that followed it."""
+    step, attempt = work.step, work.attempt
+    # Who can be asked about a reference keeps what it refused at once, and reports it; from all
+    # others a receipt says that they took it, in an answer that was lost.
+    if reported.receipt.status == "rejected" and change.can_look_up(step, attempt):
+        return True
+    if not attempt.sent_ms and (attempt is not step.attempt or step.status not in UNANSWERED):
+        return False
+    if not attempt.sent_ms or reported.series != attempt.taken_series:
+        change.take_earlier_sending(work, reported.series)
+    return True
 
 
 def _reacted(change: Change, reacted: ev.Reacted) -> None:

@@ -56,13 +56,17 @@ class Transitions(Decision):
         attempt.doubt |= status == StepStatus.UNKNOWN
         return attempt
 
-    def take_as_sent(self, index: int, step: Step, attempt: Attempt, sent_ms: int) -> None:
-        """The provider has the step, which was sent at `sent_ms` (0, where nobody knows: now):
-        booked once, by its answer or by a receipt that outran it."""
+    def take_as_sent(
+        self, index: int, step: Step, attempt: Attempt, sent_ms: int, series: int | None = None
+    ) -> None:
+        """The provider has the step, which was sent at `sent_ms` (0, where nobody knows: now), by
+        the reference of that series, else by the last: booked once, by its answer or by a receipt
+        that outran it."""
         if attempt.sent_ms:
             return
         message = self.message
         attempt.sent_ms = min(sent_ms, self.now_ms) or self.now_ms
+        attempt.taken_series = attempt.series if series is None else series
         attempt.doubt = False
         self.book(attempt, settlement.sent(self.work(index, step, attempt)))
         if attempt is not step.attempt:

@@ -53,7 +53,10 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
     further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
-    # Parts that it charges of texts that it did not take, or did not deliver, as a whole.
+    # By which of its references it was taken; what came under an earlier one was another sending.
+    taken_series: int = field(name="T", default=0)
+    # What it charges beside the whole: parts of texts that it did not take, or did not deliver, as
+    # a whole, and earlier sendings that it took although nobody heard so.
     loose_ids: tuple[str, ...] = field(name="x", default=())
     loose_cost: int = field(name="g", default=0)  # what was booked for them, beside `charged`
 
