@@ -44,6 +44,7 @@ class Weather:
         self.news = trio.Event()
         server.added = self._ring
         self.calls = 0
+        self.under_way = 0  # calls that are slow just now
 
     def _ring(self) -> None:
         self.news.set()
@@ -53,6 +54,15 @@ class Weather:
         if self.chance.random() < self.slow_share:
             return self.chance.uniform(0.01, SLOW_MAX_S)
         return self.least_s
+
+    async def slow(self, slow_s: float) -> None:
+        """A call takes so long each way. No clock may be moved on meanwhile: whoever made it would
+        have stood still."""
+        self.under_way += 1
+        try:
+            await trio.sleep(slow_s)
+        finally:
+            self.under_way -= 1
 
     def fate(self) -> str:
         if self.chance.random() >= self.cut_share:
@@ -114,7 +124,7 @@ class MemorySession:
             raise RedisUnavailable("The connection is refused.")
         try:
             if (slow_s := weather.latency_s()) > 0.0:
-                await trio.sleep(slow_s)
+                await weather.slow(slow_s)
             else:
                 await trio.lowlevel.checkpoint()
         except trio.Cancelled:
@@ -128,7 +138,7 @@ class MemorySession:
         replies = await self._answered(commands)
         await self._hook()
         if (slow_s := weather.latency_s()) > 0.0:
-            await trio.sleep(slow_s)
+            await weather.slow(slow_s)
         if fate == "unheard":
             self._broken = True
             raise OutcomeUnknown("The connection was cut before the answer.")

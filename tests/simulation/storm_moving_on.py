@@ -66,7 +66,7 @@ class MovingOn:
     def quiet(self) -> bool:
         """Whether nothing is under way that time would be missing for."""
         storm = self.storm
-        if storm.busy or storm.weather.down or self._lane_entries():
+        if storm.busy or storm.weather.down or storm.weather.under_way or self._lane_entries():
             return False
         budgets = storm.budgets
         return not (storm.campaigns.not_through() or budgets.on_its_way() or budgets.have_room())
