@@ -65,7 +65,7 @@ class PriceBook:
         """The price of one unit to `digits` (E.164 without the plus) on a day, or None when there
         is none.
         """
-        layout = (self._days.get(on) or self._lay_out(on)).get((provider, category))
+        layout = self._layouts(on).get((provider, category))
         if layout is not None:
             for length in layout.lengths:
                 price = layout.prices.get(digits[:length])
@@ -75,8 +75,12 @@ class PriceBook:
 
     def quote_network(self, provider: str, network: str, category: str, on: date) -> Price | None:
         """The price of one unit that a network carried, or None where the list has none of it."""
-        layout = (self._days.get(on) or self._lay_out(on)).get((provider, category))
+        layout = self._layouts(on).get((provider, category))
         return None if layout is None else layout.networks.get(network)
+
+    def _layouts(self, on: date) -> dict[tuple[str, str], _Layout]:
+        layouts = self._days.get(on)
+        return self._lay_out(on) if layouts is None else layouts
 
     def _lay_out(self, on: date) -> dict[tuple[str, str], _Layout]:
         """Writes the rows of a day over one another, weaker first, so that the strongest stays."""

@@ -151,8 +151,8 @@ def parse(
     assert document is not None, "every table of a document has a default"
     values, warnings = secret_checks.without_line_ends(document, env)
     unusable = list(secret_checks.faults(document, values))
-    read = {_list_of(fault.key) for fault in collector.faults}
-    meant = (f for f in checks.faults(document, table) if f.key not in read)
+    unread = {_list_of(fault.key) for fault in collector.faults}
+    meant = (f for f in checks.faults(document, table) if f.key not in unread)
     faults = [*collector.faults, *presets.faults(table), *meant]
     if secrets_required:
         faults += unusable

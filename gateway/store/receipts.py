@@ -286,9 +286,10 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
         if item is None:
             unmatched.append(receipt)
         elif told.startswith(_LOOSE):
-            counts = arrived and charges_parts
-            items += [_of_part(item, "loose")] * counts
-            noted += not counts
+            if arrived and charges_parts:
+                items.append(_of_part(item, "loose"))
+            else:
+                noted += 1
         elif part and arrived:
             number, _, total = part.partition(" ")
             parts.append(_Part(ref, int(number), int(total), item))

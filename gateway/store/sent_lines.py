@@ -74,8 +74,9 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
     at_ms = attempt.sent_ms or attempt.claimed_ms
     ids, parts = attempt.ids or (step_ref(message.id, index, attempt.series),), step.parts
     if loose := tuple(id_ for id_ in attempt.loose_ids if id_ not in ids):
-        known = bool(attempt.sent_ms)
-        ids, parts = ids * known + loose, parts * known + len(loose)
+        if not attempt.sent_ms:  # nothing of the whole is known
+            ids, parts = (), 0
+        ids, parts = ids + loose, parts + len(loose)
     elif attempt.charged is None and attempt.loose_cost:
         parts = len(attempt.loose_ids)  # what arrived of it, and is charged
     to = message.addresses.one(CHANNELS[step.channel].address)

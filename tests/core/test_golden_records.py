@@ -330,19 +330,26 @@ def test_a_field_that_this_schema_does_not_know_is_passed_over(kind: str) -> Non
     assert CODECS[kind].decode(more) == CODECS[kind].decode(golden(kind, SCHEMA))
 
 
-def test_a_message_of_a_campaigns_content_is_for_those_to_change_who_know_that() -> None:
-    """Who only knows up to schema 3 would write it back without its content."""
-    known = bytes.fromhex((GOLDEN / "message_of_a_content.4.hex").read_text())
-    message = Message(
+def message_with(**fields: Any) -> Message:
+    """One to a phone, with these fields beside what each has."""
+    return Message(
         id=ID,
         app="shop",
         addresses=Addresses("79161234567"),
         country="RU",
         category="marketing",
-        route="viber-then-sms",
         created_ms=T,
         updated_ms=T,
         expires_ms=T + 1,
+        **fields,
+    )
+
+
+def test_a_message_of_a_campaigns_content_is_for_those_to_change_who_know_that() -> None:
+    """Who only knows up to schema 3 would write it back without its content."""
+    known = bytes.fromhex((GOLDEN / "message_of_a_content.4.hex").read_text())
+    message = message_with(
+        route="viber-then-sms",
         steps=[Step("sms", [Candidate("infobip-sms", 40_000)], 70_000, 900_000, 10_000)],
         campaign="autumn",
         variant="urgent",
@@ -362,16 +369,8 @@ def test_a_message_with_loose_parts_is_for_those_to_change_who_know_them() -> No
     is accepted would book that again."""
     known = bytes.fromhex((GOLDEN / "message_with_loose_parts.6.hex").read_text())
     attempt = Attempt(claims=1, claimed_ms=T, loose_ids=("a", "b"), loose_cost=80_000)
-    message = Message(
-        id=ID,
-        app="shop",
-        addresses=Addresses("79161234567"),
-        country="RU",
-        category="marketing",
+    message = message_with(
         route="sms-only",
-        created_ms=T,
-        updated_ms=T,
-        expires_ms=T + 1,
         steps=[
             Step(
                 *("sms", [Candidate("infobip-sms", 40_000)], 70_000, 900_000, 10_000),

@@ -82,7 +82,7 @@ class Decision:
     @property
     def campaign_ended(self) -> bool:
         """Whether its campaign is over: the end may be nearer now than when it was accepted."""
-        campaign = self.policy.declared.of(self.message.campaign)
+        campaign = self.campaign
         return campaign is not None and campaign.is_over(self.now_ms)
 
     def last_no_longer(self) -> None:

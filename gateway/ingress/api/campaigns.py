@@ -25,11 +25,11 @@ from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName, LinksWord
-from gateway.core.texts import is_blank, name_of
+from gateway.core.texts import name_of
 from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
-from gateway.ingress.api.content_faults import control
+from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
 from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.request_body import NAME_MAX
@@ -286,7 +286,7 @@ def _faults(name: str, wanted: CampaignRequest, policy: Policy) -> Iterator[Requ
     if wanted.pace is not None and _per_min(wanted.pace) is None:
         yield RequestFault("/pace", PACE_RULE)
     for index, excluded in enumerate(wanted.exclude_campaigns or ()):
-        if (excluded := name_of(excluded)) == name or not _is_name(excluded):
+        if (excluded := name_of(excluded)) == name or name_fault(excluded):
             detail = f"The name of another campaign: {NAME_RULE}"
             yield RequestFault(f"/exclude_campaigns/{index}", detail)
     if wanted.silent_for is not None and _silent_ms(wanted.silent_for) is None:
@@ -323,10 +323,6 @@ def _name_before(cursor: str) -> str | None:
 def _name(request: Request) -> str:
     """The campaign's name in the path. Raises Refusal."""
     name = name_of(request.parameters["name"])
-    if not _is_name(name):
+    if name_fault(name):
         raise Refusal(invalid([RequestFault("/name", NAME_RULE)]))
     return name
-
-
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= NAME_MAX and not control(name) and not is_blank(name)

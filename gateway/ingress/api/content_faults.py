@@ -12,6 +12,7 @@ from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, URL_RULE, ChannelCon
 from gateway.core.records.content import Content
 from gateway.core.texts import has_control, is_blank
 from gateway.core.urls import LinkRules, refusal_of, urls_of
+from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE
 from gateway.ingress.http.problems import RequestFault
 
 CONTROL = "Control characters cannot stand here: leave them out."
@@ -30,6 +31,12 @@ _bad_in_url = re.compile(r"[\x00-\x20\x7f-\xa0\"<>\\^`{|}]").search
 def text_fault(text: str) -> str | None:
     """Why a text cannot be sent; None when it can."""
     return CONTROL if has_control(text) else BLANK if is_blank(text) else None
+
+
+def name_fault(name: str) -> str | None:
+    """Why it cannot be a user's id or a campaign's name; None when it can."""
+    bad = is_blank(name) or len(name) > NAME_MAX or control(name) is not None
+    return NAME_RULE if bad else None
 
 
 def override_faults(channel: str, said: ChannelContent, *, alone: bool) -> Iterator[RequestFault]:

@@ -15,13 +15,13 @@ import msgspec
 from gateway.core.addresses import person_id
 from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
+from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import require_json
 from gateway.ingress.api.results import failure, refusal_of
 from gateway.ingress.api.stream import LineStream, PendingLine, Streams
 from gateway.ingress.api.user_bodies import (
     UserBody,
     UserSettings,
-    name_fault,
     read_body,
     read_line,
     shown_consents,

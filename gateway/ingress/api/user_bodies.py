@@ -20,9 +20,9 @@ from gateway.core.records.user import Consent, StoredUser
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.views.words import rfc3339
-from gateway.ingress.api.content_faults import control
+from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, not_json, read_keys
-from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE, Name
+from gateway.ingress.api.request_body import Name
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
 from providers.contract import Category
@@ -113,12 +113,6 @@ def read_body(raw: bytes, user: str, now_ms: int) -> UserSettings | Problem:
 
 def read_line(raw: bytes, now_ms: int) -> UserSettings | Problem:
     return _read(UserLine, raw, now_ms, lambda found: name_of(found.values.get("user", "")))
-
-
-def name_fault(user: str) -> str | None:
-    """Why it cannot be a user's id; None when it can."""
-    bad = is_blank(user) or len(user) > NAME_MAX or control(user) is not None
-    return NAME_RULE if bad else None
 
 
 def _read(
