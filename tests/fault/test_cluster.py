@@ -151,6 +151,8 @@ def test_the_main_flow_runs_on_a_cluster_and_uses_every_master(cluster: RedisClu
             "campaign": "c",
             "text": "x",
         }
+        # Certain to arrive: what reached nobody would not be a duplicate.
+        kaskad.simulator.turn(sms_delivered=1, sms_undelivered=0)
         first = kaskad.post(again)
         assert (first.status, first.json["outcome"]) == (202, "accepted")
         second = kaskad.post({**again, "to": phone()})
