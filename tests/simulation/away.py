@@ -1,6 +1,6 @@
 """Real dispatchers and their providers in virtual time, some of which are away for minutes.
 
-A call to Redis takes a millisecond, an answer 20 ms. A provider is away in one of three ways: it is
+A call to Redis takes no time, an answer 20 ms. A provider is away in one of three ways: it is
 `gone` (each request fails), `slow` (it takes a request, and answers, after tens of seconds, whether
 or not anybody waits for that; like Infobip it takes a reference once), or `silent` (it delivers,
 and its receipts come when the silence ends).
@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
-from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.events import Reported
@@ -40,6 +39,7 @@ from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.worlds.cascade_world import T0, policy
 from tests.worlds.dispatch_world import ScriptedProvider, sends_to
+from tests.worlds.virtual_clock import VirtualClock
 
 ANSWER_S = 0.02
 SLOW_S = (20.0, 40.0)
@@ -191,7 +191,7 @@ class Away:
                 self.messages = self._messages()
                 self._tasks.cancel_scope.cancel()
 
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        trio.run(main, clock=VirtualClock())
 
     async def _dispatch(self, name: str, *, task_status: trio.TaskStatus[None]) -> None:
         await dispatch(self._deps(name), task_status=task_status)
