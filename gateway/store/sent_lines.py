@@ -72,7 +72,9 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
     attempt = step.attempts[number]
     arrived = step.arrival_of(attempt) > 0
     at_ms = attempt.sent_ms or attempt.claimed_ms
-    ids, parts = attempt.ids or (step_ref(message.id, index, attempt.series),), step.parts
+    series = attempt.charged_series
+    ref = step_ref(message.id, index, attempt.series if series is None else series)
+    ids, parts = attempt.ids or (ref,), step.parts
     if loose := tuple(id_ for id_ in attempt.loose_ids if id_ not in ids):
         if not attempt.sent_ms:  # nothing of the whole is known
             ids, parts = (), 0

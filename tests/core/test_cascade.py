@@ -246,6 +246,28 @@ def test_what_was_never_claimed_is_booked_once_however_often_it_is_said_to_be_se
     assert 0 < world.sums()["cost"] == world.message.steps[0].charged
 
 
+@pytest.mark.parametrize("says", [True, False])
+def test_an_older_record_does_not_say_what_it_was_charged_for_and_is_charged_no_more(
+    says: bool,
+) -> None:
+    world = World(policy(charged_on="sent", can_look_up=False))
+    world.happen(events.Claimed(0))
+    world.happen(events.Refused(0, BUSY))
+    world.timer()
+    world.happen(events.Claimed(0))
+    world.happen(events.Accepted(0))
+    (attempt,) = world.message.steps[0].attempts
+    assert (attempt.series, attempt.charged_series) == (1, 1)
+    if not says:
+        attempt.charged_by = 0
+        assert attempt.charged_series is None
+    world.happen(events.Accepted(0, series=0))
+    world.happen(events.Reported(0, Receipt("undelivered"), "viber", 0))
+    world.happen(events.Reported(0, Receipt("delivered"), "viber", 0))
+    price = world.message.steps[0].candidates[0].cost
+    assert world.sums()["cost"] == (2 * price if says else price)
+
+
 def test_a_late_refusal_is_only_for_a_step_whose_answer_is_lost() -> None:
     world = World()
     late = events.Refused(0, NOT_ON_VIBER, late=("viber", 0))

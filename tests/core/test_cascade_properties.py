@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from decimal import Decimal
+from itertools import chain
 from typing import Literal
 
 from hypothesis import example, given, settings
@@ -518,43 +519,84 @@ def test_parts_that_arrive_cost_once_in_whatever_order_and_never_beside_their_te
     assert (pack_message(world.message)[0] == LOOSE) == of_parts
 
 
-@given(st.lists(st.sampled_from(["taken", "unheard", "refused", "bounce"]), max_size=12), st.data())
-@settings(max_examples=300)
-def test_each_sending_that_was_taken_costs_once(moves: list[str], data: st.DataObject) -> None:
-    """Of a code that is sent again when an answer was lost, by who knows no message again. What was
-    taken unheard is told by its bounce alone; where no answer ever came, the first of these ends
-    the step and stands for all."""
-    rules = policy(charged_on="sent", can_look_up=False, resend_unknown=True)
-    world = World(rules, request(category="otp", route="sms-only"))
-    step, taken, heard = world.message.steps[0], set[int](), False
+class SentAgain:
+    """A code that is sent again when an answer was lost, by who knows no message again. After each
+    word of the provider's it must cost what its references cost of which a charge is known."""
 
-    def bounce(series: int) -> None:
-        world.happen(events.Reported(0, Receipt("undelivered"), "sms", series))
+    def __init__(self, charged_on: Literal["sent", "delivered"], arrives: list[bool]) -> None:
+        rules = policy(charged_on=charged_on, can_look_up=False, resend_unknown=True)
+        self.world = World(rules, request(category="otp", route="sms-only"))
+        self.arrives = arrives  # by series
+        self.taken: list[int] = []
+        self.charged = set[int]()
+        self.when_taken = charged_on == "sent"
 
-    for move in moves:
-        if move == "bounce":
-            if taken:
-                bounce(data.draw(st.sampled_from(sorted(taken))))
-            continue
+    def tell(self, series: int, event: events.Event, *, charges: bool) -> None:
+        self.world.happen(event)
+        self.charged |= {series} if charges else set()
+        assert self.world.sums()["cost"] == 40_000 * len(self.charged)
+
+    def report(self, series: int) -> None:
+        status: ReceiptStatus = "delivered" if self.arrives[series] else "undelivered"
+        event = events.Reported(0, Receipt(status), "sms", series)
+        self.tell(series, event, charges=self.when_taken or self.arrives[series])
+
+    def answer(self, series: int) -> None:
+        self.tell(series, events.Accepted(0, series=series), charges=self.when_taken)
+
+    def send(self, outcome: str) -> None:
+        step = self.world.message.steps[0]
         if step.status == StepStatus.RETRYING:
-            world.timer()
-        if not world.happen(events.Claimed(0)).submit:
-            continue
-        if move == "refused":
-            world.happen(events.Refused(0, Fault("429", "throttled", False)))
-            continue
-        taken.add(step.series)
-        if move == "taken":
-            world.happen(events.Accepted(0))
-            heard = True
-        elif data.draw(st.booleans()) and step.series + 1 not in taken:
-            bounce(step.series)
-        else:
-            world.happen(events.LostAnswer(0))
-    for series in data.draw(st.permutations(sorted(taken))):
-        bounce(series)
-    cost = world.sums()["cost"]
-    assert cost <= 40_000 * len(taken)
-    if heard:
-        assert cost == 40_000 * len(taken)
-    assert world.sums()["billed"] == 0
+            self.world.timer()
+        if not self.world.happen(events.Claimed(0)).submit:
+            return
+        if outcome == "refused":
+            self.world.happen(events.Refused(0, Fault("429", "throttled", False)))
+            return
+        if step.series not in self.taken:
+            self.taken.append(step.series)
+        if outcome == "taken":
+            self.answer(step.series)
+        elif outcome == "unheard":
+            self.world.happen(events.LostAnswer(0))
+
+
+@given(
+    # Groups, because it takes an answer that is lost and then a refusal to get another reference.
+    st.lists(
+        st.sampled_from(
+            [
+                ("unheard", "refused"),
+                ("refused", "unheard"),
+                ("unheard", "taken"),
+                ("unheard", "refused", "under way", "reported", "answered late"),
+                ("answered late",),
+                ("reported",),
+            ]
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+    st.sampled_from(["sent", "delivered"]),
+    st.lists(st.booleans(), min_size=20, max_size=20),
+    st.data(),
+)
+@settings(max_examples=500)
+def test_each_sending_that_was_taken_costs_once(
+    moves: list[tuple[str, ...]],
+    charged_on: Literal["sent", "delivered"],
+    arrives: list[bool],
+    data: st.DataObject,
+) -> None:
+    code = SentAgain(charged_on, arrives)
+    for move in chain.from_iterable(moves):
+        if move not in ("reported", "answered late"):
+            code.send(move)
+        elif code.taken:
+            said = code.report if move == "reported" else code.answer
+            said(data.draw(st.sampled_from(code.taken)))
+    for series in data.draw(st.permutations(code.taken)):
+        code.report(series)
+    arrived = {series for series in code.taken if arrives[series]}
+    assert code.charged == (set(code.taken) if charged_on == "sent" else arrived)
+    assert (code.world.sums()["billed"] > 0) == bool(arrived)

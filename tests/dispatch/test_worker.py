@@ -357,8 +357,8 @@ async def test_what_finds_no_token_goes_back_to_its_lane(redis_url: str) -> None
         w.store.apply = slow_claims  # type: ignore[method-assign]
         async with dispatching(w):
             await begun.wait()
-            await trio.sleep(0.03)  # the tokens lapse
             await w.redis.call([("HSET", "{limit:viber}", "free_us", 9 * 10**15)])
+            await trio.sleep(0.3)  # the tokens lapse, also those asked for a moment ago
             release.set()
             await claimed.wait()
             await w.until(ids, "queued", "planned")

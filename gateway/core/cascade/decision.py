@@ -13,8 +13,7 @@ from gateway.core import audience, holding, settlement, timing
 from gateway.core.budgets import Funds, needs_of
 from gateway.core.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
-from gateway.core.events import Accepted, Invoiced, LooseParts, Reported
-from gateway.core.ids import step_ref
+from gateway.core.events import Accepted, Invoiced
 from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
 from gateway.core.policy import Policy, WhenAway
 from gateway.core.rates import Tally, counts_as, counts_conversions
@@ -327,57 +326,6 @@ class Decision:
         if work.provider == invoiced.provider and booking is not None:
             attempt.invoiced = True
             self.book(attempt, booking)
-
-    def take_loose_parts(self, loose: LooseParts) -> None:
-        """Parts were taken and the rest of their text not: they cost where taking is charged."""
-        step = self.step(loose.step)
-        attempt = step.attempt_of(loose.series) if step is not None else None
-        if step is not None and attempt is not None:
-            self._charge_parts(self.work(loose.step, step, attempt), loose.ids, "sent")
-
-    def take_arrived_part(self, work: Work, reported: Reported) -> None:
-        """A part arrived: it costs where arriving is charged, unless its whole text does."""
-        attempt, receipt = work.attempt, reported.receipt
-        id_ = receipt.provider_id or receipt.ref or ""
-        if reported.part == "of_whole" and id_ not in attempt.ids:  # its answer is late
-            attempt.further_ids += () if attempt.provider_id is None else (id_,)
-            attempt.provider_id = attempt.provider_id or id_
-            self.effects.changed = True
-        self._charge_parts(work, (id_,), "delivered")
-
-    def take_earlier_sending(self, work: Work, series: int) -> None:
-        """A sending whose answer was lost was taken, and failed, and the step was sent again by
-        another reference: it costs beside that, where taking is charged."""
-        ref = step_ref(self.message.id, work.index, series)
-        parts = [ref, *(f"{ref} {number}" for number in range(2, work.step.parts + 1))]
-        self._charge_parts(work, parts, "sent")
-
-    def _charge_parts(self, work: Work, ids: Sequence[str], charged_on: str) -> None:
-        """Keeps the ids of parts that `settle_loose_parts` charges, where they are news."""
-        attempt = work.attempt
-        if self.policy.provider(work.provider).charged_on == charged_on:
-            known = (*attempt.loose_ids, *(attempt.ids if attempt.charged is not None else ()))
-            if new := tuple(id_ for id_ in ids if id_ not in known):
-                attempt.loose_ids += new
-                self.message.loose = True
-                self.effects.changed = True
-
-    def settle_loose_parts(self) -> None:
-        """Charges parts that are charged without their text. Whatever happened in whatever order,
-        what is booked follows from the record: those of a text that is charged as a whole cost
-        nothing beside it, and those of one that may yet arrive wait for that."""
-        for index, step in enumerate(self.message.steps):
-            for attempt in step.attempts:
-                if not attempt.loose_ids:
-                    continue
-                if attempt.charged is not None:
-                    left = [id_ for id_ in attempt.loose_ids if id_ not in attempt.ids]
-                    attempt.loose_ids = tuple(left)
-                awaited = attempt is step.attempt and step.status in OPEN and not step.done_ms
-                work = self.work(index, step, attempt)
-                if (booking := settlement.loose(work, awaited=awaited)) is not None:
-                    self.book(attempt, booking)
-        self.message.loose = any(a.loose_ids for s in self.message.steps for a in s.attempts)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:
         """Applies what settlement says: the post and the attempt's charge."""

@@ -231,17 +231,22 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     if reported.part:
         change.take_arrived_part(work, reported)
         return
+    # Who can be asked about a reference keeps what it refused at once, and reports it; from all
+    # others a receipt says that they took it, in an answer that was lost.
+    untaken = receipt.status == "rejected" and change.can_look_up(step, attempt)
     former = reported.series != attempt.series and receipt.status not in ("delivered", "seen")
-    if former and _is_told(change, work, reported):
+    if former and (untaken or _is_told(change, work, reported.series)):
         return
     waits = step.status in WAITING
     change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
-    change.take_as_sent(index, step, attempt, attempt.claimed_ms, reported.series)
+    if not (untaken and attempt.sent_ms):
+        change.take_as_sent(index, step, attempt, attempt.claimed_ms, reported.series)
     change.effects.changed |= settlement.learn_network(work, receipt)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
     if receipt.status in ("delivered", "seen"):
+        change.arrive_by(work, reported.series)
         change.deliver(work, receipt.at_ms, named.price)
         if receipt.status == "seen":
             change.react(work, "seen", receipt.at_ms)
@@ -256,18 +261,14 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.book(attempt, correction)
 
 
-def _is_told(change: Change, work: settlement.Work, reported: ev.Reported) -> bool:
-    """Whether a failure of an earlier sending says nothing of the step any more: that sending was
-    refused at once, or it was taken as well as the one that followed it."""
+def _is_told(change: Change, work: settlement.Work, series: int) -> bool:
+    """Whether a failure of an earlier sending says nothing of the step any more, because it was
+    taken as well as the one that followed it."""
     step, attempt = work.step, work.attempt
-    # Who can be asked about a reference keeps what it refused at once, and reports it; from all
-    # others a receipt says that they took it, in an answer that was lost.
-    if reported.receipt.status == "rejected" and change.can_look_up(step, attempt):
-        return True
     if not attempt.sent_ms and (attempt is not step.attempt or step.status not in UNANSWERED):
         return False
-    if not attempt.sent_ms or reported.series != attempt.taken_series:
-        change.take_earlier_sending(work, reported.series)
+    if not attempt.sent_ms or series != attempt.charged_series:
+        change.charge_other_sending(work, series, "sent")
     return True
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.core import campaigns, settlement, timing
 from gateway.core.addresses import Addresses
-from gateway.core.cascade.decision import Decision
+from gateway.core.cascade.loose_charges import LooseCharges
 from gateway.core.effects import fallback_from
 from gateway.core.holding import is_first
 from gateway.core.opt_outs import OptOuts, refuses
@@ -30,7 +30,7 @@ from providers.contract import Fault, Receipt
 _STOPS = frozenset(("frequency_cap", "opted_out"))
 
 
-class Transitions(Decision):
+class Transitions(LooseCharges):
     """How steps start and end, and a message with them."""
 
     __slots__ = ()
@@ -61,14 +61,17 @@ class Transitions(Decision):
     ) -> None:
         """The provider has the step, which was sent at `sent_ms` (0, where nobody knows: now), by
         the reference of that series, else by the last: booked once, by its answer or by a receipt
-        that outran it."""
+        that outran it. What was sent by two references, and taken twice, is booked twice."""
         if attempt.sent_ms:
+            if series is not None and series != attempt.charged_series:
+                self.charge_other_sending(self.work(index, step, attempt), series, "sent")
             return
+        work = self.work(index, step, attempt)
         message = self.message
         attempt.sent_ms = min(sent_ms, self.now_ms) or self.now_ms
-        attempt.taken_series = attempt.series if series is None else series
+        self.charge_by(work, attempt.series if series is None else series)
         attempt.doubt = False
-        self.book(attempt, settlement.sent(self.work(index, step, attempt)))
+        self.book(attempt, settlement.sent(work))
         if attempt is not step.attempt:
             return  # the provider that was asked after it decides how the step goes on
         still_open = step.status < StepStatus.SENT or step.status == StepStatus.UNKNOWN

@@ -53,10 +53,11 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
     further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
-    # By which of its references it was taken; what came under an earlier one was another sending.
-    taken_series: int = field(name="T", default=0)
+    # 1 + the series of the reference that `charged` is for; 0 where there was one only, and in
+    # records of before 2026-11-30, which do not say. By another reference it was sent once more.
+    charged_by: int = field(name="T", default=0)
     # What it charges beside the whole: parts of texts that it did not take, or did not deliver, as
-    # a whole, and earlier sendings that it took although nobody heard so.
+    # a whole, and sendings by other references that it took, or delivered, as well.
     loose_ids: tuple[str, ...] = field(name="x", default=())
     loose_cost: int = field(name="g", default=0)  # what was booked for them, beside `charged`
 
@@ -69,6 +70,13 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     def cost(self) -> int | None:
         """What was booked as its charges; None: nothing was."""
         return (self.charged or 0) + self.loose_cost if self.loose_cost else self.charged
+
+    @property
+    def charged_series(self) -> int | None:
+        """Of the reference that `charged` is for; None: the record does not say."""
+        if self.charged_by:
+            return self.charged_by - 1
+        return self.series if self.series == 0 else None
 
     @property
     def tries(self) -> int:
