@@ -14,6 +14,7 @@ import pytest
 
 from gateway import failpoints
 from providers.simulator import child
+from tests import conftest
 from tests.worlds import template
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.stack import stack
@@ -45,6 +46,17 @@ def test_what_is_read_on_import_is_read_in_a_new_process() -> None:
     kind, code, out, _err = started(["--version"], {**ENV, failpoints.VARIABLE: "claimed"})
     assert (kind, code) == (subprocess.Popen, 0)
     assert out.startswith("kaskad ")
+
+
+def test_what_is_started_hears_an_interrupt_also_from_a_suite_in_the_background() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        conftest.hear_interrupts()
+        process = subprocess.Popen(["sleep", str(PATIENCE_S)])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S / 2) == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_simulator_is_as_a_new_one_and_ends_with_who_started_it() -> None:
