@@ -5,6 +5,7 @@ plain; and properties take the time they take: how fast a machine is belongs in 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -38,12 +39,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Puts the wanted redis-server first on PATH, for child processes as well."""
+    hear_interrupts()
     wanted: Path | None = config.getoption("redis_server")
     if wanted is not None:
         os.environ["PATH"] = f"{wanted.absolute().parent}:{os.environ['PATH']}"
         chosen, _version = find_binary()
         if not chosen.samefile(wanted):
             raise pytest.UsageError(f"Kaskad prefers {chosen}, which is newer than {wanted}.")
+
+
+def hear_interrupts() -> None:
+    """A shell starts what it puts into the background with SIGINT ignored, and what is started from
+    there ignores it too: a demo that a test interrupts went on until the time was over."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

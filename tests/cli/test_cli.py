@@ -168,14 +168,26 @@ def test_a_group_alone_shows_its_help_and_is_misuse(
     assert "Usage" in capsys.readouterr().out
 
 
-def test_help_loads_neither_a_loop_nor_the_settings() -> None:
-    program = (
-        "import sys; from gateway.cli import app; app.run(['--help']);"
-        "heavy = {'asyncio', 'trio', 'redis', 'uvicorn', 'phonenumbers', 'gateway.settings.file'};"
-        "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or None)"
+@pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        (
+            "from gateway.cli import app; app.run(['--help'])",
+            {"asyncio", "trio", "redis", "uvicorn", "phonenumbers", "gateway.settings.file"},
+        ),
+        (
+            "import gateway.cli.up, gateway.cli.reports, gateway.ingress.http.server",
+            {"trio"},  # a sixth of a command's start
+        ),
+    ],
+    ids=["help", "what does not send"],
+)
+def test_nothing_is_loaded_that_is_not_needed(program: str, heavy: set[str]) -> None:
+    check = (
+        f"import sys; {program}; sys.exit(', '.join(sorted({heavy} & sys.modules.keys())) or None)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
