@@ -7,7 +7,7 @@ their number is bounded. What waits in the lanes ingress shows, which looks at i
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -114,16 +114,14 @@ class Metrics:
             "reports_failing", "Scheduled reports that were not handed over at the last try"
         )
 
-    def sends(self, provider: str) -> tuple[float, float]:
-        """How many messages were sent so far, and how many of them were not accepted."""
-        counts = {
-            sample.labels["outcome"]: sample.value
-            for metric in self.outcomes.collect()
-            for sample in metric.samples
-            if sample.labels["provider"] == provider and sample.name.endswith("_total")
-        }
-        sent = sum(counts.values()) - counts.get("split", 0.0)  # those are sent again, one by one
-        return sent, sent - counts.get("accepted", 0.0)
+    def sends(self, providers: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """How many messages each was sent so far, and how many of them were not accepted."""
+        counts: dict[str, dict[str, float]] = {provider: {} for provider in providers}
+        for metric in self.outcomes.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total") and sample.labels["provider"] in counts:
+                    counts[sample.labels["provider"]][sample.labels["outcome"]] = sample.value
+        return {provider: _sent_of(outcomes) for provider, outcomes in counts.items()}
 
     def webhook_tried(self, tried: WebhookTry) -> None:
         if tried.succeeded:
@@ -160,3 +158,8 @@ def _count_on(counter: Counter, before: Counts[Labels], counts: Mapping[Labels, 
     for labels, now in counts.items():
         counter.labels(*labels).inc(now - before[labels])
         before[labels] = now
+
+
+def _sent_of(outcomes: Mapping[str, float]) -> tuple[float, float]:
+    sent = sum(outcomes.values()) - outcomes.get("split", 0.0)  # those are sent again, one by one
+    return sent, sent - outcomes.get("accepted", 0.0)

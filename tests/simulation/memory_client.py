@@ -22,6 +22,8 @@ DOWN_WAIT_S = 1.0
 LATE_MAX_S = 20.0  # bytes of a cut connection arrive by then, or never
 SLOW_MAX_S = 0.6
 
+Hook = Callable[[], Awaitable[None]]
+
 
 class Weather:
     """What the network and the server do; `later(delay_s, work)` does work at a virtual time. Each
@@ -70,14 +72,10 @@ class Weather:
         return self.chance.choice(("lost", "late", "unheard", "refused"))
 
 
-async def _no_hook() -> None:
-    await trio.lowlevel.checkpoint()
-
-
 class MemoryClient:
     """`hook` is awaited at both ends of every call: where a process may stand still or die."""
 
-    def __init__(self, weather: Weather, hook: Callable[[], Awaitable[None]] = _no_hook) -> None:
+    def __init__(self, weather: Weather, hook: Hook | None = None) -> None:
         self._weather = weather
         self._hook = hook
 
@@ -99,7 +97,7 @@ class MemoryClient:
 
 
 class MemorySession:
-    def __init__(self, weather: Weather, hook: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, weather: Weather, hook: Hook | None) -> None:
         self._weather = weather
         self._hook = hook
         self._connection = Connection()
@@ -116,7 +114,8 @@ class MemorySession:
     async def call(self, commands: Sequence[Command]) -> list[Reply]:
         weather = self._weather
         weather.calls += 1
-        await self._hook()
+        if self._hook is not None:
+            await self._hook()
         await self._reach()
         fate = weather.fate()
         if fate == "refused":
@@ -136,7 +135,8 @@ class MemorySession:
             self._lose(commands, fate)
             raise OutcomeUnknown("The connection was cut.")
         replies = await self._answered(commands)
-        await self._hook()
+        if self._hook is not None:
+            await self._hook()
         if (slow_s := weather.latency_s()) > 0.0:
             await weather.slow(slow_s)
         if fate == "unheard":

@@ -58,7 +58,10 @@ class MemoryRedis(StreamCommands):
         }
 
     def run(self, connection: Connection, commands: Sequence[Sequence[Any]]) -> list[Value]:
-        return [self._one(connection, [octets(arg) for arg in c]) for c in commands]
+        return [
+            self._one(connection, [a if type(a) is bytes else octets(a) for a in c])
+            for c in commands
+        ]
 
     def _one(self, connection: Connection, command: list[bytes]) -> Value:
         name = command[0].decode().upper()

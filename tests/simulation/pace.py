@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
-from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.dispatch.deps import DispatchDeps
@@ -25,6 +24,7 @@ from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.worlds.cascade_world import T0, policy
 from tests.worlds.dispatch_world import ScriptedProvider, sends_to
+from tests.worlds.virtual_clock import VirtualClock
 
 REDIS_S = 0.0005  # each way
 
@@ -89,7 +89,7 @@ class Pace:
                 await work()
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        trio.run(main, clock=VirtualClock())
 
     def in_flight(self, begin: float, end: float) -> float:
         """Requests open on average between two moments."""

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import trio
-from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.cascade import events as cascade_events
@@ -43,6 +42,7 @@ from tests.simulation.storm_policy import rules_of
 from tests.simulation.storm_provider import Book, StormProvider
 from tests.simulation.storm_seams import AWAY, seams
 from tests.worlds.cascade_world import T0
+from tests.worlds.virtual_clock import VirtualClock
 
 HOUR_S = 3_600.0
 CALM_S = 30 * HOUR_S  # from then on the weather is good
@@ -131,11 +131,11 @@ class Storm:
     # A second, in one request.
     RATES: ClassVar = {"viber": (1_000, 10), "viber-2": (200, 5), "sms": (100, 4)}
 
-    def __init__(self, plan: Plan, clock: MockClock) -> None:
+    def __init__(self, plan: Plan, clock: VirtualClock) -> None:
         self.plan = plan
         self.chance = random.Random(plan.seed)
         self.trace: list[str] = []
-        self.mock_clock = clock
+        self.virtual_clock = clock
         self.queue: list[tuple[float, int, Callable[[], object], bool]] = []
         self._count = itertools.count()
         self._queued = trio.Event()
@@ -163,7 +163,7 @@ class Storm:
     @property
     def hours(self) -> float:
         """How long the world has been going on."""
-        return self.mock_clock.current_time() / HOUR_S
+        return self.virtual_clock.current_time() / HOUR_S
 
     @property
     def calm(self) -> bool:
@@ -202,6 +202,10 @@ class Storm:
 
     # --- the world
 
+    def client(self) -> MemoryClient:
+        """A caller's, which stands still nowhere, but lets others go first."""
+        return MemoryClient(self.weather, trio.lowlevel.checkpoint)
+
     def store(self, redis: MemoryClient) -> Store:
         kept = Retention(unmatched_ms=PARKED_MS, claims_max=1)
         return Store(redis, self.policy, shards=self.plan.shards, retention=kept)
@@ -224,7 +228,7 @@ class Storm:
         self.nursery.start_soon(self._post, book, receipt, attempt)
 
     async def _post(self, book: Book, receipt: Receipt, attempt: int) -> None:
-        clock, store = self.clock(), self.store(MemoryClient(self.weather))
+        clock, store = self.clock(), self.store(self.client())
         self.busy += 1
         try:
             taken = await take_receipts(store, book.name, [receipt], clock())
@@ -321,6 +325,6 @@ def lived(plan: Plan, worlds: list[Storm] | None = None) -> Storm:
         await storm.live()
         return storm
 
-    clock = MockClock(autojump_threshold=0)
+    clock = VirtualClock()
     with seams(plan.seed):
         return trio.run(main, clock=clock)

@@ -23,7 +23,6 @@ from gateway.store import declarations, users, zones
 from gateway.store.audit import Deed
 from gateway.store.keys import keys_of, shard_of_identity
 from gateway.store.users import Change
-from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_campaigns import KNOWN_S
 from tests.simulation.storm_people import covers, starts_of
 from tests.worlds.cascade_world import DAY, T0
@@ -81,7 +80,7 @@ class Audience:
 
         async def once() -> None:
             deed = Deed(clock(), "shop", "campaign", name)
-            client = MemoryClient(storm.weather)
+            client = storm.client()
             await declarations.change(client, storm.plan.shards, name, decide, lambda _: deed)
 
         storm, clock = self.storm, self.storm.clock()
@@ -95,7 +94,7 @@ class Audience:
             return replace(before or StoredUser("shop", clock()), tz=name)
 
         async def once() -> None:
-            store = storm.store(MemoryClient(storm.weather))
+            store = storm.store(storm.client())
             change = Change(user, "", Addresses(), located)
             (kept,) = await users.change(store, [change], clock())
             await store.apply(await zones.stored(store, {user: kept}), clock())

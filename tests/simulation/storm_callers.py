@@ -15,7 +15,6 @@ from gateway.core.records.words import ReactionName
 from gateway.ingress.known_users import KnownUsers
 from gateway.store import opt_outs, zones
 from gateway.store.apply import Item
-from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_audience import HIDING, LATER, QUIET
 from tests.simulation.storm_people import USERS
 from tests.simulation.storm_provider import ARRIVING, POISON, Letter
@@ -97,7 +96,7 @@ class Callers:
     async def _ask(self, wish: dict[str, Any]) -> None:
         """Asks until it is answered, so many times."""
         storm = self.storm
-        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
+        clock, store = storm.clock(), storm.store(storm.client())
         known, asked_s = KnownUsers(store, clock), trio.current_time()
         for _ in range(TRIES_MAX):
             id_ = store.new_message_id(wish["to"], clock())
@@ -138,7 +137,7 @@ class Callers:
 
     async def _cancel(self, id_: str) -> None:
         storm = self.storm
-        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
+        clock, store = storm.clock(), storm.store(storm.client())
         storm.busy += 1
         try:
             (applied,) = await store.apply([Item(id_, Cancelled())], clock())
@@ -160,7 +159,7 @@ class Callers:
 
     async def _react(self, letter: Letter, kind: ReactionName) -> None:
         storm, ref = self.storm, letter.ref
-        clock, store = storm.clock(), storm.store(MemoryClient(storm.weather))
+        clock, store = storm.clock(), storm.store(storm.client())
         now_ms = clock()
         storm.busy += 1
         try:
@@ -181,7 +180,7 @@ class Callers:
 
     async def _opt_out(self, phone: str, scope: Any) -> None:
         try:
-            client = MemoryClient(self.storm.weather)
+            client = self.storm.client()
             await opt_outs.put(client, self.storm.store(client).shards, phone, scope, Origin())
         except AWAY:
             self.storm.note("an opt-out was not taken")

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from gateway.core.campaigns import Campaign, State
 from gateway.store import declarations, shared_keys
 from gateway.store.audit import Deed
-from tests.simulation.memory_client import MemoryClient
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm
@@ -93,7 +92,7 @@ class Campaigns:
             return campaign, content
 
         storm, deed = self.storm, Deed(now_ms, "shop", "campaign", name)
-        client = MemoryClient(storm.weather)
+        client = storm.client()
         await declarations.change(client, storm.plan.shards, name, decide, lambda _: deed)
 
     def _goes_on(self, name: str, now_s: float) -> None:

@@ -54,7 +54,7 @@ class MovingOn:
 
     def _jump(self, ahead_s: float) -> None:
         server = self.storm.server
-        self.storm.mock_clock.jump(ahead_s)
+        self.storm.virtual_clock.jump(ahead_s)
         for key in server.names():
             if key.startswith(shared_keys.alive("").encode()):
                 server.outlive(key, int(Lanes().lease_ms))

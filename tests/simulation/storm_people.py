@@ -16,7 +16,6 @@ from gateway.ingress.http.problems import Refusal
 from gateway.store import users
 from gateway.store.users import Change
 from providers.contract import PersonReply
-from tests.simulation.memory_client import MemoryClient
 from tests.simulation.storm_seams import AWAY
 from tests.worlds.cascade_world import T0
 
@@ -83,7 +82,7 @@ class People:
             return replace(kept, addresses=addresses)
 
         storm, clock = self.storm, self.storm.clock()
-        store = storm.store(MemoryClient(storm.weather))
+        store = storm.store(storm.client())
         change = Change(user, "", addresses, stored)
         await users.change(store, [change], clock())
 
@@ -112,7 +111,7 @@ class People:
     async def _reply(self, provider: str, reply: PersonReply) -> None:
         """The provider brings it until it is answered 200."""
         storm = self.storm
-        store, clock = storm.store(MemoryClient(storm.weather)), storm.clock()
+        store, clock = storm.store(storm.client()), storm.clock()
         channel: Any = provider.partition("-")[0]
         storm.busy += 1
         try:

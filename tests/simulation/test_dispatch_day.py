@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from gateway.core.budgets import Budget
 from gateway.core.records.message import StepStatus
 from tests.simulation.day import RATES, Day, cost_of, live
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_limiter import most_in_a_second
+from tests.worlds.virtual_clock import VirtualClock
 
 HOUR_MS = 3_600_000
 DEAREST = PRICES["viber"].cost + PRICES["sms"].cost  # a message of both steps
@@ -25,7 +25,7 @@ BUDGETS = (
 def lived(
     seed: int, messages: int = 200, days: float = 6.0, budgets: tuple[Budget, ...] = ()
 ) -> Day:
-    clock = MockClock(autojump_threshold=0)
+    clock = VirtualClock()
     return trio.run(live, seed, messages, days, budgets, clock=clock)
 
 

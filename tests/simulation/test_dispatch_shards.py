@@ -16,7 +16,6 @@ from typing import Literal
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from gateway import telemetry
 from gateway.core.ids import shard_of_id
@@ -35,6 +34,7 @@ from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.worlds.cascade_world import T0, policy, request
 from tests.worlds.dispatch_world import ScriptedProvider
+from tests.worlds.virtual_clock import VirtualClock
 
 SHARDS = 2
 SICK = 1
@@ -150,7 +150,7 @@ class TwoShards:
                 await work()
                 deps.stopping.set()
 
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        trio.run(main, clock=VirtualClock())
 
     def sent(self, shard: int, begin: float, end: float) -> int:
         return sum(begin <= at < end and shard_of_id(id_) == shard for at, id_ in self.arrived)

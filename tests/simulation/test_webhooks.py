@@ -9,7 +9,6 @@ from functools import partial
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.ids import moment_of
@@ -25,6 +24,7 @@ from gateway.store.keys import keys_of
 from gateway.store.webhook_queues import Due, Recovery, Told
 from providers.contract import Receipt
 from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
+from tests.worlds.virtual_clock import VirtualClock
 
 ALL = ("message.queued", "message.sent", "message.delivered", "message.seen")
 
@@ -452,7 +452,7 @@ def test_what_is_lost_while_others_lose_or_tell_is_counted_once(
         waiting = sum(not is_lost(each) for each in found)
         assert lost.count + state.lost.count + waiting == 8 + 6 + 6
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    trio.run(main, clock=VirtualClock())
 
 
 def is_lost(due: Due) -> bool:
@@ -474,7 +474,7 @@ def test_what_nobody_here_can_read_stops_nothing(
         assert state.lost is not None
         assert state.lost.count == 4
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    trio.run(main, clock=VirtualClock())
 
 
 def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import trio
-from trio.testing import MockClock
 
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import desk
@@ -15,6 +14,7 @@ from gateway.dispatch.webhooks.posting import Answer, Posting
 from gateway.store import webhooks
 from gateway.store.audit import Deed
 from tests.simulation.pace import Pace
+from tests.worlds.virtual_clock import VirtualClock
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OK = Answer(200, "ok")
@@ -115,4 +115,4 @@ class WebhookWorld(Pace):
                 await work(nursery)
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=MockClock(autojump_threshold=0))
+        trio.run(main, clock=VirtualClock())

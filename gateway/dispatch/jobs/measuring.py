@@ -61,12 +61,13 @@ class Measuring:
         metrics.count_ignored_prices(self._deps.store.ignored_prices.counts)
         handed_over = self._deps.store.handed_over
         metrics.count_handed_over(handed_over)
+        sends = metrics.sends(self._recent)
         for worker in self._working:
             name, recent = worker.name, self._recent[worker.name]
             left = await worker.limiter.left()
             metrics.rate.labels(name).set(worker.limiter.rate_per_s)
             metrics.tokens_left.labels(name).set(left)
-            recent.note(Mark(now, *metrics.sends(name), handed_over[name]))
+            recent.note(Mark(now, *sends[name], handed_over[name]))
             metrics.sent_rate.labels(name).set(recent.per_second())
             metrics.failed_recently.labels(name).set(recent.failed())
             metrics.handed_over_recently.labels(name).set(recent.handed_over())
