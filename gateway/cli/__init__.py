@@ -15,6 +15,9 @@ PRIVATE_UMASK = 0o077  # what a command writes is its user's alone
 
 def main() -> None:
     """The console script. Ends the process with the command's exit code."""
+    from gateway.cli.lean import load_lean
+
+    load_lean()
     from gateway.cli.app import run
     from gateway.cli.terminal import show_anyway
 

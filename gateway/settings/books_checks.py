@@ -14,7 +14,7 @@ from gateway.finance.question import ReportFault
 from gateway.finance.schedule import period_of, query_of
 from gateway.settings.known_names import none_such
 from gateway.settings.tables import Document
-from providers.http.public_hosts import is_receiver
+from providers.http.receivers import is_receiver
 
 _A_DAY = period_of("day", datetime.date(2026, 11, 28))
 ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'

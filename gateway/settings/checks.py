@@ -25,7 +25,7 @@ from gateway.settings.books_checks import ZONE_RULE
 from gateway.settings.known_names import none_such, table_of
 from gateway.settings.route_checks import channel_faults, route_faults
 from gateway.settings.tables import Document, Route
-from providers.http.public_hosts import is_host
+from providers.http.receivers import is_host
 from providers.settings import address_faults
 
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over

@@ -8,32 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Container
 
-import httpx2
 import trio
-
-
-def is_receiver(url: str, hosts: Container[str]) -> bool:
-    """Whether something may be posted to an address: https without user or fragment, for `hosts`
-    plain http as well."""
-    try:
-        address = httpx2.URL(url)
-        port = address.port
-    except (httpx2.InvalidURL, ValueError):
-        return False
-    schemes = ("http", "https") if address.host in hosts else ("https",)
-    fits = bool(address.host) and not address.userinfo and not address.fragment and port != 0
-    written = url.isascii() and url.isprintable() and " " not in url
-    return fits and written and address.scheme in schemes
-
-
-def is_host(text: str) -> bool:
-    """Whether an address can have this very host, as `hosts` above hold it."""
-    try:
-        return httpx2.URL(f"http://[{text}]/" if ":" in text else f"http://{text}/").host == text
-    except httpx2.InvalidURL:
-        return False
 
 
 async def open_public_stream(host: str, port: int) -> trio.SocketStream:

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from typing import IO, Any, Final
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Final, Protocol
 
 import msgspec
 
@@ -41,10 +41,29 @@ class ControlFault(Exception):
         self.detail = detail
 
 
+class Process(Protocol):
+    """What is needed of a process that was started: a `subprocess.Popen` with pipes, as a rule."""
+
+    stdin: IO[bytes] | None
+    stdout: IO[bytes] | None
+
+    @property
+    def pid(self) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+Launch = Callable[[], Process]
+
+
 class Child:
     """A running simulator: where it is, and its controls."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, settings: Settings) -> None:
+    def __init__(self, process: Process, port: int, settings: Settings) -> None:
         self.process = process
         self.port = port
         self.base_url = f"http://127.0.0.1:{port}"
@@ -109,15 +128,20 @@ class Child:
         return msgspec.json.decode(content, type=dict[str, Any])
 
 
-def start(settings: Settings | None = None) -> Child:
-    """Starts a simulator on a free port of 127.0.0.1 and returns when it listens."""
-    settings = settings or Settings()
-    process = subprocess.Popen(
+def _launch() -> Process:
+    return subprocess.Popen(
         [sys.executable, "-m", "providers.simulator"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # a Ctrl-C in the terminal is for the parent to act on
     )
+
+
+def start(settings: Settings | None = None, launch: Launch = _launch) -> Child:
+    """Starts a simulator on a free port of 127.0.0.1 and returns when it listens. `launch` runs
+    the module `providers.simulator` with pipes for its input and output."""
+    settings = settings or Settings()
+    process = launch()
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(msgspec.json.encode(settings) + b"\n")
@@ -133,9 +157,9 @@ def start(settings: Settings | None = None) -> Child:
 
 
 @contextlib.contextmanager
-def running(settings: Settings | None = None) -> Iterator[Child]:
+def running(settings: Settings | None = None, launch: Launch = _launch) -> Iterator[Child]:
     """A simulator for the length of a `with` block."""
-    child = start(settings)
+    child = start(settings, launch)
     try:
         yield child
     finally:

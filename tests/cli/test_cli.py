@@ -168,16 +168,57 @@ def test_a_group_alone_shows_its_help_and_is_misuse(
     assert "Usage" in capsys.readouterr().out
 
 
-def test_help_loads_neither_a_loop_nor_the_settings() -> None:
-    program = (
-        "import sys; from gateway.cli import app; app.run(['--help']);"
-        "heavy = {'asyncio', 'trio', 'redis', 'uvicorn', 'phonenumbers', 'gateway.settings.file'};"
-        "sys.exit(', '.join(sorted(heavy & sys.modules.keys())) or None)"
+@pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        (
+            "from gateway.cli import app; app.run(['--help'])",
+            {"asyncio", "trio", "redis", "uvicorn", "phonenumbers", "gateway.settings.file"},
+        ),
+        (
+            "import gateway.cli.up, gateway.cli.reports, gateway.ingress.http.server",
+            {"trio"},  # a sixth of a command's start
+        ),
+        (
+            "from gateway.cli.lean import load_lean; load_lean(); import redis, structlog",
+            {"rich", "opentelemetry.sdk"},  # a fifth of any start
+        ),
+    ],
+    ids=["help", "what does not send", "what is installed and not asked for"],
+)
+def test_nothing_is_loaded_that_is_not_needed(program: str, heavy: set[str]) -> None:
+    check = (
+        f"import sys; {program}; sys.exit(', '.join(sorted({heavy} & sys.modules.keys())) or None)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_was_not_loaded_is_there_for_who_asks_and_logs_are_as_they_were() -> None:
+    program = """if True:
+        import inspect, sys
+        from gateway.cli.lean import load_lean
+        load_lean()
+        import redis, structlog
+        from rich.table import Table
+        from opentelemetry.sdk.metrics import MeterProvider
+        from gateway.telemetry import configure_logs
+        assert "redis" in inspect.getsource(redis)
+        configure_logs("cli", "info", json=sys.argv[1] == "json")
+        try:
+            raise ValueError("as it was")
+        except ValueError:
+            structlog.get_logger("test").exception("said")
+        """
+    for form, shown in (("json", '"event":"said"'), ("text", "said")):
+        command = [sys.executable, "-c", program, form]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stderr
+        assert "Traceback (most recent call last):" in done.stderr
+        assert "ValueError: as it was" in done.stderr
 
 
 # --- check ---

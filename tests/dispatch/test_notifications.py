@@ -16,6 +16,7 @@ from gateway.core.records.user import StoredUser
 from gateway.store import users
 from providers.contract import FcmAddress
 from providers.simulator import Settings, child
+from tests.worlds import template
 from tests.worlds.cascade_world import MINUTE, PRICES
 from tests.worlds.dispatch_world import dispatching, world
 from tests.worlds.push_examples import FCM
@@ -28,7 +29,7 @@ STEPS = (RouteStep(("push",), 15 * MINUTE, 0), RouteStep(("sms",), MINUTE, 0))
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as running:
+    with template.simulation(Settings(knobs=KNOBS)) as running:
         running.turn(push_share=1.0, by_phone=GONE)
         yield running
 

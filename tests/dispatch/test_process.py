@@ -22,6 +22,7 @@ from gateway.settings import bootstrap
 from gateway.settings import file as settings
 from gateway.store.store import Store
 from providers.simulator import Knobs, Settings, child
+from tests.worlds import template
 from tests.worlds.dispatch_world import DispatchWorld
 from tests.worlds.patience import PATIENCE_S
 
@@ -107,7 +108,7 @@ def simulator() -> Iterator[child.Child]:
         answer_ms_min=20,
         answer_ms_max=40,
     )
-    with child.running(Settings(knobs=knobs)) as running:
+    with template.simulation(Settings(knobs=knobs)) as running:
         yield running
 
 

@@ -15,6 +15,7 @@ from gateway.core.records.content import Content
 from gateway.store.ledger import pages_of_entries
 from providers.simulator import Settings, changed, child
 from providers.smpp.provider import SmppProvider, open_stream
+from tests.worlds import template
 from tests.worlds.dispatch_world import DispatchWorld, dispatching
 from tests.worlds.dispatch_world import world as dispatch_world
 from tests.worlds.ports import free_port
@@ -65,7 +66,7 @@ def test_the_ledger_is_the_bill_of_an_smsc_that_refuses_and_loses_texts(
                 await w.until_asked(are_closed)
             return await booked(w)
 
-    with child.running(settings) as simulator:
+    with template.simulation(settings) as simulator:
         sums = trio.run(send, simulator)
         bill = simulator.bill()
     (line,) = bill.channels

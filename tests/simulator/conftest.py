@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from providers.simulator import Settings, child
+from tests.worlds import template
 from tests.worlds.simulated import KNOBS
 from tests.worlds.simulator_webhook import Webhook
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as started:
+    with template.simulation(Settings(knobs=KNOBS)) as started:
         yield started
 
 

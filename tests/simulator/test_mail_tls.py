@@ -19,6 +19,7 @@ from providers.settings import Configured
 from providers.simulator import CertificateFault, Settings, child
 from providers.simulator.mail import certificate
 from providers.smtp.settings import SmtpSettings
+from tests.worlds import template
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.simulated import KNOBS, came_to
@@ -62,7 +63,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
         smtps_port=ports["implicit"],
         smtp_tls=str(folder),
     )
-    with child.running(settings) as started:
+    with template.simulation(settings) as started:
         yield Simulated(started, folder, ports)
 
 

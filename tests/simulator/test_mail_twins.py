@@ -29,6 +29,7 @@ from providers.smtp.provider import SmtpProvider
 from providers.smtp.settings import SmtpSettings, smtp_config
 from providers.unisender_go.adapter import UniSenderGo
 from providers.unisender_go.events import UniSenderSignature
+from tests.worlds import template
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import config, submission
 from tests.worlds.simulated import KNOBS, came_to
@@ -49,7 +50,7 @@ class Simulated:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Simulated]:
     port, webhook = free_port(), Webhook()
-    with child.running(Settings(knobs=KNOBS, smtp_port=port)) as started:
+    with template.simulation(Settings(knobs=KNOBS, smtp_port=port)) as started:
         yield Simulated(started, port, webhook)
     webhook.close()
 
@@ -263,7 +264,7 @@ def test_the_key_that_verifies_is_told_and_is_the_same_after_every_start(
 ) -> None:
     told = call(simulator.child.port, "GET", "/_sim/keys").json
     assert told == {"sendgrid": verification_key("simulator")}
-    with child.running(Settings(knobs=KNOBS)) as another:
+    with template.simulation(Settings(knobs=KNOBS)) as another:
         assert call(another.port, "GET", "/_sim/keys").json == told
 
 

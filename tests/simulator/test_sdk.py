@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from providers.simulator import Knobs, Settings, child
+from tests.worlds import template
 from tests.worlds.lazily import Lazily
 from tests.worlds.simulator_webhook import Webhook, call
 
@@ -36,7 +37,7 @@ LINK = "https://example.com/picture.png"
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[child.Child]:
-    with child.running(Settings(knobs=KNOBS)) as running:
+    with template.simulation(Settings(knobs=KNOBS)) as running:
         yield running
 
 

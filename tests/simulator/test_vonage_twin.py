@@ -20,6 +20,7 @@ from providers.simulator import Settings, child
 from providers.vonage.access import Access
 from providers.vonage.adapter import Vonage, VonageSms, VonageViber
 from providers.vonage.signature import VonageSignature
+from tests.worlds import template
 from tests.worlds.provider_examples import config, submission
 from tests.worlds.push_examples import google_key
 from tests.worlds.simulated import KNOBS, outcome_of
@@ -30,7 +31,7 @@ KEY = "a-signature-secret-of-thirty-two-characters"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[child.Child]:
-    with child.running(Settings(api_key=KEY, knobs=KNOBS)) as started:
+    with template.simulation(Settings(api_key=KEY, knobs=KNOBS)) as started:
         yield started
 
 

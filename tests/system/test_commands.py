@@ -1,4 +1,5 @@
-"""The commands that run for long, as real processes: up, simulate, and those beside them."""
+"""The commands that run for long, as real processes: up, simulate, and those beside them. What is
+only asked beside them is forked from `tests.worlds.template`, which has a test of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import installation
-from tests.worlds import stack
+from tests.worlds import stack, template
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_port
 from tests.worlds.processes import gone
@@ -52,6 +54,7 @@ class Place:
         (folder / "kaskad.toml").write_text(text)
         (folder / "prices.csv").write_text((ROOT / "config/prices.csv").read_text())
         self._started: list[subprocess.Popen[str]] = []
+        self._forked: list[template.Forked | subprocess.Popen[bytes]] = []
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,11 +73,19 @@ class Place:
         self._started.append(process)
         return process
 
+    def _simulation(self) -> list[str]:
+        """The words for a provider that delivers everything by Viber."""
+        words = f"simulate --port {self.provider_port} --viber-share 1 --knob viber_delivered=1"
+        return [*words.split(), "--knob", "viber_undelivered=0"]
+
     def simulate(self) -> subprocess.Popen[str]:
-        """A provider that delivers everything by Viber."""
-        words = f"--port {self.provider_port} --viber-share 1 --knob viber_delivered=1"
-        more = "--knob viber_undelivered=0"
-        return self.start("simulate", *words.split(), *more.split())
+        return self.start(*self._simulation())
+
+    def simulated(self) -> None:
+        """The same, as a fork of what is loaded."""
+        with (self.folder / "simulate.log").open("a") as log:
+            words, written = self._simulation(), log.fileno()
+            self._forked.append(template.start(words, self.environment, written, written))
 
     def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -85,6 +96,14 @@ class Place:
             timeout=PATIENCE_S,
         )
 
+    def asked(self, *words: str) -> str:
+        """What a command says that ends with 0, as a fork of what is loaded."""
+        with tempfile.TemporaryFile("r+") as out, (self.folder / "asked.log").open("a") as log:
+            process = template.start(words, self.environment, out.fileno(), log.fileno())
+            assert process.wait(PATIENCE_S) == 0, (words, self.log("asked"))
+            out.seek(0)
+            return out.read()
+
     def log(self, command: str) -> str:
         return (self.folder / f"{command}.log").read_text()
 
@@ -94,6 +113,9 @@ class Place:
             process.wait()
             assert process.stdout is not None
             process.stdout.close()
+        for forked in self._forked:
+            forked.kill()
+            forked.wait()
 
     def call(self, path: str, body: dict[str, Any] | None = None, key: str = SHOP_KEY) -> Any:
         request = urllib.request.Request(  # noqa: S310 - our own address
@@ -146,7 +168,12 @@ def child_of(process: subprocess.Popen[str], words: str) -> int:
     raise OSError(f"no child runs {words}")
 
 
-def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> None:
+def test_up_runs_everything_archives_what_is_closed_and_other_commands_use_its_redis(
+    place: Place,
+) -> None:
+    config = place.folder / "kaskad.toml"
+    table = '\n[archive]\nurl = "files"\nevery = "6s"\nkeep = "1ms"\n'
+    config.write_text(config.read_text().replace("\n[archive]\n", table))
     simulator = place.simulate()
     up = place.start("up")
     read_until(up, "Stop it with ctrl-C.")
@@ -154,55 +181,40 @@ def test_up_runs_everything_and_other_commands_use_its_redis(place: Place) -> No
     key = json.loads(made.stdout)["key"]
     sent = place.call("/v1/messages", HELLO, key)
     assert sent["outcome"] == "accepted"
-
-    def delivered() -> bool:
-        return bool(place.call(f"/v1/messages/{sent['id']}", key=key)["billing"])
-
-    until(delivered, "the message is delivered and billed")
-    rows = json.loads(place.run("report", "cost", "--group-by", "app", "--json").stdout)["rows"]
+    shown = f"/v1/messages/{sent['id']}"
+    until(lambda: place.call(shown, key=key)["billing"], "the message is delivered and billed")
+    rows = json.loads(place.asked("report", "cost", "--group-by", "app", "--json"))["rows"]
     assert [(row["app"], row["delivered"]) for row in rows] == [("crm", 1)]
-    assert place.run("report", "verify").returncode == 0
-    assert place.run("check").returncode == 0
+    place.asked("report", "verify")
+    place.asked("check")
     second = place.run("up")
     assert second.returncode == 1
     assert "is in use by process" in second.stderr
+
+    until(lambda: place.call(shown, key=key)["to"] is None, "it is in the archive alone")
+    found = place.call("/v1/messages?phone=%2B447700900123", key=key)
+    assert [each["id"] for each in found["items"]] == [sent["id"]]
+    status = json.loads(place.asked("archive", "status", "--json"))
+    assert status["tables"]["messages"]["rows"] == 1
+    assert (status["reason"], status["failed_at"]) == (None, None)
+    for words in (("archive", "verify"), ("report", "verify")):
+        place.asked(*words)
+
     up.send_signal(signal.SIGTERM)
     assert up.wait(PATIENCE_S) == 0
+    assert "Traceback" not in place.log("up")
     lines = [json.loads(line) for line in place.log("up").splitlines() if '"starting"' in line]
     assert {line["role"] for line in lines} == {"ingress", "dispatch"}
     assert len({line["digest"] for line in lines}) == 1
     assert {line["version"] for line in lines} == {metadata.version("kaskad")}
-    again = json.loads(place.run("report", "cost", "--json").stdout)
+    again = json.loads(place.asked("report", "cost", "--json"))
     assert again["total"]["delivered"] == 1, "data survives, and needs no running server"
     simulator.send_signal(signal.SIGTERM)
     assert simulator.wait(PATIENCE_S) == 0
 
 
-def test_up_archives_what_is_closed_and_still_shows_it(place: Place) -> None:
-    config = place.folder / "kaskad.toml"
-    table = '\n[archive]\nurl = "files"\nevery = "3s"\nkeep = "1ms"\n'
-    config.write_text(config.read_text().replace("\n[archive]\n", table))
-    place.simulate()
-    up = place.start("up")
-    read_until(up, "Stop it with ctrl-C.")
-    sent = place.call("/v1/messages", HELLO)
-    shown = f"/v1/messages/{sent['id']}"
-    until(lambda: place.call(shown)["billing"], "the message is delivered and billed")
-    until(lambda: place.call(shown)["to"] is None, "it is in the archive, and not in Redis")
-    found = place.call("/v1/messages?phone=%2B447700900123")
-    assert [each["id"] for each in found["items"]] == [sent["id"]]
-    status = json.loads(place.run("archive", "status", "--json").stdout)
-    assert status["tables"]["messages"]["rows"] == 1
-    assert (status["reason"], status["failed_at"]) == (None, None)
-    for words in (("archive", "verify"), ("report", "verify")):
-        assert place.run(*words).returncode == 0
-    up.send_signal(signal.SIGTERM)
-    assert up.wait(PATIENCE_S) == 0
-    assert "Traceback" not in place.log("up")
-
-
-def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
-    place.simulate()
+def test_up_starts_again_what_dies_loses_nothing_and_takes_its_roles_with_it(place: Place) -> None:
+    place.simulated()
     up = place.start("up")
     read_until(up, "Stop it with ctrl-C.")
     before = [child_of(up, words) for words in ROLES]
@@ -220,15 +232,17 @@ def test_up_starts_again_what_dies_and_loses_nothing(place: Place) -> None:
         lambda: place.call(f"/v1/messages/{sent['id']}")["billing"],
         "what was accepted before is delivered",
     )
-    up.send_signal(signal.SIGINT)
-    assert up.wait(PATIENCE_S) == 0
     assert "Traceback" not in place.log("up")
+    children = [child_of(up, words) for words in ROLES]
+    up.kill()
+    up.wait(PATIENCE_S)
+    until(lambda: all(map(gone, children)), "no role is left behind")
 
 
 def test_up_passes_sighup_on_to_every_worker_and_a_new_one_begins_with_the_change(
     place: Place,
 ) -> None:
-    place.simulate()
+    place.simulated()
     file = place.folder / "kaskad.toml"
     file.write_text(file.read_text().replace("# workers = 1", "workers = 2"))
     up = place.start("up")
@@ -248,8 +262,9 @@ def test_up_passes_sighup_on_to_every_worker_and_a_new_one_begins_with_the_chang
     until(lambda: "process_ended" in place.log("up"), "the worker is missed")
     sent = [place.call("/v1/messages", HELLO, key)["outcome"] for _ in range(20)]
     assert set(sent) == {"accepted"}
-    up.send_signal(signal.SIGTERM)
+    up.send_signal(signal.SIGINT)
     assert up.wait(PATIENCE_S) == 0
+    assert "Traceback" not in place.log("up")
 
 
 def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
@@ -257,15 +272,6 @@ def test_up_ends_when_a_role_can_never_start(place: Place) -> None:
         done = place.run("up")
     assert done.returncode == 2
     assert f"127.0.0.1:{place.port} cannot be listened on" in done.stderr
-
-
-def test_the_roles_of_a_killed_up_end_with_it(place: Place) -> None:
-    up = place.start("up")
-    read_until(up, "Stop it with ctrl-C.")
-    children = [child_of(up, words) for words in ROLES]
-    up.kill()
-    up.wait(PATIENCE_S)
-    until(lambda: all(map(gone, children)), "no role is left behind")
 
 
 def test_a_role_refuses_data_of_another_number_of_shards(place: Place) -> None:

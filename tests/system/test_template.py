@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from gateway import failpoints
+from providers.simulator import child
+from tests import conftest
 from tests.worlds import template
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.stack import stack
@@ -44,6 +46,27 @@ def test_what_is_read_on_import_is_read_in_a_new_process() -> None:
     kind, code, out, _err = started(["--version"], {**ENV, failpoints.VARIABLE: "claimed"})
     assert (kind, code) == (subprocess.Popen, 0)
     assert out.startswith("kaskad ")
+
+
+def test_what_is_started_hears_an_interrupt_also_from_a_suite_in_the_background() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        conftest.hear_interrupts()
+        process = subprocess.Popen(["sleep", str(PATIENCE_S)])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_S / 2) == -signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_simulator_is_as_a_new_one_and_ends_with_who_started_it() -> None:
+    with template.simulation() as forked, child.running() as new:
+        assert isinstance(forked.process, template.ForkedSimulator)
+        assert forked.knobs() == new.knobs()
+        assert os.getpgid(forked.process.pid) == forked.process.pid
+        assert forked.process.stdin is not None
+        forked.process.stdin.close()
+        assert forked.process.wait(PATIENCE_S) == 0
 
 
 def test_it_is_of_a_group_of_its_own_and_its_end_is_told() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from providers.simulator import child
+from tests.worlds import template
 from tests.worlds.ports import free_port
 from tests.worlds.stack import PRICES, Process, Stack, phone, simulator_settings, stack, until
 
@@ -71,7 +72,7 @@ def config(prices: Path, url: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[child.Child]:
     settings = simulator_settings(tmp_path_factory.mktemp("simulator"), EVERYBODY)
-    with child.running(settings) as running:
+    with template.simulation(settings) as running:
         yield running
 
 

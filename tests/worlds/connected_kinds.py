@@ -28,8 +28,9 @@ from providers.contract import (
 )
 from providers.registry import KINDS
 from providers.settings import Configured
-from providers.simulator import Settings, child
+from providers.simulator import Settings
 from providers.simulator.browsers import HOST, subscribed
+from tests.worlds import template
 from tests.worlds.ports import free_port
 from tests.worlds.provider_examples import submission
 from tests.worlds.push_examples import SUBJECT, VAPID_KEY, google_key_pem, service_account
@@ -53,7 +54,7 @@ class World:
         settings = Settings(
             api_key=KEY, knobs=KNOBS, smtp_port=self.smtp_port, smpp_port=self.smpp_port
         )
-        with child.running(settings) as self.simulator:
+        with template.simulation(settings) as self.simulator:
             yield self
         self.webhook.close()
 

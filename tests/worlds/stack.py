@@ -445,7 +445,7 @@ def stack(
         simulation = None
         if provider_url is None:
             settings = simulator_settings(directory, knobs or {})
-            simulation = parts.enter_context(child.running(settings))
+            simulation = parts.enter_context(template.simulation(settings))
             provider_url = simulation.base_url
         ports = [free_port() for _ in range(max(ingress, 1))]
         whole = merged(default_config(ports[0], provider_url), config or {})

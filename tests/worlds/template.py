@@ -1,11 +1,13 @@
-"""A process that has loaded what Kaskad's roles and commands are made of, and forks itself for each
-start of one: loading it anew took 0.7 s of CPU, for some two hundred processes of the suite.
+"""A process that has loaded what Kaskad's roles and commands and the simulator are made of, and
+forks itself for each start of one: loading it anew took 0.7 s of CPU (a simulator 0.3), for some
+two hundred processes of the suite.
 
 What runs in the fork is the console script's `main`, with the words, environment, outputs and ready
-pipe that a new process would have, in a group of its own. Other than in a new process, the modules
-of both roles are loaded, and what an import reads of the environment is that of the tests: who
-arms `gateway.failpoints` starts anew. So do the tests of `kaskad up`, of its crew, of the command
-line and of the demo, which show that a role starts from nothing.
+pipe that a new process would have, in a group of its own; or that of `providers.simulator`. Other
+than in a new process, the modules of both roles are loaded, and what an import reads of the
+environment is that of the tests: who arms `gateway.failpoints` starts anew. So do the tests of
+`kaskad up`, of its crew, of the command line, of the demo, and of the simulator's control and book,
+which show that a role starts from nothing.
 
 One template a test process, from its first use until the end. A fork that is asked for here has
 started when the call returns; one whose template died counts as a failed test (TemplateFailed).
@@ -25,17 +27,22 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from gateway import failpoints
 from gateway.crew import READY_FD
+from providers.simulator import Settings, child
 from tests.worlds.patience import PATIENCE_S
 
 REQUEST_BYTES_MAX = 100_000  # words and environment
 FDS_MAX = os.sysconf("SC_OPEN_MAX")
 ROOT = Path(__file__).parents[2]
-OUT, ERR, STATUS, READY = range(4)  # what is passed with a request; the last may be left out
+# What is passed with a request. The last is the ready pipe, which may be left out, or the input of
+# a simulator.
+OUT, ERR, STATUS, GIVEN = range(4)
+STDERR = 2
 
 
 class TemplateFailed(Exception):
@@ -77,13 +84,41 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+class ForkedSimulator(Forked):
+    """With its pipes."""
+
+    stdin: IO[bytes] | None = None
+    stdout: IO[bytes] | None = None
+
+
+def simulation(settings: Settings | None = None) -> AbstractContextManager[child.Child]:
+    """A simulator for the length of a `with` block."""
+    return child.running(settings, _launch_simulator)
+
+
+def _launch_simulator() -> ForkedSimulator:
+    given, stdin = os.pipe()
+    stdout, out = os.pipe()
+    try:
+        pid, status = _template().fork(None, os.environ, out, STDERR, given)
+    finally:
+        os.close(given)
+        os.close(out)
+    forked = ForkedSimulator(pid, status)
+    forked.stdin, forked.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+    return forked
+
 
 def start(
     words: Sequence[str], env: Mapping[str, str], out: int, err: int, ready: int | None = None
 ) -> Forked | subprocess.Popen[bytes]:
     """Starts `kaskad <words>` with these outputs; `ready` is the pipe to who waits for it."""
     if failpoints.VARIABLE not in env:
-        return _template().fork(words, env, out, err, ready)
+        return Forked(*_template().fork(words, env, out, err, ready))
     told = {} if ready is None else {READY_FD: str(ready)}
     return subprocess.Popen(
         [sys.executable, "-m", "gateway.cli", *words],
@@ -114,15 +149,16 @@ class _Template:
 
     def fork(
         self,
-        words: Sequence[str],
+        words: Sequence[str] | None,
         env: Mapping[str, str],
         out: int,
         err: int,
-        ready: int | None,
-    ) -> Forked:
+        given: int | None,
+    ) -> tuple[int, int]:
+        """Its pid, and the pipe that tells its end. Without words it is a simulator."""
         status, theirs = os.pipe()
-        passed = [out, err, theirs] + ([] if ready is None else [ready])
-        request = json.dumps([list(words), dict(env)]).encode()
+        passed = [out, err, theirs] + ([] if given is None else [given])
+        request = json.dumps([words if words is None else list(words), dict(env)]).encode()
         assert len(request) < REQUEST_BYTES_MAX
         try:
             socket.send_fds(self._socket, [request], passed)
@@ -132,7 +168,7 @@ class _Template:
         if not answer:
             os.close(status)
             raise TemplateFailed
-        return Forked(int(answer), status)
+        return int(answer), status
 
     def stop(self) -> None:
         self._socket.close()
@@ -150,9 +186,9 @@ def _template() -> _Template:
 
 
 class _Job(NamedTuple):
-    """What a fork has to do."""
+    """What a fork has to do; without words it is a simulator."""
 
-    words: list[str]
+    words: list[str] | None
     env: dict[str, str]
     fds: list[int]
 
@@ -187,7 +223,7 @@ def _serve(asking: int) -> _Job | None:
 
 def _request(asking: int) -> _Job | None:
     with socket.socket(fileno=asking) as asked:
-        data, fds, _flags, _address = socket.recv_fds(asked, REQUEST_BYTES_MAX, READY + 1)
+        data, fds, _flags, _address = socket.recv_fds(asked, REQUEST_BYTES_MAX, GIVEN + 1)
         asked.detach()
     if not data:
         return None
@@ -202,25 +238,21 @@ def _become(job: _Job) -> None:
     os.dup2(job.fds[ERR], 2)
     environment = dict(job.env)
     kept = -1
-    if len(job.fds) > READY:
-        kept = job.fds[READY]
+    if job.words is None:
+        os.dup2(job.fds[GIVEN], 0)
+    elif len(job.fds) > GIVEN:
+        kept = job.fds[GIVEN]
         environment[READY_FD] = str(kept)
     os.closerange(3, kept if kept > 0 else FDS_MAX)
     os.closerange(max(kept, 2) + 1, FDS_MAX)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["kaskad", *job.words]
+    sys.argv = ["kaskad", *(job.words or ())]
 
 
 def _load() -> None:
     """All that roles and the usual commands import, which they do when they run."""
-    import gateway.cli.app
-    import gateway.cli.books
-    import gateway.cli.ledger
-    import gateway.cli.reports
-    import gateway.cli.roles
-    import gateway.dispatch.dispatcher
-    import gateway.ingress.http.server  # noqa: F401
+    import providers.simulator.__main__  # noqa: F401
 
     gc.collect()
     gc.freeze()
@@ -232,6 +264,10 @@ def main() -> None:
     if job is None:
         return
     _become(job)
+    if job.words is None:
+        from providers.simulator.__main__ import main as simulate
+
+        sys.exit(simulate())
     from gateway.cli import main as kaskad
 
     kaskad()

@@ -47,7 +47,7 @@ from gateway.store.audit import Deed
 from gateway.store.store import Store
 from gateway.store.webhook_queues import Recovery
 from gateway.store.webhooks import WEBHOOKS_MAX
-from providers.http.public_hosts import is_receiver
+from providers.http.receivers import is_receiver
 
 BODY_BYTES_MAX = 16 * 1024
 URL_CHARS_MAX = 2_048
