@@ -41,6 +41,7 @@ def main() -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # whoever reads the port may connect at once
         sys.stdout.write(f'{{"port": {listener.getsockname()[1]}}}\n')
         sys.stdout.flush()
         config = uvicorn.Config(

@@ -4,6 +4,7 @@ plain; and properties take the time they take: how fast a machine is belongs in 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from gateway import memory
 from gateway.redis.server.binary import find_binary
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.loops import AsyncioLoop, Loop, TrioLoop
@@ -40,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Puts the wanted redis-server first on PATH, for child processes as well."""
     hear_interrupts()
+    gc.disable()  # until all is collected
     wanted: Path | None = config.getoption("redis_server")
     if wanted is not None:
         os.environ["PATH"] = f"{wanted.absolute().parent}:{os.environ['PATH']}"
@@ -53,6 +56,13 @@ def hear_interrupts() -> None:
     there ignores it too: a demo that a test interrupts went on until the time was over."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Tests and modules stay, and are looked at once. Each full collection walked them, 0.2 s a
+    time: a fifth of the CPU that tests/core took (2026-11-29)."""
+    gc.enable()
+    memory.freeze()
 
 
 def pytest_report_header() -> str:
