@@ -195,7 +195,7 @@ class Away:
                 self._tasks.cancel_scope.cancel()
 
         with mock.patch.object(telemetry, "PUBLISH_EVERY_S", MEASURED_EVERY_S):
-            trio.run(main, clock=VirtualClock())
+            VirtualClock().run(main)
 
     async def _dispatch(self, name: str, *, task_status: trio.TaskStatus[None]) -> None:
         await dispatch(self._deps(name), task_status=task_status)

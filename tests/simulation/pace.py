@@ -89,7 +89,7 @@ class Pace:
                 await work()
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=VirtualClock())
+        VirtualClock().run(main)
 
     def in_flight(self, begin: float, end: float) -> float:
         """Requests open on average between two moments."""

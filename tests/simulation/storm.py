@@ -327,4 +327,4 @@ def lived(plan: Plan, worlds: list[Storm] | None = None) -> Storm:
 
     clock = VirtualClock()
     with seams(plan.seed):
-        return trio.run(main, clock=clock)
+        return clock.run(main)

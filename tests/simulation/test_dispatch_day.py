@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-import trio
 
 from gateway.core.budgets import Budget
 from gateway.core.records.message import StepStatus
@@ -25,8 +24,7 @@ BUDGETS = (
 def lived(
     seed: int, messages: int = 200, days: float = 6.0, budgets: tuple[Budget, ...] = ()
 ) -> Day:
-    clock = VirtualClock()
-    return trio.run(live, seed, messages, days, budgets, clock=clock)
+    return VirtualClock().run(live, seed, messages, days, budgets)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

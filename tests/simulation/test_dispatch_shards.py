@@ -150,7 +150,7 @@ class TwoShards:
                 await work()
                 deps.stopping.set()
 
-        trio.run(main, clock=VirtualClock())
+        VirtualClock().run(main)
 
     def sent(self, shard: int, begin: float, end: float) -> int:
         return sum(begin <= at < end and shard_of_id(id_) == shard for at, id_ in self.arrived)

@@ -168,8 +168,8 @@ def test_a_step_that_must_not_start_is_noticed(
 @pytest.mark.parametrize(
     ("first", "name", "instead", "merges", "what"),
     [
-        (13, "claimed_by", lambda *_: None, 0, "of a campaign"),
-        (5, "plan", without_caps, 2, "beyond the cap"),
+        (14, "claimed_by", lambda *_: None, 0, "of a campaign"),
+        (28, "plan", without_caps, 2, "beyond the cap"),
     ],
     ids=["a claim", "a cap"],
 )
@@ -207,7 +207,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "its zone was known",
         ),
         (
-            9,
+            0,
             audience,
             "left_out",
             lambda *_: None,

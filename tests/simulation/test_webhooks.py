@@ -452,7 +452,7 @@ def test_what_is_lost_while_others_lose_or_tell_is_counted_once(
         waiting = sum(not is_lost(each) for each in found)
         assert lost.count + state.lost.count + waiting == 8 + 6 + 6
 
-    trio.run(main, clock=VirtualClock())
+    VirtualClock().run(main)
 
 
 def is_lost(due: Due) -> bool:
@@ -474,7 +474,7 @@ def test_what_nobody_here_can_read_stops_nothing(
         assert state.lost is not None
         assert state.lost.count == 4
 
-    trio.run(main, clock=VirtualClock())
+    VirtualClock().run(main)
 
 
 def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:

@@ -115,4 +115,4 @@ class WebhookWorld(Pace):
                 await work(nursery)
                 nursery.cancel_scope.cancel()
 
-        trio.run(main, clock=VirtualClock())
+        VirtualClock().run(main)
