@@ -7,6 +7,7 @@ modules beside this one, imported when it runs, so that `kaskad --help` answers 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -23,4 +24,8 @@ def main() -> None:
 
     os.umask(PRIVATE_UMASK)
     show_anyway(sys.stdout, sys.stderr)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # The interpreter's last collection walks all that was ever loaded, of which nothing is left to
+    # say anything: a fifth of a short command's CPU (2026-11-29).
+    gc.freeze()
+    sys.exit(code)
