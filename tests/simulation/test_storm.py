@@ -259,8 +259,8 @@ def test_what_waits_for_money_goes_on() -> None:
     assert any(message.reason == "budget" for message in waited)
 
 
-async def nobody_is_released(*_: Any) -> bool:
-    return False
+async def nobody_is_released(*_: Any) -> float:
+    return feeder.LOOK_S
 
 
 def nothing_is_released(message: Message, posts: Any, known: Any) -> list[Any]:
