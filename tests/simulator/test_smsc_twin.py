@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -11,11 +12,15 @@ from typing import Any
 
 import pytest
 import trio
+import uvloop
 from msgspec.structs import replace
 
 from providers.contract import AccountFault, Fault, NotTaken, Outcome, Refused, Submitted
 from providers.simulator import Settings, changed, child
+from providers.simulator.runtime import Runtime
+from providers.simulator.smsc.door import SmscDoor
 from providers.simulator.smsc.parts import UNFINISHED_MAX, Gathering
+from providers.simulator.smsc.twin import SCHEME
 from providers.smpp import pdu, texts
 from providers.smpp.provider import SmppProvider, open_stream
 from tests.worlds.ports import free_port
@@ -378,3 +383,26 @@ def test_unfinished_messages_are_forgotten_in_the_end() -> None:
         assert gathering.take(f"{number}", first, "1") is None
     assert gathering.take("0", second, "2") is None
     assert gathering.take("2", second, "2") is not None
+
+
+def test_a_receipt_for_a_connection_that_was_cut_a_moment_ago_is_not_taken() -> None:
+    """Found by make chaos (2026-11-29): whoever wrote to it ended, and with it what waited."""
+    bind = pdu.Bind(system_id="bench", password="simulator")
+    receipt = pdu.encode(pdu.DELIVER_SM, 1, pdu.Short(destination="bench"))
+
+    async def main() -> bool:
+        door = SmscDoor(Runtime(KNOBS), "simulator")
+        async with await asyncio.start_server(door, "127.0.0.1", 0) as server:
+            port: int = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(pdu.encode(pdu.BIND_RECEIVER, 1, bind))
+            await reader.read(1)
+            door.close()
+            await asyncio.sleep(0)  # it is closed, and its reader not told yet
+            carry = door.runtime.pusher.carriers[SCHEME]
+            taken = await carry(f"{SCHEME}:bench", receipt, 1.0)
+            writer.close()
+        return taken
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) is False

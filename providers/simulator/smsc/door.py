@@ -137,6 +137,8 @@ class _Session:
 
     async def deliver(self, pdus: bytes, timeout_s: float) -> bool:
         """Sends deliver_sm; whether all were taken in time."""
+        if self._writer.transport.is_closing():  # cut, and not noticed yet
+            return False
         asked: dict[int, asyncio.Future[bool]] = {}
         octets = []
         for frame in Frames().feed(pdus):
