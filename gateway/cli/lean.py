@@ -17,7 +17,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-UNUSED = {"structlog": "rich", "redis": "opentelemetry.sdk.metrics"}
+UNUSED = {"structlog": "rich", "redis": "opentelemetry.sdk"}
 
 
 def load_lean() -> None:
@@ -26,23 +26,29 @@ def load_lean() -> None:
 
 
 class _Finder(MetaPathFinder):
+    def __init__(self) -> None:
+        self.left_out: set[str] = set()  # while a library is loaded that does not need it
+
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if name in self.left_out:
+            raise ModuleNotFoundError(f"{name} is not needed here.", name=name)
         if name not in UNUSED:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Without(spec.loader, UNUSED[name])
+            spec.loader = _Without(spec.loader, UNUSED[name], self.left_out)
         return spec
 
 
 class _Without(Loader):
-    """Loads as `loader` does, while `unused` cannot be imported."""
+    """Loads as `loader` does, while `unused` cannot be found."""
 
-    def __init__(self, loader: Loader, unused: str) -> None:
+    def __init__(self, loader: Loader, unused: str, left_out: set[str]) -> None:
         self._loader = loader
         self._unused = unused
+        self._left_out = left_out
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
@@ -50,11 +56,8 @@ class _Without(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader  # whoever asks for it later
-        if self._unused in sys.modules:
-            self._loader.exec_module(module)
-            return
-        sys.modules[self._unused] = None  # type: ignore[assignment]  # the language's word for it
+        self._left_out.add(self._unused)
         try:
             self._loader.exec_module(module)
         finally:
-            del sys.modules[self._unused]
+            self._left_out.remove(self._unused)
