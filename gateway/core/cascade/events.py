@@ -111,10 +111,10 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.effects.changed = True
         change.wait_unknown(accepted.step, step, attempt)
         return
-    sent_ms = accepted.sent_ms or attempt.claimed_ms
-    change.take_as_sent(accepted.step, step, attempt, sent_ms, accepted.series)
+    work = change.work(accepted.step, step, attempt)
+    change.take_as_sent(work, accepted.sent_ms or attempt.claimed_ms, accepted.series)
     if accepted.delivered:
-        change.deliver(change.work(accepted.step, step, attempt), None, None)
+        change.deliver(work, None, None)
 
 
 def _refused(change: Change, refused: ev.Refused) -> None:
@@ -241,7 +241,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.learn_names(attempt, receipt)
     # The answer, if one comes, is late.
     if not (untaken and attempt.sent_ms):
-        change.take_as_sent(index, step, attempt, attempt.claimed_ms, reported.series)
+        change.take_as_sent(work, attempt.claimed_ms, reported.series)
     change.effects.changed |= settlement.learn_network(work, receipt)
     named = settlement.price_in(work, receipt)
     change.effects.ignored_price = named.ignored
@@ -267,8 +267,7 @@ def _is_told(change: Change, work: settlement.Work, series: int) -> bool:
     step, attempt = work.step, work.attempt
     if not attempt.sent_ms and (attempt is not step.attempt or step.status not in UNANSWERED):
         return False
-    if not attempt.sent_ms or series != attempt.charged_series:
-        change.charge_other_sending(work, series, "sent")
+    change.charge_other_sending(work, series, "sent")
     return True
 
 
@@ -278,8 +277,8 @@ def _reacted(change: Change, reacted: ev.Reacted) -> None:
     if step is None or attempt is None or not may_have_left(step):
         change.effects.refused = "not_sent"
         return
-    change.take_as_sent(reacted.step, step, attempt, attempt.claimed_ms)
     work = change.work(reacted.step, step, attempt)
+    change.take_as_sent(work, attempt.claimed_ms)
     change.deliver(work, reacted.at_ms, None)
     change.react(work, reacted.kind, reacted.at_ms)
 

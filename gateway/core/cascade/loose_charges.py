@@ -40,22 +40,22 @@ class LooseCharges(Decision):
         self._charge_parts(work, (id_,), "delivered")
 
     def charge_by(self, work: Work, series: int) -> None:
-        """What is charged as a whole is what was sent by this reference."""
+        """What is charged as a whole is what was sent by this reference; whoever calls this books
+        that it was taken, or arrived."""
         attempt = work.attempt
-        charged_by = series + 1 if attempt.series else 0
-        if attempt.charged_by != charged_by:
-            attempt.charged_by = charged_by
-            self.effects.changed = True
+        attempt.charged_by = series + 1 if attempt.series else 0
         if attempt.loose_ids:
             refs = self._refs(work, series)
             attempt.loose_ids = tuple(id_ for id_ in attempt.loose_ids if id_ not in refs)
 
     def charge_other_sending(self, work: Work, series: int, charged_on: str) -> None:
-        """The step was sent by more than one reference, because an answer was lost, and another
-        than the charged one was taken, or arrived: it costs beside that, once, where this is
-        charged."""
-        if not work.attempt.sent_ms or work.attempt.charged_series is not None:
-            self._charge_parts(work, self._refs(work, series), charged_on)
+        """What was sent by this reference was taken, or arrived. The step was sent by more than
+        one where an answer was lost; another than the charged one costs beside that, once, where
+        this is charged."""
+        attempt = work.attempt
+        if attempt.sent_ms and attempt.charged_series in (series, None):
+            return  # it is the charged one, or an older record does not say which is
+        self._charge_parts(work, self._refs(work, series), charged_on)
 
     def _refs(self, work: Work, series: int) -> list[str]:
         """A name for each part of what was sent by this reference."""
@@ -65,12 +65,11 @@ class LooseCharges(Decision):
     def arrive_by(self, work: Work, series: int) -> None:
         """What was sent by this reference arrived. The first to arrive is the charged one, where
         arriving is charged; each further one costs beside it."""
-        attempt = work.attempt
         if self.policy.provider(work.provider).charged_on != "delivered":
             return
-        if not work.step.arrival_of(attempt):
+        if not work.step.arrival_of(work.attempt):
             self.charge_by(work, series)
-        elif series != attempt.charged_series:
+        else:
             self.charge_other_sending(work, series, "delivered")
 
     def _charge_parts(self, work: Work, ids: Sequence[str], charged_on: str) -> None:

@@ -56,18 +56,15 @@ class Transitions(LooseCharges):
         attempt.doubt |= status == StepStatus.UNKNOWN
         return attempt
 
-    def take_as_sent(
-        self, index: int, step: Step, attempt: Attempt, sent_ms: int, series: int | None = None
-    ) -> None:
+    def take_as_sent(self, work: settlement.Work, sent_ms: int, series: int | None = None) -> None:
         """The provider has the step, which was sent at `sent_ms` (0, where nobody knows: now), by
         the reference of that series, else by the last: booked once, by its answer or by a receipt
         that outran it. What was sent by two references, and taken twice, is booked twice."""
+        index, step, attempt, message = work.index, work.step, work.attempt, self.message
         if attempt.sent_ms:
-            if series is not None and series != attempt.charged_series:
-                self.charge_other_sending(self.work(index, step, attempt), series, "sent")
+            if series is not None:
+                self.charge_other_sending(work, series, "sent")
             return
-        work = self.work(index, step, attempt)
-        message = self.message
         attempt.sent_ms = min(sent_ms, self.now_ms) or self.now_ms
         self.charge_by(work, attempt.series if series is None else series)
         attempt.doubt = False
