@@ -359,8 +359,6 @@ def config_text(plan: Plan, callbacks: int, providers: str, opens_ms: int) -> st
             ("marketing", "reach", ""),
         )
     )
-    # A text's answer may be recorded 15 s late: it waits for parts of others that are sent again.
-    parked_s = 20
     window = f'from = "{_clock(opens_ms)}"\nto = "{_clock(opens_ms + 12 * HOUR_MS)}"\nzone = "UTC"'
     return (
         f'[server]\npublic_url = "http://127.0.0.1:{callbacks}"\nstop_within = "10s"\n\n'
@@ -369,6 +367,7 @@ def config_text(plan: Plan, callbacks: int, providers: str, opens_ms: int) -> st
         'scopes = ["send", "read", "report", "manage"]\n\n'
         f"{providers}{routes}{categories}[send_windows.opens]\n{window}\n\n{caps_text()}"
         f"{budget.config_text(plan.budget)}"
-        f'[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "{parked_s}s"\n\n'
+        # A text's answer may be recorded 15 s late: it waits for parts of others, sent again.
+        '[prices]\nfile = "prices.csv"\n\n[retention]\nparked_receipts = "20s"\n\n'
         '[lanes]\nlease = "2s"\nheartbeat = "500ms"\nstop_within = "5s"\n'
     )
