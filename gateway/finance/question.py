@@ -16,6 +16,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
+from gateway.core.texts import name_of
 from gateway.errors import CallerFault
 from providers.contract import Category
 
@@ -189,7 +190,9 @@ def _group_by(keys: list[str]) -> tuple[str, ...]:
 
 
 def _value(name: str, value: str) -> str:
-    if not value and name != "campaign":
+    """A campaign's as its name is kept."""
+    given, value = value, name_of(value) if name == "campaign" else value
+    if not value and (given or name != "campaign"):
         detail = f"The parameter {name!r} is empty: name one, or leave it out."
         raise ReportFault(name, detail, impossible=True)
     if len(value) > VALUE_CHARS_MAX:
