@@ -375,6 +375,12 @@ def test_a_question_reads_back_as_it_was_asked() -> None:
     assert parse_query(query.parameters(), TODAY) == query
 
 
+def test_a_campaign_is_found_under_any_spelling_of_its_name() -> None:
+    for spelled in ("caf\u00e9", " cafe\u0301\u00a0", "cafe\u0301"):
+        assert parse_query([("campaign", spelled)], TODAY).filters == (("campaign", "caf\u00e9"),)
+    assert len(parse_query([("campaign", "e\u0301" * 128)], TODAY).filters[0][1]) == 128
+
+
 def test_of_a_filter_that_is_given_several_times_any_value_matches() -> None:
     rows = [booked("sent", 1, campaign=name) for name in ("a", "b", "c")]
     query = parse_query([("campaign", "a"), ("campaign", "c"), ("to", str(TODAY))], TODAY)
@@ -428,6 +434,9 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("app", "")], "app", "is empty"),
         ([("channel", "")], "channel", "is empty"),
         ([("campaign", "x" * 129)], "campaign", "longer than 128"),
+        ([("campaign", " \u200b")], "campaign", "characters that can be seen"),
+        ([("campaign", "a\x1bb")], "campaign", "no control characters"),
+        ([("app", "the shop")], "app", "letters, digits, dots"),
     ],
 )
 def test_what_cannot_be_answered_names_the_parameter_and_what_to_do(

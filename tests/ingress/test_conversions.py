@@ -87,6 +87,26 @@ async def test_a_user_stands_for_what_it_was_sent_in_a_campaign_or_in_any(world:
 
 
 @with_ingress(changed=UNTIL_SEEN)
+async def test_user_and_campaign_are_read_in_any_spelling_and_what_is_no_name_is_refused(
+    world: World,
+) -> None:
+    id_ = await delivered(world, user="Zo\u00eb", campaign="pr\u00eat")
+    answers = (
+        await convert(
+            world,
+            [
+                order("a", user=" Zoe\u0308", campaign="pre\u0302t "),
+                order("b", user=" ", campaign="\u200b"),
+                order("c", user="x" * 129),
+            ],
+        )
+    ).json
+    assert answers[0]["attributed"]["message"] == id_
+    pointers = [[f["pointer"] for f in each["error"]["errors"]] for each in answers[1:]]
+    assert pointers == [["/user", "/campaign"], ["/user"]]
+
+
+@with_ingress(changed=UNTIL_SEEN)
 async def test_what_is_not_attributed_ends_the_campaigns_live_message_all_the_same(
     world: World,
 ) -> None:
