@@ -146,8 +146,8 @@ class ConversionEndpoint:
     ) -> ToldConversion | Problem:
         if isinstance(item, Problem):
             return item
+        item = _with_names_as_kept(item)
         policy, now_ms = self._store.policy, self._now_ms()
-        item = replace(item, **_names(item))
         faults = list(_faults(item, policy.currency))
         if faults:
             return invalid(faults)
@@ -162,14 +162,14 @@ class ConversionEndpoint:
         return ToldConversion(item.id, at_ms, value, message)
 
 
-def _names(item: ConversionRequest) -> dict[str, str]:
-    """By key, as they are kept."""
-    given = {"user": item.user, "campaign": item.campaign}
-    return {key: name_of(name) for key, name in given.items() if name is not None}
+def _with_names_as_kept(item: ConversionRequest) -> ConversionRequest:
+    user, campaign = (name and name_of(name) for name in (item.user, item.campaign))
+    return replace(item, user=user, campaign=campaign)
 
 
 def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:
-    told = {key: name_fault(name) for key, name in _names(item).items()}
+    names = {"user": item.user, "campaign": item.campaign}
+    told = {key: name_fault(name) for key, name in names.items() if name is not None}
     faults = [RequestFault(f"/{key}", detail) for key, detail in told.items() if detail]
     if (item.message is None) == (item.user is None):
         faults.append(RequestFault("", "Name a message or a user: one of the two."))
