@@ -24,9 +24,9 @@ from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.core.days import day_of
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import Item, Ours
+from gateway.core.reconciliation import Ours, ReconciledLine
 from gateway.finance import reconciled_formats as formats
-from gateway.finance.acceptance import Acceptance, Records, accept
+from gateway.finance.acceptance import InvoiceAcceptance, ReadRecords, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
@@ -48,7 +48,7 @@ HASH_CHARS = 12  # by which an accepted invoice is named
 DAYS_DEFAULT = 30  # of an invoice that names no time
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ReconcileWish(msgspec.Struct, frozen=True):
     """The options as they were written."""
 
     provider: str
@@ -61,7 +61,7 @@ class Wish(msgspec.Struct, frozen=True):
     accept: bool = False
 
 
-def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -> int:
+def reconcile(config: Path | None, environment: Mapping[str, str], wish: ReconcileWish) -> int:
     """Prints what an invoice and our lines come to."""
     check_form(wish.form, FORMATS)
     settings = load(config, environment, secrets_required=False)
@@ -79,7 +79,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
             taken = shown.stage("Ours")
             days = named or _latest_days()
 
-            async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
+            async def ask(redis: RedisClient) -> tuple[Reconciled, InvoiceAcceptance | None]:
                 retention = bootstrap.retention_of(settings)
                 store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
                 ours = _ours(store, settings, question.provider, *work.span(days))
@@ -123,7 +123,7 @@ async def _ours(
         yield lines_within(page, provider, from_ms, to_ms)
 
 
-def _records(settings: Settings) -> Records | None:
+def _records(settings: Settings) -> ReadRecords | None:
     """To ask the archive for messages; None: there is none."""
     if not settings.archive.url:
         return None
@@ -136,10 +136,10 @@ def _records(settings: Settings) -> Records | None:
 async def _accept(
     store: Store,
     result: Reconciled,
-    items: Iterator[Item],
+    items: Iterator[ReconciledLine],
     file: Path,
-    records: Records | None,
-) -> Acceptance:
+    records: ReadRecords | None,
+) -> InvoiceAcceptance:
     """Books it, and notes who did."""
     now_ms = time.time_ns() // 1_000_000
     with file.open("rb") as octets:
@@ -182,9 +182,9 @@ def _latest_days() -> DaySpan:
 
 def _write(
     result: Reconciled,
-    items: Iterator[Item],
+    items: Iterator[ReconciledLine],
     form: str,
-    accepted: Acceptance | None,
+    accepted: InvoiceAcceptance | None,
     file: BinaryIO,
 ) -> None:
     if form == "xlsx":
@@ -197,7 +197,9 @@ def _write(
         file.writelines(line.encode() for line in _table(result, items, accepted))
 
 
-def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | None) -> Iterator[str]:
+def _table(
+    result: Reconciled, items: Iterator[ReconciledLine], accepted: InvoiceAcceptance | None
+) -> Iterator[str]:
     """The classes, and the first items that differ."""
     question, days = result.question, result.days
     yield (
@@ -221,7 +223,7 @@ def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | Non
         yield ("" if number else "\n") + _line(item)
 
 
-def _line(item: Item) -> str:
+def _line(item: ReconciledLine) -> str:
     row = formats.item_row(item)
     place = "" if row["line"] is None else f"line {row['line']}, "
     return (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from gateway.core.campaigns import HOLDOUT_PARTS
-from gateway.core.channels import CHANNELS, Text, with_channels
+from gateway.core.channels import CHANNELS, MessageText, with_channels
 from gateway.core.placeholders import (
     Escape,
     Template,
@@ -53,7 +53,7 @@ class ContentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     """What a campaign says, as a message would: `{{name}}` is filled in from the `vars` of each.
     Until then it counts as one character."""
 
-    text: Text | None = None
+    text: MessageText | None = None
 
 
 if TYPE_CHECKING:

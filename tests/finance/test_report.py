@@ -382,7 +382,7 @@ def test_a_campaign_is_asked_for_as_its_name_is_kept() -> None:
         ("campaign", ""),
         ("variant", " a "),
     )
-    with pytest.raises(ReportFault, match="is empty") as caught:
+    with pytest.raises(ReportFault, match="There can be no campaign") as caught:
         parse_query([("campaign", "  ")], TODAY)  # which is not "without a campaign"
     assert caught.value.impossible
 
@@ -440,6 +440,9 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("app", "")], "app", "is empty"),
         ([("channel", "")], "channel", "is empty"),
         ([("campaign", "x" * 129)], "campaign", "longer than 128"),
+        ([("campaign", " \u200b")], "campaign", "characters that can be seen"),
+        ([("campaign", "a\x1bb")], "campaign", "no control characters"),
+        ([("app", "the shop")], "app", "letters, digits, dots"),
     ],
 )
 def test_what_cannot_be_answered_names_the_parameter_and_what_to_do(

@@ -99,6 +99,13 @@ async def test_put_keeps_what_it_says_alone_and_patch_changes_some(world: World)
             {"consent": [{"category": "otp", "given_at": "2026-11-01T12:00:00", "source": "x"}]},
             {"/consent/0/given_at"},
         ),
+        *(
+            (
+                {"consent": [{"category": "otp", "given_at": moment, "source": "x"}]},
+                {"/consent/0/given_at"},
+            )
+            for moment in ("2026-W48-1T10:00:00Z", "20261101T100000Z", "2026-11-01T10Z")
+        ),
         (
             {
                 "consent": [
@@ -275,9 +282,11 @@ async def test_of_users_that_want_one_address_at_once_one_has_it(world: World) -
     assert owners == {f"p:{PHONE[1:]}": {"": f"u{holders[0]}"}}
 
 
-def phone_of(user: str, phone: str = PHONE) -> users.Change:
+def phone_of(user: str, phone: str = PHONE) -> users.UserChange:
     addresses = Addresses(phone=phone[1:])
-    return users.Change(user, "", addresses, lambda _: StoredUser("shop", T0, addresses=addresses))
+    return users.UserChange(
+        user, "", addresses, lambda _: StoredUser("shop", T0, addresses=addresses)
+    )
 
 
 async def who_has_phone(world: World, *asked: str) -> list[str]:

@@ -33,7 +33,7 @@ from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.store import conversions
-from gateway.store.conversions import Asked, Booked
+from gateway.store.conversions import Booked, ToldConversion
 from gateway.store.store import Store
 
 CONVERSIONS_MAX = 1_000
@@ -129,12 +129,13 @@ class ConversionEndpoint:
         ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
         messages = await self._messages.find(dict.fromkeys(ids))
         found = [self._asked(app, item, messages) for item in items]
-        asked = [each for each in found if isinstance(each, Asked)]
+        asked = [each for each in found if isinstance(each, ToldConversion)]
         booked = iter(
             await conversions.book(self._store, app, asked, self._now_ms(), self._messages.find)
         )
         return [
-            _result(next(booked)) if isinstance(each, Asked) else _failed(each) for each in found
+            _result(next(booked)) if isinstance(each, ToldConversion) else _failed(each)
+            for each in found
         ]
 
     def _asked(
@@ -142,11 +143,11 @@ class ConversionEndpoint:
         app: str,
         item: ConversionRequest | Problem,
         messages: dict[str, Message | Exception],
-    ) -> Asked | Problem:
+    ) -> ToldConversion | Problem:
         if isinstance(item, Problem):
             return item
+        item = _with_names_as_kept(item)
         policy, now_ms = self._store.policy, self._now_ms()
-        item = replace(item, **_names(item))
         faults = list(_faults(item, policy.currency))
         if faults:
             return invalid(faults)
@@ -154,21 +155,21 @@ class ConversionEndpoint:
         value = money.signed(item.value)
         if item.message is None:
             user = f"u:{person_id(item.user, policy.numbering_of(app))}"
-            return Asked(item.id, at_ms, value, user=user, campaign=item.campaign)
+            return ToldConversion(item.id, at_ms, value, user=user, campaign=item.campaign)
         message = own_message(messages.get(item.message), app)
         if isinstance(message, Problem):
             return message
-        return Asked(item.id, at_ms, value, message)
+        return ToldConversion(item.id, at_ms, value, message)
 
 
-def _names(item: ConversionRequest) -> dict[str, str]:
-    """By key, as they are kept."""
-    given = {"user": item.user, "campaign": item.campaign}
-    return {key: name_of(name) for key, name in given.items() if name is not None}
+def _with_names_as_kept(item: ConversionRequest) -> ConversionRequest:
+    user, campaign = (name and name_of(name) for name in (item.user, item.campaign))
+    return replace(item, user=user, campaign=campaign)
 
 
 def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:
-    told = {key: name_fault(name) for key, name in _names(item).items()}
+    names = {"user": item.user, "campaign": item.campaign}
+    told = {key: name_fault(name) for key, name in names.items() if name is not None}
     faults = [RequestFault(f"/{key}", detail) for key, detail in told.items() if detail]
     if (item.message is None) == (item.user is None):
         faults.append(RequestFault("", "Name a message or a user: one of the two."))
