@@ -168,14 +168,13 @@ def _with_names_as_kept(item: ConversionRequest) -> ConversionRequest:
 
 
 def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:
-    faults = []
+    names = {"user": item.user, "campaign": item.campaign}
+    told = {key: name_fault(name) for key, name in names.items() if name is not None}
+    faults = [RequestFault(f"/{key}", detail) for key, detail in told.items() if detail]
     if (item.message is None) == (item.user is None):
         faults.append(RequestFault("", "Name a message or a user: one of the two."))
     if item.campaign is not None and item.user is None:
         faults.append(RequestFault("/campaign", "A campaign is named with a user alone."))
-    for key, name in (("user", item.user), ("campaign", item.campaign)):
-        if name is not None and (detail := name_fault(name)):
-            faults.append(RequestFault(f"/{key}", detail))
     if item.currency not in (None, currency):
         faults.append(RequestFault("/currency", f"Values are in {currency} here."))
     try:
