@@ -56,7 +56,7 @@ class Ready(NamedTuple):
     said: str
 
 
-class Ended(NamedTuple):
+class RoleEnded(NamedTuple):
     """The role's process ended unasked; `final` when it never served and is not started again."""
 
     role: str
@@ -64,14 +64,14 @@ class Ended(NamedTuple):
     final: bool
 
 
-class Told(NamedTuple):
+class OwnerAsked(NamedTuple):
     """Somebody outside wants something of the crew's owner, such as a signal."""
 
     what: str
 
 
-Notice = Ready | Ended | Told
-Line = Callable[[str, str], None]  # (role, line without its end)
+Notice = Ready | RoleEnded | OwnerAsked
+PassLine = Callable[[str, str], None]  # (role, line without its end)
 
 
 def role_command(*words: str) -> tuple[str, ...]:
@@ -85,7 +85,9 @@ class Crew:
     The queue may be written to by a signal handler.
     """
 
-    def __init__(self, roles: Iterable[Role], environment: Mapping[str, str], line: Line) -> None:
+    def __init__(
+        self, roles: Iterable[Role], environment: Mapping[str, str], line: PassLine
+    ) -> None:
         self.notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         members = [_Member(role, environment, line, self.notices) for role in roles]
         self._members = {member.child: member for member in members}
@@ -105,7 +107,7 @@ class Crew:
     def _ended(self, child: Child, code: int) -> None:
         self._members[child].drain()
         if not self._supervisor.stopping:
-            self.notices.put(Ended(child.name, code, final=not child.served))
+            self.notices.put(RoleEnded(child.name, code, final=not child.served))
 
     def __enter__(self) -> Self:
         self.start()
@@ -127,7 +129,7 @@ class _Member:
         self,
         role: Role,
         environment: Mapping[str, str],
-        line: Line,
+        line: PassLine,
         notices: queue.SimpleQueue[Notice],
     ) -> None:
         self.child = Child(

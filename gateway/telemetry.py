@@ -30,7 +30,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from gateway.version import VERSION
 
-Role = Literal["ingress", "dispatch", "archive", "reports", "cli", "simulator"]
+RoleName = Literal["ingress", "dispatch", "archive", "reports", "cli", "simulator"]
 
 PREFIX = "kaskad"
 PUBLISH_EVERY_S = 1.0
@@ -43,7 +43,7 @@ _LOG_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 # --- logs ---
 
 
-def configure_logs(role: Role, level: str, json: bool) -> None:
+def configure_logs(role: RoleName, level: str, json: bool) -> None:
     """One line an event on stderr, of our loggers and of the libraries' alike.
 
     `level` is a name of the standard library ("info"); `json` False is for a person's terminal.
@@ -120,7 +120,7 @@ def few(messages: Iterable[str]) -> list[str]:
     return list(islice(messages, NAMED_MAX))
 
 
-def process_name(role: Role) -> str:
+def process_name(role: RoleName) -> str:
     """`<role>-<host>-<pid>`: unique in an installation; `role_of` reads the role from it."""
     return f"{role}-{socket.gethostname()}-{os.getpid()}"
 

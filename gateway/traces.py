@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from gateway.extras import library
-from gateway.telemetry import Role
+from gateway.telemetry import RoleName
 from gateway.version import VERSION
 
 EXTRA = "otel"
@@ -168,7 +168,7 @@ class Traces:
 
 
 @contextmanager
-def open_traces(endpoint: str, share: float, role: Role) -> Iterator[Traces | None]:
+def open_traces(endpoint: str, share: float, role: RoleName) -> Iterator[Traces | None]:
     """For as long as the block, in the process that traces: the thread that exports survives no
     fork. None without an endpoint. What was not exported at the end is, within
     EXPORT_WITHIN_MS."""
@@ -188,7 +188,7 @@ def open_traces(endpoint: str, share: float, role: Role) -> Iterator[Traces | No
         spans.shutdown()
 
 
-def _resource(role: Role) -> Any:
+def _resource(role: RoleName) -> Any:
     """What all spans of a process are of. The exporter hashes it for each span, and a Resource does
     that by its JSON: ours is what it is."""
     resources = library("opentelemetry.sdk.resources", EXTRA)

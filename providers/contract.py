@@ -30,7 +30,7 @@ About = Literal["person", "account", "message"]
 ReceiptStatus = Literal["sent", "delivered", "seen", "undelivered", "expired", "rejected"]
 
 
-class Button(msgspec.Struct, frozen=True):
+class LinkButton(msgspec.Struct, frozen=True):
     caption: str
     url: str
 
@@ -85,7 +85,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     text: str
     validity_ms: int
     image_url: str | None = None
-    button: Button | None = None
+    button: LinkButton | None = None
     title: str | None = None
     url: str | None = None
     data: dict[str, str] | None = None

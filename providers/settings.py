@@ -19,7 +19,7 @@ from providers.notation import Duration, Milliseconds, Rate, Table, Text
 
 # One environment variable or several: the first is used, all are taken.
 Variables = Text | Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)]
-Fault = tuple[str, str]  # a key, empty for the table as a whole, and a sentence
+TableFault = tuple[str, str]  # a key, empty for the table as a whole, and a sentence
 
 
 class ProviderSettings(Table, frozen=True, kw_only=True):
@@ -36,11 +36,11 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
     was: tuple[Text, ...] = ()  # earlier names
     retired: bool = False  # nothing new is sent; receipts and look-ups go on
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         """What cannot work although each key by itself is well-formed."""
         return iter(())
 
-    def warnings(self) -> Iterator[Fault]:
+    def warnings(self) -> Iterator[TableFault]:
         """What works, but perhaps not as it was meant."""
         return iter(())
 
@@ -48,14 +48,14 @@ class ProviderSettings(Table, frozen=True, kw_only=True):
         """With the relative paths among the keys read from that folder."""
         return self
 
-    def file_faults(self) -> Iterator[Fault]:
+    def file_faults(self) -> Iterator[TableFault]:
         """What is wrong with the files that are named; reads them."""
         return iter(())
 
     def secret_faults(
         self,
         secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that can tell
-    ) -> Iterator[Fault]:
+    ) -> Iterator[TableFault]:
         """What cannot be right of the values of its secrets; one that is not set is none's fault
         here."""
         return iter(())
@@ -91,7 +91,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
     callback_url: str
 
 
-def address_faults(key: str, url: str) -> Iterator[Fault]:
+def address_faults(key: str, url: str) -> Iterator[TableFault]:
     """A fault when a text is no http or https address without query, fragment and user."""
     try:
         parts = urlsplit(url)
@@ -104,7 +104,7 @@ def address_faults(key: str, url: str) -> Iterator[Fault]:
         yield key, f'is {url!r}: write an address such as "https://gateway.example.com".'
 
 
-def reading_faults(key: str, name: str, read: Callable[[bytes], object]) -> Iterator[Fault]:
+def reading_faults(key: str, name: str, read: Callable[[bytes], object]) -> Iterator[TableFault]:
     """A fault when a file cannot be read; of what it holds `read` raises ValueError with the rest
     of a sentence."""
     try:

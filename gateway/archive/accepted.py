@@ -17,8 +17,8 @@ from gateway.archive.tables import HASHES, INDEX
 from gateway.core.archive.manifest import ArchivedFile
 from gateway.core.days import UTC_DAYS
 from gateway.finance.archive_calls import AcceptedAsked, AcceptedFound
-from gateway.store.message_search import Accepted
-from gateway.store.person_index import Place
+from gateway.store.message_search import ArchivedMessage
+from gateway.store.person_index import IndexPlace
 
 ROWS_MAX = 5_000_000  # once so many were read, no further day is begun: a second
 
@@ -37,7 +37,7 @@ def accepted_before(archive: Archive, asked: AcceptedAsked) -> AcceptedFound:
     questions = archive.questions()
     every = {file.day for file in questions.files_of(INDEX)}
     days = sorted(day for day in every if _begin(day) < asked.before)
-    found: list[tuple[Place, str]] = []
+    found: list[tuple[IndexPlace, str]] = []
     looked_at, after = 0, None
     while days and len(found) < asked.count and looked_at < ROWS_MAX:
         day = days.pop()
@@ -50,17 +50,19 @@ def accepted_before(archive: Archive, asked: AcceptedAsked) -> AcceptedFound:
     elif not days:
         after = None
     kept = questions.latest(by_day(id_ for _, id_ in found))
-    items = [Accepted(*each, kept[each[1]].record if each[1] in kept else None) for each in found]
+    items = [
+        ArchivedMessage(*each, kept[each[1]].record if each[1] in kept else None) for each in found
+    ]
     return AcceptedFound(items, after)
 
 
-def _begin(day: str) -> Place:
-    return Place(UTC_DAYS.begins_ms(datetime.date.fromisoformat(day)), 0, 0, 0)
+def _begin(day: str) -> IndexPlace:
+    return IndexPlace(UTC_DAYS.begins_ms(datetime.date.fromisoformat(day)), 0, 0, 0)
 
 
 def _of_day(
     questions: Questions, files: Sequence[ArchivedFile], asked: AcceptedAsked, count: int
-) -> list[tuple[Place, str]]:
+) -> list[tuple[IndexPlace, str]]:
     wanted = {HASHES[kind]: hash_ for kind, hash_ in asked.hashes.items()}
     if asked.campaign is not None:
         wanted["campaign"] = asked.campaign
@@ -68,4 +70,4 @@ def _of_day(
     values: dict[str, Any] = {**wanted, **asked.before._asdict()}
     query = _ACCEPTED.format(filters=filters, count=count)
     pages = questions.rows(query, {"files": files}, values)
-    return [(Place(*row[:4]), row[4]) for page in pages for row in page]
+    return [(IndexPlace(*row[:4]), row[4]) for page in pages for row in page]

@@ -16,7 +16,7 @@ import duckdb
 import msgspec
 
 from gateway.archive import parquet
-from gateway.archive.place import Manifest, Place
+from gateway.archive.place import ArchivePlace, Manifest
 from gateway.archive.questions import Questions, connect
 from gateway.archive.tables import COLUMNS, ORDERS, SUMS
 from gateway.core.archive.hashing import mark_of
@@ -36,7 +36,7 @@ from gateway.core.archive.merging import in_place_of, span_of
 from gateway.failpoints import failpoint
 
 
-class About(msgspec.Struct, frozen=True):
+class ArchiveIdentity(msgspec.Struct, frozen=True):
     """What an archive says of itself: whose it is, and with which key it hashes."""
 
     installation: str
@@ -47,7 +47,7 @@ class About(msgspec.Struct, frozen=True):
 class Archive:
     """`key` is that of the hashes; whoever only reads needs none."""
 
-    def __init__(self, place: Place, url: str, key: bytes = b"") -> None:
+    def __init__(self, place: ArchivePlace, url: str, key: bytes = b"") -> None:
         self.place = place
         self.url = url
         self.key = key
@@ -61,7 +61,7 @@ class Archive:
 
     def begin(self, installation: str) -> None:
         """Begins it, or makes sure that it is this installation's and this key's."""
-        mine = About(installation, mark_of(self.key))
+        mine = ArchiveIdentity(installation, mark_of(self.key))
         stands = self._read(self.place.found(msgspec.json.encode(mine)))
         if stands.installation != installation:
             raise ArchiveFault(
@@ -83,9 +83,9 @@ class Archive:
                 "archive.hash_key_env, so nobody is found in it: set that one again."
             )
 
-    def _read(self, about: bytes) -> About:
+    def _read(self, about: bytes) -> ArchiveIdentity:
         try:
-            found = msgspec.json.decode(about, type=About)
+            found = msgspec.json.decode(about, type=ArchiveIdentity)
         except msgspec.DecodeError as error:
             raise ArchiveFault(f"archive.json at {self.url} cannot be read: {error}.") from None
         if found.schema > SCHEMA:

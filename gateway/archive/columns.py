@@ -15,11 +15,11 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-Kind = Literal["id", "word", "time", "count", "small", "money", "bytes", "nested"]
+ColumnKind = Literal["id", "word", "time", "count", "small", "money", "bytes", "nested"]
 
 MONEY = pa.decimal128(18, 6)
 _TIME = pa.timestamp("ms", tz="UTC")
-_TYPES: dict[Kind, pa.DataType] = {
+_TYPES: dict[ColumnKind, pa.DataType] = {
     "id": pa.string(),
     "word": pa.string(),
     "time": _TIME,
@@ -35,7 +35,7 @@ class Column(NamedTuple):
     rows with `columns` of their own."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     columns: tuple[Column, ...] = ()
 
     @property

@@ -13,11 +13,11 @@ from gateway.finance.lines import (
     AMOUNTS,
     EVERY_AMOUNT,
     LedgerLine,
+    LinePlace,
     LinesPage,
     LinesWanted,
-    Place,
 )
-from gateway.finance.question import Selection
+from gateway.finance.question import BookingSelection
 
 LINES_A_PAGE = 1_000
 FILTERS = ("app", "campaign", "variant", "category", "route", "channel", "provider", "country")
@@ -48,11 +48,11 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
         if first <= file.day <= last
         and file.has_of(wanted.shard, wanted.after.read_from, wanted.through)
     ]
-    found: list[tuple[Place, LedgerLine]] = []
-    end = Place(wanted.shard, *wanted.through, EVERY_AMOUNT)
+    found: list[tuple[LinePlace, LedgerLine]] = []
+    end = LinePlace(wanted.shard, *wanted.through, EVERY_AMOUNT)
     if not files:
         return LinesPage(found, 0, end)
-    selection, days = Selection(wanted.query.report), Days(wanted.zone)
+    selection, days = BookingSelection(wanted.query.report), Days(wanted.zone)
     filters, values = _filters(selection, wanted.query.kinds)
     query = _LINES.format(
         entry=ENTRY_OF_ROW, amounts=len(AMOUNTS), filters=filters, count=LINES_A_PAGE
@@ -76,12 +76,12 @@ def lines_of_archive(archive: Archive, wanted: LinesWanted) -> LinesPage:
             line.step,
         )
         if selection.takes(days.of(line.at_ms), group):
-            found.append((Place(wanted.shard, *row[:3]), line))
+            found.append((LinePlace(wanted.shard, *row[:3]), line))
     whole = len(rows) < LINES_A_PAGE
-    return LinesPage(found, len(rows), end if whole else Place(wanted.shard, *rows[-1][:3]))
+    return LinesPage(found, len(rows), end if whole else LinePlace(wanted.shard, *rows[-1][:3]))
 
 
-def _filters(selection: Selection, kinds: Collection[str]) -> tuple[str, dict[str, Any]]:
+def _filters(selection: BookingSelection, kinds: Collection[str]) -> tuple[str, dict[str, Any]]:
     """What of the query's filters the files can be asked for, which is nearly all."""
     asked = {key: sorted(values) for key, values in selection.wanted.items() if key in FILTERS}
     if kinds:

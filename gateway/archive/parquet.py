@@ -27,7 +27,7 @@ COMPRESSION_LEVEL = 3
 FAULTS = (pa.ArrowException,)  # what reading raises that is no such file
 
 
-class Contents(NamedTuple):
+class FileContents(NamedTuple):
     """What a file holds, as its manifest line says it; `sums` in 1e-6 units."""
 
     sha256: str
@@ -87,7 +87,7 @@ def _write_tables(
         raise
 
 
-def read_back(path: Path, sums: Iterable[SumsOf]) -> Contents:
+def read_back(path: Path, sums: Iterable[SumsOf]) -> FileContents:
     """What lies there. Raises OSError, and pyarrow's errors for what is no such file."""
     sha256 = sha256_of(path)
     added: dict[str, dict[str, int]] = {}
@@ -99,7 +99,7 @@ def read_back(path: Path, sums: Iterable[SumsOf]) -> Contents:
             rows += batch.num_rows
             for wanted in sums:
                 _add(added, batch, wanted)
-    return Contents(sha256, path.stat().st_size, rows, first, last, added)
+    return FileContents(sha256, path.stat().st_size, rows, first, last, added)
 
 
 def _add(added: dict[str, dict[str, int]], batch: pa.RecordBatch, wanted: SumsOf) -> None:

@@ -41,7 +41,7 @@ class Manifest(NamedTuple):
     version: str
 
 
-class Place(Protocol):
+class ArchivePlace(Protocol):
     """Calls block; whoever has a loop makes them in another process."""
 
     def about(self) -> bytes | None:

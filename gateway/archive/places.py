@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.archive.place import Folder, Place
+from gateway.archive.place import ArchivePlace, Folder
 
 
-def place_of(url: str) -> Place:
+def place_of(url: str) -> ArchivePlace:
     """A folder, or a bucket by s3://BUCKET/PREFIX."""
     if not url.startswith("s3://"):
         return Folder(Path(url))

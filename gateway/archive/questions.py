@@ -1,7 +1,7 @@
 """What is asked of the archive's files, in DuckDB.
 
-Only files that the manifest names are read, each as `Place.local` gives it. DuckDB gets little
-memory, no network and no other files; amounts stay DECIMAL, and nothing is divided.
+Only files that the manifest names are read, each as `ArchivePlace.local` gives it. DuckDB gets
+little memory, no network and no other files; amounts stay DECIMAL, and nothing is divided.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from gateway.archive.place import Place
+from gateway.archive.place import ArchivePlace
 from gateway.core.archive.manifest import ArchivedFile
 from gateway.core.days import day_of
 from gateway.core.ids import moment_of
@@ -35,7 +35,7 @@ FROM read_parquet($files) SEMI JOIN wanted USING (id) GROUP BY id
 """
 
 
-class Kept(NamedTuple):
+class LatestRow(NamedTuple):
     """A message's latest row: its number, and the record in it."""
 
     revision: int
@@ -49,7 +49,7 @@ class Questions:
     def __init__(
         self,
         database: duckdb.DuckDBPyConnection,
-        place: Place,
+        place: ArchivePlace,
         files: Iterable[ArchivedFile],
     ) -> None:
         self._database = database
@@ -65,16 +65,16 @@ class Questions:
             if file.table == table and (wanted is None or file.day in wanted)
         ]
 
-    def latest(self, ids_by_day: Mapping[str, Sequence[str]]) -> dict[str, Kept]:
+    def latest(self, ids_by_day: Mapping[str, Sequence[str]]) -> dict[str, LatestRow]:
         """The latest row of messages, which are given by the day they were accepted on; what is not
         archived is absent."""
-        found: dict[str, Kept] = {}
+        found: dict[str, LatestRow] = {}
         files = self.files_of("messages", ids_by_day)
         if files:
             ids = [id_ for each in ids_by_day.values() for id_ in each]
             wanted = pa.table({"id": pa.array(ids, pa.string())})
             for page in self.rows(_LATEST, {"files": files}, wanted=wanted):
-                found |= {id_: Kept(revision, bytes(record)) for id_, revision, record in page}
+                found |= {id_: LatestRow(revision, bytes(record)) for id_, revision, record in page}
         return found
 
     @contextmanager

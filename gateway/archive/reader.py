@@ -23,8 +23,8 @@ from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.archive_calls import (
     LENGTH_BYTES,
     AcceptedAsked,
-    Asked,
-    Found,
+    ArchiveAnswer,
+    ArchiveQuestion,
     LinesAsked,
     LinesFound,
     MessagesAsked,
@@ -38,7 +38,7 @@ from gateway.finance.archive_calls import (
 IDLE_S = 60.0
 
 
-def answer(archive: Archive, asked: Asked) -> Found:
+def answer(archive: Archive, asked: ArchiveQuestion) -> ArchiveAnswer:
     """What the archive says as it is now."""
     try:
         if isinstance(asked, MessagesAsked):

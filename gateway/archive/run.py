@@ -20,7 +20,7 @@ import msgspec
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
-from gateway.archive.questions import Kept, by_day, day_name
+from gateway.archive.questions import LatestRow, by_day, day_name
 from gateway.archive.tables import (
     BOOKED,
     CLICKS,
@@ -59,11 +59,11 @@ ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
 
 Rows = defaultdict[tuple[str, str], list[Sequence[Any]]]
-Item = TypeVar("Item")
-Page = Sequence[tuple[EntryId, Item]]
+ItemT = TypeVar("ItemT")
+StreamPage = Sequence[tuple[EntryId, ItemT]]
 
 
-class Part(msgspec.Struct):
+class StreamPart(msgspec.Struct):
     """What one step takes of a shard's stream: what lies between two entries. `rows`, by table and
     day, are those of all shards; `through` says how far each came."""
 
@@ -85,10 +85,10 @@ class Part(msgspec.Struct):
         return len(added)
 
 
-Read = Callable[[Part], Awaitable[None]]
+ReadPart = Callable[[StreamPart], Awaitable[None]]
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RunLimits(msgspec.Struct, frozen=True):
     """`keep_ms`: how long closed messages stay in Redis once they are archived."""
 
     keep_ms: int
@@ -96,7 +96,7 @@ class Limits(msgspec.Struct, frozen=True):
     merging: Merging = Merging()
 
 
-class Done(msgspec.Struct):
+class ArchiveRun(msgspec.Struct):
     """What one run did: rows by table, messages taken out of Redis, those that a late receipt
     brought back, and files in whose place another was put."""
 
@@ -113,7 +113,7 @@ class Run:
         self,
         store: Store,
         archive: Archive,
-        limits: Limits,
+        limits: RunLimits,
         clock: Callable[[], int],
         pause: Callable[[], Awaitable[None]],
     ) -> None:
@@ -123,13 +123,13 @@ class Run:
         self._limits = limits
         self._clock = clock
         self._pause = pause
-        self._lease = archiving.Lease(store.redis)
+        self._lease = archiving.ArchiveLease(store.redis)
         self._shards: Sequence[int] = ()
         self._months = NONE_CLOSED
         self._since_ms = 0
-        self._done = Done()
+        self._done = ArchiveRun()
 
-    async def once(self) -> Done:
+    async def once(self) -> ArchiveRun:
         """Waits for a run under way, then takes everything booked and closed before now."""
         while not await self._run():
             pass
@@ -207,7 +207,7 @@ class Run:
     async def _archive_stream(
         self,
         tables: Sequence[str],
-        read: Read,
+        read: ReadPart,
         ends: Mapping[int, EntryId],
         trims: Source | None = None,
     ) -> None:
@@ -222,7 +222,7 @@ class Run:
             through: dict[int, EntryId] = {}
             for shard in self._shards:
                 start, end = have.get(shard, NOTHING_BOOKED), ends.get(shard, NOTHING_BOOKED)
-                await read(Part(shard, start, end, rows, through))
+                await read(StreamPart(shard, start, end, rows, through))
             if not rows:
                 return
             self._note(self._archive.put(rows, have, through, manifest))
@@ -230,9 +230,9 @@ class Run:
 
     async def _pages(
         self,
-        part: Part,
-        listed: Callable[[RedisClient, int, EntryId, EntryId], Awaitable[Page[Item]]],
-    ) -> AsyncGenerator[Page[Item], None]:
+        part: StreamPart,
+        listed: Callable[[RedisClient, int, EntryId, EntryId], Awaitable[StreamPage[ItemT]]],
+    ) -> AsyncGenerator[StreamPage[ItemT], None]:
         """The entries of a part, until its step has rows enough."""
         while part.start < part.end and part.count < self._limits.rows_a_step:
             page = await listed(self._redis, part.shard, part.start, part.end)
@@ -244,7 +244,7 @@ class Run:
 
     # --- the ledger and clicks ---
 
-    async def _read_booked(self, part: Part) -> None:
+    async def _read_booked(self, part: StreamPart) -> None:
         currency, count = self._store.policy.currency, part.count
         entries = entries_after(self._redis, part.shard, part.start, part.end)
         async with aclosing(entries):
@@ -255,7 +255,7 @@ class Run:
                 part.through[part.shard] = id_
         await self._lease.keep()
 
-    async def _read_clicked(self, part: Part) -> None:
+    async def _read_clicked(self, part: StreamPart) -> None:
         async with aclosing(self._pages(part, clicks.listed)) as pages:
             async for page in pages:
                 for id_, items in page:
@@ -278,12 +278,12 @@ class Run:
 
     # --- messages ---
 
-    async def _read_closed(self, part: Part) -> None:
+    async def _read_closed(self, part: StreamPart) -> None:
         async with aclosing(self._pages(part, closed.listed)) as pages:
             async for page in pages:
                 await self._add_changed([id_ for _, ids in page for id_ in ids], part)
 
-    async def _add_changed(self, ids: Sequence[str], part: Part) -> None:
+    async def _add_changed(self, ids: Sequence[str], part: StreamPart) -> None:
         """Adds the messages whose present state is not archived, nor among the rows."""
         new = {row[0] for each in part.rows.values() for row in each}
         messages = await closed.closed_messages(self._store, (i for i in ids if i not in new))
@@ -320,7 +320,7 @@ class Run:
 
     # --- the index ---
 
-    async def _read_accepted(self, part: Part) -> None:
+    async def _read_accepted(self, part: StreamPart) -> None:
         """What is gone from Redis before it is archived is found by its campaign alone. What was
         closed before there was an archive is listed for it, and goes with the next run."""
         async with aclosing(self._pages(part, archived_index.accepted)) as pages:
@@ -328,7 +328,7 @@ class Run:
                 for id_, items in page:
                     await self._add_accepted(id_, items, part)
 
-    async def _add_accepted(self, id_: EntryId, items: Sequence[Indexed], part: Part) -> None:
+    async def _add_accepted(self, id_: EntryId, items: Sequence[Indexed], part: StreamPart) -> None:
         found = await reads.readable_messages(self._store, [each.message for each in items])
         key = self._archive.key
         hashes = {each.id: short_hashes_of(key, each.identities) for each in found}
@@ -386,7 +386,7 @@ class Run:
             self._done.rows[file.table] = self._done.rows.get(file.table, 0) + file.rows
 
 
-_NOTHING = Kept(0, b"")
+_NOTHING = LatestRow(0, b"")
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
 
-from gateway.archive.columns import Column, Kind
+from gateway.archive.columns import Column, ColumnKind
 from gateway.archive.parquet import SumsOf
 from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import MessageRow
@@ -69,7 +69,7 @@ _STEPS = (
     Column("billed", "money"),
     Column("error", "word"),
 )
-_MESSAGE_KINDS: dict[str, Kind] = {
+_MESSAGE_KINDS: dict[str, ColumnKind] = {
     "id": "id",
     "revision": "count",
     "created_at": "time",

@@ -312,11 +312,11 @@ def erase(
 
     Example: `kaskad erase --phone +79161234567`
     """
-    from gateway.cli.erase import Named
+    from gateway.cli.erase import NamedPerson
     from gateway.cli.erase import erase as run_erase
     from gateway.core.addresses import Recipient
 
-    named = Named(Recipient(phone or None, email or None), user, app_name)
+    named = NamedPerson(Recipient(phone or None, email or None), user, app_name)
     return run_erase(config, os.environ, named, as_json=as_json)
 
 

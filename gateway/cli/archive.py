@@ -28,7 +28,7 @@ from gateway.store.store import Store
 if TYPE_CHECKING:
     from gateway.archive.archive import Archive
     from gateway.archive.booked import ArchivedLedger
-    from gateway.archive.run import Done
+    from gateway.archive.run import ArchiveRun
 
 LIBRARIES = ("pyarrow", "duckdb")
 WAIT_S = 0.2  # between looks at a run under way
@@ -71,11 +71,11 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     archive = archive_of(settings, writes=True)
     policy = bootstrap.policy_of(settings, lambda *_price: None)
     retention = bootstrap.retention_of(settings)
-    from gateway.archive.run import Limits, Run
+    from gateway.archive.run import Run, RunLimits
 
-    limits = Limits(keep_ms=int(settings.archive.keep_ms))
+    limits = RunLimits(keep_ms=int(settings.archive.keep_ms))
 
-    async def work(redis: RedisClient) -> Done:
+    async def work(redis: RedisClient) -> ArchiveRun:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
         return await Run(store, archive, limits, _now_ms, partial(sleep, WAIT_S)).once()
 
@@ -124,7 +124,7 @@ def status(config: Path | None, environment: Mapping[str, str], *, as_json: bool
         for name, more in (("files", 1), ("rows", file.rows), ("bytes", file.bytes)):
             sums[name] += more
 
-    async def ask(redis: RedisClient) -> tuple[archiving.State, int]:
+    async def ask(redis: RedisClient) -> tuple[archiving.ArchiveRuns, int]:
         shards = await shards_ever(redis, settings.redis.shards)
         since_ms = await archiving.waiting_since(redis, shards)
         return await archiving.state(redis), since_ms

@@ -234,11 +234,11 @@ def reconcile(
 
     Example: `kaskad reconcile --provider infobip --invoice november.csv --map infobip`
     """
-    from gateway.cli.reconciling import Wish
+    from gateway.cli.reconciling import ReconcileWish
     from gateway.cli.reconciling import reconcile as run_reconcile
 
     chosen = "json" if as_json else form
-    wish = Wish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
+    wish = ReconcileWish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
     return run_reconcile(config, os.environ, wish)
 
 

@@ -44,14 +44,14 @@ REPAIR = (
     "(docs/operating.md)."
 )
 
-Level = Literal["error", "warning", "note"]
+FindingLevel = Literal["error", "warning", "note"]
 
 
 class Remark(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing to repair or to know: where, which key or column, and why. `passing`: Redis does
     not answer, which is no fault of the configuration."""
 
-    level: Level
+    level: FindingLevel
     file: str
     key: str
     reason: str

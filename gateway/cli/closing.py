@@ -20,7 +20,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
 from gateway.core.months import Month
 from gateway.core.views.words import rfc3339
-from gateway.finance.closing import Refusal, close_month, is_whole
+from gateway.finance.closing import ClosingRefusal, close_month, is_whole
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
@@ -49,7 +49,7 @@ def close(
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     now_ms = time.time_ns() // 1_000_000
 
-    async def work(redis: RedisClient) -> bytes | Refusal:
+    async def work(redis: RedisClient) -> bytes | ClosingRefusal:
         store = Store(redis, policy, shards=settings.redis.shards)
         archived = archived_ledger(settings)
 
@@ -60,13 +60,13 @@ def close(
         told = await close_month(
             store, month, now_ms, unarchived if archived is not None else None, archived
         )
-        if not isinstance(told, Refusal):
+        if not isinstance(told, ClosingRefusal):
             await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
         return told
 
     with redis_for_command(settings) as url:
         told = run(url, work)
-    if isinstance(told, Refusal):
+    if isinstance(told, ClosingRefusal):
         _tell_refusal(told, as_json=as_json)
         return FAILED
     if out is not None or as_json:
@@ -92,7 +92,7 @@ def _sentences(report: bytes) -> str:
     )
 
 
-def _tell_refusal(refusal: Refusal, *, as_json: bool) -> None:
+def _tell_refusal(refusal: ClosingRefusal, *, as_json: bool) -> None:
     if as_json:
         print_json(refusal)
     lines = [f"{refusal.month} cannot be closed:", *refusal.reasons]

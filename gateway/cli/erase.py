@@ -29,7 +29,7 @@ from gateway.store.persons import Erasure
 from gateway.store.store import Store
 
 
-class Named(msgspec.Struct, frozen=True):
+class NamedPerson(msgspec.Struct, frozen=True):
     """By what a person is named on the command line; `app` is whose user id it is."""
 
     to: Recipient = Recipient()
@@ -38,7 +38,7 @@ class Named(msgspec.Struct, frozen=True):
 
 
 def erase(
-    config: Path | None, environment: Mapping[str, str], named: Named, *, as_json: bool
+    config: Path | None, environment: Mapping[str, str], named: NamedPerson, *, as_json: bool
 ) -> int:
     """Erases one person."""
     settings = load(config, environment, secrets_required=False)
@@ -66,7 +66,7 @@ def erase(
     return DONE
 
 
-def identity_of(named: Named, settings: Settings) -> str:
+def identity_of(named: NamedPerson, settings: Settings) -> str:
     """The identity that a person is found by. Raises UsageFault."""
     if sum(map(bool, (*msgspec.structs.astuple(named.to), named.user))) != 1:
         raise UsageFault("Name the person once, by an address or by its user id.")

@@ -29,7 +29,7 @@ NAME_CHARS_MAX = 64
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
-class Wish(msgspec.Struct, frozen=True):
+class KeyWish(msgspec.Struct, frozen=True):
     """The options of a new key as they were written; `scope` has its scopes between commas."""
 
     app: str
@@ -38,7 +38,9 @@ class Wish(msgspec.Struct, frozen=True):
     expires: str = ""
 
 
-def new(config: Path | None, environment: Mapping[str, str], wish: Wish, *, as_json: bool) -> int:
+def new(
+    config: Path | None, environment: Mapping[str, str], wish: KeyWish, *, as_json: bool
+) -> int:
     """Makes a key."""
     app, scopes = wish.app, scopes_of(wish.scope)
     if _name(app) is None:

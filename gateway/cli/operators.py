@@ -18,7 +18,7 @@ provider_app = typer.Typer(help="Providers: how they are, and an operator's paus
 archive_app = typer.Typer(help="The ledger and closed messages in files, and Redis behind them.")
 
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="As in the configuration.")]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept with who and when.")]
 
 
 def status(
@@ -59,9 +59,9 @@ def key_new(
 
     Example: `kaskad key new --app shop --scope send,read --name till --expires 90d`
     """
-    from gateway.cli.keys import Wish, new
+    from gateway.cli.keys import KeyWish, new
 
-    return new(config, os.environ, Wish(app_name, scope, name, expires), as_json=as_json)
+    return new(config, os.environ, KeyWish(app_name, scope, name, expires), as_json=as_json)
 
 
 @key_app.command("list")
@@ -92,7 +92,7 @@ def key_revoke(
 
 @provider_app.command("pause")
 def provider_pause(
-    name: ProviderName, reason: Reason = "", config: Config = None, as_json: Json = False
+    name: ProviderName, reason: ReasonOption = "", config: Config = None, as_json: Json = False
 ) -> int:
     """Send nothing to a provider until `resume`: within 2 seconds everywhere, and after a restart.
 
@@ -107,7 +107,7 @@ def provider_pause(
 
 @provider_app.command("resume")
 def provider_resume(
-    name: ProviderName, reason: Reason = "", config: Config = None, as_json: Json = False
+    name: ProviderName, reason: ReasonOption = "", config: Config = None, as_json: Json = False
 ) -> int:
     """End a provider's pause, yours or one that began by itself; a fault that lasts begins anew."""
     from gateway.cli.providers import resume

@@ -22,7 +22,7 @@ from gateway.store import pauses
 from gateway.store.pauses import Changed, Pause
 from providers.registry import KINDS
 
-Change = Callable[[RedisClient, str, str, str, int], Awaitable[Changed]]
+ChangePause = Callable[[RedisClient, str, str, str, int], Awaitable[Changed]]
 
 
 def pause(
@@ -67,7 +67,7 @@ def _found(config: Path | None, environment: Mapping[str, str], name: str) -> tu
     raise UsageFault(f"{settings.path} has no provider {name!r}: it has {known}.")
 
 
-def _change(settings: Settings, name: str, reason: str, how: Change) -> Changed:
+def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Changed:
     now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings) as url:
         return run(url, lambda redis: how(redis, name, reason, who(), now_ms))

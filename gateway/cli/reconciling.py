@@ -24,10 +24,10 @@ from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.core.days import day_of
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import Item
+from gateway.core.reconciliation import ReconciledLine
 from gateway.core.records.message import Message
 from gateway.finance import reconciled_formats as formats
-from gateway.finance.acceptance import Acceptance, Records, accept
+from gateway.finance.acceptance import InvoiceAcceptance, ReadRecords, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
 from gateway.finance.reconciled_workbook import write_workbook
@@ -48,7 +48,7 @@ HASH_CHARS = 12  # by which an accepted invoice is named
 DAYS_DEFAULT = 30  # of an invoice that names no time
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ReconcileWish(msgspec.Struct, frozen=True):
     """The options as they were written."""
 
     provider: str
@@ -61,7 +61,7 @@ class Wish(msgspec.Struct, frozen=True):
     accept: bool = False
 
 
-def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -> int:
+def reconcile(config: Path | None, environment: Mapping[str, str], wish: ReconcileWish) -> int:
     """Prints what an invoice and our lines come to."""
     check_form(wish.form, FORMATS)
     settings = load(config, environment, secrets_required=False)
@@ -79,7 +79,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Wish) -
             taken = shown.stage("Ours")
             days = named or _latest_days()
 
-            async def ask(redis: RedisClient) -> tuple[Reconciled, Acceptance | None]:
+            async def ask(redis: RedisClient) -> tuple[Reconciled, InvoiceAcceptance | None]:
                 retention = bootstrap.retention_of(settings)
                 store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
                 span = work.span(days)
@@ -119,7 +119,7 @@ def _archived(
         yield page
 
 
-def _records(settings: Settings) -> Records | None:
+def _records(settings: Settings) -> ReadRecords | None:
     """To ask the archive for messages; None: there is none."""
     if not settings.archive.url:
         return None
@@ -132,10 +132,10 @@ def _records(settings: Settings) -> Records | None:
 async def _accept(
     store: Store,
     result: Reconciled,
-    items: Iterator[Item],
+    items: Iterator[ReconciledLine],
     file: Path,
-    records: Records | None,
-) -> Acceptance:
+    records: ReadRecords | None,
+) -> InvoiceAcceptance:
     """Books it, and notes who did."""
     now_ms = time.time_ns() // 1_000_000
     with file.open("rb") as octets:
@@ -178,9 +178,9 @@ def _latest_days() -> DaySpan:
 
 def _write(
     result: Reconciled,
-    items: Iterator[Item],
+    items: Iterator[ReconciledLine],
     form: str,
-    accepted: Acceptance | None,
+    accepted: InvoiceAcceptance | None,
     file: BinaryIO,
 ) -> None:
     if form == "xlsx":
@@ -193,7 +193,9 @@ def _write(
         file.writelines(line.encode() for line in _table(result, items, accepted))
 
 
-def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | None) -> Iterator[str]:
+def _table(
+    result: Reconciled, items: Iterator[ReconciledLine], accepted: InvoiceAcceptance | None
+) -> Iterator[str]:
     """The classes, and the first items that differ."""
     question, days = result.question, result.days
     yield (
@@ -217,7 +219,7 @@ def _table(result: Reconciled, items: Iterator[Item], accepted: Acceptance | Non
         yield ("" if number else "\n") + _line(item)
 
 
-def _line(item: Item) -> str:
+def _line(item: ReconciledLine) -> str:
     row = formats.item_row(item)
     place = "" if row["line"] is None else f"line {row['line']}, "
     return (

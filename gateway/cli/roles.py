@@ -28,7 +28,7 @@ from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import installation
-from gateway.telemetry import Role, configure_logs
+from gateway.telemetry import RoleName, configure_logs
 from gateway.version import VERSION
 
 LOG_LEVEL = "KASKAD_LOG_LEVEL"  # debug, info (default), warning, error
@@ -37,7 +37,7 @@ KEYLESS = "no-provider-has-a-key"  # what the simulator then signs with
 REDIS_WAIT_S = 30.0  # under `kaskad up`, which has seen Redis serve
 REDIS_TRY_S_MIN, REDIS_TRY_S_MAX = 0.05, 1.0
 
-Found = TypeVar("Found")
+FoundT = TypeVar("FoundT")
 
 _log = structlog.get_logger("start")
 
@@ -149,7 +149,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
     return DONE
 
 
-def set_up_logs(role: Role, environment: Mapping[str, str]) -> None:
+def set_up_logs(role: RoleName, environment: Mapping[str, str]) -> None:
     """Logs as KASKAD_LOG_LEVEL and KASKAD_LOG_FORMAT want them. Raises UsageFault."""
     form = environment.get(LOG_FORMAT) or ("text" if sys.stderr.isatty() else "json")
     if form not in ("text", "json"):
@@ -167,7 +167,7 @@ def _read(config: Path | None, environment: Mapping[str, str], url: str) -> Sett
 
 
 def _start(
-    role: Role,
+    role: RoleName,
     command: str,
     config: Path | None,
     environment: Mapping[str, str],
@@ -213,8 +213,8 @@ def prepare_redis(settings: Settings, url: str, *, restored: bool) -> list[str]:
 
 
 def once_redis_answers(
-    ask: Callable[[], Found], sleep: Callable[[float], None] = time.sleep
-) -> Found:
+    ask: Callable[[], FoundT], sleep: Callable[[float], None] = time.sleep
+) -> FoundT:
     """What Redis answers. Under `kaskad up` one that died meanwhile is started again, and waited
     for; else nobody does that. Raises RedisUnavailable."""
     end = time.monotonic() + (REDIS_WAIT_S if crew.READY_FD in os.environ else 0.0)

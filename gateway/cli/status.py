@@ -42,7 +42,7 @@ REPORT_COLUMNS = ("report", "made", "made_at", "next", "due_at", "failed_at")
 UNKNOWN = "unknown"  # what a process is that does not say its version
 
 
-class Found(NamedTuple):
+class InstallationStatus(NamedTuple):
     """`processes` are the versions of all that run, by name."""
 
     view: OpsView
@@ -69,7 +69,7 @@ def status(
             time.sleep(WATCH_EVERY_S)  # a terminal's refresh; ctrl-C ends it
 
 
-async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
+async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> InstallationStatus:
     store = Store(
         redis, policy, shards=settings.redis.shards, retention=bootstrap.retention_of(settings)
     )
@@ -82,7 +82,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     figures = list(telemetry.figures(await snapshots.of(redis, names)))
     shared = await fleet_of(store, figures, bootstrap.schedules_of(settings), now_ms)
     versions = telemetry.versions(figures)
-    return Found(
+    return InstallationStatus(
         view_of(policy, shared, backlog.states, servers.servers, now_ms),
         shared,
         {name: versions.get(name, UNKNOWN) for name in sorted(names)},
@@ -90,7 +90,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Found:
     )
 
 
-def _tell(found: Found, *, as_json: bool) -> None:
+def _tell(found: InstallationStatus, *, as_json: bool) -> None:
     view = found.view
     if as_json:
         shape = msgspec.to_builtins(view) | {

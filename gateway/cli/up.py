@@ -22,7 +22,7 @@ from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import embedded_redis
 from gateway.cli.roles import LOG_FORMAT, prepare_redis, set_up_logs
-from gateway.crew import Crew, Ended, Notice, Ready, Role, Told, role_command
+from gateway.crew import Crew, Notice, OwnerAsked, Ready, Role, RoleEnded, role_command
 from gateway.settings.file import Settings, load
 
 STOP_SLACK_S = 5.0  # what a role may take beyond its own deadline
@@ -81,13 +81,13 @@ def _run(crew: Crew, settings: Settings) -> int:
         while True:
             notice = crew.notices.get()
             match notice:
-                case Told():
+                case OwnerAsked():
                     break
-                case Ended(final=True):
+                case RoleEnded(final=True):
                     _log.error("cannot_start", role=notice.role, exit_code=notice.code)
                     code = notice.code if notice.code > 0 else FAILED
                     break
-                case Ended():
+                case RoleEnded():
                     continue  # its crew has said so and starts it again
                 case Ready():
                     if notice.role == "ingress":
@@ -155,4 +155,4 @@ def _on_signals(crew: Crew) -> None:
 
 
 def _told(number: int) -> Notice:
-    return Told(signal.Signals(number).name)
+    return OwnerAsked(signal.Signals(number).name)

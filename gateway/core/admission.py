@@ -28,7 +28,7 @@ from gateway.core.records.held import Held
 from gateway.core.records.links import StepLinks
 from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
-from gateway.core.records.request import BudgetHit, MessageRequest
+from gateway.core.records.request import BudgetRefusal, MessageRequest
 from gateway.core.tracking import links_of
 from ratelimit.caps import Full
 
@@ -61,7 +61,7 @@ class Suppressed(msgspec.Struct):
     way: Plan | OptedOut
     full: Full | None = None
     detail: str = ""
-    budget: BudgetHit | None = None
+    budget: BudgetRefusal | None = None
 
 
 class OverQuota(msgspec.Struct):
@@ -161,7 +161,7 @@ def _funded(
     if full is None:
         return Unfunded(lacking.needs, way)
     if full.then == "refuse":
-        hit = BudgetHit(full.name, full.limit, funds.spent(full.name))
+        hit = BudgetRefusal(full.name, full.limit, funds.spent(full.name))
         return _suppressed("budget", request, way, budget=hit)
     return Funded(replace(way, held=Held("budget", budget=full.name)), {})
 
@@ -186,7 +186,7 @@ def _suppressed(
     way: Plan | OptedOut,
     full: Full | None = None,
     detail: str = "",
-    budget: BudgetHit | None = None,
+    budget: BudgetRefusal | None = None,
 ) -> Suppressed:
     post = request_post(request, "suppressed", way.route)
     return Suppressed(reason, post, way, full, detail, budget)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from gateway.core.campaigns import HOLDOUT_PARTS
-from gateway.core.channels import CHANNELS, Text, with_channels
+from gateway.core.channels import CHANNELS, MessageText, with_channels
 from gateway.core.placeholders import (
     Escape,
     Template,
@@ -50,7 +50,7 @@ _packed = msgspec.msgpack.Encoder().encode
 class ContentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a campaign says, as a message would: `{{name}}` is filled in from the `vars` of each."""
 
-    text: Text | None = None
+    text: MessageText | None = None
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import SendWindow
 from providers.contract import Category
 
-State = Literal["running", "paused", "cancelled"]
+CampaignState = Literal["running", "paused", "cancelled"]
 WhyNot = Literal["campaign_cancelled", "campaign_ended", "recipients_max", "holdout"]
 CANCELLED: Final = "campaign_cancelled"  # the reason of what ends or is refused by that
 ENDED: Final = "campaign_ended"  # likewise
@@ -30,7 +30,7 @@ class Campaign(msgspec.Struct, frozen=True, omit_defaults=True):
     """Defaults of its messages are None where they name none. Moments are epoch milliseconds, 0 is
     none; `pace_per_min` bounds first steps a minute; `holdout` is of HOLDOUT_PARTS."""
 
-    state: State = "running"
+    state: CampaignState = "running"
     category: Category | None = None
     importance: ImportanceName | None = None
     route: str | None = None

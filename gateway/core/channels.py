@@ -27,7 +27,7 @@ TEXT_RULE = f"1 to {TEXT_MAX} characters."
 URL_RULE = f"An absolute http or https address of at most {URL_MAX} characters."
 NO_CONTROL = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX, description=TEXT_RULE)]
+MessageText = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX, description=TEXT_RULE)]
 Url = Annotated[
     str,
     msgspec.Meta(
@@ -39,7 +39,7 @@ Url = Annotated[
 ]
 
 
-class Button(contract.Button, frozen=True, forbid_unknown_fields=True):
+class Button(contract.LinkButton, frozen=True, forbid_unknown_fields=True):
     """A button below a message."""
 
     caption: Annotated[
@@ -51,7 +51,7 @@ class Button(contract.Button, frozen=True, forbid_unknown_fields=True):
 class ChannelContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a message says differently on one channel; None: as everywhere."""
 
-    text: Text | None = None
+    text: MessageText | None = None
 
 
 class ViberContent(ChannelContent, frozen=True, forbid_unknown_fields=True):
@@ -144,7 +144,7 @@ class PushContent(ChannelContent, frozen=True, forbid_unknown_fields=True):
     ) = None
 
 
-class Channel(msgspec.Struct, frozen=True):
+class ChannelRow(msgspec.Struct, frozen=True):
     """One row. `parts` counts what a text is cut into; None: the channel cuts nothing.
 
     `shows` is what its receipts can tell. Of each group in `needs` one field must be filled, else
@@ -183,10 +183,10 @@ class Channel(msgspec.Struct, frozen=True):
         return self.parts(text) if self.parts is not None else 1
 
 
-CHANNELS: Mapping[str, Channel] = {
+CHANNELS: Mapping[str, ChannelRow] = {
     row.name: row
     for row in (
-        Channel(
+        ChannelRow(
             "viber",
             "Viber",
             "phone",
@@ -195,7 +195,7 @@ CHANNELS: Mapping[str, Channel] = {
             prior=60_000,
             retail=(1, "1d"),
         ),
-        Channel(
+        ChannelRow(
             "sms",
             "SMS",
             "phone",
@@ -205,7 +205,7 @@ CHANNELS: Mapping[str, Channel] = {
             prior=40_000,
             retail=(2, "30d"),
         ),
-        Channel(
+        ChannelRow(
             "email",
             "E-mail",
             "email",
@@ -217,7 +217,7 @@ CHANNELS: Mapping[str, Channel] = {
             prior=20_000,
             retail=(3, "7d"),
         ),
-        Channel(
+        ChannelRow(
             "push",
             "Push",
             "push",

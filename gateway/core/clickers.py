@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-Reason = Literal[
+BotReason = Literal[
     "head",
     "prefetch",
     "no_user_agent",
@@ -34,9 +34,11 @@ Reason = Literal[
     "bot",
     "tool",
 ]
-Fields = Mapping[bytes, bytes]  # the first header of each name, which is in lower case
+FirstHeaders = Mapping[bytes, bytes]  # the first header of each name, which is in lower case
 
-FOR_PEOPLE = frozenset[Reason](("image_proxy", "app"))  # whose fetching of a picture is an opening
+FOR_PEOPLE = frozenset[BotReason](
+    ("image_proxy", "app")
+)  # whose fetching of a picture is an opening
 MAIL_SOON_MS = 2_000  # nobody reads and presses within this of the hand-over
 USER_AGENT_CHARS_MAX = 512  # of one that is looked at: who is who says so in front of that
 USER_AGENTS_MAX = 4096  # that are remembered: 2 MiB of them
@@ -47,7 +49,7 @@ _MARKS = (b"accept-language", b"sec-fetch-mode")  # of a browser in a person's h
 
 # By what a user agent tells of itself. A messenger's own browser bears its name too (as in "X/22.1"
 # behind Chrome's), so only what its previewer alone is called counts.
-SIGNS: tuple[tuple[Reason, str], ...] = (
+SIGNS: tuple[tuple[BotReason, str], ...] = (
     ("apple_proxy", r"^mozilla/5\.0$"),
     ("image_proxy", r"imageproxy|yahoomailproxy|emailproxy|mail\.ukr\.net proxy"),
     ("previewer", r"viberurldownloader|viber url crawler|viber-url-|^viber/[\d.]+$|^whatsapp/"),
@@ -82,11 +84,11 @@ class Visitor(NamedTuple):
     """What a request says of who sent it. `reason`: a program, of that sort; None: nothing speaks
     against a person. `unmarked`: it lacks what a browser sends beside its name."""
 
-    reason: Reason | None
+    reason: BotReason | None
     unmarked: bool = False
 
 
-def visitor_of(method: str, fields: Fields) -> Visitor:
+def visitor_of(method: str, fields: FirstHeaders) -> Visitor:
     """By the request alone; when it came is asked apart, since the message says that."""
     if method == "HEAD":
         return Visitor("head")
@@ -96,17 +98,17 @@ def visitor_of(method: str, fields: Fields) -> Visitor:
     return Visitor(_sort_of(user_agent_of(fields)), names.isdisjoint(_MARKS))
 
 
-def user_agent_of(fields: Fields) -> bytes:
+def user_agent_of(fields: FirstHeaders) -> bytes:
     """As much of it as is looked at."""
     return fields.get(b"user-agent", b"")[:USER_AGENT_CHARS_MAX]
 
 
 @lru_cache(maxsize=USER_AGENTS_MAX)
-def _sort_of(user_agent: bytes) -> Reason | None:
+def _sort_of(user_agent: bytes) -> BotReason | None:
     return named_in(user_agent.decode("latin-1").strip())
 
 
-def named_in(user_agent: str) -> Reason | None:
+def named_in(user_agent: str) -> BotReason | None:
     """The sort of program that a user agent names."""
     if not user_agent:
         return "no_user_agent"
@@ -116,7 +118,7 @@ def named_in(user_agent: str) -> Reason | None:
     return None
 
 
-def clicked_by(visitor: Visitor, mail_age_ms: int | None) -> Reason | None:
+def clicked_by(visitor: Visitor, mail_age_ms: int | None) -> BotReason | None:
     """Who followed a link; None: a person. `mail_age_ms`: how long ago the e-mail was handed over
     that has it; None: it is in no e-mail."""
     soon = mail_age_ms is not None and mail_age_ms < MAIL_SOON_MS
@@ -125,7 +127,7 @@ def clicked_by(visitor: Visitor, mail_age_ms: int | None) -> Reason | None:
     return visitor.reason
 
 
-def opened_by(visitor: Visitor, mail_age_ms: int) -> Reason | None:
+def opened_by(visitor: Visitor, mail_age_ms: int) -> BotReason | None:
     """Who fetched the picture of an e-mail that was handed over so long ago; None: a person, by a
     proxy or not. A mail program sends none of the marks of a browser."""
     if visitor.reason is not None and visitor.reason not in FOR_PEOPLE:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.core.clickers import USER_AGENTS_MAX
 from gateway.core.days import HOUR_MS
 
-Device = Literal["phone", "tablet", "desktop", "other"]
+DeviceClass = Literal["phone", "tablet", "desktop", "other"]
 PERSON, BY_QR = "person", "qr"  # who it was; else the reason why it was nobody
 
 _tablet = re.compile(rb"ipad|tablet|kindle|silk/|android(?!.*mobile)", re.IGNORECASE).search
@@ -24,7 +24,7 @@ _desktop = re.compile(rb"windows|macintosh|x11|linux|cros", re.IGNORECASE).searc
 
 
 @lru_cache(maxsize=USER_AGENTS_MAX)
-def device_of(user_agent: bytes) -> Device:
+def device_of(user_agent: bytes) -> DeviceClass:
     if _tablet(user_agent) is not None:
         return "tablet"
     if _phone(user_agent) is not None:
@@ -32,7 +32,7 @@ def device_of(user_agent: bytes) -> Device:
     return "desktop" if _desktop(user_agent) is not None else "other"
 
 
-def counter_of(at_ms: int, device: Device, who: str) -> str:
+def counter_of(at_ms: int, device: DeviceClass, who: str) -> str:
     """The name under which clicks of an hour, a sort of device and a sort of visitor count."""
     return f"{at_ms // HOUR_MS}:{device}:{who}"
 

@@ -49,7 +49,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     further_ids: tuple[str, ...] = ()
 
 
-class Refused(msgspec.Struct, frozen=True):
+class StepRefused(msgspec.Struct, frozen=True):
     """The provider refused the step in its answer; `fault.permanent` says whether trying again
     could help. `unreachable`: its address reaches nobody on this channel. `away`: the providers
     that are, so that none of them is asked next. `late`: it came when nobody waited for it any
@@ -62,7 +62,7 @@ class Refused(msgspec.Struct, frozen=True):
     late: tuple[str, int] | None = None
 
 
-class NotSent(msgspec.Struct, frozen=True):
+class StepNotSent(msgspec.Struct, frozen=True):
     """No byte left us: another provider is tried, or this one later, for as long as the step lives.
     `away` as of a refusal."""
 
@@ -186,8 +186,8 @@ class Invoiced(msgspec.Struct, frozen=True):
 Event = (
     Claimed
     | Accepted
-    | Refused
-    | NotSent
+    | StepRefused
+    | StepNotSent
     | PutBack
     | LostAnswer
     | Reported

@@ -46,7 +46,7 @@ GateName = Literal[
     "schedule",
     "pace",
 ]
-Verdict = Literal["pass", "hold", "stop", "skip"]
+GateVerdict = Literal["pass", "hold", "stop", "skip"]
 
 # Of a message that was stopped on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {
@@ -71,7 +71,7 @@ class Gate(msgspec.Struct, frozen=True):
     of that name `used` of `amount` is, in 1e-6 units; a step is held `until_ms`."""
 
     gate: GateName
-    verdict: Verdict = "pass"
+    verdict: GateVerdict = "pass"
     detail: str | None = None
     price: int | None = None
     message: str | None = None
@@ -95,7 +95,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
     parts: int | None
     wait_ms: int
     until: Until
-    verdict: Verdict
+    verdict: GateVerdict
     detail: str | None
 
 
@@ -293,7 +293,7 @@ def _stopped(decision: Decision, wishes: str, campaign: Campaign | None) -> Gate
             return None
 
 
-def _cap(state: Full, verdict: Verdict = "pass") -> Gate:
+def _cap(state: Full, verdict: GateVerdict = "pass") -> Gate:
     cap = state.cap
     return Gate(
         "cap",

@@ -13,10 +13,10 @@ from providers.contract import Category
 MARKETING_PERCENT = 80  # of the limit: from here on no new marketing
 EVERYTHING_PERCENT = 90  # from here on nothing new
 
-Refused = Literal["marketing", "everything"]
+RefusedTraffic = Literal["marketing", "everything"]
 
 
-def refused(used: int, limit: int) -> Refused | None:
+def refused(used: int, limit: int) -> RefusedTraffic | None:
     """What is not taken any more with `used` of `limit` bytes; without a limit (0) all is."""
     if limit and used * 100 >= limit * EVERYTHING_PERCENT:
         return "everything"
@@ -25,5 +25,5 @@ def refused(used: int, limit: int) -> Refused | None:
     return None
 
 
-def takes(category: Category, what_is_refused: Refused | None) -> bool:
+def takes(category: Category, what_is_refused: RefusedTraffic | None) -> bool:
     return what_is_refused is None or (what_is_refused == "marketing" and category != "marketing")

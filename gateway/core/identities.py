@@ -34,7 +34,7 @@ IDENTITIES_MAX = 16
 LINK_SPARE_MS = 30 * 86_400_000  # how much longer than needed an alias stands, once it is written
 _ORDER = {"p": 0, "e": 1, "u": 2}
 
-Records = Mapping[str, Person | None]  # as read: None has no record
+PersonRecords = Mapping[str, Person | None]  # as read: None has no record
 
 
 class Write(NamedTuple):
@@ -59,7 +59,7 @@ class Join(msgspec.Struct, frozen=True):
     apart: tuple[str, ...] = ()
 
 
-def unread(identities: Iterable[str], records: Records) -> set[str]:
+def unread(identities: Iterable[str], records: PersonRecords) -> set[str]:
     """What is still to be read to know everybody whom `identities` lead to."""
     missing: set[str] = set()
     seen: set[str] = set()
@@ -78,7 +78,7 @@ def unread(identities: Iterable[str], records: Records) -> set[str]:
     return missing
 
 
-def reached(identities: list[str], records: Records) -> list[str]:
+def reached(identities: list[str], records: PersonRecords) -> list[str]:
     """Everybody whom `identities` lead to, in a steady order."""
     reached = dict.fromkeys(identities)
     todo = list(identities)
@@ -93,7 +93,7 @@ def reached(identities: list[str], records: Records) -> list[str]:
     return list(reached)
 
 
-def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> Join:
+def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: int) -> Join:
     """Decides on the home of identities that are seen together. `records` holds all that
     `unread` asks for; aliases must stand for `hold_ms` from now."""
     group = reached(identities, records)
@@ -125,7 +125,7 @@ def join(identities: list[str], records: Records, now_ms: int, hold_ms: int) -> 
     return Join(home, writes, found=found)
 
 
-def split(address: str, other: str, records: Records, now_ms: int) -> list[Write]:
+def split(address: str, other: str, records: PersonRecords, now_ms: int) -> list[Write]:
     """What is to be written, in this order, so that `address` is not of the person of `other` any
     more; empty where it is not. `records` holds all that `unread` asks for of both. The order: no
     record points to one that points back, whatever was written before."""
@@ -169,7 +169,7 @@ def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) 
     return person != before
 
 
-def _root(identity: str, records: Records) -> str:
+def _root(identity: str, records: PersonRecords) -> str:
     seen: set[str] = set()
     while (record := records[identity]) is not None and record.home:
         assert identity not in seen, "homes lead in a circle"
@@ -182,14 +182,14 @@ def _rank(identity: str) -> tuple[int, str]:
     return _ORDER[identity[0]], identity
 
 
-def _pointed(identity: str, records: Records, home: str, linked_ms: int) -> Write:
+def _pointed(identity: str, records: PersonRecords, home: str, linked_ms: int) -> Write:
     before = records[identity]
     person = before or Person(apart_ms=0)
     after = replace(person, home=home, linked_ms=max(linked_ms, person.linked_ms))
     return Write(identity, before, after)
 
 
-def _towards(identity: str, records: Records, home: str) -> str:
+def _towards(identity: str, records: PersonRecords, home: str) -> str:
     """Where an alias that is written again leads: to the home, or to a former one that the home
     does not list yet."""
     record = records[identity]
@@ -197,7 +197,7 @@ def _towards(identity: str, records: Records, home: str) -> str:
     return record.home if record is not None and record.home not in ("", *listed) else home
 
 
-def _without(identity: str, address: str, home: str, records: Records) -> Write:
+def _without(identity: str, address: str, home: str, records: PersonRecords) -> Write:
     """A record that neither lists an address nor points to it, but to `home`."""
     record = records[identity]
     if record is None:
@@ -219,7 +219,7 @@ def _changing(writes: list[Write]) -> list[Write]:
     return [w for w in writes if w.before is not None and w.after != w.before]
 
 
-def _sharing(identity: str, parted: Collection[str], records: Records, now_ms: int) -> Person:
+def _sharing(identity: str, parted: Collection[str], records: PersonRecords, now_ms: int) -> Person:
     """A record where what is held under those that are parted from it counts as well; a claim that
     is live for as long as it may be, since nobody gives it back here."""
     person = replace(records[identity] or Person(apart_ms=0))

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.budgets import Budget
 from gateway.core.campaigns import NONE_DECLARED, Declared
-from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, Channel, Until, priors
+from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, ChannelRow, Until, priors
 from gateway.core.conversions import ConversionRule
 from gateway.core.days import UTC_DAYS, Days
 from gateway.core.prices import Price
@@ -99,7 +99,7 @@ class ResolvedStep(msgspec.Struct, frozen=True):
     one of them reaches every address of the channel."""
 
     step: RouteStep
-    channel: Channel
+    channel: ChannelRow
     sending: tuple[str, ...]
     until: Until
     by_device: bool = False

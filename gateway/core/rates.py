@@ -80,7 +80,7 @@ def interval(mean: float, count: float) -> tuple[int, int]:
     return round(max(low, 0) * MILLION), round(min(high, 1) * MILLION)
 
 
-class Rate(msgspec.Struct, frozen=True):
+class PersonRate(msgspec.Struct, frozen=True):
     """A person's rate on a channel, and what it is made of; `prior` and `rate` in millionths."""
 
     counted: Counted
@@ -117,10 +117,10 @@ def prior_of(app: str, channel: str, policy: Policy, rates: AppRates) -> int:
     return min(known.reactions * MILLION // known.exposures, MILLION)
 
 
-def rate_of(counted: Counted, prior: int) -> Rate:
+def rate_of(counted: Counted, prior: int) -> PersonRate:
     weight = PRIOR_EXPOSURES * THOUSAND
     mean = (counted.reactions * MILLION + weight * prior) // (counted.exposures + weight)
-    return Rate(counted, prior, min(mean, MILLION))
+    return PersonRate(counted, prior, min(mean, MILLION))
 
 
 def put_in_order(

@@ -25,7 +25,7 @@ from gateway.core.rates import (
     THOUSAND,
     AppRates,
     Counted,
-    Rate,
+    PersonRate,
     counted_of,
     memories,
     prior_of,
@@ -233,7 +233,7 @@ class ChannelState(msgspec.Struct, frozen=True):
 
     reachable: bool | None
     reachable_ms: int | None  # since when that is known
-    rate: Rate
+    rate: PersonRate
 
 
 def states(

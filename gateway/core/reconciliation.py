@@ -29,7 +29,7 @@ Class = Literal[
     "matched",
 ]
 CLASSES: Final[tuple[Class, ...]] = get_args(Class)
-Line = TypeVar("Line")
+LineT = TypeVar("LineT")
 
 AGREED: Final = frozenset(("rounding", "matched"))
 
@@ -93,7 +93,7 @@ class Pair(NamedTuple):
     again: bool = False
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class ReconciledLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A classified line: both sides, and what they come to in 1e-12 units."""
 
     kind: Class
@@ -128,14 +128,14 @@ def in_micros(picos: int) -> int:
     return micros + (rest * 2 > PICOS_A_MICRO or (rest * 2 == PICOS_A_MICRO and micros % 2))
 
 
-class Sums(msgspec.Struct):
+class ClassSums(msgspec.Struct):
     """Of the lines of one class."""
 
     lines: int = 0
     ours: int = 0
     theirs: int = 0
 
-    def add(self, item: Item) -> None:
+    def add(self, item: ReconciledLine) -> None:
         self.lines += 1 if item.theirs is None else item.theirs.lines
         self.ours += item.our_amount
         self.theirs += item.their_amount
@@ -145,13 +145,13 @@ class Sums(msgspec.Struct):
         return self.theirs - self.ours
 
 
-def classify(pair: Pair, *, charged_on_delivery: bool) -> Item:
+def classify(pair: Pair, *, charged_on_delivery: bool) -> ReconciledLine:
     """The first class that fits. `charged_on_delivery`: the provider asks nothing for what did not
     arrive."""
     ours, theirs, again = pair
     if theirs is not None:
         theirs = theirs.counted(ours.parts if ours is not None else 1)
-    return Item(_class_of(ours, theirs, again, charged_on_delivery), ours, theirs)
+    return ReconciledLine(_class_of(ours, theirs, again, charged_on_delivery), ours, theirs)
 
 
 def _class_of(
@@ -265,31 +265,31 @@ def _said(line: Theirs) -> tuple[object, ...]:
     return line.to, line.at_ms, line.parts, line.network, line.amount
 
 
-class Group(NamedTuple, Generic[Line]):
+class LineGroup(NamedTuple, Generic[LineT]):
     key: str
     ours: list[Ours]
-    theirs: list[Line]
+    theirs: list[LineT]
 
 
 def joined(
     ours: Iterable[Ours],
-    theirs: Iterable[Line],
+    theirs: Iterable[LineT],
     our_key: Callable[[Ours], str],
-    their_key: Callable[[Line], str],
-) -> Iterator[Group[Line]]:
+    their_key: Callable[[LineT], str],
+) -> Iterator[LineGroup[LineT]]:
     """Two sides that are sorted by their keys, a key at a time."""
     mine, lines = groupby(ours, our_key), groupby(theirs, their_key)
     one, other = next(mine, None), next(lines, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):
             assert one is not None
-            yield Group(one[0], list(one[1]), [])
+            yield LineGroup(one[0], list(one[1]), [])
             one = next(mine, None)
         elif one is None or other[0] < one[0]:
-            yield Group(other[0], [], list(other[1]))
+            yield LineGroup(other[0], [], list(other[1]))
             other = next(lines, None)
         else:
-            yield Group(one[0], list(one[1]), list(other[1]))
+            yield LineGroup(one[0], list(one[1]), list(other[1]))
             one, other = next(mine, None), next(lines, None)
 
 

@@ -48,7 +48,7 @@ class Booking(msgspec.Struct, frozen=True, gc=False):
     loose: int | None = None
 
 
-class Named(msgspec.Struct, frozen=True, gc=False):
+class ToldPrice(msgspec.Struct, frozen=True, gc=False):
     """What a receipt says of the charge, in 1e-6 units: a price that counts, that a failure is
     free, or a price that is not believed."""
 
@@ -57,7 +57,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     ignored: IgnoredPrice | None = None
 
 
-_NOTHING = Named()
+_NOTHING = ToldPrice()
 
 
 class Work(msgspec.Struct, frozen=True, gc=False):
@@ -143,7 +143,7 @@ def delivered(work: Work, price: int | None, *, given_up: bool, again: bool) -> 
     return Booking(_post(work, measures, noted), charged, priced, attempt.waived, billed)
 
 
-def corrected(work: Work, named: Named) -> Booking | None:
+def corrected(work: Work, named: ToldPrice) -> Booking | None:
     """The difference that a receipt makes to a charge that is booked already; None when nothing
     changes.
 
@@ -224,7 +224,7 @@ def learn_network(work: Work, receipt: Receipt) -> bool:
     return True
 
 
-def price_in(work: Work, receipt: Receipt) -> Named:
+def price_in(work: Work, receipt: Receipt) -> ToldPrice:
     """What a receipt says of the charge. A price counts that is of an arrival, or of anything when
     sending is charged; a failure is free that costs nothing, in whatever currency."""
     cost = receipt.cost
@@ -234,7 +234,7 @@ def price_in(work: Work, receipt: Receipt) -> Named:
         return _NOTHING
     arrival = receipt.status in _ARRIVAL
     if cost == 0 and receipt.status in _FAILURE:
-        return Named(free=True)
+        return ToldPrice(free=True)
     if receipt.currency != work.policy.currency and (cost != 0 or arrival):
         return _ignored(work, receipt, "currency")
     if not arrival and work.policy.provider(work.provider).charged_on == "delivered":
@@ -245,15 +245,15 @@ def price_in(work: Work, receipt: Receipt) -> Named:
         return _ignored(work, receipt, "amount")
     if price > TIMES_LIST_MAX * (work.list_price or work.step.sell * work.step.parts):
         return _ignored(work, receipt, "amount")
-    return Named(price)
+    return ToldPrice(price)
 
 
-def _ignored(work: Work, receipt: Receipt, why: WhyIgnored) -> Named:
+def _ignored(work: Work, receipt: Receipt, why: WhyIgnored) -> ToldPrice:
     cost = receipt.cost if receipt.part_cost is None else receipt.part_cost
     ignored = IgnoredPrice(
         why, work.provider, work.message.id, str(cost), receipt.currency, work.list_price
     )
-    return Named(ignored=ignored)
+    return ToldPrice(ignored=ignored)
 
 
 def _correction(work: Work, difference: int) -> dict[str, int]:

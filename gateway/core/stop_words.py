@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-Wish = Literal["stop", "stop_all", "start"]
+StopWish = Literal["stop", "stop_all", "start"]
 
 REPLY_CHARS_MAX = 64  # of a text that can be a word
 STOP = (
@@ -38,7 +38,7 @@ SHIPPED = words_of(STOP)
 _STOP_ALL, _START = words_of(STOP_ALL), words_of(START)
 
 
-def wish_in(text: str, stop: frozenset[str]) -> Wish | None:
+def wish_in(text: str, stop: frozenset[str]) -> StopWish | None:
     """What a reply wishes; `stop` are the words that `words_of` gave."""
     if len(text) > REPLY_CHARS_MAX:
         return None

@@ -26,7 +26,7 @@ from gateway.core.channels import ChannelContent
 TARGET_MAX = 2048  # characters of what a link leads to
 UTM_NAMES = ("app", "campaign", "channel", "step")  # that can be filled in
 
-Asked = Callable[[str], str]
+LinkOf = Callable[[str], str]
 Said = TypeVar("Said", bound=ChannelContent)
 
 _url = re.compile(r"https?://[^\s<>\"«»„“”`|\\^{}\x00-\x20\x7f-\xa0]+", re.IGNORECASE)
@@ -42,7 +42,7 @@ _SAFE = "%/:=&?~#+!$,;'@()*[]"  # and what never needs to be escaped
 _LOCAL = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
-def in_text(text: str, link_of: Asked) -> str:
+def in_text(text: str, link_of: LinkOf) -> str:
     """The text with each URL replaced by what `link_of` says of it."""
 
     def replaced(found: re.Match[str]) -> str:
@@ -52,7 +52,7 @@ def in_text(text: str, link_of: Asked) -> str:
     return _url.sub(replaced, text)
 
 
-def in_html(text: str, link_of: Asked) -> str:
+def in_html(text: str, link_of: LinkOf) -> str:
     """The HTML with each `href` of a link replaced by what `link_of` says of it."""
 
     def replaced(found: re.Match[str]) -> str:
@@ -64,7 +64,7 @@ def in_html(text: str, link_of: Asked) -> str:
     return _href.sub(replaced, text)
 
 
-def in_content(said: Said, link_of: Asked) -> Said:
+def in_content(said: Said, link_of: LinkOf) -> Said:
     """What a channel says with each URL that people can follow replaced."""
     changed: dict[str, object] = {}
     if said.text:

@@ -14,13 +14,13 @@ from typing import Final, get_args
 
 import msgspec
 
-from gateway.core.campaigns import State
+from gateway.core.campaigns import CampaignState
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.webhook import Secret, Webhook
 
 FALLBACK: Final = "message.fallback"
 OF_MESSAGES = (*(f"message.{status}" for status in MESSAGE_NAMES.values()), FALLBACK)
-OF_CAMPAIGNS = tuple(f"campaign.{state}" for state in get_args(State))
+OF_CAMPAIGNS = tuple(f"campaign.{state}" for state in get_args(CampaignState))
 REPLY: Final = "inbound.received"
 PAUSED: Final = "provider.paused"
 BUDGET: Final = "budget.warning"

@@ -20,15 +20,14 @@ import msgspec
 
 from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.audience import Audience
-from gateway.demo.campaign import SHOP
+from gateway.demo.campaign import SHOP, PostBody
 from gateway.demo.cast import Cast
 from gateway.demo.configuration import BEST, REACTIONS, WINDOW, alone
 from gateway.demo.looking import looks
-from gateway.demo.reach import Reach, bodies, reach_of
+from gateway.demo.reach import ReachShown, bodies, reach_of
 from gateway.demo.stage import Stage
 from gateway.demo.visitors import Visitors
 
-Body = dict[str, Any]
 First = Literal["seen", "unseen", "unreached"]
 
 WAIT_S = 30.0
@@ -47,7 +46,7 @@ FIRST: tuple[First, ...] = ("seen", "unseen", "unreached")
 IMPORTANCE = ("high", "normal")
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class WayOutcome(msgspec.Struct, frozen=True):
     """How many messages took a way: what came of the first step, and whether a second followed."""
 
     first: First
@@ -60,7 +59,7 @@ class Reactions(msgspec.Struct, frozen=True):
     """A campaign by a cascade that ends with a reaction; `steps` are its channels."""
 
     steps: list[str]
-    outcomes: list[Outcome]
+    outcomes: list[WayOutcome]
 
 
 class OwnStep(msgspec.Struct, frozen=True):
@@ -93,7 +92,7 @@ class Window(msgspec.Struct, frozen=True):
     awake_status: str
 
 
-class Pause(msgspec.Struct, frozen=True):
+class PauseShown(msgspec.Struct, frozen=True):
     """A campaign that was paused before its messages came, and then resumed."""
 
     messages: int
@@ -103,7 +102,7 @@ class Pause(msgspec.Struct, frozen=True):
     delivered: int
 
 
-Act = Reactions | OwnOrder | Window | Pause | Reach
+Act = Reactions | OwnOrder | Window | PauseShown | ReachShown
 
 
 class Acts:
@@ -138,7 +137,7 @@ class Acts:
         messages = self._finals(ids)
         counts = Counter((*way_of(each), each["importance"]) for each in messages)
         ways = sorted({way[:2] for way in counts}, key=lambda way: (FIRST.index(way[0]), way[1]))
-        outcomes = [Outcome(*way, *(counts[*way, one] for one in IMPORTANCE)) for way in ways]
+        outcomes = [WayOutcome(*way, *(counts[*way, one] for one in IMPORTANCE)) for way in ways]
         return Reactions([step["channel"] for step in messages[0]["steps"]], outcomes)
 
     def _own_order(self) -> OwnOrder:
@@ -205,7 +204,7 @@ class Acts:
             awake_status=there["status"],
         )
 
-    def _pause(self) -> Pause:
+    def _pause(self) -> PauseShown:
         """Nothing of a paused campaign starts; resumed, it goes on. The campaign has the words, its
         messages bring what is filled in."""
         path = f"/v1/campaigns/{PAUSED}"
@@ -221,9 +220,9 @@ class Acts:
         messages = self._finals(ids)
         arrived = sum(each["billing"] is not None for each in messages)
         seconds = time.monotonic() - began
-        return Pause(len(ids), counts["held"], counts["sent"], round(seconds, 1), arrived)
+        return PauseShown(len(ids), counts["held"], counts["sent"], round(seconds, 1), arrived)
 
-    def _send(self, bodies: Iterable[Body]) -> list[str]:
+    def _send(self, bodies: Iterable[PostBody]) -> list[str]:
         """Sends messages that must be accepted; returns their ids, in order."""
         ids: list[str] = []
 
@@ -260,7 +259,7 @@ def way_of(message: dict[str, Any]) -> tuple[First, bool]:
     return came, any(step["sent_at"] is not None for step in later)
 
 
-def _body(phone: str, campaign: str, **more: str) -> Body:
+def _body(phone: str, campaign: str, **more: str) -> PostBody:
     fields = {"to": phone, "user": phone, "category": "marketing", "campaign": campaign}
     return fields | {"text": TEXT} | more
 

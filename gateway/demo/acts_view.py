@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from gateway.core.channels import label_of
-from gateway.demo.acts import Act, Outcome, OwnOrder, Pause, Reactions, Window
-from gateway.demo.reach import Reach
+from gateway.demo.acts import Act, OwnOrder, PauseShown, Reactions, WayOutcome, Window
+from gateway.demo.reach import ReachShown
 
 
 def drawn(act: Act) -> Iterator[RenderableType]:
@@ -22,9 +22,9 @@ def drawn(act: Act) -> Iterator[RenderableType]:
             yield from _own_order(act)
         case Window():
             yield from _window(act)
-        case Pause():
+        case PauseShown():
             yield from _pause(act)
-        case Reach():
+        case ReachShown():
             yield from _reach(act)
     yield ""
 
@@ -38,7 +38,7 @@ def _reactions(act: Reactions) -> Iterator[RenderableType]:
     yield table
 
 
-def _told(outcome: Outcome, first: str, second: str) -> str:
+def _told(outcome: WayOutcome, first: str, second: str) -> str:
     came = {
         "seen": f"Seen on {first}",
         "unseen": f"Not seen on {first} in time",
@@ -69,7 +69,7 @@ def _window(act: Window) -> Iterator[RenderableType]:
     yield table
 
 
-def _pause(act: Pause) -> Iterator[RenderableType]:
+def _pause(act: PauseShown) -> Iterator[RenderableType]:
     yield "[bold]A pause and a resume[/bold]"
     yield (
         f"  Paused, a campaign of {act.messages}: {act.held} held, {act.sent_meanwhile} sent. "
@@ -78,7 +78,7 @@ def _pause(act: Pause) -> Iterator[RenderableType]:
     )
 
 
-def _reach(act: Reach) -> Iterator[RenderableType]:
+def _reach(act: ReachShown) -> Iterator[RenderableType]:
     *labels, last = map(label_of, act.costs)
     channels = f"{', '.join(labels)} and {last}"
     yield f"[bold]One route over {channels}[/bold], by the addresses that are known"

@@ -23,7 +23,7 @@ LIBRARIES = ("pyarrow", "duckdb")
 WAIT_S = 0.1  # before another run is asked for again
 
 
-class Archived(msgspec.Struct, frozen=True):
+class ArchiveShown(msgspec.Struct, frozen=True):
     """What the run came to. `ledger_entries` are those of Redis, before and after; `agrees`:
     archive and Redis together are still the sums that the totals have."""
 
@@ -35,7 +35,7 @@ class Archived(msgspec.Struct, frozen=True):
     agrees: bool
 
 
-def archive(place: Stage) -> Archived | None:
+def archive(place: Stage) -> ArchiveShown | None:
     """None where the libraries are missing."""
     try:
         for library in LIBRARIES:
@@ -45,15 +45,15 @@ def archive(place: Stage) -> Archived | None:
     from gateway.archive.archive import Archive
     from gateway.archive.booked import ArchivedLedger
     from gateway.archive.places import place_of
-    from gateway.archive.run import Limits, Run
+    from gateway.archive.run import Run, RunLimits
 
     settings, shards = place.settings, place.settings.redis.shards
     key = settings.secrets.get(settings.archive.hash_key_env).encode()
     kept = Archive(place_of(settings.archive.url), settings.archive.url, key)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
-    limits = Limits(keep_ms=int(settings.archive.keep_ms))
+    limits = RunLimits(keep_ms=int(settings.archive.keep_ms))
 
-    async def ask(redis: RedisClient) -> Archived:
+    async def ask(redis: RedisClient) -> ArchiveShown:
         retention = bootstrap.retention_of(settings)
         store = Store(redis, policy, shards=shards, retention=retention)
         before = await _ledger_entries(redis, shards)
@@ -61,7 +61,7 @@ def archive(place: Stage) -> Archived | None:
         books = read_books(redis, shards, archived=ArchivedLedger(kept))
         verdict = await compare_books(books, bootstrap.days_of(settings))
         files = kept.files()
-        return Archived(
+        return ArchiveShown(
             rows=sum(file.rows for file in files),
             files=len(files),
             bytes=sum(file.bytes for file in files),

@@ -31,8 +31,8 @@ SPARE, SPARE_IN = 120, "GB"
 
 _code = re.compile(r"\b[0-9]{6}\b")
 
-Template = Mapping[str, Any]
-Body = dict[str, Any]
+MessageTemplate = Mapping[str, Any]
+PostBody = dict[str, Any]
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -53,18 +53,18 @@ class Traffic(msgspec.Struct, frozen=True):
         return len(self.posts) + sum(map(len, self.streams.values()))
 
 
-def read_templates(octets: bytes) -> list[Template]:
+def read_templates(octets: bytes) -> list[MessageTemplate]:
     """The campaign file: one send request a line. Raises msgspec.DecodeError."""
     return [msgspec.json.decode(line, type=dict[str, Any]) for line in octets.splitlines() if line]
 
 
-def expand(templates: Sequence[Template], messages: int, seed: int) -> Traffic:
+def expand(templates: Sequence[MessageTemplate], messages: int, seed: int) -> Traffic:
     """Exactly `messages` requests to people who do not exist."""
     return _Expansion(templates, Random(seed)).run(messages)
 
 
 class _Expansion:
-    def __init__(self, templates: Sequence[Template], random: Random) -> None:
+    def __init__(self, templates: Sequence[MessageTemplate], random: Random) -> None:
         self._random = random
         self._numbers = Numbers(random)
         self._people = 0
@@ -82,7 +82,7 @@ class _Expansion:
                 self._marketing_bodies(room=messages - traffic.messages)
         return traffic
 
-    def _single_body(self) -> Body:
+    def _single_body(self) -> PostBody:
         country = self._numbers.country()
         body = self._addressed(self._single[_language(country)], country)
         if body["category"] == "otp":
@@ -106,7 +106,7 @@ class _Expansion:
         if second is not None:
             traffic.streams[second[0]].append(_encode(second[1]))
 
-    def _second(self, body: Body, app: str) -> tuple[str, Body] | None:
+    def _second(self, body: PostBody, app: str) -> tuple[str, PostBody] | None:
         """The same thing once more, in one of the ways that happen, or nothing."""
         kind = self._random.choices(list(SECONDS), list(SECONDS.values()))[0]
         if kind == "none":
@@ -125,7 +125,7 @@ class _Expansion:
         other = dict(self._random.choice(others))
         return app, other | {"to": body["to"], "user": body["user"]}
 
-    def _addressed(self, templates: Sequence[Template], country: str) -> Body:
+    def _addressed(self, templates: Sequence[MessageTemplate], country: str) -> PostBody:
         self._people += 1
         body = dict(self._random.choice(templates))
         return body | {"to": self._numbers.take(country), "user": f"u{self._people}"}
@@ -134,8 +134,8 @@ class _Expansion:
         return self._random.randrange(100) < percent
 
 
-def _by_language(templates: Iterable[Template]) -> dict[str, list[Template]]:
-    found: dict[str, list[Template]] = {}
+def _by_language(templates: Iterable[MessageTemplate]) -> dict[str, list[MessageTemplate]]:
+    found: dict[str, list[MessageTemplate]] = {}
     for template in templates:
         found.setdefault(template["metadata"]["lang"], []).append(template)
     return found
@@ -145,5 +145,5 @@ def _language(country: str) -> str:
     return "ru" if country == "RU" else "en"
 
 
-def _encode(body: Body) -> bytes:
+def _encode(body: PostBody) -> bytes:
     return msgspec.json.encode(body)

@@ -17,7 +17,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.demo.campaign import CLUB, SHOP, Template, read_templates
+from gateway.demo.campaign import CLUB, SHOP, MessageTemplate, read_templates
 from gateway.settings.file import Settings
 from gateway.settings.price_file import COLUMNS
 from providers.registry import KINDS
@@ -48,10 +48,10 @@ class Additions(msgspec.Struct, frozen=True):
     providers: dict[str, Any]
     prices: str
     account: dict[str, str]
-    message: Template
+    message: MessageTemplate
 
 
-class Places(msgspec.Struct, frozen=True):
+class DemoAddresses(msgspec.Struct, frozen=True):
     """Where the ingress and the simulator are: `doors` by kind."""
 
     port: int
@@ -69,7 +69,7 @@ def read_additions(folder: Path) -> Additions:
     )
 
 
-def write(folder: Path, base: Settings, additions: Additions, places: Places) -> Path:
+def write(folder: Path, base: Settings, additions: Additions, places: DemoAddresses) -> Path:
     """Writes the configuration and what it refers to; returns its path."""
     (folder / ACCOUNT).write_bytes(_service_account(additions.account, places.simulator_url))
     (folder / PRICES).write_text(_prices(base, additions), "utf-8")
@@ -89,7 +89,7 @@ def campaign_channels(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(settings.channel_of(step) for step in route.steps))
 
 
-def _configuration(base: Settings, additions: Additions, places: Places) -> str:
+def _configuration(base: Settings, additions: Additions, places: DemoAddresses) -> str:
     """The configuration with other addresses, the demo's two apps, and shorter waits."""
     document: dict[str, Any] = tomllib.loads(base.path.read_text())
     url = f"http://{HOST}:{places.port}"
@@ -148,7 +148,7 @@ def _channels(additions: Additions) -> dict[str, str]:
     return {name: KINDS[each["kind"]].channel for name, each in additions.providers.items()}
 
 
-def _at_simulator(kind: str, places: Places) -> dict[str, Any]:
+def _at_simulator(kind: str, places: DemoAddresses) -> dict[str, Any]:
     """The keys of a provider that lead to the simulator."""
     known = KINDS[kind].settings.__struct_fields__
     keys: dict[str, Any] = {"base_url": places.simulator_url, "service_account_file": ACCOUNT}

@@ -33,7 +33,7 @@ PLANTED: tuple[Class, ...] = ("duplicate_line", "unknown_to_us", "price")
 TOO_DEAR = Decimal("0.01")  # of a part
 STRANGER = ("nobodys-message", "10000000000")
 
-Line = tuple[str, str, str, int, Decimal]
+InvoiceLine = tuple[str, str, str, int, Decimal]
 
 
 class Invoice(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def reconcile(place: Stage) -> Invoice | None:
     )
 
 
-def planted(messages: Mapping[str, MessageBill], channel: str) -> Iterator[Line]:
+def planted(messages: Mapping[str, MessageBill], channel: str) -> Iterator[InvoiceLine]:
     """A line for each message that is charged for; the first is dearer than it should be, the last
     stands there twice, and one is nobody's. Nothing where nothing is charged for."""
     charged = [

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from gateway.core.money import format_amount, parse_amount
-from gateway.demo.campaign import Template
+from gateway.demo.campaign import MessageTemplate
 
 DIGITS = b"{digits}"  # in the template: what tells people apart
 
-Message = Mapping[str, Any]
+ShownMessage = Mapping[str, Any]
 
 
 class Addressed(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Addressed(msgspec.Struct, frozen=True):
     cost: str
 
 
-class Reach(msgspec.Struct, frozen=True):
+class ReachShown(msgspec.Struct, frozen=True):
     """Messages over one route, whose `costs` are by channel; those channels are its steps."""
 
     people: list[Addressed]
@@ -35,7 +35,7 @@ class Reach(msgspec.Struct, frozen=True):
     currency: str
 
 
-def bodies(template: Template, phones: Sequence[str]) -> Iterator[dict[str, Any]]:
+def bodies(template: MessageTemplate, phones: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A message to each. Of the template's addresses the first have all, the second lack the first
     kind, and so on; then it begins again."""
     text = msgspec.json.encode(template)
@@ -46,9 +46,11 @@ def bodies(template: Template, phones: Sequence[str]) -> Iterator[dict[str, Any]
         yield body | {"to": {kind: body["to"][kind] for kind in has}}
 
 
-def reach_of(sent: Sequence[Message], messages: Sequence[Message], currency: str) -> Reach:
+def reach_of(
+    sent: Sequence[ShownMessage], messages: Sequence[ShownMessage], currency: str
+) -> ReachShown:
     """`messages` are what the bodies `sent` became, in the same order."""
-    ways: dict[tuple[str, ...], list[Message]] = {}
+    ways: dict[tuple[str, ...], list[ShownMessage]] = {}
     for body, message in zip(sent, messages, strict=True):
         ways.setdefault(tuple(body["to"]), []).append(message)
     channels = [step["channel"] for step in messages[0]["steps"]]
@@ -58,11 +60,11 @@ def reach_of(sent: Sequence[Message], messages: Sequence[Message], currency: str
             costs[step["channel"]] += _cost(step)
     people = [_addressed(addresses, found, channels) for addresses, found in ways.items()]
     by_channel = {channel: format_amount(cost) for channel, cost in costs.items()}
-    return Reach(people, by_channel, format_amount(sum(costs.values())), currency)
+    return ReachShown(people, by_channel, format_amount(sum(costs.values())), currency)
 
 
 def _addressed(
-    addresses: Sequence[str], messages: Sequence[Message], channels: Sequence[str]
+    addresses: Sequence[str], messages: Sequence[ShownMessage], channels: Sequence[str]
 ) -> Addressed:
     arrived = Counter(
         next((step["channel"] for step in message["steps"] if step["delivered_at"]), None)
@@ -77,5 +79,5 @@ def _addressed(
     )
 
 
-def _cost(step: Message) -> int:
+def _cost(step: ShownMessage) -> int:
     return parse_amount(step["cost"] or "0")

@@ -18,14 +18,14 @@ from rich.table import Table
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import format_amount
-from gateway.demo.acts import Act, OwnOrder, Pause, Reactions, Window
+from gateway.demo.acts import Act, OwnOrder, PauseShown, Reactions, Window
 from gateway.demo.acts_view import drawn
-from gateway.demo.archive import Archived
+from gateway.demo.archive import ArchiveShown
 from gateway.demo.audience import CampaignFigures
 from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
 from gateway.demo.invoice import PLANTED, Invoice
-from gateway.demo.reach import Reach
+from gateway.demo.reach import ReachShown
 from gateway.finance.reconciled_formats import WORDS
 from gateway.finance.report import Figures
 
@@ -37,14 +37,14 @@ ACT_NAMES: dict[type[Act], str] = {
     Reactions: "reactions",
     OwnOrder: "own_order",
     Window: "send_window",
-    Pause: "pause",
-    Reach: "reach",
+    PauseShown: "pause",
+    ReachShown: "reach",
 }
 
 FIRST_MESSAGE = '{"to": "+447700900123", "category": "transactional", "text": "Hello from Kaskad."}'
 
 
-class Campaign(msgspec.Struct, frozen=True):
+class CampaignShown(msgspec.Struct, frozen=True):
     """What came of the campaign, before the acts."""
 
     figures: CampaignFigures
@@ -52,15 +52,15 @@ class Campaign(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Result(msgspec.Struct, frozen=True):
+class ShowResult(msgspec.Struct, frozen=True):
     """All of it; `books` are those of its end, `invoice` and `archived` None where there can be
     none."""
 
-    campaign: Campaign
+    campaign: CampaignShown
     acts: Sequence[Act]
     books: Books
     invoice: Invoice | None
-    archived: Archived | None
+    archived: ArchiveShown | None
 
     @property
     def agrees(self) -> bool:
@@ -77,9 +77,9 @@ class Show(Protocol):
     def begin(self, messages: int) -> None: ...
     def started(self, place: Stage) -> None: ...
     def progress(self, messages: int) -> AbstractContextManager[Update]: ...
-    def campaign(self, campaign: Campaign) -> None: ...
+    def campaign(self, campaign: CampaignShown) -> None: ...
     def act(self, act: Act) -> None: ...
-    def result(self, place: Stage, result: Result, *, keep: bool) -> None: ...
+    def result(self, place: Stage, result: ShowResult, *, keep: bool) -> None: ...
     def end(self, *, ok: bool) -> None: ...
 
 
@@ -95,13 +95,13 @@ class JsonShow:
     def progress(self, messages: int) -> AbstractContextManager[Update]:  # noqa: ARG002
         return nullcontext(lambda _figures: None)
 
-    def campaign(self, campaign: Campaign) -> None:
+    def campaign(self, campaign: CampaignShown) -> None:
         """Nothing to say."""
 
     def act(self, act: Act) -> None:
         """Nothing to say."""
 
-    def result(self, place: Stage, result: Result, *, keep: bool) -> None:
+    def result(self, place: Stage, result: ShowResult, *, keep: bool) -> None:
         shape = summary(result)
         if keep:
             shape |= {"url": place.url, "key": place.key(SHOP)}
@@ -112,7 +112,7 @@ class JsonShow:
         """Nothing to say."""
 
 
-def summary(result: Result) -> dict[str, Any]:
+def summary(result: ShowResult) -> dict[str, Any]:
     """The result as a document; amounts are decimal strings. The figures are the campaign's, what
     the books say is of all."""
     figures, books = result.campaign.figures, result.campaign.books
@@ -223,7 +223,7 @@ class RichShow:
 
             yield update
 
-    def campaign(self, campaign: Campaign) -> None:
+    def campaign(self, campaign: CampaignShown) -> None:
         print_ = self._console.print
         print_()
         print_(_result_table(campaign.figures, campaign.books))
@@ -233,7 +233,7 @@ class RichShow:
         for part in drawn(act):
             self._console.print(part)
 
-    def result(self, place: Stage, result: Result, *, keep: bool) -> None:
+    def result(self, place: Stage, result: ShowResult, *, keep: bool) -> None:
         self._books(result.books)
         if result.invoice is not None:
             self._invoice(result.invoice, keep=keep)
@@ -291,7 +291,7 @@ class RichShow:
             )
         print_()
 
-    def _archived(self, archived: Archived) -> None:
+    def _archived(self, archived: ArchiveShown) -> None:
         mark = "[green]✓[/green]" if archived.agrees else "[red]✗[/red]"
         before, after = archived.ledger_entries
         self._console.print(

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from gateway.crew import Crew, Ended, Ready, Role, role_command
+from gateway.crew import Crew, Ready, Role, RoleEnded, role_command
 from gateway.demo.api import Api, CampaignFailed
 from gateway.demo.campaign import Traffic
 from gateway.demo.cast import Cast, choose
@@ -32,7 +32,7 @@ from gateway.demo.configuration import (
     HOST,
     KEY_ENVS,
     Additions,
-    Places,
+    DemoAddresses,
     campaign_channels,
     write,
 )
@@ -100,7 +100,7 @@ class Stage:
             notice = self._crew.notices.get_nowait()
         except queue.Empty:
             return
-        if isinstance(notice, Ended):
+        if isinstance(notice, RoleEnded):
             raise CampaignFailed(f"The {notice.role} ended with {notice.code}.{self.last()}")
 
     def wait_ready(self) -> None:
@@ -117,7 +117,7 @@ class Stage:
             match notice:
                 case Ready():
                     waiting.discard(notice.role)
-                case Ended():
+                case RoleEnded():
                     raise CampaignFailed(f"The {notice.role} could not start.{self.last()}")
 
     def last(self) -> str:
@@ -146,7 +146,7 @@ def stage(
         api_key = secrets.token_urlsafe(24)
         doors = {kind: free_port() for kind in DOORS}
         simulator = stack.enter_context(_simulator(api_key, doors))
-        places = Places(port or free_port(), simulator.base_url, doors)
+        places = DemoAddresses(port or free_port(), simulator.base_url, doors)
         made = write(folder, base, additions, places)
         own = _secrets(settings_file.load(made, {}, secrets_required=False), api_key)
         settings = settings_file.load(made, own)

@@ -30,7 +30,7 @@ from gateway.demo.campaign import CLUB, SHOP, Traffic
 from gateway.demo.configuration import read_additions
 from gateway.demo.invoice import reconcile
 from gateway.demo.looking import looks
-from gateway.demo.show import Campaign, JsonShow, Result, RichShow, Show
+from gateway.demo.show import CampaignShown, JsonShow, RichShow, Show, ShowResult
 from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.demo.visitors import Visitors
 from gateway.demo.webhook_receiver import WebhookReceiver
@@ -96,7 +96,7 @@ def tour(options: TourOptions, environment: Mapping[str, str]) -> int:
     return 0 if result.agrees else 1
 
 
-def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
+def _play(place: Stage, traffic: Traffic, show: Show) -> ShowResult:
     """The campaign, then the acts, each followed by a look into the books."""
     audience = Audience()
     visitors = Visitors(place)
@@ -108,7 +108,7 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
         began = time.monotonic()
         _send(place, traffic, audience, visitors, show)
         books = _books(place, audience, visitors, receiver)
-        played = Campaign(audience.figures(), books, time.monotonic() - began)
+        played = CampaignShown(audience.figures(), books, time.monotonic() - began)
         show.campaign(played)
         acts: list[Act] = []
         if place.cast is not None:
@@ -117,7 +117,7 @@ def _play(place: Stage, traffic: Traffic, show: Show) -> Result:
                 acts.append(act)
         books = _books(place, audience, visitors, receiver)
         # The invoice first: an archived message does not say to whom it went.
-        return Result(played, acts, books, reconcile(place), archive(place))
+        return ShowResult(played, acts, books, reconcile(place), archive(place))
     finally:
         for listener in listeners:
             listener.close()

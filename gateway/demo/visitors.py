@@ -14,7 +14,7 @@ from gateway.demo.campaign import SHOP
 from gateway.demo.stage import Stage
 from providers.simulator.book import Click
 
-Headers = Mapping[str, str]
+VisitorHeaders = Mapping[str, str]
 
 
 class Program(NamedTuple):
@@ -28,7 +28,7 @@ PROGRAMS = (
     Program("TelegramBot (like TwitterBot)", 1),
     Program("Mozilla/5.0 (compatible; YandexAntivirus/2.0; +http://yandex.com/bots)", 3),
 )
-PERSON: Headers = {
+PERSON: VisitorHeaders = {
     "User-Agent": (
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 "
         "(KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1"
@@ -71,7 +71,7 @@ class Visitors:
             connection.close()
 
 
-def visits(clicks: Sequence[Click]) -> Iterator[tuple[str, Headers]]:
+def visits(clicks: Sequence[Click]) -> Iterator[tuple[str, VisitorHeaders]]:
     """Each link with the headers of who fetches it, in order."""
     for number, click in enumerate(clicks):
         for program in PROGRAMS:

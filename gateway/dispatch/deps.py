@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from gateway.dispatch.heartbeat import Heartbeat
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
 from gateway.settings.changes import Configuration
@@ -36,7 +36,7 @@ class DispatchDeps(msgspec.Struct, frozen=True, kw_only=True):
     providers: Mapping[str, Provider]
     clock: Callable[[], int]
     consumer: str
-    metrics: Metrics
+    metrics: DispatchMetrics
     terms: Lanes
     stopping: trio.Event
     publish: Callable[[], Awaitable[None]] | None = None

@@ -35,7 +35,7 @@ from gateway.dispatch.jobs import (
     unmatched_receipts,
 )
 from gateway.dispatch.jobs.look_ups import LookUps
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.rates import Rates
 from gateway.dispatch.redis_retry import RETRYABLE
@@ -120,7 +120,7 @@ async def _run(
             clock=lambda: time.time_ns() // 1_000_000,
             # A restart under the same process id must not pass for the one that died.
             consumer=f"{process}-{secrets.token_hex(4)}",
-            metrics=Metrics(registries),
+            metrics=DispatchMetrics(registries),
             terms=settings.lanes,
             stopping=trio.Event(),
             publish=publish,

@@ -18,10 +18,10 @@ from gateway.telemetry import Registries
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _PREFIX = "kaskad_dispatch_"
-Labels = TypeVar("Labels", bound=tuple[str, ...])
+LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
 
 
-class Metrics:
+class DispatchMetrics:
     def __init__(self, registries: Registries) -> None:
         self.registries = registries
         self._seen = CommitCounts()
@@ -153,7 +153,7 @@ class Metrics:
         self.retries.labels(loop).inc()
 
 
-def _count_on(counter: Counter, before: Counts[Labels], counts: Mapping[Labels, int]) -> None:
+def _count_on(counter: Counter, before: Counts[LabelsT], counts: Mapping[LabelsT, int]) -> None:
     """Raises a counter to what was counted elsewhere, by its labels."""
     for labels, now in counts.items():
         counter.labels(*labels).inc(now - before[labels])

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OPERATOR, OUTAGE, Changed, Decide, Pause, Trouble
+from gateway.store.pauses import ACCOUNT, OPERATOR, OUTAGE, Changed, DecidePause, Pause, Trouble
 
 REFRESH_S = 1.0
 
@@ -154,7 +154,7 @@ class Pauses:
 
         await self._change(provider, decide)
 
-    async def _change(self, provider: str, decide: Decide) -> Changed:
+    async def _change(self, provider: str, decide: DecidePause) -> Changed:
         """Changes what all dispatchers know, and knows what stands then."""
         changed = await pauses.change(self._deps.redis, provider, decide)
         if changed.after is not None:

@@ -12,7 +12,7 @@ from itertools import islice
 
 import msgspec
 
-from gateway.core.reconciliation import PICOS_A_MICRO, Item, in_micros
+from gateway.core.reconciliation import PICOS_A_MICRO, ReconciledLine, in_micros
 from gateway.finance.reconcile import Reconciled
 from gateway.store.closed import bring_back
 from gateway.store.invoices import AcceptedLines, accept_lines, accept_rest, ensure_days
@@ -20,10 +20,10 @@ from gateway.store.store import Store
 
 LINES_A_BATCH = 256
 
-Records = Callable[[Iterable[str]], Mapping[str, bytes]]  # of archived messages, by their ids
+ReadRecords = Callable[[Iterable[str]], Mapping[str, bytes]]  # of archived messages, by their ids
 
 
-class Acceptance(msgspec.Struct, frozen=True):
+class InvoiceAcceptance(msgspec.Struct, frozen=True):
     """What was booked now: on how many lines of ours, and by how much our cost changed in all."""
 
     lines: int
@@ -33,11 +33,11 @@ class Acceptance(msgspec.Struct, frozen=True):
 async def accept(
     store: Store,
     result: Reconciled,
-    items: Iterable[Item],
+    items: Iterable[ReconciledLine],
     invoice: str,
     now_ms: int,
-    records: Records | None = None,
-) -> Acceptance:
+    records: ReadRecords | None = None,
+) -> InvoiceAcceptance:
     """Books an invoice, which `invoice` names; `items` are all its lines that differ. `records`
     None: there is no archive."""
     provider = result.question.provider
@@ -57,13 +57,13 @@ async def accept(
         lines += len(told.changed)
         amount += sum(_change(item) for item in told.changed)
     amount += await accept_rest(store, provider, days, invoice, rest, now_ms)
-    return Acceptance(lines, amount)
+    return InvoiceAcceptance(lines, amount)
 
 
-def _messages_of(items: Sequence[Item]) -> list[str]:
+def _messages_of(items: Sequence[ReconciledLine]) -> list[str]:
     return list(dict.fromkeys(item.ours.message for item in items if item.ours is not None))
 
 
-def _change(item: Item) -> int:
+def _change(item: ReconciledLine) -> int:
     assert item.ours is not None
     return item.accepted - item.ours.cost

@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId
 from gateway.finance.lines import LinesPage, LinesWanted
-from gateway.store.message_search import Accepted
-from gateway.store.person_index import Place
+from gateway.store.message_search import ArchivedMessage
+from gateway.store.person_index import IndexPlace
 
 LENGTH_BYTES = 4
 READER_MODULE = "gateway.archive.reader"  # that other process
@@ -37,7 +37,7 @@ class AcceptedAsked(msgspec.Struct, frozen=True, tag="accepted"):
     """Messages that were accepted before a place, at most `count`. `hashes`: of all whom one must
     name, by kind of identity, made with the key of which `key` is the mark."""
 
-    before: Place
+    before: IndexPlace
     count: int
     hashes: dict[str, str]
     key: str
@@ -61,8 +61,8 @@ class LinesFound(msgspec.Struct, frozen=True, tag="lines"):
 class AcceptedFound(msgspec.Struct, frozen=True, tag="accepted"):
     """The newest first; `next`: the place before which to go on, None where there is no more."""
 
-    items: list[Accepted]
-    next: Place | None
+    items: list[ArchivedMessage]
+    next: IndexPlace | None
 
 
 class NotRead(msgspec.Struct, frozen=True, tag="fault"):
@@ -71,16 +71,16 @@ class NotRead(msgspec.Struct, frozen=True, tag="fault"):
     reason: str
 
 
-Asked = MessagesAsked | ThroughAsked | LinesAsked | AcceptedAsked
-Found = MessagesFound | ThroughFound | LinesFound | AcceptedFound | NotRead
+ArchiveQuestion = MessagesAsked | ThroughAsked | LinesAsked | AcceptedAsked
+ArchiveAnswer = MessagesFound | ThroughFound | LinesFound | AcceptedFound | NotRead
 
 _encode = msgspec.msgpack.Encoder().encode
-_asked: msgspec.msgpack.Decoder[Asked] = msgspec.msgpack.Decoder(Asked)
-_found: msgspec.msgpack.Decoder[Found] = msgspec.msgpack.Decoder(Found)
+_asked: msgspec.msgpack.Decoder[ArchiveQuestion] = msgspec.msgpack.Decoder(ArchiveQuestion)
+_found: msgspec.msgpack.Decoder[ArchiveAnswer] = msgspec.msgpack.Decoder(ArchiveAnswer)
 decode_asked, decode_found = _asked.decode, _found.decode
 
 
-def framed(call: Asked | Found) -> bytes:
+def framed(call: ArchiveQuestion | ArchiveAnswer) -> bytes:
     """As it goes over the pipe."""
     octets = _encode(call)
     return len(octets).to_bytes(LENGTH_BYTES) + octets

@@ -43,7 +43,7 @@ class OpenStep(msgspec.Struct, frozen=True):
     done_by: str
 
 
-class Refusal(msgspec.Struct):
+class ClosingRefusal(msgspec.Struct):
     """Why a month cannot be closed: sentences. `open` are some of the `open_count` messages, those
     that take longest; `done_by` is when the last of all is done."""
 
@@ -60,7 +60,7 @@ async def close_month(
     now_ms: int,
     unarchived: Unarchived | None = None,
     archived: Archived | None = None,
-) -> bytes | Refusal:
+) -> bytes | ClosingRefusal:
     """Closes it and returns its report, a JSON document; or says why not. `archived` is what an
     archive has of the ledger."""
     days = store.policy.days
@@ -90,8 +90,8 @@ async def _refusal(
     now_ms: int,
     unarchived: Unarchived | None,
     archived: Archived | None,
-) -> Refusal:
-    refusal = Refusal(month.name)
+) -> ClosingRefusal:
+    refusal = ClosingRefusal(month.name)
     over_ms = month.over_ms(store.policy.days)
     if now_ms < over_ms + SETTLED_MS:
         closable = rfc3339(over_ms + SETTLED_MS)
@@ -110,7 +110,7 @@ async def _refusal(
     return refusal
 
 
-async def _look_at_open(store: Store, over_ms: int, refusal: Refusal) -> None:
+async def _look_at_open(store: Store, over_ms: int, refusal: ClosingRefusal) -> None:
     ends: list[tuple[int, Message]] = []
     async with aclosing(open_messages(store, over_ms)) as pages:
         async for page in pages:

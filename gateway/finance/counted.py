@@ -18,9 +18,9 @@ from gateway.core.days import Days
 from gateway.core.effects import BY_HOUR, group_of
 from gateway.core.records.entries import Group
 from gateway.core.records.message import Message, Step, StepStatus
-from gateway.finance.question import Query, Selection
+from gateway.finance.question import BookingSelection, Query
 
-Count = Literal[
+CountedAs = Literal[
     "accepted",
     "sent",
     "delivered",
@@ -31,27 +31,27 @@ Count = Literal[
     "seen",
     "clicked",
 ]
-COUNTS: Mapping[str, Count] = {name: name for name in get_args(Count)}
+COUNTS: Mapping[str, CountedAs] = {name: name for name in get_args(CountedAs)}
 _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 
-class Counted(msgspec.Struct, frozen=True):
+class CountedMessages(msgspec.Struct, frozen=True):
     """As `gateway.store.message_search` seeks: messages that count under `count` in the days and
     filters of a question, of one app or (None) of every."""
 
-    selection: Selection
-    count: Count
+    selection: BookingSelection
+    count: CountedAs
     days: Days
     app: str | None
     campaign: str | None = None
     identities: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, query: Query, count: Count, days: Days, app: str | None) -> Counted:
+    def of(cls, query: Query, count: CountedAs, days: Days, app: str | None) -> CountedMessages:
         """Where one campaign is asked for, nothing else is looked at."""
         named = [value for key, value in query.filters if key == "campaign"]
         campaign = named[0] if len(named) == 1 and named[0] else None
-        return cls(Selection(query), count, days, app, campaign)
+        return cls(BookingSelection(query), count, days, app, campaign)
 
     def fits(self, message: Message) -> bool:
         return self.app in (None, message.app) and any(

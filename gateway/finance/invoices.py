@@ -43,7 +43,7 @@ _spaces = re.compile(r"[\s\u00a0\u202f]").sub
 _no_digits = re.compile(r"[^0-9]").sub
 _mccmnc = re.compile(r"[0-9]{5,6}").fullmatch
 
-Cell = str | Decimal | datetime.datetime  # numbers and times as a spreadsheet has them
+SheetCell = str | Decimal | datetime.datetime  # numbers and times as a spreadsheet has them
 
 
 class Columns(Table, frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ def read_invoice(path: Path, how: InvoiceMap) -> Iterator[Theirs]:
         raise InvoiceFault("\n".join(faults))
 
 
-def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[Cell]]]:
+def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[SheetCell]]]:
     encoding = "utf-8-sig" if codecs.lookup(how.encoding).name == "utf-8" else how.encoding
     try:
         with path.open(encoding=encoding, newline="") as file:
@@ -121,7 +121,7 @@ def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[Cell]
         raise InvoiceFault(f"{path.name} is not CSV: {error}.") from None
 
 
-def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[Cell]]]:
+def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[SheetCell]]]:
     """The first sheet."""
     library = archive_library("python_calamine")
     try:
@@ -132,7 +132,7 @@ def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[Cell]]]:
         raise InvoiceFault(f"{path.name} cannot be read as XLSX: {error}.") from None
 
 
-def _spreadsheet_cell(cell: Any) -> Cell:
+def _spreadsheet_cell(cell: Any) -> SheetCell:
     """Numbers as the spreadsheet shows them: of its binary ones 15 digits count."""
     if isinstance(cell, str):
         return cell.strip()
@@ -181,7 +181,7 @@ class _Reader:
         self._width = width  # of the header
         self._zone = ZoneInfo(how.zone)
 
-    def line(self, number: int, cells: Sequence[Cell]) -> Theirs:
+    def line(self, number: int, cells: Sequence[SheetCell]) -> Theirs:
         """Raises _Unreadable."""
         if any(cell != "" for cell in cells[self._width :]):
             raise _Unreadable(
@@ -212,11 +212,13 @@ class _Reader:
             each=per_part and parts is None,
         )
 
-    def _cell(self, column: str, cells: Sequence[Cell]) -> Cell:
+    def _cell(self, column: str, cells: Sequence[SheetCell]) -> SheetCell:
         place = self._places.get(column, len(cells))
         return cells[place] if place < len(cells) else ""
 
-    def _read(self, column: str, cells: Sequence[Cell], read: Callable[[Cell], Any]) -> Any:
+    def _read(
+        self, column: str, cells: Sequence[SheetCell], read: Callable[[SheetCell], Any]
+    ) -> Any:
         cell = self._cell(column, cells)
         if cell == "":
             return None
@@ -226,18 +228,18 @@ class _Reader:
             told = str(error) if isinstance(error, _Sentence) else "cannot be read."
             raise _Unreadable(f"{column}: {str(cell)[:40]!r} {told}") from None
 
-    def _number(self, cell: Cell) -> Decimal:
+    def _number(self, cell: SheetCell) -> Decimal:
         if isinstance(cell, Decimal):
             return cell
         return _number_in(str(cell), self._how.thousands.strip(), self._how.decimal)
 
-    def _parts(self, cell: Cell) -> int:
+    def _parts(self, cell: SheetCell) -> int:
         number = self._number(cell)
         if number != int(number) or not 0 <= number <= PARTS_MAX:
             raise _Sentence(f"is no number of parts: a whole one up to {PARTS_MAX}.")
         return int(number)
 
-    def _moment(self, cell: Cell) -> int:
+    def _moment(self, cell: SheetCell) -> int:
         """In epoch milliseconds; a number is a spreadsheet's, in days."""
         if isinstance(cell, Decimal):
             milliseconds = round(cell * 86_400_000)
@@ -291,7 +293,7 @@ def _picos(amount: Decimal) -> int:
     return int(amount * PICOS)
 
 
-def _id(cell: Cell) -> str | None:
+def _id(cell: SheetCell) -> str | None:
     """As text; None for one that a spreadsheet has rounded."""
     if isinstance(cell, Decimal):
         return f"{cell:f}" if cell < EXACT_MAX else None
@@ -300,7 +302,7 @@ def _id(cell: Cell) -> str | None:
     return text if found is None or _is_exact(found) else None
 
 
-def _address(cell: Cell) -> str | None:
+def _address(cell: SheetCell) -> str | None:
     """Digits, or an e-mail address, or a rounded number as `rounded` writes it."""
     if isinstance(cell, Decimal):
         return f"{cell:f}"
@@ -320,7 +322,7 @@ def _is_exact(found: re.Match[str]) -> bool:
 
 
 @lru_cache(maxsize=DIFFERENT_MAX)
-def _network(cell: Cell) -> str | None:
+def _network(cell: SheetCell) -> str | None:
     """MCC and MNC; a name says nothing that could be compared."""
     text = f"{cell:f}" if isinstance(cell, Decimal) else re.sub(r"[\s/-]", "", str(cell))
     return text if _mccmnc(text) else None

@@ -26,7 +26,7 @@ from gateway.core.money import format_amount
 from gateway.core.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.core.views.words import rfc3339
-from gateway.finance.question import Query, Selection
+from gateway.finance.question import BookingSelection, Query
 from gateway.redis.client import RedisClient
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
@@ -41,8 +41,8 @@ from gateway.store.ledger import (
 from gateway.store.months import closed_months
 from gateway.store.totals import Aside, at_once
 
-Kind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
-KINDS: tuple[str, ...] = get_args(Kind)
+LineKind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
+KINDS: tuple[str, ...] = get_args(LineKind)
 AMOUNTS = ("cost", "billed")  # the measures that are lines
 EVERY_AMOUNT = 2**31  # behind all amounts of an entry
 _DAY = datetime.timedelta(days=1)
@@ -56,7 +56,7 @@ class LedgerLine(msgspec.Struct, frozen=True):
 
     id: str
     at_ms: int
-    kind: Kind
+    kind: LineKind
     message: str | None
     step: int | None
     app: str
@@ -78,7 +78,7 @@ class LineView(msgspec.Struct, frozen=True):
 
     id: str
     at: str
-    kind: Kind
+    kind: LineKind
     message: str | None
     step: int | None
     app: str
@@ -121,7 +121,7 @@ class LineView(msgspec.Struct, frozen=True):
 COLUMNS = LineView.__struct_fields__
 
 
-class Place(NamedTuple):
+class LinePlace(NamedTuple):
     """Where a line stands: its shard, its entry there, and the how-manieth amount of that it is."""
 
     shard: int
@@ -146,9 +146,9 @@ class LinesPage(NamedTuple):
     """What one reading found, with the place of each line; `looked_at` is how many bookings it read
     for that, and `last` where it ended."""
 
-    lines: list[tuple[Place, LedgerLine]]
+    lines: list[tuple[LinePlace, LedgerLine]]
     looked_at: int
-    last: Place
+    last: LinePlace
 
 
 class LinesQuery(msgspec.Struct, frozen=True):
@@ -163,7 +163,7 @@ class LinesWanted(msgspec.Struct, frozen=True):
     query's days the first begins at `begins_ms`, and the last is over at `over_ms`."""
 
     shard: int
-    after: Place
+    after: LinePlace
     through: EntryId
     query: LinesQuery
     begins_ms: int
@@ -183,7 +183,7 @@ async def pages_of_lines(
     shards: int,
     query: LinesQuery,
     currency: str,
-    after: Place | None = None,
+    after: LinePlace | None = None,
     days: Days = UTC_DAYS,
     aside: Aside = at_once,
     archived: ArchivedLines | None = None,
@@ -203,8 +203,10 @@ async def pages_of_lines(
             since = await before_first_since(redis, keys_of(shard), begins_ms)
         if since is None:
             continue
-        reader = _Reader(shard, query, Selection(query.report), currency, days, closed)
-        pages = reader.pages(redis, known or Place(shard, *since, EVERY_AMOUNT), aside, archived)
+        reader = _Reader(shard, query, BookingSelection(query.report), currency, days, closed)
+        pages = reader.pages(
+            redis, known or LinePlace(shard, *since, EVERY_AMOUNT), aside, archived
+        )
         async with aclosing(pages):
             async for page in pages:
                 yield page
@@ -215,7 +217,7 @@ class _Reader(msgspec.Struct, frozen=True):
 
     shard: int
     query: LinesQuery
-    selection: Selection
+    selection: BookingSelection
     currency: str
     days: Days
     closed: ClosedMonths
@@ -223,7 +225,7 @@ class _Reader(msgspec.Struct, frozen=True):
     async def pages(
         self,
         redis: RedisClient,
-        after: Place,
+        after: LinePlace,
         aside: Aside,
         archived: ArchivedLines | None,
     ) -> AsyncGenerator[LinesPage, None]:
@@ -246,20 +248,22 @@ class _Reader(msgspec.Struct, frozen=True):
                 return
             except TrimmedError as trimmed:
                 assert archived is not None
-                end = Place(self.shard, *trimmed.through, EVERY_AMOUNT)
+                end = LinePlace(self.shard, *trimmed.through, EVERY_AMOUNT)
                 while after < end:
                     page = await archived.lines(self._wanted(after, trimmed.through, over_ms))
                     told = [(place, _as_late(line, self.closed)) for place, line in page.lines]
                     yield page._replace(lines=told)
                     after = page.last
 
-    def _wanted(self, after: Place, through: EntryId, over_ms: int) -> LinesWanted:
+    def _wanted(self, after: LinePlace, through: EntryId, over_ms: int) -> LinesWanted:
         begins_ms = self.days.begins_ms(self.query.report.from_day)
         return LinesWanted(
             self.shard, after, through, self.query, begins_ms, over_ms, self.days.zone
         )
 
-    def page(self, booked: Sequence[tuple[EntryId, LedgerEntry]], after: Place | None) -> LinesPage:
+    def page(
+        self, booked: Sequence[tuple[EntryId, LedgerEntry]], after: LinePlace | None
+    ) -> LinesPage:
         lines = [
             (place, line)
             for id_, entry in booked
@@ -267,9 +271,9 @@ class _Reader(msgspec.Struct, frozen=True):
             if after is None or place > after
         ]
         posts = sum(len(entry.posts) for _, entry in booked)
-        return LinesPage(lines, posts, Place(self.shard, *booked[-1][0], EVERY_AMOUNT))
+        return LinesPage(lines, posts, LinePlace(self.shard, *booked[-1][0], EVERY_AMOUNT))
 
-    def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[Place, LedgerLine]]:
+    def _lines(self, id_: EntryId, entry: LedgerEntry) -> Iterator[tuple[LinePlace, LedgerLine]]:
         takes = partial(self.selection.takes, self.days.of(entry.at_ms))
         for place, line in lines_of(self.shard, id_, entry, self.currency, takes, self.closed):
             if not self.query.kinds or line.kind in self.query.kinds:
@@ -283,7 +287,7 @@ def lines_of(
     currency: str,
     takes: Callable[[Group], bool] = lambda _: True,
     closed: ClosedMonths = NONE_CLOSED,
-) -> Iterator[tuple[Place, LedgerLine]]:
+) -> Iterator[tuple[LinePlace, LedgerLine]]:
     """The amounts of one entry, of the groups that `takes` says; `currency` where it names none."""
     for number, post in enumerate(entry.posts):
         for which, measure in enumerate(AMOUNTS):
@@ -291,7 +295,7 @@ def lines_of(
             if amount is None or not takes(post.group):
                 continue
             kind = _kind(post, measure, amount)
-            place = Place(shard, *id_, number * len(AMOUNTS) + which)
+            place = LinePlace(shard, *id_, number * len(AMOUNTS) + which)
             line_id = f"{shard}-{id_[0]}-{id_[1]}-{number}-{kind}"
             line = _line(line_id, entry.at_ms, kind, post, amount, entry.currency or currency)
             yield place, _as_late(line, closed)
@@ -303,7 +307,7 @@ def _as_late(line: LedgerLine, closed: ClosedMonths) -> LedgerLine:
     return line if late is None else replace(line, reason=late)
 
 
-def _kind(post: Post, measure: str, amount: int) -> Kind:
+def _kind(post: Post, measure: str, amount: int) -> LineKind:
     if measure == "billed":
         return "bill"
     if post.invoice:
@@ -312,7 +316,9 @@ def _kind(post: Post, measure: str, amount: int) -> Kind:
     return "reverse" if taken_back else "cost"
 
 
-def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: str) -> LedgerLine:
+def _line(
+    id_: str, at_ms: int, kind: LineKind, post: Post, amount: int, currency: str
+) -> LedgerLine:
     group, note = post.group, post.note or {}
     step = post.step if group.step == NO_STEP else group.step
     at_first = "loose" in note or not _BOOKED_FIRST.isdisjoint(post.measures)
@@ -338,7 +344,7 @@ def _line(id_: str, at_ms: int, kind: Kind, post: Post, amount: int, currency: s
     )
 
 
-def _reason(post: Post, kind: Kind, amount: int, list_amount: int | None) -> str | None:
+def _reason(post: Post, kind: LineKind, amount: int, list_amount: int | None) -> str | None:
     if kind == "bill":
         return None
     if kind == "adjust":

@@ -90,7 +90,7 @@ class Query(msgspec.Struct, frozen=True):
         return [*days, ("group_by", ",".join(self.group_by)), *self.filters]
 
 
-class Selection:
+class BookingSelection:
     """What a question takes in of everything that was booked: its days, and of each key that it
     filters by one of the values that are `wanted`."""
 

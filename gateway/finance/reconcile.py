@@ -20,12 +20,12 @@ from gateway.core.reconciliation import (
     CLASSES,
     ROUNDED,
     Class,
-    Item,
+    ClassSums,
     Ours,
     Pair,
     Range,
+    ReconciledLine,
     Shift,
-    Sums,
     Theirs,
     classify,
     is_rounded,
@@ -72,9 +72,9 @@ class Reconciled(msgspec.Struct):
 
     question: Question
     days: DaySpan
-    classes: dict[Class, Sums]
+    classes: dict[Class, ClassSums]
     shift_ms: int
-    carried: Sums
+    carried: ClassSums
     outside: int
 
     @property
@@ -83,9 +83,9 @@ class Reconciled(msgspec.Struct):
         return all(kind in AGREED or not sums.lines for kind, sums in self.classes.items())
 
     @property
-    def total(self) -> Sums:
+    def total(self) -> ClassSums:
         found = self.classes.values()
-        return Sums(
+        return ClassSums(
             sum(each.lines for each in found),
             sum(each.ours for each in found),
             sum(each.theirs for each in found),
@@ -121,8 +121,8 @@ class Reconciliation:
         self._outside = 0
         self._digits = 0  # of the numbers that were rounded
         self._shift = Shift()
-        self._classes: dict[Class, Sums] = {kind: Sums() for kind in CLASSES}
-        self._carried = Sums()
+        self._classes: dict[Class, ClassSums] = {kind: ClassSums() for kind in CLASSES}
+        self._carried = ClassSums()
 
     def take_theirs(
         self, theirs: Iterable[Theirs], first: datetime.date | None, last: datetime.date | None
@@ -187,9 +187,9 @@ class Reconciliation:
             self._question, days, self._classes, self._shift.ms, self._carried, self._outside
         )
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[ReconciledLine]:
         """Every line that is not matched to the last digit, by class and then by line."""
-        return self._lines.read(Shelf.ITEMS, Item)
+        return self._lines.read(Shelf.ITEMS, ReconciledLine)
 
     def _note(self, pairs: Iterable[Pair], asked: Range | None) -> None:
         for pair in pairs:
@@ -218,7 +218,7 @@ class Reconciliation:
         if asked.holds(ours):
             return True
         if asked.touches(ours):
-            self._carried.add(Item("missing_on_invoice", ours, None))
+            self._carried.add(ReconciledLine("missing_on_invoice", ours, None))
         return False
 
     def _pairs_by_message(self) -> Iterator[Pair]:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import orjson
 
 from gateway.core.money import format_amount
-from gateway.core.reconciliation import MINUTE_MS, PICOS, PICOS_A_MICRO, Item, Sums
+from gateway.core.reconciliation import MINUTE_MS, PICOS, PICOS_A_MICRO, ClassSums, ReconciledLine
 from gateway.core.views.words import rfc3339
-from gateway.finance.acceptance import Acceptance
+from gateway.finance.acceptance import InvoiceAcceptance
 from gateway.finance.formats import harmless
 from gateway.finance.reconcile import Reconciled
 
@@ -33,7 +33,7 @@ def amount(picos: int) -> str:
     return f"{'-' if picos < 0 else ''}{whole}.{f'{fraction:012d}'.rstrip('0')}"
 
 
-def item_row(item: Item) -> dict[str, Any]:
+def item_row(item: ReconciledLine) -> dict[str, Any]:
     """One line by COLUMNS; None where a side does not say."""
     ours, theirs = item.ours, item.theirs
     at_ms = ours.at_ms if ours is not None else None if theirs is None else theirs.at_ms
@@ -55,7 +55,7 @@ def item_row(item: Item) -> dict[str, Any]:
     }
 
 
-def sums_row(sums: Sums) -> dict[str, Any]:
+def sums_row(sums: ClassSums) -> dict[str, Any]:
     """What lines come to."""
     return {
         "lines": sums.lines,
@@ -66,7 +66,7 @@ def sums_row(sums: Sums) -> dict[str, Any]:
 
 
 def to_json(
-    result: Reconciled, items: Iterable[Item], accepted: Acceptance | None
+    result: Reconciled, items: Iterable[ReconciledLine], accepted: InvoiceAcceptance | None
 ) -> Iterator[bytes]:
     """As CONTRACT.md section 12 fixed it, in pieces; `accepted` where it was."""
     head = {
@@ -93,7 +93,7 @@ def to_json(
     yield b"]}\n"
 
 
-def to_csv(items: Iterable[Item]) -> Iterator[bytes]:
+def to_csv(items: Iterable[ReconciledLine]) -> Iterator[bytes]:
     """The items under a header; a null is an empty cell."""
     yield _csv_line(COLUMNS)
     for item in items:
@@ -112,7 +112,7 @@ def shift_text(shift_ms: int) -> str:
     return f"{'-' if shift_ms < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
-def notes(result: Reconciled, accepted: Acceptance | None) -> list[str]:
+def notes(result: Reconciled, accepted: InvoiceAcceptance | None) -> list[str]:
     """What is to be said beside the classes, in sentences."""
     told = []
     if accepted is not None:

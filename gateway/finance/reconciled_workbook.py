@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import BinaryIO
 
-from gateway.core.reconciliation import Item, Sums
+from gateway.core.reconciliation import ClassSums, ReconciledLine
 from gateway.finance.reconcile import Reconciled
 from gateway.finance.reconciled_formats import AMOUNTS, COLUMNS, item_row, sums_row
-from gateway.finance.workbook import Value, Workbook
+from gateway.finance.workbook import SheetValue, Workbook
 
 
-def write_workbook(result: Reconciled, items: Iterable[Item], file: BinaryIO) -> None:
+def write_workbook(result: Reconciled, items: Iterable[ReconciledLine], file: BinaryIO) -> None:
     """Writes it whole; `file` stays open."""
     book = Workbook(file)
     question, days = result.question, result.days
@@ -31,11 +31,11 @@ def write_workbook(result: Reconciled, items: Iterable[Item], file: BinaryIO) ->
     book.close()
 
 
-def _sums(sums: Sums) -> list[Value]:
+def _sums(sums: ClassSums) -> list[SheetValue]:
     return [_value(name, cell) for name, cell in sums_row(sums).items()]
 
 
-def _value(name: str, cell: str | int | None) -> Value:
+def _value(name: str, cell: str | int | None) -> SheetValue:
     if name in AMOUNTS and isinstance(cell, str):
         return Decimal(cell)
     if name == "at" and isinstance(cell, str):

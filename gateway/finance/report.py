@@ -20,7 +20,7 @@ from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
 from gateway.core.effects import MEASURES
 from gateway.core.rates import MILLION, interval
 from gateway.core.records.entries import NO_STEP
-from gateway.finance.question import Query, ReportFault, Selection, value_in
+from gateway.finance.question import BookingSelection, Query, ReportFault, value_in
 from gateway.store.totals import Aside, TotalRow, at_once
 
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
@@ -157,7 +157,7 @@ class Figures(msgspec.Struct, frozen=True):
         }
 
 
-class Line(msgspec.Struct, frozen=True):
+class ReportLine(msgspec.Struct, frozen=True):
     """One row: its keys in the order of `group_by` (None: it has none, such as no campaign) and
     its sums.
     """
@@ -174,7 +174,7 @@ class Report(msgspec.Struct, frozen=True):
 
     query: Query
     currency: str
-    lines: tuple[Line, ...]
+    lines: tuple[ReportLine, ...]
     total: Figures
     baseline: str = BASELINE_DEFAULT
     zone: str = "UTC"
@@ -199,7 +199,7 @@ class Report(msgspec.Struct, frozen=True):
         return cells | figures.rates() if self.rates else cells
 
 
-class Tally:
+class ReportTally:
     """Adds up totals under one question; takes any number of `add` calls, holds only the sums.
 
     Raises ReportFault when the answer would have more than ROWS_MAX rows.
@@ -213,7 +213,7 @@ class Tally:
         self._baseline = baseline
         self._zone = zone
         self._sums: dict[tuple[str | int, ...], dict[str, int]] = {}
-        self._selection = Selection(query)
+        self._selection = BookingSelection(query)
 
     def add(self, rows: Iterable[TotalRow]) -> None:
         messages = self._query.counts_messages
@@ -244,7 +244,7 @@ class Tally:
             sums = self._sums[keys]
             for measure, amount in sums.items():
                 total[measure] += amount
-            lines.append(Line(tuple(map(_cell, keys)), Figures.of(sums)))
+            lines.append(ReportLine(tuple(map(_cell, keys)), Figures.of(sums)))
         figures = Figures.of(total)
         return Report(
             self._query, self._currency, tuple(lines), figures, self._baseline, self._zone
@@ -264,7 +264,7 @@ def build(
     Rows are sorted by their keys. Without `group_by` there is one row, or none when nothing was
     booked. Raises ReportFault for more than ROWS_MAX rows.
     """
-    tally = Tally(query, currency, baseline)
+    tally = ReportTally(query, currency, baseline)
     tally.add(rows)
     return tally.report()
 
@@ -278,7 +278,7 @@ async def cost_report(
     zone: str = "UTC",
 ) -> Report:
     """As `build`, for totals that come a page at a time; added up `aside`."""
-    tally = Tally(query, currency, baseline, zone)
+    tally = ReportTally(query, currency, baseline, zone)
     async with aclosing(pages):
         async for rows in pages:
             await aside(partial(tally.add, rows))

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from gateway.finance.formats import NO_CAMPAIGN
 from gateway.finance.report import Cell, Report
-from gateway.finance.workbook import Value, Workbook
+from gateway.finance.workbook import SheetValue, Workbook
 
 TEXTS = frozenset(("currency",))  # beside the keys
 
@@ -31,7 +31,7 @@ def write_workbook(report: Report, file: BinaryIO) -> None:
     book.close()
 
 
-def _value(name: str, cell: Cell, keys: frozenset[str]) -> Value:
+def _value(name: str, cell: Cell, keys: frozenset[str]) -> SheetValue:
     if name == "campaign" and cell is None:
         return NO_CAMPAIGN
     if not isinstance(cell, str):

@@ -18,7 +18,7 @@ from gateway.core.months import FORM
 from gateway.finance.question import Query, parse_query
 
 Every = Literal["day", "week", "month"]
-Form = Literal["csv", "xlsx", "html"]
+ReportForm = Literal["csv", "xlsx", "html"]
 
 MISSED_MAX = 31
 SETTLED_MS = 600_000  # after a day's end: clocks differ, and commits take their time
@@ -35,7 +35,7 @@ class Period(msgspec.Struct, frozen=True):
     last: datetime.date
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+class ReportSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """One report: what is asked, how often, at what time of the day, and as what it is written. It
     goes to a folder, or by webhook to a `url`, signed with a secret."""
 
@@ -44,7 +44,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime.time
     group_by: tuple[str, ...] = ()
     filters: Mapping[str, tuple[str, ...]] = {}
-    form: Form = "csv"
+    form: ReportForm = "csv"
     folder: str = ""
     url: str = ""
     secret: str = ""

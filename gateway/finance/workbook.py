@@ -17,7 +17,7 @@ from gateway.finance.extras import archive_library
 ROWS_A_SHEET = 1_000_000  # the format ends at 1,048,576
 COLUMN_CHARS = 14  # wide
 
-Value = str | int | Decimal | datetime.date | datetime.datetime | None
+SheetValue = str | int | Decimal | datetime.date | datetime.datetime | None
 
 _FORMATS = {
     "amount": {"num_format": "#,##0.0000##"},
@@ -44,7 +44,7 @@ class Workbook:
         self._name, self._header, self._parts = name, header, 1
         self._begin(name)
 
-    def row(self, cells: Sequence[Value]) -> None:
+    def row(self, cells: Sequence[SheetValue]) -> None:
         """One more row; None is an empty cell."""
         if self._next > ROWS_A_SHEET:
             self._parts += 1
@@ -64,7 +64,7 @@ class Workbook:
             self._sheet.write_string(0, column, title, self._formats["header"])
         self._next = 1
 
-    def _write(self, column: int, cell: Value) -> None:
+    def _write(self, column: int, cell: SheetValue) -> None:
         sheet, place, formats = self._sheet, (self._next, column), self._formats
         if isinstance(cell, str):
             sheet.write_string(*place, cell)

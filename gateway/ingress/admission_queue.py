@@ -28,17 +28,17 @@ from gateway.ingress.api.requests import (
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.api.sayings import WordsUnread
 from gateway.ingress.backlog import Backlog
-from gateway.ingress.batcher import Batcher, Done
+from gateway.ingress.batcher import Batcher, TakeResult
 from gateway.ingress.draining import Draining
 from gateway.ingress.http.problems import Problem, invalid, problem
 from gateway.ingress.known_users import KnownUsers
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import IngressMetrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch
 from gateway.redis.errors import RedisError, RedisUnavailable
 from gateway.store import countries, zones
 from gateway.store.base import BATCH_MAX
-from gateway.store.countries import Reached
+from gateway.store.countries import ReachedCountry
 from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
 
@@ -61,7 +61,7 @@ class AdmissionQueue:
         servers: ServerWatch,
         draining: Draining,
         quotas: Quotas,
-        metrics: Metrics,
+        metrics: IngressMetrics,
         now_ms: Callable[[], int],
     ) -> None:
         self.store = store
@@ -72,7 +72,9 @@ class AdmissionQueue:
         self.metrics = metrics
         self._now_ms = now_ms
         self._users = KnownUsers(store, now_ms)
-        self._reached: set[Reached] = set()  # what is known to be noted; apps times countries
+        self._reached: set[ReachedCountry] = (
+            set()
+        )  # what is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
         )
@@ -165,7 +167,7 @@ class AdmissionQueue:
             self.metrics.refused.labels("draining").inc()
         return self.draining.refusal
 
-    def submit(self, request: MessageRequest, done: Done[Answer]) -> None:
+    def submit(self, request: MessageRequest, done: TakeResult[Answer]) -> None:
         """Hands a message to its shard's batch. Raises Busy."""
         self.batcher.submit(self.store.shard_of_message(request.id), request, done)
 
@@ -216,7 +218,7 @@ class AdmissionQueue:
         except Exception as error:
             _log.warning("zones_not_looked_for", reason=repr(error))
 
-    async def _note_countries(self, reached: list[Reached]) -> None:
+    async def _note_countries(self, reached: list[ReachedCountry]) -> None:
         """Tells of the first message of an app to a country. It was accepted: nothing here can
         fail it."""
         try:

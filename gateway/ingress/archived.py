@@ -21,8 +21,8 @@ from gateway.finance.archive_calls import (
     READER_MODULE,
     AcceptedAsked,
     AcceptedFound,
-    Asked,
-    Found,
+    ArchiveAnswer,
+    ArchiveQuestion,
     LinesAsked,
     LinesFound,
     MessagesAsked,
@@ -38,8 +38,8 @@ from gateway.ingress.http.problems import Refusal, refuse
 from gateway.settings.file import Settings
 from gateway.store import reads
 from gateway.store.closed import bring_back
-from gateway.store.message_search import Accepted
-from gateway.store.person_index import Place
+from gateway.store.message_search import ArchivedMessage
+from gateway.store.person_index import IndexPlace
 from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
@@ -81,8 +81,8 @@ class ArchiveReader:
         return found.page
 
     async def accepted(
-        self, identities: Iterable[str], campaign: str | None, before: Place, count: int
-    ) -> tuple[list[Accepted], Place | None]:
+        self, identities: Iterable[str], campaign: str | None, before: IndexPlace, count: int
+    ) -> tuple[list[ArchivedMessage], IndexPlace | None]:
         hashes = short_hashes_of(self._key, identities)
         asked = AcceptedAsked(before, count, hashes, mark_of(self._key), campaign)
         found = await self._ask(asked)
@@ -96,7 +96,7 @@ class ArchiveReader:
             await self._process.wait()
         self._process = None
 
-    async def _ask(self, asked: Asked) -> Found:
+    async def _ask(self, asked: ArchiveQuestion) -> ArchiveAnswer:
         if self._waiting >= WAITING_MAX:
             raise refuse("unavailable", "Too many ask the archive at once: ask again later.")
         self._waiting += 1
@@ -110,7 +110,7 @@ class ArchiveReader:
             raise _unreadable()
         return found
 
-    async def _answer(self, asked: Asked) -> Found:
+    async def _answer(self, asked: ArchiveQuestion) -> ArchiveAnswer:
         for _ in range(TRIES):
             try:
                 async with asyncio.timeout(ANSWER_WAIT_S):
@@ -127,7 +127,7 @@ class ArchiveReader:
         _log.error("the archive's reader does not answer", url=self._url)
         raise _unreadable()
 
-    async def _exchange(self, asked: Asked) -> Found:
+    async def _exchange(self, asked: ArchiveQuestion) -> ArchiveAnswer:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(

@@ -30,8 +30,8 @@ IN_FLIGHT_MAX = 2  # transactions a shard
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-Done = Callable[[ResultT | Exception], None]
-Decide = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]
+TakeResult = Callable[[ResultT | Exception], None]
+DecideBatch = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[ResultT | Exception]]]
 
 _log = structlog.get_logger("ingress")
 
@@ -46,7 +46,7 @@ class Batcher(Generic[ItemT, ResultT]):
     def __init__(
         self,
         shards: int,
-        decide: Decide[ItemT, ResultT],
+        decide: DecideBatch[ItemT, ResultT],
         *,
         batch_max: int,
         queue_max: int = QUEUE_MAX,
@@ -62,13 +62,13 @@ class Batcher(Generic[ItemT, ResultT]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
+    def submit(self, shard: int, item: ItemT, done: TakeResult[ResultT]) -> None:
         """Queues one item; `done` is called once, from the loop. Raises QueueFull."""
         if len(self._shards[shard].queue) >= self._queue_max:
             raise QueueFull
         self._append(shard, item, done)
 
-    def _append(self, shard: int, item: ItemT, done: Done[ResultT]) -> None:
+    def _append(self, shard: int, item: ItemT, done: TakeResult[ResultT]) -> None:
         state = self._shards[shard]
         state.queue.append((item, done))
         if not state.woken and state.in_flight == 0:
@@ -141,7 +141,7 @@ class Batcher(Generic[ItemT, ResultT]):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, shard: int, batch: list[tuple[ItemT, Done[ResultT]]]) -> None:
+    async def _run(self, shard: int, batch: list[tuple[ItemT, TakeResult[ResultT]]]) -> None:
         self.batches += 1
         self.items += len(batch)
         try:
@@ -172,7 +172,7 @@ class _Shard(Generic[ItemT, ResultT]):
     __slots__ = ("in_flight", "queue", "woken")
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[ItemT, Done[ResultT]]] = deque()
+        self.queue: deque[tuple[ItemT, TakeResult[ResultT]]] = deque()
         self.in_flight = 0
         self.woken = False
 

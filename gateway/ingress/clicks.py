@@ -34,7 +34,7 @@ WAITING_MAX = 100_000
 GATHER_S = 0.05  # a batch gathers so long, unless it is full before
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 2.0
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 _log = structlog.get_logger("ingress")
 
@@ -119,7 +119,7 @@ class ClickRecorder:
         failpoint("clicks_counted")
         await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
 
-    async def _tried(self, work: Callable[[], Awaitable[Result]], count: int) -> Result | None:
+    async def _tried(self, work: Callable[[], Awaitable[ResultT]], count: int) -> ResultT | None:
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:

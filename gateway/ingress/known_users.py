@@ -26,7 +26,7 @@ from gateway.store.store import Store
 LOOK_EVERY_MS = 1_000
 
 
-class Refused(NamedTuple):
+class RefusedRequest(NamedTuple):
     """A request that may go nowhere: its place among those that were given, and its answer."""
 
     place: int
@@ -44,11 +44,11 @@ class KnownUsers:
 
     async def complete(
         self, requests: Sequence[MessageRequest]
-    ) -> tuple[Sequence[MessageRequest], Sequence[Refused]]:
+    ) -> tuple[Sequence[MessageRequest], Sequence[RefusedRequest]]:
         """The requests with the addresses they lack, and with the consent that is lacking; and
         those that are left out, because the app may send to none of the addresses."""
         named = [r for r in requests if r.user is not None]
-        refused: list[Refused] = []
+        refused: list[RefusedRequest] = []
         if named:
             requests, refused = await self._with_addresses(requests, named)
         if not self._store.policy.consent:
@@ -61,7 +61,7 @@ class KnownUsers:
 
     async def _with_addresses(
         self, requests: Sequence[MessageRequest], named: Sequence[MessageRequest]
-    ) -> tuple[Sequence[MessageRequest], list[Refused]]:
+    ) -> tuple[Sequence[MessageRequest], list[RefusedRequest]]:
         await self._look()
         if not self._any:
             named = [r for r in named if r.addresses == NOBODY]
@@ -70,12 +70,12 @@ class KnownUsers:
         ids = {r.id: f"{r.named_user}" for r in named}
         found = await users.read(self._store, ids.values())
         whole: list[MessageRequest] = []
-        refused: list[Refused] = []
+        refused: list[RefusedRequest] = []
         for place, request in enumerate(requests):
             kept = found.get(ids.get(request.id, ""))
             filled = request if kept is None else self._filled(request, kept)
             if isinstance(filled, Answer):
-                refused.append(Refused(place, filled))
+                refused.append(RefusedRequest(place, filled))
             else:
                 whole.append(filled)
         return whole, refused

@@ -16,7 +16,7 @@ from gateway import telemetry
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.backlog import Backlog
 from gateway.ingress.draining import Draining
-from gateway.ingress.server_watch import Server, ServerWatch
+from gateway.ingress.server_watch import ServerWatch, WatchedServer
 from gateway.store.store import Store
 from gateway.timings import Timings
 
@@ -83,7 +83,7 @@ class ClickMetrics:
         )
 
 
-class Metrics:
+class IngressMetrics:
     """One worker's registries, and the metrics that its parts add to."""
 
     def __init__(self) -> None:
@@ -256,7 +256,7 @@ class _Shared(Collector):
         yield from _servers(self._servers.servers)
 
 
-def _servers(servers: Sequence[Server]) -> Iterator[Metric]:
+def _servers(servers: Sequence[WatchedServer]) -> Iterator[Metric]:
     """The Redis servers, each by the first shard it serves."""
     used = _by_shard("memory_bytes", "Memory that Redis uses.")
     limit = _by_shard("memory_limit_bytes", "Its maxmemory; 0: it has none.")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.core.fullness import Refused, refused, takes
+from gateway.core.fullness import RefusedTraffic, refused, takes
 from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.redis.server import binary
@@ -29,7 +29,7 @@ _GIB = 2**30
 _log = structlog.get_logger("ingress")
 
 
-class Server(msgspec.Struct, frozen=True):
+class WatchedServer(msgspec.Struct, frozen=True):
     """A server, the first shard it serves, and the free bytes of its disk where it is ours."""
 
     shard: int
@@ -37,7 +37,7 @@ class Server(msgspec.Struct, frozen=True):
     disk_free: int | None
 
     @property
-    def refuses(self) -> Refused | None:
+    def refuses(self) -> RefusedTraffic | None:
         return refused(self.state.used_bytes, self.state.limit_bytes)
 
 
@@ -50,8 +50,8 @@ class ServerWatch:
         self._samples = 0
         self._first_shards: list[int] = []  # one of each server
         self._server_of: dict[int, int] = {}  # shard: the first that the same server serves
-        self._full: dict[int, Server] = {}  # those that refuse something, by first shard
-        self.servers: list[Server] = []
+        self._full: dict[int, WatchedServer] = {}  # those that refuse something, by first shard
+        self.servers: list[WatchedServer] = []
 
     def full(self, request: MessageRequest) -> str | None:
         """A sentence saying why this message may not come in now; None when it may."""
@@ -90,7 +90,7 @@ class ServerWatch:
                 self._server_of[shard] = first.setdefault(state.run_id, shard)
             self._first_shards = list(first.values())
         free = self._disk_free()
-        self.servers = [Server(shard, states[shard], free) for shard in self._first_shards]
+        self.servers = [WatchedServer(shard, states[shard], free) for shard in self._first_shards]
         self._full = {s.shard: s for s in self.servers if s.refuses is not None}
 
 

@@ -23,7 +23,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.backoff import delay_s
-from gateway.redis.connection import Command, Reply
+from gateway.redis.connection import Command, RedisReply
 from gateway.redis.errors import (
     CommandRefused,
     ErrorReply,
@@ -43,8 +43,8 @@ __all__ = [
     "OutcomeUnknown",
     "RedisClient",
     "RedisError",
+    "RedisReply",
     "RedisUnavailable",
-    "Reply",
     "Session",
     "Statistics",
 ]
@@ -111,14 +111,14 @@ def add_up(parts: Sequence[Statistics], *, connected: bool) -> Statistics:
 class Session(Protocol):
     """An exclusive connection, for WATCH … EXEC."""
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         """As `RedisClient.call`, on this connection."""
 
 
 class RedisClient(Protocol):
     """A Redis client, for any number of tasks of one loop."""
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         """One pipelined round trip on the shared connection; one reply per command, in order.
 
         Never WATCH, MULTI without its EXEC in the same call, or a blocking command here. A

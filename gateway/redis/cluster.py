@@ -34,7 +34,7 @@ from gateway.redis.cluster_slots import (
     split_replies,
 )
 from gateway.redis.connect import Connector, Driver
-from gateway.redis.connection import Command, Counters, Future, Outcome, Reply
+from gateway.redis.connection import CallOutcome, Command, Counters, Future, RedisReply
 from gateway.redis.errors import Moved, RedisError, RedisUnavailable
 from gateway.redis.multiplexed import MultiplexedClient
 
@@ -83,7 +83,7 @@ class ClusterClient:
 
     # Calls
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         """See `gateway.redis.client.RedisClient.call`."""
         if len(commands) > self._limits.commands_in_flight_max:
             raise ValueError(
@@ -111,7 +111,7 @@ class ClusterClient:
             batch = batch_of(theirs)
             asked.append((node, theirs, batch, node.try_call(batch)))
         for node, theirs, batch, future in asked:
-            outcome: Outcome
+            outcome: CallOutcome
             try:
                 outcome = await (node.call(batch) if future is None else future)
             except RedisError as fault:
@@ -287,7 +287,7 @@ class _Session:
         self._node = node
         self._inner = inner
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         try:
             return await self._inner.call(commands)
         except RedisUnavailable as fault:

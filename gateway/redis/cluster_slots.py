@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.redis.address import Endpoint
 from gateway.redis.client import MOVES_MAX
-from gateway.redis.connection import Command, Outcome, Reply
+from gateway.redis.connection import CallOutcome, Command, RedisReply
 from gateway.redis.errors import (
     CommandRefused,
     OutcomeUnknown,
@@ -76,7 +76,7 @@ class Unit:
         self.slot = slot
         self.commands = commands
         self.asked: Endpoint | None = None
-        self.replies: Sequence[Reply] = [None] * len(commands)
+        self.replies: Sequence[RedisReply] = [None] * len(commands)
         self.fault: RedisError | None = None
 
     @property
@@ -131,7 +131,7 @@ def _end_of_transaction(commands: Sequence[Command], start: int) -> int:
     raise ValueError("A call holds a MULTI without its EXEC.")
 
 
-def split_replies(units: Sequence[Unit], outcome: Outcome) -> None:
+def split_replies(units: Sequence[Unit], outcome: CallOutcome) -> None:
     """Gives each unit its part of a node's answer to all of them, and judges it."""
     answers = outcome if isinstance(outcome, list) else getattr(outcome, "replies", ())
     at = 0
@@ -163,7 +163,7 @@ async def in_full(
     commands: Sequence[Command],
     once: Callable[[Sequence[Unit]], Awaitable[None]],
     wait: Callable[[int], Awaitable[None]],
-) -> list[Reply]:
+) -> list[RedisReply]:
     """A whole call: `once` asks the nodes, and what was refused because a slot moves is asked
     again, at most MOVES_MAX times, after `wait` (given the number of the try, from 1)."""
     units = refused = units_of(commands)
@@ -179,7 +179,7 @@ async def in_full(
     return replies_of(units)
 
 
-def replies_of(units: Sequence[Unit]) -> list[Reply]:
+def replies_of(units: Sequence[Unit]) -> list[RedisReply]:
     """The answer to the whole call; raises what it deserves when a unit of it has a fault."""
     faults = [unit.fault for unit in units if unit.fault is not None]
     if not faults:

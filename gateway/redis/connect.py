@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits
-from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
+from gateway.redis.connection import Command, Connection, Counters, Future, RedisReply, pack
 from gateway.redis.errors import RedisError, RedisUnavailable
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Driver(Protocol):
 
 async def call_on(
     driver: Driver, connection: Connection, commands: Sequence[Command]
-) -> list[Reply]:
+) -> list[RedisReply]:
     """One call on one connection, without a line to wait in. Raises as `RedisClient.call`."""
     if not connection.usable:
         raise RedisUnavailable(f"The connection to Redis at {connection.label} is lost.")
@@ -144,14 +144,14 @@ class Connector:
         host, port = answer
         return Endpoint(host=host.decode(), port=int(port))
 
-    async def ask_node(self, endpoint: Endpoint, command: Command) -> Reply:
+    async def ask_node(self, endpoint: Endpoint, command: Command) -> RedisReply:
         """One answer of one node, on a connection of its own. Raises RedisUnavailable."""
         commands = _auth(self._address.username, self._address.password)
         return await self._answer(endpoint, [*commands, command])
 
-    async def _answer(self, endpoint: Endpoint, commands: Sequence[Command]) -> Reply:
+    async def _answer(self, endpoint: Endpoint, commands: Sequence[Command]) -> RedisReply:
         """What the last of the commands is answered."""
-        answers: list[Reply] = []
+        answers: list[RedisReply] = []
 
         async def ask(connection: Connection) -> None:
             answers.append((await call_on(self._driver, connection, commands))[-1])

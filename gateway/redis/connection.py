@@ -28,8 +28,8 @@ from gateway.redis.errors import (
 Command: TypeAlias = tuple[bytes | str | int, ...]
 # bytes, int, None or a list of these: which one is fixed by the command, so the one who wrote it
 # knows.
-Reply: TypeAlias = Any
-Outcome: TypeAlias = list[Reply] | RedisError
+RedisReply: TypeAlias = Any
+CallOutcome: TypeAlias = list[RedisReply] | RedisError
 
 _NOT_ENOUGH: Final = object()
 # The stub names a tuple of one.
@@ -92,7 +92,7 @@ class _PendingCall:
     ) -> None:
         self.commands = commands
         self.missing = len(commands)
-        self.replies: list[Reply] = []
+        self.replies: list[RedisReply] = []
         self.size = size
         self.future = future
         self.deadline = deadline
@@ -139,7 +139,7 @@ class Connection:
         return not self._calls
 
     def submit(self, commands: Sequence[Command], data: bytes, future: Future, now: float) -> None:
-        """Queues one call, `data` being `pack(commands)`; the future gets its `Outcome`."""
+        """Queues one call, `data` being `pack(commands)`; the future gets its `CallOutcome`."""
         count = len(commands)
         size = len(data)
         call = _PendingCall(commands, size, future, now + self._timeout_s)
@@ -173,7 +173,7 @@ class Connection:
         elif self.on_room is not None:
             self.on_room()
 
-    def _answer(self, gets: Callable[[], Reply]) -> None:
+    def _answer(self, gets: Callable[[], RedisReply]) -> None:
         calls = self._calls
         while calls:
             call = calls[0]
@@ -189,7 +189,7 @@ class Connection:
             calls.popleft()
             self.commands_in_flight -= len(call.commands)
             self.bytes_in_flight -= call.size
-            outcome: Outcome = call.replies
+            outcome: CallOutcome = call.replies
             if self._refused:
                 self._refused = False
                 outcome = self._judged(call)
@@ -203,7 +203,7 @@ class Connection:
         self._refused = True
         return ErrorReply(message)
 
-    def _judged(self, call: _PendingCall) -> Outcome:
+    def _judged(self, call: _PendingCall) -> CallOutcome:
         fault = judge(call.commands, call.replies)
         if fault is None:
             return call.replies

@@ -19,7 +19,7 @@ from gateway.backoff import Backoff
 from gateway.redis.address import Address, Endpoint
 from gateway.redis.client import Limits, Session, Statistics, move_delay_s
 from gateway.redis.connect import Connector, Driver, call_on
-from gateway.redis.connection import Command, Connection, Counters, Future, Reply, pack
+from gateway.redis.connection import Command, Connection, Counters, Future, RedisReply, pack
 from gateway.redis.errors import RedisUnavailable
 
 
@@ -77,7 +77,7 @@ class MultiplexedClient:
 
     # Calls
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         """See `gateway.redis.client.RedisClient.call`."""
         if not commands:
             return []
@@ -113,7 +113,7 @@ class MultiplexedClient:
         """See `gateway.redis.client.RedisClient.wait_for_move`."""
         await self._driver.sleep(move_delay_s(tries))
 
-    async def _call_queued(self, commands: Sequence[Command], data: bytes) -> list[Reply]:
+    async def _call_queued(self, commands: Sequence[Command], data: bytes) -> list[RedisReply]:
         self._check_size(commands, len(data))
         if self._closed:
             raise RedisUnavailable(self._why_unavailable())
@@ -222,7 +222,9 @@ class MultiplexedClient:
             connection.drop("its session was left in the middle")
         self._return_slot()
 
-    async def call_on(self, connection: Connection, commands: Sequence[Command]) -> list[Reply]:
+    async def call_on(
+        self, connection: Connection, commands: Sequence[Command]
+    ) -> list[RedisReply]:
         """One call of a session."""
         self._check_size(commands, 0)
         return await call_on(self._driver, connection, commands) if commands else []
@@ -345,7 +347,7 @@ class _Session:
         self._client = client
         self._connection = connection
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         return await self._client.call_on(self._connection, commands)
 
 

@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.redis.errors import CommandRefused, ErrorReply
 
-Value: TypeAlias = bytes | str | int
+ScriptValue: TypeAlias = bytes | str | int
 
 
 class Script:
@@ -24,19 +24,24 @@ class Script:
         # Redis fixes the algorithm; nothing secret rests on it.
         self.digest = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
 
-    def command(self, keys: Sequence[Value], args: Sequence[Value]) -> Command:
+    def command(self, keys: Sequence[ScriptValue], args: Sequence[ScriptValue]) -> Command:
         """The EVALSHA command, for a call of one's own, which may raise with code NOSCRIPT."""
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
     async def call(
-        self, client: RedisClient | Session, keys: Sequence[Value], args: Sequence[Value]
-    ) -> Reply:
+        self,
+        client: RedisClient | Session,
+        keys: Sequence[ScriptValue],
+        args: Sequence[ScriptValue],
+    ) -> RedisReply:
         """Runs the script once and returns its reply. Raises as `RedisClient.call`."""
         return (await self.call_many(client, [(keys, args)]))[0]
 
     async def call_many(
-        self, client: RedisClient | Session, runs: Sequence[tuple[Sequence[Value], Sequence[Value]]]
-    ) -> list[Reply]:
+        self,
+        client: RedisClient | Session,
+        runs: Sequence[tuple[Sequence[ScriptValue], Sequence[ScriptValue]]],
+    ) -> list[RedisReply]:
         """Runs the script for each (keys, args) in one round trip, two if the server must learn it.
 
         Only the runs that met NOSCRIPT are sent again, so none takes effect twice.
@@ -56,5 +61,5 @@ class Script:
         return replies
 
 
-def _is_noscript(reply: Reply) -> bool:
+def _is_noscript(reply: RedisReply) -> bool:
     return isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT"

@@ -16,16 +16,16 @@ from gateway.core.days import Days
 from gateway.core.views.words import rfc3339
 from gateway.finance import formats
 from gateway.finance.question import Query
-from gateway.finance.report import Report, Tally, cost_report
+from gateway.finance.report import Report, ReportTally, cost_report
 from gateway.finance.report_workbook import write_workbook
-from gateway.finance.schedule import Period, Schedule
+from gateway.finance.schedule import Period, ReportSchedule
 from gateway.ingress.pages.report_reading import grouped, read_page
 from gateway.ingress.pages.reports import Suggestions, report_page
 from gateway.redis.client import RedisClient
 from gateway.store.totals import Aside, TotalRow, pages_of_totals
 
 
-class Books(msgspec.Struct, frozen=True):
+class NumberSources(msgspec.Struct, frozen=True):
     """Where the numbers are. What is computed of them is computed `aside`."""
 
     redis: RedisClient
@@ -35,7 +35,7 @@ class Books(msgspec.Struct, frozen=True):
     days: Days
     aside: Aside
 
-    async def render(self, schedule: Schedule, period: Period, now_ms: int) -> bytes:
+    async def render(self, schedule: ReportSchedule, period: Period, now_ms: int) -> bytes:
         """One period's report as its schedule wants it."""
         query = schedule.query(period)
         if schedule.form == "html":
@@ -62,8 +62,8 @@ class Books(msgspec.Struct, frozen=True):
     ) -> AsyncGenerator[list[TotalRow], None]:
         return pages_of_totals(self.redis, self.shards, first, last, aside=self.aside, hours=hours)
 
-    def _tally(self, query: Query) -> Tally:
-        return Tally(query, self.currency, self.baseline, self.days.zone)
+    def _tally(self, query: Query) -> ReportTally:
+        return ReportTally(query, self.currency, self.baseline, self.days.zone)
 
 
 def _workbook(report: Report) -> bytes:

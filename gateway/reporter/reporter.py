@@ -27,9 +27,9 @@ from gateway.core.webhooks import REPORT, next_delay_ms
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.errors import CallerFault
 from gateway.files import write_new
-from gateway.finance.schedule import Period, Schedule
+from gateway.finance.schedule import Period, ReportSchedule
 from gateway.redis.errors import RedisError
-from gateway.reporter.rendering import Books
+from gateway.reporter.rendering import NumberSources
 from gateway.store import archiving, randomness, scheduled_reports
 from gateway.store.scheduled_reports import REASON_CHARS, ScheduleState
 
@@ -39,7 +39,7 @@ _log = structlog.get_logger("reports")
 _to_json = msgspec.json.Encoder().encode
 
 
-class Fault(NamedTuple):
+class HandOverFault(NamedTuple):
     """Why a report was not handed over; `wish_ms`: for how long its receiver wishes to be left
     alone."""
 
@@ -60,8 +60,8 @@ class Reporter:
 
     def __init__(
         self,
-        books: Books,
-        schedules: Sequence[Schedule],
+        books: NumberSources,
+        schedules: Sequence[ReportSchedule],
         clock: Callable[[], int],
         open_posting: Callable[[str], Posting],
     ) -> None:
@@ -95,13 +95,15 @@ class Reporter:
         """Lets another process do it at once."""
         await scheduled_reports.give_back(self._redis, self._holder)
 
-    def _due(self, schedule: Schedule, state: ScheduleState) -> Period | None:
+    def _due(self, schedule: ReportSchedule, state: ScheduleState) -> Period | None:
         now_ms = self._clock()
         if state.again_ms > now_ms:
             return None
         return schedule.next_due(state.through_day, self._books.days, now_ms)
 
-    async def _try(self, schedule: Schedule, period: Period, state: ScheduleState) -> ScheduleState:
+    async def _try(
+        self, schedule: ReportSchedule, period: Period, state: ScheduleState
+    ) -> ScheduleState:
         """How it stands after one try."""
         try:
             octets = await self._books.render(schedule, period, self._clock())
@@ -111,14 +113,14 @@ class Reporter:
         except Exception as error:  # of whatever kind: the others are made all the same
             if not isinstance(error, OSError | CallerFault):
                 _log.exception("a scheduled report failed", report=schedule.name)
-            fault = Fault(str(error) or type(error).__name__)
+            fault = HandOverFault(str(error) or type(error).__name__)
         if fault is None:
             _log.info("a scheduled report is made", report=schedule.name, period=period.name)
             return ScheduleState(period.last.isoformat(), period.name, self._clock())
         return self._after_failure(schedule, period, state, fault)
 
     def _after_failure(
-        self, schedule: Schedule, period: Period, state: ScheduleState, fault: Fault
+        self, schedule: ReportSchedule, period: Period, state: ScheduleState, fault: HandOverFault
     ) -> ScheduleState:
         now_ms, tries = self._clock(), state.tries + 1
         delay_ms: int | None = FOLDER_AGAIN_MS
@@ -135,7 +137,9 @@ class Reporter:
             state, tries=tries, failed_ms=now_ms, again_ms=now_ms + delay_ms, reason=reason
         )
 
-    async def _hand_over(self, schedule: Schedule, period: Period, octets: bytes) -> Fault | None:
+    async def _hand_over(
+        self, schedule: ReportSchedule, period: Period, octets: bytes
+    ) -> HandOverFault | None:
         """Raises OSError."""
         if schedule.url:
             return await self._post(schedule, period, octets)
@@ -144,7 +148,9 @@ class Reporter:
             _log.warning("a file of this name is there and stays as it is", file=name)
         return None
 
-    async def _post(self, schedule: Schedule, period: Period, octets: bytes) -> Fault | None:
+    async def _post(
+        self, schedule: ReportSchedule, period: Period, octets: bytes
+    ) -> HandOverFault | None:
         now_ms = self._clock()
         installation, _ = await archiving.installation(self._redis)
         whole = f"{installation} {schedule.name} {period.name}"
@@ -157,7 +163,7 @@ class Reporter:
             return None
         said = answer.error or f"it answered {answer.status} {answer.text}".rstrip()
         shown, _, _ = schedule.url.partition("?")  # what follows may be secret
-        return Fault(f"{shown}: {said}", answer.leave_ms)
+        return HandOverFault(f"{shown}: {said}", answer.leave_ms)
 
     @contextmanager
     def _posting(self, url: str) -> Iterator[Posting]:
@@ -168,7 +174,9 @@ class Reporter:
             posting.close()
 
 
-def body_of(schedule: Schedule, period: Period, zone: str, octets: bytes, now_ms: int) -> bytes:
+def body_of(
+    schedule: ReportSchedule, period: Period, zone: str, octets: bytes, now_ms: int
+) -> bytes:
     """What a receiver is posted. A workbook is in base64, everything else is text."""
     is_text = schedule.form != "xlsx"
     data = {

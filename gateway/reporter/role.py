@@ -20,7 +20,7 @@ from gateway.dispatch.webhooks.posting import opens
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.redis.trio_driver import open_client
-from gateway.reporter.rendering import Books
+from gateway.reporter.rendering import NumberSources
 from gateway.reporter.reporter import Made, Reporter
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
@@ -74,7 +74,7 @@ async def keep_making(reporter: Reporter) -> None:
 
 def reporter_of(settings: Settings, redis: RedisClient) -> Reporter:
     """What a configuration asks for."""
-    books = Books(
+    books = NumberSources(
         redis,
         settings.redis.shards,
         settings.prices.currency,

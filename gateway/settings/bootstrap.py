@@ -33,7 +33,7 @@ from gateway.core.records.words import importance_named
 from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
 from gateway.core.stop_words import SHIPPED, words_of
 from gateway.core.urls import LinkRules, host_of
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, MONTH, App, SendWindowSettings, StepSettings, unrouted
@@ -67,10 +67,10 @@ def days_of(settings: Settings) -> Days:
     return Days(settings.reports.zone)
 
 
-def schedules_of(settings: Settings) -> tuple[Schedule, ...]:
+def schedules_of(settings: Settings) -> tuple[ReportSchedule, ...]:
     """The reports that are made by the clock."""
     return tuple(
-        Schedule(
+        ReportSchedule(
             name=each.name,
             every=each.every,
             at=datetime.time.fromisoformat(each.at),

@@ -20,7 +20,7 @@ from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
-from gateway.finance.schedule import Every, Form
+from gateway.finance.schedule import Every, ReportForm
 from gateway.store.api_keys import Scope
 from providers.contract import Category, Channel
 from providers.notation import (
@@ -39,7 +39,7 @@ from providers.settings import ProviderSettings
 OTP_TTL = "5m"  # a code is worth nothing later; other categories: the default of the key
 MIB = 1024 * 1024
 
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 # Of a grant, for each of the two lower lanes: with more they would leave otp less than their share.
 FLOOR_PERCENT_MAX = 33
 FloorPercent = Annotated[int, msgspec.Meta(ge=0, le=FLOOR_PERCENT_MAX)]
@@ -52,7 +52,7 @@ ClockTime = Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$
 TimeOfDay = Annotated[str, msgspec.Meta(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
-Provider = Annotated[ProviderSettings, Tagged("kind", KINDS)]
+ProviderTable = Annotated[ProviderSettings, Tagged("kind", KINDS)]
 
 
 class Server(Table, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Server(Table, frozen=True, kw_only=True):
     trusted_proxies: tuple[Text, ...] = ()
     public_url: str = ""  # after loading never empty, and without a slash at its end
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    connections_max: Count = 10_000
+    connections_max: PositiveCount = 10_000
     header_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=MIB)] = 32_768
     body_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * MIB)] = 16 * MIB
     waiting_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=1_024 * 1_024 * MIB)] = 256 * MIB
@@ -71,8 +71,8 @@ class Server(Table, frozen=True, kw_only=True):
     request_timeout_ms: Milliseconds = Duration.parse("30s")
     idle_timeout_ms: Milliseconds = Duration.parse("75s")
     stop_within_ms: Milliseconds = Duration.parse("20s")
-    sse_clients_max: Count = 1_000
-    backlog_max: Count = 1_000_000
+    sse_clients_max: PositiveCount = 1_000
+    backlog_max: PositiveCount = 1_000_000
     backlog_age_max_ms: Milliseconds = Duration.parse("1h")
 
 
@@ -92,7 +92,7 @@ class App(Table, frozen=True, kw_only=True):
     key_env: Text | None = None
     scopes: tuple[Scope, ...] = ("send", "read", "report")
     rate_per_s: Rate | None = None
-    day_max: Count | None = None
+    day_max: PositiveCount | None = None
     countries: tuple[Text, ...] | None = None  # None: all
     senders: tuple[Text, ...] | None = None  # None: any
     allow: tuple[Literal["premium", "satellite"], ...] = ()
@@ -199,7 +199,7 @@ class CapSettings(Table, frozen=True, kw_only=True):
     """`category` None counts every category; `window_ms.text` is the window as configured."""
 
     name: Text
-    limit: Count
+    limit: PositiveCount
     window_ms: Annotated[Duration, AtLeast(1_000)]
     category: Category | None = None
     channel: ChannelOrAny = "any"
@@ -285,7 +285,7 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
     messages_ms: Milliseconds = Duration.parse("30d")
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
     raw_receipts_ms: Annotated[Duration, AtLeast(0)] = Duration.parse("0s")  # 0: not at all
-    events_max: Count = 100_000
+    events_max: PositiveCount = 100_000
     texts_ms: Milliseconds = Duration.parse(
         "24h"
     )  # a bound: they are freed when no step needs them
@@ -299,7 +299,7 @@ class ScheduleSettings(Table, frozen=True, kw_only=True):
     at: ClockTime = "06:00"
     group_by: tuple[Text, ...] = ()
     filters: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    format: Form = "csv"
+    format: ReportForm = "csv"
     folder: str = ""
     url: str = ""
     secret_env: Text | None = None
@@ -347,7 +347,7 @@ class Document(Table, frozen=True, kw_only=True):
     server: Server = Server()
     redis: Redis = Redis()
     apps: tuple[App, ...] = ()
-    providers: dict[str, Provider] = msgspec.field(default_factory=dict)
+    providers: dict[str, ProviderTable] = msgspec.field(default_factory=dict)
     channels: dict[str, ChannelSettings] = msgspec.field(default_factory=dict)
     routes: dict[str, Route] = msgspec.field(default_factory=dict)
     categories: dict[Category, CategorySettings] = msgspec.field(default_factory=dict)

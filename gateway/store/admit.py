@@ -24,7 +24,7 @@ from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import (
     Answer,
-    CapHit,
+    CapRefusal,
     RememberedAnswer,
     remembered_codec,
     replay,
@@ -379,5 +379,5 @@ def _is_more(ask: Ask, aliases: Sequence[str]) -> bool:
 
 
 def suppressed_answer(decision: admission.Suppressed) -> Answer:
-    cap = CapHit.of(decision.full) if decision.full is not None else None
+    cap = CapRefusal.of(decision.full) if decision.full is not None else None
     return Answer("suppressed", reason=decision.reason, cap=cap, budget=decision.budget)

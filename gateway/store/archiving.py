@@ -28,7 +28,7 @@ class LeaseLost(Exception):
     """The lease went to somebody else: another archiver runs by now."""
 
 
-class Lease:
+class ArchiveLease:
     """Who archives, of those that want to."""
 
     def __init__(self, redis: RedisClient) -> None:
@@ -48,7 +48,7 @@ class Lease:
         await leases.give_back(self._redis, ARCHIVER, self._holder)
 
 
-class State(msgspec.Struct, frozen=True):
+class ArchiveRuns(msgspec.Struct, frozen=True):
     """How the archive's last runs went; 0 and empty: none did."""
 
     files: int = 0
@@ -100,10 +100,10 @@ async def note_failure(redis: RedisClient, reason: str, now_ms: int) -> None:
     await redis.call([("HSET", ARCHIVE, "failed_ms", now_ms, "reason", reason[:REASON_CHARS])])
 
 
-async def state(redis: RedisClient) -> State:
+async def state(redis: RedisClient) -> ArchiveRuns:
     (found,) = await redis.call([("HGETALL", ARCHIVE)])
     fields = {name.decode(): value.decode() for name, value in pairs(as_list(found))}
-    return msgspec.convert(fields, State, strict=False)
+    return msgspec.convert(fields, ArchiveRuns, strict=False)
 
 
 async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:

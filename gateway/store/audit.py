@@ -38,7 +38,7 @@ class KeptDeed(NamedTuple):
     deed: Deed
 
 
-class Page(NamedTuple):
+class AuditPage(NamedTuple):
     """`next` is before which id the page after it begins; None: there is none."""
 
     deeds: list[KeptDeed]
@@ -82,7 +82,7 @@ def is_id(text: str) -> bool:
     return _id(text) is not None
 
 
-async def read(redis: RedisClient, count: int, before: str = "") -> Page:
+async def read(redis: RedisClient, count: int, before: str = "") -> AuditPage:
     """The newest deeds before an id, newest first: of `count`, and one more where two of the last
     have the same id, those that can be read. Raises RedisUnavailable."""
     end = f"({before}" if before else "+"
@@ -102,4 +102,4 @@ async def read(redis: RedisClient, count: int, before: str = "") -> Page:
             deeds.append(KeptDeed(id_.decode(), _decode(fields[1])))
         except msgspec.DecodeError:
             continue
-    return Page(deeds, found[count - 1][0].decode() if len(found) >= count else None)
+    return AuditPage(deeds, found[count - 1][0].decode() if len(found) >= count else None)

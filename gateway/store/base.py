@@ -40,13 +40,13 @@ from gateway.traces import Traces
 BATCH_MAX = 256  # messages a transaction: larger ones block Redis longer than they save
 
 Piece = TypeVar("Piece")
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 
-class Try(Protocol[Result]):
+class Try(Protocol[ResultT]):
     """One try at a batch's decision: reads with WATCH, returns the writes and the results."""
 
-    async def attempt(self, session: Session) -> tuple[list[Command], list[Result]]: ...
+    async def attempt(self, session: Session) -> tuple[list[Command], list[ResultT]]: ...
 
 
 class Once(NamedTuple):
@@ -167,21 +167,21 @@ class StoreBase:
         keys: Keys,
         work: Sequence[Piece],
         now_ms: int,
-        try_of: Callable[[Sequence[Piece], Once], Try[Result]],
-        give_up: Callable[[Piece, Exception], Awaitable[Result]],
-    ) -> list[Result]:
+        try_of: Callable[[Sequence[Piece], Once], Try[ResultT]],
+        give_up: Callable[[Piece, Exception], Awaitable[ResultT]],
+    ) -> list[ResultT]:
         """Commits the work in batches, halving one that conflicts until it goes through. A single
         piece that cannot be decided is given up, and nothing of it is written."""
         pieces = [work[i : i + BATCH_MAX] for i in range(0, len(work), BATCH_MAX)]
         pieces.reverse()
-        results: list[Result] = []
+        results: list[ResultT] = []
         while pieces:
             piece = pieces.pop()
             once = Once(keys.token(randomness.token()), self.budgets.funds(now_ms))
 
             async def attempt(
                 session: Session, piece: Sequence[Piece] = piece, once: Once = once
-            ) -> tuple[list[Command], list[Result]]:
+            ) -> tuple[list[Command], list[ResultT]]:
                 once.funds.undo()
                 return await try_of(piece, once).attempt(session)
 

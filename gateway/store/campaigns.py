@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store.shared_keys import campaigns_of
 
 KEEP_MS = 62 * 86_400_000  # nobody books on a month that is over
@@ -69,7 +69,7 @@ class Campaigns:
         await self._read_if_full(redis, state, key, replies)
 
     async def _read_if_full(
-        self, redis: RedisClient, state: _Month, key: str, replies: list[Reply]
+        self, redis: RedisClient, state: _Month, key: str, replies: list[RedisReply]
     ) -> bool:
         size = replies[-1]
         assert isinstance(size, int)

@@ -18,7 +18,7 @@ import msgspec
 from gateway.core.archive.manifest import EntryId
 from gateway.core.channels import CHANNELS
 from gateway.core.clickers import Visitor, clicked_by
-from gateway.core.clicks import BY_QR, PERSON, ClickCounts, Device, counted, counter_of
+from gateway.core.clicks import BY_QR, PERSON, ClickCounts, DeviceClass, counted, counter_of
 from gateway.core.days import HOUR_MS
 from gateway.core.effects import group_of
 from gateway.core.events import Reacted
@@ -47,7 +47,7 @@ class Click(msgspec.Struct):
     link: Link
     at_ms: int
     visitor: Visitor
-    device: Device
+    device: DeviceClass
     qr: bool = False
     times: int = 1
 

@@ -30,7 +30,7 @@ from gateway.core.days import DAY_MS
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store.keys import Keys, keys_of
 from gateway.store.shared_keys import CAMPAIGN_WORDS
 
@@ -40,25 +40,25 @@ SPARE_MS = 2 * DAY_MS  # how much longer than it can be needed a version stands
 _UNTIL_BYTES = 8  # of a version in Redis: until when it stands
 
 Drafts = tuple[Draft, ...]
-Kept = TypeVar("Kept")
+KeptT = TypeVar("KeptT")
 
 
-class Cache(Generic[Kept]):
+class Cache(Generic[KeptT]):
     """By hash, what was used last; one thing alone may exceed the bound."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._kept: OrderedDict[bytes, tuple[Kept, int]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[KeptT, int]] = OrderedDict()
         self.bytes = 0
 
-    def get(self, hash_: bytes) -> Kept | None:
+    def get(self, hash_: bytes) -> KeptT | None:
         found = self._kept.get(hash_)
         if found is None:
             return None
         self._kept.move_to_end(hash_)
         return found[0]
 
-    def put(self, hash_: bytes, value: Kept, size: int) -> None:
+    def put(self, hash_: bytes, value: KeptT, size: int) -> None:
         if hash_ in self._kept:
             self.bytes -= self._kept.pop(hash_)[1]
         self._kept[hash_] = value, size
@@ -124,7 +124,7 @@ class ShardVersions:
     def reads(self) -> list[Command]:
         return [("GETRANGE", key, 0, _UNTIL_BYTES - 1) for key in self.keys]
 
-    def take(self, replies: Sequence[Reply]) -> None:
+    def take(self, replies: Sequence[RedisReply]) -> None:
         """The replies to `reads`."""
         for id_, until in zip(self._versions, replies, strict=True):
             assert isinstance(until, bytes)

@@ -37,7 +37,7 @@ KEPT_MS = 90 * 86_400_000
 Find = Callable[[Iterable[str]], Awaitable[dict[str, Message | Exception]]]
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ToldConversion(msgspec.Struct, frozen=True):
     """A conversion as an app told it: of a `message`, or of a `user` (as an identity), where there
     is a `campaign` in that alone."""
 
@@ -59,7 +59,7 @@ class Booked(msgspec.Struct, frozen=True):
 
 
 async def book(
-    store: Store, app: str, asked: Sequence[Asked], now_ms: int, find: Find | None = None
+    store: Store, app: str, asked: Sequence[ToldConversion], now_ms: int, find: Find | None = None
 ) -> list[Booked]:
     """Puts an app's conversions down and books them; one answer each, in order, durable. `find` is
     for messages that may have left Redis; what it raises passes unchanged, and nothing is kept."""
@@ -134,7 +134,7 @@ async def _apply(
     return failed
 
 
-def _put_down(store: Store, asked: Asked, messages: Sequence[Message]) -> Conversion:
+def _put_down(store: Store, asked: ToldConversion, messages: Sequence[Message]) -> Conversion:
     corrects = asked.value < 0
     had = attribute(messages, asked.at_ms, store.policy.conversions, corrects=corrects)
     campaign = asked.campaign if had is None else had.touch.campaign
@@ -168,7 +168,7 @@ def _targets(had: Attribution) -> dict[str, Target]:
     }
 
 
-async def _held(store: Store, asked: Asked) -> Collection[str]:
+async def _held(store: Store, asked: ToldConversion) -> Collection[str]:
     """The messages that its user holds something for; of one that names a message none."""
     if asked.message is not None:
         return ()

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from gateway.core.records.moved import is_moved
 from gateway.store import shared_keys
 from gateway.store.installation import SHARDS_FIELD
-from gateway.store.sides import CopyFault, Part, Side, Value, call, each, types
+from gateway.store.sides import CopyFault, KeyPart, Side, StringValue, call, each, types
 
 # Not copied: what lapses by itself (tokens, signs of life, places, snapshots, raw receipts;
 # limits begin otherwise), the two records that `begin` and `finish` write, and how far shards
@@ -93,11 +93,11 @@ class Placing(Protocol):
         """Whether a key of the source goes anywhere."""
         ...
 
-    def strings(self, found: Sequence[Value]) -> list[Value]: ...
+    def strings(self, found: Sequence[StringValue]) -> list[StringValue]: ...
 
-    def parts(self, name: bytes, kind: str) -> Iterable[Part]: ...
+    def parts(self, name: bytes, kind: str) -> Iterable[KeyPart]: ...
 
-    def rest(self) -> Iterable[Part]:
+    def rest(self) -> Iterable[KeyPart]:
         """What is put together of several keys, once all were seen."""
         ...
 
@@ -111,15 +111,15 @@ class Unchanged:
     def takes(self, _: bytes) -> bool:
         return True
 
-    def strings(self, found: Sequence[Value]) -> list[Value]:
+    def strings(self, found: Sequence[StringValue]) -> list[StringValue]:
         return list(found)
 
-    def parts(self, name: bytes, kind: str) -> Iterator[Part]:
+    def parts(self, name: bytes, kind: str) -> Iterator[KeyPart]:
         ttl_ms = call(self._source.of(name), "PTTL", name)
         for page in self._source.members(name, kind):
-            yield Part(name, kind, page, ttl_ms)
+            yield KeyPart(name, kind, page, ttl_ms)
 
-    def rest(self) -> Iterable[Part]:
+    def rest(self) -> Iterable[KeyPart]:
         return ()
 
 
@@ -139,7 +139,7 @@ def copy(source: Side, target: Side, placing: Placing, advance: Callable[[int], 
     Returns what was written that is no string."""
     written: Written = set()
 
-    def write(parts: Iterable[Part]) -> None:
+    def write(parts: Iterable[KeyPart]) -> None:
         for part in parts:
             written.add((part.key, part.kind))
             _write(target, part)
@@ -162,7 +162,7 @@ def compare(
     here: Counter[bytes] = Counter()
     there: Counter[bytes] = Counter()
 
-    def look_at(parts: Iterable[Part]) -> None:
+    def look_at(parts: Iterable[KeyPart]) -> None:
         for part in parts:
             if not _is_same(target, part):
                 raise _differs(part.key)
@@ -207,14 +207,14 @@ def finish(source: Side, target: Side, shards: int) -> None:
 
 def _found(
     source: Side, placing: Placing, advance: Callable[[int], None]
-) -> Iterator[tuple[list[Value], list[tuple[bytes, str]]]]:
+) -> Iterator[tuple[list[StringValue], list[tuple[bytes, str]]]]:
     """What there is, a page at a time: strings as they stand, and keys of other types, once."""
     seen: set[bytes] = set()  # few, beside the strings
     for client, names in source.pages():
         by_type = types(client, [name for name in names if _kept(name) and placing.takes(name)])
         strings = by_type.pop("string", [])
         values = [
-            Value(name, value, ttl_ms, name)
+            StringValue(name, value, ttl_ms, name)
             for name, (value, ttl_ms) in zip(strings, source.values(strings), strict=True)
             if value is not None
         ]
@@ -224,7 +224,7 @@ def _found(
         advance(len(names))
 
 
-def _compare_strings(source: Side, target: Side, strings: Sequence[Value]) -> None:
+def _compare_strings(source: Side, target: Side, strings: Sequence[StringValue]) -> None:
     found = target.values([s.key for s in strings])
     differing = [
         s
@@ -241,7 +241,7 @@ def _end(ttl_ms: int) -> tuple[Any, ...]:
     return ("PX", ttl_ms) if ttl_ms > 0 else ()
 
 
-def _write(target: Side, part: Part) -> None:
+def _write(target: Side, part: KeyPart) -> None:
     key, kind, page, ttl_ms = part
     if not page:
         return
@@ -259,7 +259,7 @@ def _write(target: Side, part: Part) -> None:
     each(target.of(key), commands)
 
 
-def _is_same(target: Side, part: Part) -> bool:
+def _is_same(target: Side, part: KeyPart) -> bool:
     """Whether the target holds all of it."""
     key, kind, page, ttl_ms = part
     there = target.of(key)
@@ -284,7 +284,7 @@ def _family(name: bytes) -> bytes:
     return name if found is None else found[1]
 
 
-def _tells_where(found: Value) -> bool:
+def _tells_where(found: StringValue) -> bool:
     """Whether it stands for a message that is in another shard; other values may begin as that
     does."""
     return b"}m:" in found.origin and is_moved(found.value)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from gateway.redis.client import Command, RedisClient
 from gateway.store.shared_keys import COUNTRIES
 
-Reached = tuple[str, str]  # an app, and a country in two letters
+ReachedCountry = tuple[str, str]  # an app, and a country in two letters
 
 
-async def note(redis: RedisClient, reached: Sequence[Reached]) -> list[Reached]:
+async def note(redis: RedisClient, reached: Sequence[ReachedCountry]) -> list[ReachedCountry]:
     """Notes them, and returns those to which the app never sent before."""
     commands: list[Command] = [("SADD", COUNTRIES, f"{app}:{country}") for app, country in reached]
     replies = await redis.call(commands)

@@ -45,14 +45,14 @@ _decode_any = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 # A campaign and, as `campaign_words` packs them, its words: as they were, and as they are to be.
-Decide = Callable[[Campaign | None, bytes], tuple[Campaign, bytes]]
+DecideCampaign = Callable[[Campaign | None, bytes], tuple[Campaign, bytes]]
 
 
 class UnreadableDeclarationError(Exception):
     """What stands there was written by a version whose declarations this one cannot read."""
 
 
-class Doubt(NamedTuple):
+class RecipientsInDoubt(NamedTuple):
     """Places for recipients, by campaign, of requests that could not be decided, and the messages
     that may have come of them, with their campaigns."""
 
@@ -68,7 +68,7 @@ class Declarations:
     def __init__(self) -> None:
         self.loaded = False
         self._looked_ms = 0
-        self.doubts: deque[Doubt] = deque(maxlen=DOUBTS_MAX)
+        self.doubts: deque[RecipientsInDoubt] = deque(maxlen=DOUBTS_MAX)
         self._version: bytes | None = None
         self.declared = Declared()
 
@@ -94,7 +94,11 @@ class Declarations:
 
 
 async def change(
-    redis: RedisClient, shards: int, name: str, decide: Decide, deed: Callable[[Campaign], Deed]
+    redis: RedisClient,
+    shards: int,
+    name: str,
+    decide: DecideCampaign,
+    deed: Callable[[Campaign], Deed],
 ) -> Campaign:
     """Puts what `decide` says of a campaign in its place, with its words, and notes the deed; a
     campaign that `decide` gives back as it was is left. Where recipients are bounded, those there

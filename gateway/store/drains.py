@@ -11,7 +11,7 @@ import msgspec
 from gateway.redis.client import RedisClient
 from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
-from gateway.store.pauses import DETAIL_MAX, Moment
+from gateway.store.pauses import DETAIL_MAX, PauseMoment
 
 HOLDS_WITHIN_MS = 2_000  # after so long every ingress refuses new messages
 
@@ -19,7 +19,7 @@ HOLDS_WITHIN_MS = 2_000  # after so long every ingress refuses new messages
 class Drain(msgspec.Struct, frozen=True):
     """Since when, in epoch milliseconds, by whom and why."""
 
-    since: Moment = 0
+    since: PauseMoment = 0
     by: str = ""
     reason: str = ""
 

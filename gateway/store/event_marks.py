@@ -17,15 +17,15 @@ from gateway.store.keys import Keys
 
 MARKS_MAX = 20
 
-Mark = tuple[int, str]  # changes so far, and the newest entry then
+EventMark = tuple[int, str]  # changes so far, and the newest entry then
 
-_decode = msgspec.msgpack.Decoder(list[Mark]).decode
+_decode = msgspec.msgpack.Decoder(list[EventMark]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def marked(
-    marks: list[Mark], count: int, newest: str, changes_max: int
-) -> tuple[list[Mark], str | None]:
+    marks: list[EventMark], count: int, newest: str, changes_max: int
+) -> tuple[list[EventMark], str | None]:
     """The marks as they are to be kept, and the entry before which all goes, or None. Pure."""
     kept = list(marks)
     if not kept or count - kept[-1][0] >= max(changes_max // MARKS_MAX, 1):
@@ -70,7 +70,7 @@ async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
         await redis.call(commands)
 
 
-def _read(packed: bytes) -> list[Mark]:
+def _read(packed: bytes) -> list[EventMark]:
     """Marks that cannot be read are as none: the next look begins anew, and cuts a little later."""
     try:
         return _decode(packed)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.core.events import Invoiced
-from gateway.core.reconciliation import Item
+from gateway.core.reconciliation import ReconciledLine
 from gateway.core.settlement import uninvoiced
 from gateway.errors import CallerFault
 from gateway.redis.client import Command, Session
@@ -33,15 +33,15 @@ class AcceptedLines(NamedTuple):
     """`changed`: what was booked now. `gone`: their messages are no more, or not for this process
     to change."""
 
-    changed: list[Item]
-    gone: list[Item]
+    changed: list[ReconciledLine]
+    gone: list[ReconciledLine]
 
 
 async def accept_lines(
-    store: Store, items: Sequence[Item], invoice: str, provider: str, now_ms: int
+    store: Store, items: Sequence[ReconciledLine], invoice: str, provider: str, now_ms: int
 ) -> AcceptedLines:
     """Charges what the invoice asks for these lines of ours."""
-    by_place: dict[tuple[str, object], Item] = {}
+    by_place: dict[tuple[str, object], ReconciledLine] = {}
     events = []
     for item in items:
         ours = item.ours

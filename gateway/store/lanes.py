@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.ids import shard_of_id
-from gateway.redis.client import Command, ErrorReply, RedisClient, Reply
+from gateway.redis.client import Command, ErrorReply, RedisClient, RedisReply
 from gateway.redis.errors import CommandRefused
 from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
@@ -35,7 +35,7 @@ FORGET_AFTER_MS = 3_600_000
 WAIT_MS = 1_000  # how long one wait for work may block; below the Redis client's timeout
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitingEntry(msgspec.Struct, frozen=True):
     """One claimed entry of a lane: which message, and where it stands."""
 
     message_id: str
@@ -81,7 +81,7 @@ def is_group_missing(error: CommandRefused) -> bool:
 
 async def read(
     redis: RedisClient, consumer: str, wanted: Sequence[tuple[str, int]]
-) -> dict[str, list[Waiting]]:
+) -> dict[str, list[WaitingEntry]]:
     """Claims up to `count` new entries of each (lane key, count), in one round trip; empty lanes
     are absent. Lanes of a shard that are read to the same count are one command."""
     together: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
@@ -104,14 +104,14 @@ async def read(
     ]
     if not commands:
         return {}
-    found: dict[str, list[Waiting]] = {}
+    found: dict[str, list[WaitingEntry]] = {}
     for reply in await redis.call(commands):
         for lane, entries in _streams(reply):
             found[lane] = await _waiting(redis, lane, entries)
     return found
 
 
-async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[Waiting]:
+async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[WaitingEntry]:
     """All that the consumer has read of lanes and not acknowledged, in one round trip; the oldest
     of each first, at most HELD_COUNT: for one that does not know what it holds, because a read's
     answer was lost."""
@@ -127,10 +127,10 @@ async def held(redis: RedisClient, consumer: str, names: Sequence[str]) -> list[
     ]
 
 
-async def give_back(redis: RedisClient, held: Iterable[Waiting]) -> None:
+async def give_back(redis: RedisClient, held: Iterable[WaitingEntry]) -> None:
     """Entries that were read and not claimed go to the end of their lanes, where somebody reads
     them at once, and are no longer pending. May be repeated: an entry too many claims nothing."""
-    by_shard: defaultdict[int, list[Waiting]] = defaultdict(list)
+    by_shard: defaultdict[int, list[WaitingEntry]] = defaultdict(list)
     for waiting in held:
         by_shard[shard_in(waiting.at.lane)].append(waiting)
     for each in by_shard.values():
@@ -186,7 +186,7 @@ async def retire(redis: RedisClient, consumer: str) -> None:
     await redis.call([("DEL", alive(consumer))])
 
 
-async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waiting]:
+async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[WaitingEntry]:
     """Takes over what dead dispatchers hold of a lane, at most RECOVER_COUNT entries at a time.
 
     Two takers cannot both get an entry for long: what matters is decided by the claim's
@@ -204,7 +204,7 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
     if not others:
         return []
     proofs = await redis.call([("EXISTS", alive(name)) for name, *_ in others])
-    taken: list[Waiting] = []
+    taken: list[WaitingEntry] = []
     for (name, pending, idle_ms), lives in zip(others, proofs, strict=True):
         if lives:
             continue
@@ -228,18 +228,18 @@ async def take_over(redis: RedisClient, consumer: str, lane: str) -> list[Waitin
     return taken
 
 
-async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> list[Waiting]:
+async def _waiting(redis: RedisClient, lane: str, entries: Sequence[Any]) -> list[WaitingEntry]:
     """Entries as waiting messages. One that is gone from the stream is left out; one that names no
     message leaves the lane and is set aside."""
     shard = shard_in(lane)
-    found: list[Waiting] = []
+    found: list[WaitingEntry] = []
     for entry in entries:
         if entry is None or entry[1] is None:
             continue
         id_, fields = entry
         message_id = _message_id(fields)
         if shard_of_id(message_id) is not None:
-            found.append(Waiting(message_id, LaneEntry(lane, id_, shard)))
+            found.append(WaitingEntry(message_id, LaneEntry(lane, id_, shard)))
             continue
         await quarantine.set_aside(
             redis,
@@ -296,7 +296,7 @@ async def drop_timer(redis: RedisClient, shard: int, message_id: str) -> None:
     await redis.call([("ZREM", keys_of(shard).timers, message_id)])
 
 
-def _streams(reply: Reply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:
+def _streams(reply: RedisReply) -> list[tuple[str, list[tuple[bytes, list[bytes]]]]]:
     if reply is None:
         return []
     assert isinstance(reply, list)
@@ -307,7 +307,7 @@ def _message_id(fields: list[bytes]) -> str:
     return _text(fields[1]) if fields[0] == LANE_FIELD else ""
 
 
-def _pairs(reply: Reply) -> dict[bytes, bytes]:
+def _pairs(reply: RedisReply) -> dict[bytes, bytes]:
     return dict(pairs(as_list(reply)))
 
 

@@ -21,7 +21,7 @@ import msgspec
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.store import archived_index, forgotten, person_index, reads
 from gateway.store.former_shards import shards_ever
-from gateway.store.person_index import Place, bucket_of
+from gateway.store.person_index import IndexPlace, bucket_of
 from gateway.store.store import Store
 
 # Messages of the index that one search looks at: 0.1 s of CPU, of single posts 0.5 (2026-11-28).
@@ -61,10 +61,10 @@ class Sought(msgspec.Struct, frozen=True):
         )
 
 
-class Accepted(NamedTuple):
+class ArchivedMessage(NamedTuple):
     """An archived place, its message, and the latest record of that; None: it is not closed."""
 
-    place: Place
+    place: IndexPlace
     message: str
     record: bytes | None
 
@@ -73,34 +73,34 @@ class ArchivedIndex(Protocol):
     """The part of the index that the archive has."""
 
     async def accepted(
-        self, identities: Iterable[str], campaign: str | None, before: Place, count: int
-    ) -> tuple[list[Accepted], Place | None]:
+        self, identities: Iterable[str], campaign: str | None, before: IndexPlace, count: int
+    ) -> tuple[list[ArchivedMessage], IndexPlace | None]:
         """At most `count` messages that named all of these when they were archived, before a place,
         the newest first, and before which place to go on; None: there is no more."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class FoundPage(msgspec.Struct, frozen=True):
     """`next`: the place before which to go on; None: there is no more."""
 
     messages: list[Message]
-    next: Place | None
+    next: IndexPlace | None
 
 
-Found = list[tuple[Place, Message]]
+FoundMessages = list[tuple[IndexPlace, Message]]
 
 
 async def search(
     store: Store,
     sought: Wanted,
     limit: int,
-    before: Place | None = None,
+    before: IndexPlace | None = None,
     archived: ArchivedIndex | None = None,
-) -> Page:
+) -> FoundPage:
     """At most `limit` messages, before a place."""
     found, after = await _in_redis(store, sought, limit, before)
     if archived is not None:
         # Asked last: what was read of an older moment may have been cut meanwhile.
-        border = Place(await archived_index.whole_from(store.redis), 0, 0, 0)
+        border = IndexPlace(await archived_index.whole_from(store.redis), 0, 0, 0)
         if border.at_ms and (after is None or after < border):
             found = [(place, message) for place, message in found if place >= border]
             after = border
@@ -108,14 +108,14 @@ async def search(
                 start = border if before is None else min(before, border)
                 rest, after = await _in_archive(store, sought, room, start, archived)
                 found += rest
-    return Page([message for _, message in found], after)
+    return FoundPage([message for _, message in found], after)
 
 
 async def _in_redis(
-    store: Store, sought: Wanted, limit: int, before: Place | None
-) -> tuple[Found, Place | None]:
-    found: Found = []
-    waiting: dict[str, Place] = {}
+    store: Store, sought: Wanted, limit: int, before: IndexPlace | None
+) -> tuple[FoundMessages, IndexPlace | None]:
+    found: FoundMessages = []
+    waiting: dict[str, IndexPlace] = {}
     looked_at = records = 0
     buckets, campaign = frozenset(map(bucket_of, sought.identities)), sought.campaign
     shards = await shards_ever(store.redis, store.shards)
@@ -141,12 +141,12 @@ async def _in_redis(
 
 
 async def _in_archive(
-    store: Store, sought: Wanted, limit: int, before: Place, archived: ArchivedIndex
-) -> tuple[Found, Place | None]:
+    store: Store, sought: Wanted, limit: int, before: IndexPlace, archived: ArchivedIndex
+) -> tuple[FoundMessages, IndexPlace | None]:
     count = max(limit + 1, RECORDS_A_BATCH)
     accepted, after = await archived.accepted(sought.identities, sought.campaign, before, count)
     here = await reads.messages_anywhere(store, [each.message for each in accepted])
-    found: Found = []
+    found: FoundMessages = []
     for each in accepted:
         message = here.get(each.message) or reads.readable(store, each.message, each.record)
         if isinstance(message, Message) and sought.fits(message):
@@ -160,12 +160,14 @@ async def _in_archive(
     return _cut(found, limit, after)
 
 
-def _cut(found: Found, limit: int, after: Place | None) -> tuple[Found, Place | None]:
+def _cut(
+    found: FoundMessages, limit: int, after: IndexPlace | None
+) -> tuple[FoundMessages, IndexPlace | None]:
     """As many as are asked for, and before which place to go on."""
     return found[:limit], found[limit - 1][0] if len(found) > limit else after
 
 
-async def _fitting(store: Store, sought: Wanted, places: Mapping[str, Place]) -> Found:
+async def _fitting(store: Store, sought: Wanted, places: Mapping[str, IndexPlace]) -> FoundMessages:
     """Those of the messages in Redis that are what is sought, in their order."""
     messages = await reads.readable_messages(store, places)
     return [

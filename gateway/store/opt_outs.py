@@ -31,7 +31,7 @@ from gateway.core.opt_outs import (
     OptOuts,
     Origin,
 )
-from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.store import randomness
 from gateway.store.keys import Keys, keys_of, shard_of
 from gateway.store.shared_keys import META
@@ -99,7 +99,7 @@ class _Change(NamedTuple):
 
     there: KeptOptOuts
     kept: KeptOptOuts
-    key: Reply
+    key: RedisReply
 
 
 def _written(kept: KeptOptOuts) -> str:
@@ -233,7 +233,7 @@ async def _all_or_none(redis: RedisClient, commands: Sequence[Command]) -> None:
 
 
 async def _kept_or_hashed(
-    redis: RedisClient, shards: int, address: str, values: Sequence[Reply], key: Reply
+    redis: RedisClient, shards: int, address: str, values: Sequence[RedisReply], key: RedisReply
 ) -> KeptOptOuts:
     """What was read in the address's place, else what stands under its hash where there are
     such."""
@@ -243,7 +243,7 @@ async def _kept_or_hashed(
     return kept
 
 
-def _kept(values: Sequence[Reply]) -> KeptOptOuts:
+def _kept(values: Sequence[RedisReply]) -> KeptOptOuts:
     """What a place says."""
     scopes, origins = values
     if not isinstance(scopes, bytes):
@@ -255,7 +255,7 @@ def _kept(values: Sequence[Reply]) -> KeptOptOuts:
     }
 
 
-def _origins_in(value: Reply) -> _Origins | None:
+def _origins_in(value: RedisReply) -> _Origins | None:
     try:
         return _decode(value) if isinstance(value, bytes) else None
     except msgspec.DecodeError:

@@ -30,12 +30,12 @@ from gateway.core.records.webhook import (
     outbox_codec,
 )
 from gateway.core.webhooks import LOST, Webhooks
-from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.store import quarantine, randomness, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_in
 from gateway.store.totals import as_list
-from gateway.store.transaction import Attempt, CommitCounts, commit
+from gateway.store.transaction import CommitCounts, Prepare, commit
 from gateway.store.webhooks import KnownWebhooks
 
 WAITING_MAX = 10_000
@@ -201,7 +201,7 @@ async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
     await _change(redis, id_, attempt)
 
 
-async def _change(redis: RedisClient, id_: str, attempt: Attempt[None]) -> None:
+async def _change(redis: RedisClient, id_: str, attempt: Prepare[None]) -> None:
     """Changes what a webhook lost, whoever else does meanwhile: its outboxes are of several."""
     token = shared_keys.webhook(id_, f"t:{randomness.token()}")
 
@@ -212,7 +212,7 @@ async def _change(redis: RedisClient, id_: str, attempt: Attempt[None]) -> None:
     await commit(redis, token, watching, CommitCounts())
 
 
-async def _only(session: Session, command: Command) -> Reply:
+async def _only(session: Session, command: Command) -> RedisReply:
     (reply,) = await session.call([command])
     return reply
 

@@ -42,7 +42,7 @@ ADVICE = {
 }
 
 MOMENT_MAX = 253_402_300_799_999  # the end of the year 9999
-Moment = Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)]
+PauseMoment = Annotated[int, msgspec.Meta(ge=0, le=MOMENT_MAX)]
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -53,8 +53,8 @@ class Pause(msgspec.Struct, frozen=True):
 
     code: str
     detail: str
-    since: Moment
-    until: Moment
+    since: PauseMoment
+    until: PauseMoment
     kind: str = ACCOUNT  # what a process that knew no kinds wrote
     by_receipt: bool = False
     probes: tuple[str, ...] = ()  # our references, or the provider's ids
@@ -84,7 +84,7 @@ class Changed(NamedTuple):
     after: Pause | None
 
 
-Decide = Callable[[Pause | None], Pause | None]
+DecidePause = Callable[[Pause | None], Pause | None]
 
 UNREADABLE = Pause("unknown", "The reason cannot be read by this version.", 0, 0)
 _decode = msgspec.json.Decoder(Pause).decode
@@ -134,7 +134,7 @@ async def read(redis: RedisClient) -> dict[str, Pause]:
 
 
 async def change(
-    redis: RedisClient, provider: str, decide: Decide, deed: Deed | None = None
+    redis: RedisClient, provider: str, decide: DecidePause, deed: Deed | None = None
 ) -> Changed:
     """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
     Nobody else writes in between, or it is decided again; a `deed` is noted with the change. Raises

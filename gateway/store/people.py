@@ -30,7 +30,7 @@ from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, unpack_person
-from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.store import opt_outs
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
@@ -331,7 +331,7 @@ async def _read(
     }
     opted_out: dict[str, OptOuts] = {}
     unknown: list[str] = []
-    key: Reply = None  # the same under every shard's mark
+    key: RedisReply = None  # the same under every shard's mark
     rest = iter(replies[len(records) :])
     for members, reply, mark in zip(scopes.values(), rest, rest, strict=True):
         nothing = take_opt_outs(members, values_in(reply), opted_out)

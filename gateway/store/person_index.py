@@ -31,7 +31,7 @@ ENTRIES_A_PAGE = 20  # so that a page is decoded in some milliseconds
 _BUCKETS = 1 << 16
 
 
-class Place(NamedTuple):
+class IndexPlace(NamedTuple):
     """Where a message stands in the index: a commit's moment and number, its shard, and the
     message's number in the commit. The newer, the greater."""
 
@@ -94,15 +94,15 @@ async def _pages(
 async def newest(
     redis: RedisClient,
     shards: Iterable[int],
-    before: Place | None = None,
+    before: IndexPlace | None = None,
     *,
     anew: bool = True,
-) -> AsyncGenerator[tuple[Place, list[Indexed]], None]:
+) -> AsyncGenerator[tuple[IndexPlace, list[Indexed]], None]:
     """What each commit of all shards accepted before a place, the newest commit first, with the
     place of its first message. What is accepted meanwhile is not among them, and moves nothing.
     What was listed `anew` stands where that was done; without it each message comes once."""
     ends = {shard: _end(shard, before) for shard in shards}
-    read: dict[int, deque[tuple[Place, list[bytes]]]] = {shard: deque() for shard in ends}
+    read: dict[int, deque[tuple[IndexPlace, list[bytes]]]] = {shard: deque() for shard in ends}
     while read:
         missing = [shard for shard in ends if not read[shard]]
         commands: list[Command] = [
@@ -132,7 +132,7 @@ async def newest(
                 del read[shard]
 
 
-def _end(shard: int, before: Place | None) -> str:
+def _end(shard: int, before: IndexPlace | None) -> str:
     """From which entry of a shard on there may be something before a place."""
     if before is None:
         return "+"
@@ -140,9 +140,9 @@ def _end(shard: int, before: Place | None) -> str:
     return end if shard <= before.shard else "(" + end
 
 
-def _place(shard: int, id_: bytes) -> Place:
+def _place(shard: int, id_: bytes) -> IndexPlace:
     at_ms, _, sequence = id_.partition(b"-")
-    return Place(int(at_ms), int(sequence), shard, 0)
+    return IndexPlace(int(at_ms), int(sequence), shard, 0)
 
 
 async def cut(redis: RedisClient, keys: Keys, oldest_ms: int) -> None:

@@ -60,7 +60,7 @@ from gateway.store.transaction import commit, values_in
 MESSAGES_A_BATCH = 100
 
 
-class Found(msgspec.Struct):
+class FoundPersons(msgspec.Struct):
     """`identities` begin with the one that was asked for; `records` are those that have one;
     `users` the stored ones by `person_id`; `messages` by id, `places` their keys; `campaigns` all
     that the person may hold a claim of; `others` are messages, by id with their apps, that name an
@@ -87,10 +87,10 @@ class Erasure(msgspec.Struct):
     identities: int = 0
 
 
-async def find(store: Store, identity: str, now_ms: int) -> Found:
+async def find(store: Store, identity: str, now_ms: int) -> FoundPersons:
     """Everything of the person with this identity. A record or message that cannot be read by this
     process is passed over. Raises RedisUnavailable."""
-    found = Found([identity])
+    found = FoundPersons([identity])
     shards = await shards_ever(store.redis, store.shards)
     seen: set[str] = set()
     while len(seen) < len(found.identities):
@@ -102,7 +102,7 @@ async def find(store: Store, identity: str, now_ms: int) -> Found:
     return found
 
 
-async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str]) -> None:
+async def _find_indexed(store: Store, found: FoundPersons, shards: range, seen: set[str]) -> None:
     """What records and the index say of the identities that were not seen yet."""
     known: set[str] = set()
     while fresh := [i for i in found.identities if i not in seen]:
@@ -120,7 +120,7 @@ async def _find_indexed(store: Store, found: Found, shards: range, seen: set[str
             await _take(store, found, [item.message for item in page])
 
 
-async def _find_claims(store: Store, found: Found, now_ms: int) -> None:
+async def _find_claims(store: Store, found: FoundPersons, now_ms: int) -> None:
     """Campaigns of claims in records of their own: the index may not name them any more."""
     for identity, person in found.records.items():
         apart_ms = person.keep_ms if person.apart_ms is None else person.apart_ms
@@ -136,7 +136,7 @@ def _literal(text: str) -> str:
     return "".join(f"\\{c}" if c in "\\*?[]^" else c for c in text)
 
 
-async def _find_records(store: Store, found: Found, identities: Sequence[str]) -> None:
+async def _find_records(store: Store, found: FoundPersons, identities: Sequence[str]) -> None:
     for identity, record in (await read_records(store.redis, store.shards, identities)).items():
         try:
             if record is None:
@@ -159,7 +159,7 @@ async def _former(store: Store, person: Person) -> list[str]:
     return joined
 
 
-async def _find_users(store: Store, found: Found, identities: Sequence[str]) -> None:
+async def _find_users(store: Store, found: FoundPersons, identities: Sequence[str]) -> None:
     """Stored users among the identities, and those whose address is."""
     addresses = [i for i in identities if not i.startswith("u:")]
     for owners in (await users.owners(store, addresses)).values():
@@ -172,7 +172,7 @@ async def _find_users(store: Store, found: Found, identities: Sequence[str]) -> 
                     _know(found, kept.addresses.identities(None))
 
 
-async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
+async def _take(store: Store, found: FoundPersons, ids: Iterable[str]) -> None:
     """Those of the messages that name the person."""
     asked = dict.fromkeys(id_ for id_ in ids if id_ not in found.messages)
     for batch in _batches(asked):
@@ -194,7 +194,7 @@ async def _take(store: Store, found: Found, ids: Iterable[str]) -> None:
             _know(found, () if alone else named)
 
 
-async def _stored(store: Store, found: Found, named: Iterable[str | None]) -> set[str]:
+async def _stored(store: Store, found: FoundPersons, named: Iterable[str | None]) -> set[str]:
     """Those of the users who are stored; one that cannot be read is none."""
     asked = {user for user in named if user is not None}
     known = asked & found.users.keys()
@@ -205,21 +205,21 @@ def _named(message: Message) -> list[str]:
     return [*message.identities, *([message.person] if message.person else [])]
 
 
-def _know(found: Found, identities: Iterable[str]) -> None:
+def _know(found: FoundPersons, identities: Iterable[str]) -> None:
     for identity in identities:
         room = len(found.identities) < IDENTITIES_MAX
         if identity and identity not in found.identities and room:
             found.identities.append(identity)
 
 
-async def holders(store: Store, found: Found, now_ms: int) -> list[Person]:
+async def holders(store: Store, found: FoundPersons, now_ms: int) -> list[Person]:
     """The records, as the caps count them now."""
     people = list(found.records.values())
     await look_after_waiting(store, people, now_ms)
     return people
 
 
-async def claims(store: Store, found: Found) -> dict[str, DedupeClaim]:
+async def claims(store: Store, found: FoundPersons) -> dict[str, DedupeClaim]:
     """The claims there are, by campaign; one that cannot be read is passed over."""
     held = {c: claim for person in found.records.values() for c, claim in person.claims.items()}
     for identity in found.identities:
@@ -233,7 +233,7 @@ async def claims(store: Store, found: Found) -> dict[str, DedupeClaim]:
     return held
 
 
-async def erase(store: Store, found: Found, now_ms: int, app: str | None = None) -> Erasure:
+async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None = None) -> Erasure:
     """Forgets a person; with `app` what that app has of it, and the records only where no other app
     sent it anything. What messages hold that were accepted meanwhile, or are another app's, stays.
     Durable on return. Raises RedisUnavailable."""
@@ -269,7 +269,7 @@ async def erase(store: Store, found: Found, now_ms: int, app: str | None = None)
     return told
 
 
-async def _holding(store: Store, found: Found) -> set[str]:
+async def _holding(store: Store, found: FoundPersons) -> set[str]:
     """The messages that hold a claim or a slot of the person."""
     held = {claim.message for claim in (await claims(store, found)).values()}
     for person in found.records.values():
@@ -313,7 +313,7 @@ def _receipt_to(member: bytes) -> str | None:
         return None
 
 
-async def _drop_claims(store: Store, found: Found, whose: Collection[str]) -> None:
+async def _drop_claims(store: Store, found: FoundPersons, whose: Collection[str]) -> None:
     """The claims in records of their own that these messages hold."""
     for identity in found.identities:
         keys = keys_of(shard_of_identity(identity, store.shards))

@@ -37,7 +37,7 @@ LOOKED_AT = 200  # messages whose records are read together
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
 
 
-class Place(NamedTuple):
+class HeldPlace(NamedTuple):
     """Where a held message waits: the queue's name, and from when it may be released."""
 
     queue: str
@@ -92,25 +92,25 @@ def is_of_all(name: str) -> bool:
     return name == ZONES or name.startswith(BUDGET)
 
 
-def place_of(message: Message) -> Place | None:
+def place_of(message: Message) -> HeldPlace | None:
     """None where it waits in no queue: it is not held, or its timer alone brings it back."""
     held = message.held
     if held is None or not held.stops_clock:
         return None
     if held.reason == "budget":
-        return Place(BUDGET + held.budget, ANY_TIME)
+        return HeldPlace(BUDGET + held.budget, ANY_TIME)
     goes_on = held.has_no_moment
     if held == ZONE_UNKNOWN and message.tz is None:
         user = message.named_user
-        return Place(ZONES, _mark_of(user) if user is not None else NOBODY)
+        return HeldPlace(ZONES, _mark_of(user) if user is not None else NOBODY)
     if not goes_on and not held.until_ms:
         return None
     if goes_on or message.counted:
         assert message.campaign is not None
         queue = campaign_queue(message.campaign, of_first=is_first(message))
-        return Place(queue, ANY_TIME if goes_on else held.until_ms)
+        return HeldPlace(queue, ANY_TIME if goes_on else held.until_ms)
     provider = message.step.candidate.provider
-    return Place(lane_queue(provider, message.category), held.until_ms)
+    return HeldPlace(lane_queue(provider, message.category), held.until_ms)
 
 
 class Queues:

@@ -19,7 +19,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError
 from gateway.core.records.reply import KeptReply
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store import quarantine
 from gateway.store.base import read_messages
 from gateway.store.compression import unpack
@@ -150,7 +150,7 @@ async def events_from(
     return await _entries(redis, key, reply)
 
 
-async def _entries(redis: RedisClient, key: str, reply: Reply) -> list[EventEntry]:
+async def _entries(redis: RedisClient, key: str, reply: RedisReply) -> list[EventEntry]:
     shard = shard_in(key)
     found = []
     for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply):

@@ -154,7 +154,7 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
     return taken
 
 
-class Waiting(NamedTuple):
+class UnmatchedReceipts(NamedTuple):
     """How many receipts are unmatched, and those due next with when they are, in epoch
     milliseconds."""
 
@@ -162,7 +162,7 @@ class Waiting(NamedTuple):
     first: list[tuple[int, UnmatchedReceipt]]
 
 
-async def unmatched(store: Store, most: int) -> Waiting:
+async def unmatched(store: Store, most: int) -> UnmatchedReceipts:
     """What is kept as unmatched in all shards, to look at; what this process cannot read is only
     counted. Raises RedisUnavailable."""
     total, found = 0, []
@@ -179,7 +179,7 @@ async def unmatched(store: Store, most: int) -> Waiting:
             except (NewerRecordError, UnreadableRecordError):
                 continue
     found.sort(key=lambda each: each[0])
-    return Waiting(total, found[:most])
+    return UnmatchedReceipts(total, found[:most])
 
 
 async def waited_for(store: Store, shard: int) -> dict[str, list[bytes]]:

@@ -21,7 +21,7 @@ from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import declarations
 from gateway.store.base import StoreBase, read_messages
-from gateway.store.declarations import Doubt
+from gateway.store.declarations import RecipientsInDoubt
 from gateway.store.transaction import TOKEN_MS
 
 TURNS_MAX = 3
@@ -60,7 +60,7 @@ async def decide(
             told = dict(zip(waiting, await one.decide(placed), strict=True))
         except Exception:
             taken = {campaign: len(people) for campaign, people in places.items()}
-            store.declarations.doubts.append(Doubt(now_ms, taken, one.tried()))
+            store.declarations.doubts.append(RecipientsInDoubt(now_ms, taken, one.tried()))
             raise
         answers |= told
         free = await _give_back(redis, places, placed, list(told.values()))

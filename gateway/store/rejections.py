@@ -18,7 +18,7 @@ from gateway.core.rejections import RejectionStreak
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses
-from gateway.store.pauses import REJECTIONS, Decide, Pause, Trouble
+from gateway.store.pauses import REJECTIONS, DecidePause, Pause, Trouble
 from providers.contract import Receipt
 
 FRESH_MS = 1_000  # how old the known pauses may be
@@ -104,7 +104,7 @@ class RejectionWatch:
             lasted_s = (self._now_ms() - pause.since) // 1000
             _log.info("provider resumed", provider=provider, kind=pause.kind, after_s=lasted_s)
 
-    async def _change(self, provider: str, decide: Decide) -> Pause | None:
+    async def _change(self, provider: str, decide: DecidePause) -> Pause | None:
         """What stands after it."""
         stands = (await pauses.change(self._redis, provider, decide)).after
         if stands is None:

@@ -42,7 +42,7 @@ INDEXED_MAX = 20_000  # messages of the index that are looked at for the replies
 PAGE = 200
 
 
-class Kept(NamedTuple):
+class IdentifiedReply(NamedTuple):
     """A reply and its id."""
 
     id: str
@@ -75,7 +75,7 @@ async def answered(
     return found
 
 
-async def keep(store: Store, taken: Sequence[KeptReply]) -> list[Kept]:
+async def keep(store: Store, taken: Sequence[KeptReply]) -> list[IdentifiedReply]:
     """Keeps replies, in order."""
     commands: list[Command] = [("MULTI",)]
     for reply in taken:
@@ -83,7 +83,7 @@ async def keep(store: Store, taken: Sequence[KeptReply]) -> list[Kept]:
         commands.append(("XADD", REPLIES, "MAXLEN", "~", KEPT_MAX, "*", BLOB_FIELD, entry))
     commands += [("PEXPIRE", REPLIES, KEPT_MS), ("EXEC",)]
     *ids, _ = (await store.redis.call(commands))[-1]
-    return [Kept(id_.decode(), reply) for id_, reply in zip(ids, taken, strict=True)]
+    return [IdentifiedReply(id_.decode(), reply) for id_, reply in zip(ids, taken, strict=True)]
 
 
 async def note_taken(store: Store, provider: str, replies: Iterable[PersonReply]) -> None:
@@ -94,7 +94,9 @@ async def note_taken(store: Store, provider: str, replies: Iterable[PersonReply]
     await store.redis.call(commands)
 
 
-async def tell(store: Store, kept: Sequence[Kept], messages: Mapping[str, Message]) -> None:
+async def tell(
+    store: Store, kept: Sequence[IdentifiedReply], messages: Mapping[str, Message]
+) -> None:
     """Tells the apps of replies to their messages, through their events and webhooks; of what
     answers no message all webhooks that want replies."""
     commands: list[Command] = []
@@ -160,10 +162,10 @@ async def add(store: Store, entries: Sequence[EventEntry]) -> None:
 
 async def newest(
     store: Store, apps: Collection[str], limit: int, oldest_ms: int, before: str = ""
-) -> tuple[list[Kept], str | None]:
+) -> tuple[list[IdentifiedReply], str | None]:
     """Replies to these apps' messages, "" for those to nobody's, the newest first; and the id
     before which there may be more."""
-    found: list[Kept] = []
+    found: list[IdentifiedReply] = []
     end = f"({before}" if before else "+"
     while True:
         (page,) = await store.redis.call(
@@ -196,7 +198,7 @@ async def forget(store: Store, identities: Collection[str], app: str | None) -> 
             await store.redis.call([("XDEL", REPLIES, *theirs)])
 
 
-async def _pages(store: Store) -> AsyncIterator[list[Kept]]:
+async def _pages(store: Store) -> AsyncIterator[list[IdentifiedReply]]:
     start = "-"
     while True:
         (page,) = await store.redis.call([("XRANGE", REPLIES, start, "+", "COUNT", PAGE)])
@@ -206,12 +208,12 @@ async def _pages(store: Store) -> AsyncIterator[list[Kept]]:
         start = "(" + page[-1][0].decode()
 
 
-def _kept(page: list[tuple[bytes, list[bytes]]]) -> list[Kept]:
+def _kept(page: list[tuple[bytes, list[bytes]]]) -> list[IdentifiedReply]:
     """What can be read of a page."""
     found = []
     for id_, fields in page:
         with suppress(NewerRecordError, UnreadableRecordError):
-            found.append(Kept(id_.decode(), reply_codec.decode(unpack(fields[1]))))
+            found.append(IdentifiedReply(id_.decode(), reply_codec.decode(unpack(fields[1]))))
     return found
 
 

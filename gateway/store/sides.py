@@ -18,7 +18,7 @@ from gateway.redis.server.checks import connect, connect_masters
 
 PAGE = 500  # keys, or members of one key
 
-Page = list[Any]
+KeyPage = list[Any]
 # As a command asks for how many there are, and reads some of them.
 _LENGTH = {"stream": "XLEN", "hash": "HLEN", "set": "SCARD", "zset": "ZCARD"}
 _SCAN = {"hash": "HSCAN", "set": "SSCAN", "zset": "ZSCAN"}
@@ -28,7 +28,7 @@ class CopyFault(ConfigurationError):
     """There is nothing to copy to or from as it is; the sentence says what to do."""
 
 
-class Value(NamedTuple):
+class StringValue(NamedTuple):
     """A string, where it stands or is to stand. `ttl_ms`: how long still; not above 0 is for
     ever. `origin` is its key in the source."""
 
@@ -38,12 +38,12 @@ class Value(NamedTuple):
     origin: bytes
 
 
-class Part(NamedTuple):
+class KeyPart(NamedTuple):
     """Some of what a key of another type holds: pairs, and of a set the members alone."""
 
     key: bytes
     kind: str
-    page: Page
+    page: KeyPage
     ttl_ms: int
 
 
@@ -130,7 +130,7 @@ class Side:
     def length(self, name: bytes, kind: str) -> int:
         return int(call(self.of(name), _LENGTH[kind], name))
 
-    def members(self, name: bytes, kind: str, count: int = PAGE) -> Iterator[Page]:
+    def members(self, name: bytes, kind: str, count: int = PAGE) -> Iterator[KeyPage]:
         """What a key holds, in pages of about `count`. Raises CopyFault for a type that Kaskad has
         none of."""
         client = self.of(name)

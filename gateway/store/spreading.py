@@ -35,7 +35,7 @@ from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.moved import MovedError, is_moved, pack_moved
 from gateway.store.keys import keys_of, shard_of, shard_of_identity, shard_of_provider_id
 from gateway.store.receipts import told_id
-from gateway.store.sides import PAGE, CopyFault, Page, Part, Side, Value, call
+from gateway.store.sides import PAGE, CopyFault, KeyPage, KeyPart, Side, StringValue, call
 from gateway.store.writes import LANE_FIELD
 
 SPARE_MS = 30 * 86_400_000  # how much longer than its message a record of its place stands
@@ -93,10 +93,10 @@ class Spread:
     def takes(self, name: bytes) -> bool:
         return _read(name).kind not in _MADE_ANEW
 
-    def strings(self, found: Sequence[Value]) -> list[Value]:
+    def strings(self, found: Sequence[StringValue]) -> list[StringValue]:
         return [placed for value in found for placed in self._string(value)]
 
-    def parts(self, name: bytes, kind: str) -> Iterator[Part]:
+    def parts(self, name: bytes, kind: str) -> Iterator[KeyPart]:
         key = _read(name)
         if key.shard is None or key.kind in _STAYING:
             yield from self._staying(key, name, kind)
@@ -114,11 +114,11 @@ class Spread:
         else:
             raise _unknown(key.text)
 
-    def rest(self) -> Iterator[Part]:
+    def rest(self) -> Iterator[KeyPart]:
         for lane in sorted(self._lanes):
             yield from self._lane(lane)
 
-    def _string(self, found: Value) -> Iterator[Value]:
+    def _string(self, found: StringValue) -> Iterator[StringValue]:
         key = _read(found.key)
         if key.shard is None or key.kind in _STRINGS_STAYING:
             yield found
@@ -133,7 +133,7 @@ class Spread:
         else:
             yield found._replace(key=_key(self._shard_of_key(key), key.text))
 
-    def _version(self, found: Value, key: _Name) -> Iterator[Value]:
+    def _version(self, found: StringValue, key: _Name) -> Iterator[StringValue]:
         """A version of a content goes wherever messages go that say it: of several copies the one
         that stands longest, which a copy says first."""
         names = [_key(shard, key.text) for shard in range(self._before)]
@@ -142,7 +142,7 @@ class Spread:
             for shard in range(self._after):
                 yield found._replace(key=_key(shard, key.text))
 
-    def _message(self, found: Value, key: _Name) -> Iterator[Value]:
+    def _message(self, found: StringValue, key: _Name) -> Iterator[StringValue]:
         if is_moved(found.value):
             return  # its message says it anew
         assert key.shard is not None
@@ -158,7 +158,7 @@ class Spread:
             elif message is not None:
                 lives_ms = max(message.expires_ms - self._now_ms, 0)
                 ttl_ms = lives_ms + SPARE_MS + self._message_ms
-            yield Value(_key(named, key.text), pack_moved(shard), ttl_ms, found.origin)
+            yield StringValue(_key(named, key.text), pack_moved(shard), ttl_ms, found.origin)
 
     def _shard_of_key(self, key: _Name) -> int:
         value = key.text.partition(":")[2]
@@ -170,20 +170,20 @@ class Spread:
             return shard_of(value, self._after)
         raise _unknown(key.text)
 
-    def _moving(self, key: _Name, name: bytes, kind: str, shard: int) -> Iterator[Part]:
+    def _moving(self, key: _Name, name: bytes, kind: str, shard: int) -> Iterator[KeyPart]:
         for page in filter(None, self._source.members(name, kind)):
-            yield Part(_key(shard, key.text), kind, page, 0)
+            yield KeyPart(_key(shard, key.text), kind, page, 0)
 
-    def _staying(self, key: _Name, name: bytes, kind: str) -> Iterator[Part]:
+    def _staying(self, key: _Name, name: bytes, kind: str) -> Iterator[KeyPart]:
         ttl_ms = call(self._source.of(name), "PTTL", name)
         if key.shard is not None and key.kind in ("events", "index"):
             lasts_ms = self._message_ms + (SPARE_MS if key.kind == "index" else 0)
             ends_ms = ttl_ms if ttl_ms > 0 else lasts_ms
             ttl_ms = 0 if key.shard < self._after else ends_ms
         for page in self._source.members(name, kind):
-            yield Part(name, kind, page, ttl_ms)
+            yield KeyPart(name, kind, page, ttl_ms)
 
-    def _placed(self, key: _Name, kind: str, page: Page) -> Iterator[Part]:
+    def _placed(self, key: _Name, kind: str, page: KeyPage) -> Iterator[KeyPart]:
         assert key.shard is not None
         members = [member for member, _ in page]
         if key.kind in ("o", "oo"):
@@ -192,11 +192,11 @@ class Spread:
             shards = self._homes(key.shard, members)
         else:
             shards = [self._shard_of_receipt(member, key.shard) for member in members]
-        by_shard: defaultdict[int, Page] = defaultdict(list)
+        by_shard: defaultdict[int, KeyPage] = defaultdict(list)
         for shard, pair in zip(shards, page, strict=True):
             by_shard[shard].append(pair)
         for shard, pairs in by_shard.items():
-            yield Part(_key(shard, key.text), kind, pairs, 0)
+            yield KeyPart(_key(shard, key.text), kind, pairs, 0)
 
     def _shard_of_receipt(self, member: bytes, shard: int) -> int:
         try:
@@ -205,20 +205,20 @@ class Spread:
             return shard % self._after
         return shard_of_provider_id(unmatched.provider, told_id(unmatched.receipt), self._after)
 
-    def _lane(self, lane: str) -> Iterator[Part]:
+    def _lane(self, lane: str) -> Iterator[KeyPart]:
         """One lane of all shards, spread over the new ones in the order of its entries. An entry's
         id is its own, or the next one free."""
         count = max(PAGE * 16 // self._before, 10)
         entries = heapq.merge(*(self._entries(lane, n, count) for n in range(self._before)))
         last: dict[int, tuple[int, int]] = {}
         while chunk := list(islice(entries, PAGE)):
-            by_shard: defaultdict[int, Page] = defaultdict(list)
+            by_shard: defaultdict[int, KeyPage] = defaultdict(list)
             for shard, entry in self._with_homes(chunk):
                 at = max(entry.at, _next(last.get(shard, (0, 0))))
                 last[shard] = at
                 by_shard[shard].append((b"%d-%d" % at, entry.fields))
             for shard, page in by_shard.items():
-                yield Part(_key(shard, lane), "stream", page, 0)
+                yield KeyPart(_key(shard, lane), "stream", page, 0)
 
     def _entries(self, lane: str, shard: int, count: int) -> Iterator[_LaneEntry]:
         for page in self._source.members(_key(shard, lane), "stream", count):

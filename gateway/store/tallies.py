@@ -26,7 +26,7 @@ from gateway.core.waits import (
     Learned,
     learn,
 )
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
@@ -108,7 +108,7 @@ async def _read_waits(
     return {pair: wait_ms for pair, wait_ms in taught.items() if wait_ms is not None}
 
 
-def _counts_in(replies: Iterable[Reply]) -> Iterator[tuple[str, int]]:
+def _counts_in(replies: Iterable[RedisReply]) -> Iterator[tuple[str, int]]:
     for reply in replies:
         for field, count in pairs(as_list(reply)):
             yield field.decode(), int(count)

@@ -13,7 +13,7 @@ import msgspec
 from gateway.redis.client import RedisClient
 from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
-from gateway.store.pauses import Moment
+from gateway.store.pauses import PauseMoment
 
 
 class TemporaryRate(msgspec.Struct, frozen=True):
@@ -21,8 +21,8 @@ class TemporaryRate(msgspec.Struct, frozen=True):
     milliseconds, `by` is the operator."""
 
     rate_per_s: int
-    since: Moment
-    until: Moment
+    since: PauseMoment
+    until: PauseMoment
     by: str
 
 

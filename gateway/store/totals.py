@@ -18,7 +18,7 @@ import msgspec
 from gateway.core.effects import MEASURES
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, total_codec
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 
@@ -146,6 +146,6 @@ def pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def as_list(reply: Reply) -> list[Any]:
+def as_list(reply: RedisReply) -> list[Any]:
     assert isinstance(reply, list)
     return reply

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.redis.client import MOVES_MAX, Command, RedisClient, Reply, Session
+from gateway.redis.client import MOVES_MAX, Command, RedisClient, RedisReply, Session
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 
 TOKEN_MS = 60_000
@@ -44,11 +44,11 @@ class CommitCounts(msgspec.Struct):
     newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 
-Attempt = Callable[[Session], Awaitable[tuple[list[Command], T]]]
+Prepare = Callable[[Session], Awaitable[tuple[list[Command], T]]]
 
 
 async def commit_once(
-    redis: RedisClient, token: str, attempt: Attempt[T], *, ask_token: bool
+    redis: RedisClient, token: str, attempt: Prepare[T], *, ask_token: bool
 ) -> T | None:
     """One try. `attempt` reads (with WATCH) and returns the writes and its result.
 
@@ -74,7 +74,7 @@ async def commit_once(
         return result
 
 
-async def commit(redis: RedisClient, token: str, attempt: Attempt[T], counts: CommitCounts) -> T:
+async def commit(redis: RedisClient, token: str, attempt: Prepare[T], counts: CommitCounts) -> T:
     """Tries until the decision is committed.
 
     `attempt` is called anew for each try, must WATCH `token` beside the records, and decides from
@@ -120,7 +120,7 @@ async def commit(redis: RedisClient, token: str, attempt: Attempt[T], counts: Co
             return decided[0] if result is None else result
 
 
-def values_in(reply: Reply) -> list[bytes | None]:
+def values_in(reply: RedisReply) -> list[bytes | None]:
     """A reply that is a list of values, such as MGET's."""
     assert isinstance(reply, list)
     return reply

@@ -42,7 +42,7 @@ Users = Mapping[str, StoredUser]
 T = TypeVar("T")
 
 
-class Change(msgspec.Struct, frozen=True):
+class UserChange(msgspec.Struct, frozen=True):
     """What is to be kept of a user (as `person_id` gives it) from now on: `after` makes it of what
     is kept. `addresses` are those that it takes. `scope` is the app whose numbering it is, or
     empty."""
@@ -111,7 +111,7 @@ async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[
     }
 
 
-async def change(store: StoreBase, changes: Sequence[Change], now_ms: int) -> list[StoredUser]:
+async def change(store: StoreBase, changes: Sequence[UserChange], now_ms: int) -> list[StoredUser]:
     """Stores users, in order; what each change left is returned, durable."""
     await store.redis.call([("HSETNX", META, _ANY_FIELD, 1)])
     takers, lost = await _take(store, changes)
@@ -175,7 +175,7 @@ async def disown(
     await _disown(store, [each for each in theirs if app in (None, each.scope)])
 
 
-def _taken(changes: Iterable[Change]) -> list[_Held]:
+def _taken(changes: Iterable[UserChange]) -> list[_Held]:
     return [_Held(i, c.scope, c.user) for c in changes for i in c.addresses.identities(None)]
 
 
@@ -187,7 +187,7 @@ def _held(users: Users, scopes: Mapping[str, str]) -> set[_Held]:
     }
 
 
-async def _take(store: StoreBase, changes: Sequence[Change]) -> tuple[set[str], set[_Held]]:
+async def _take(store: StoreBase, changes: Sequence[UserChange]) -> tuple[set[str], set[_Held]]:
     """Notes addresses as the users' own; returns the users that did not have all of theirs, and who
     had them before."""
     taken = _taken(changes)
@@ -212,7 +212,7 @@ async def _take(store: StoreBase, changes: Sequence[Change]) -> tuple[set[str], 
 
 
 async def _write(
-    store: StoreBase, changes: Sequence[Change], takers: Collection[str]
+    store: StoreBase, changes: Sequence[UserChange], takers: Collection[str]
 ) -> tuple[list[StoredUser], dict[str, StoredUser]]:
     """What each change left, and what was kept of the users before. What stays as it was is not
     written, unless its user took an address: who loses that meanwhile watches for it."""
@@ -227,7 +227,7 @@ async def _write(
 
 
 async def _write_shard(
-    store: StoreBase, shard: int, changes: Sequence[Change], takers: Collection[str]
+    store: StoreBase, shard: int, changes: Sequence[UserChange], takers: Collection[str]
 ) -> tuple[list[StoredUser], Users]:
     async def revise(kept: Users) -> tuple[Users, tuple[list[StoredUser], Users]]:
         now = dict(kept)

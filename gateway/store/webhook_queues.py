@@ -41,7 +41,7 @@ class Due(NamedTuple):
     tries: int
 
 
-class State(NamedTuple):
+class WebhookBacklog(NamedTuple):
     """How a webhook is: how many events wait, when the one that is tried next was (None: nobody
     here can read it), since when no try succeeded, what was lost, and what is to be recovered."""
 
@@ -66,7 +66,7 @@ class Recovery(msgspec.Struct, frozen=True):
     done: dict[int, str] = {}
 
 
-class Told(NamedTuple):
+class TryResults(NamedTuple):
     """What tries came to: `done` leaves the queue, `later` is tried again then."""
 
     tries: Sequence[WebhookTry]
@@ -98,7 +98,7 @@ async def due(redis: RedisClient, id_: str, now_ms: int, count: int) -> list[Due
     ]
 
 
-async def note(redis: RedisClient, id_: str, told: Told, failing_ms: int | None) -> None:
+async def note(redis: RedisClient, id_: str, told: TryResults, failing_ms: int | None) -> None:
     """Writes down what tries came to. `failing_ms`: since when none succeeded, where that is new;
     0: one did."""
     queue, tries, state = (shared_keys.webhook(id_, what) for what in ("queue", "tries", "state"))
@@ -137,7 +137,7 @@ async def cut_tries(redis: RedisClient, id_: str, now_ms: int) -> None:
     await redis.call([("XTRIM", shared_keys.webhook(id_, "attempts"), "MINID", oldest_ms)])
 
 
-async def states(redis: RedisClient, ids: Sequence[str]) -> list[State]:
+async def states(redis: RedisClient, ids: Sequence[str]) -> list[WebhookBacklog]:
     """How webhooks are, in their order."""
     commands: list[Command] = []
     for id_ in ids:
@@ -156,12 +156,12 @@ async def states(redis: RedisClient, ids: Sequence[str]) -> list[State]:
     ]
 
 
-def _state(waiting: object, first: list[bytes], said: list[bytes]) -> State:
+def _state(waiting: object, first: list[bytes], said: list[bytes]) -> WebhookBacklog:
     assert isinstance(waiting, int)
     told = dict(pairs(said))
     failing = told.get(FAILING_FIELD.encode())
     event = readable(first[0]) if first else None
-    return State(
+    return WebhookBacklog(
         waiting,
         event.at_ms if event is not None else None,
         int(failing) if failing else None,

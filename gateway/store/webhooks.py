@@ -30,7 +30,9 @@ _BETWEEN = "\0"  # an app and a name
 _decode = msgspec.json.Decoder(Webhook).decode
 _encode = msgspec.json.Encoder().encode
 
-Decide = Callable[[Webhook | None, int], Webhook | None]  # of how many the app has, as it stands
+DecideWebhook = Callable[
+    [Webhook | None, int], Webhook | None
+]  # of how many the app has, as it stands
 
 
 class KnownWebhooks:
@@ -56,7 +58,7 @@ class KnownWebhooks:
 
 
 async def change(
-    redis: RedisClient, app: str, name: str, decide: Decide, deed: Deed
+    redis: RedisClient, app: str, name: str, decide: DecideWebhook, deed: Deed
 ) -> Webhook | None:
     """Puts what `decide` says of a webhook in its place, and notes the deed; None: there is none.
     One that `decide` gives back as it was is left. What waits for one that is no more goes with it.

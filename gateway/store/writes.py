@@ -49,7 +49,7 @@ from gateway.store.declarations import MONEY
 from gateway.store.keys import GROUP, Keys
 from gateway.store.lines import Lines
 from gateway.store.person_index import indexed
-from gateway.store.queues import Place, Queues, place_of
+from gateway.store.queues import HeldPlace, Queues, place_of
 from gateway.store.sums import add_up, by_hour, fold_counts
 from gateway.store.tallies import delay_commands, tally_commands
 
@@ -78,7 +78,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     campaign counted it."""
 
     due_ms: int = 0
-    place: Place | None = None
+    place: HeldPlace | None = None
     state: str = ""  # in which it is counted, where it is
 
     @classmethod
@@ -162,7 +162,7 @@ class Writes:
             counts[state] += 1
             counts[before.state or ACCEPTED] += -1 if before.state else 1
 
-    def _place(self, message: Message, before: Place | None) -> None:
+    def _place(self, message: Message, before: HeldPlace | None) -> None:
         """Where it waits now, and where it waited before."""
         place = place_of(message)
         if place != before:

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from providers.contract import AccountFault, BadRequest, Unknown
-from providers.http.adapter import Reply, Request
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.adapter import ProviderRequest, Reply
+from providers.http.replies import ErrorDetail, raise_unless_ok
 
 SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -72,7 +72,7 @@ def read(text: bytes) -> tuple[ServiceAccount, RSAPrivateKey]:
     return account, key
 
 
-def token_request(account: ServiceAccount, key: RSAPrivateKey, now_s: int) -> Request:
+def token_request(account: ServiceAccount, key: RSAPrivateKey, now_s: int) -> ProviderRequest:
     """Asks for an access token."""
     claims = {
         "iss": account.client_email,
@@ -86,7 +86,7 @@ def token_request(account: ServiceAccount, key: RSAPrivateKey, now_s: int) -> Re
     assertion = jwt.encode(claims, key, algorithm="RS256", headers=headers)
     body = urlencode({"grant_type": GRANT, "assertion": assertion}).encode()
     form = (("Content-Type", "application/x-www-form-urlencoded"),)
-    return Request("POST", urlsplit(account.token_uri).path or "/", form, body)
+    return ProviderRequest("POST", urlsplit(account.token_uri).path or "/", form, body)
 
 
 def token_in(reply: Reply) -> AccessToken:
@@ -103,9 +103,9 @@ def token_in(reply: Reply) -> AccessToken:
         raise Unknown("token_unreadable", f"The token cannot be read: {error}") from error
 
 
-def _explain(body: bytes) -> Explanation:
+def _explain(body: bytes) -> ErrorDetail:
     try:
         error = _ERROR.decode(body)
     except (ValueError, RecursionError):
-        return Explanation()
-    return Explanation(error.error, error.error_description)
+        return ErrorDetail()
+    return ErrorDetail(error.error, error.error_description)

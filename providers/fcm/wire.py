@@ -25,8 +25,8 @@ from providers.contract import (
     Submitted,
     Throttled,
 )
-from providers.http.adapter import Reply, Request
-from providers.http.replies import Explanation, raise_unless_ok, retry_after_ms
+from providers.http.adapter import ProviderRequest, Reply
+from providers.http.replies import ErrorDetail, raise_unless_ok, retry_after_ms
 from providers.push.devices import gone
 
 TTL_S_MAX = 28 * 86_400  # what FCM keeps a message at most
@@ -75,11 +75,13 @@ class _Body(msgspec.Struct, frozen=True):
 _BODY = msgspec.json.Decoder(_Body)
 
 
-def request(project: str, token: str, sent: Submission, device: FcmAddress, now_s: int) -> Request:
+def request(
+    project: str, token: str, sent: Submission, device: FcmAddress, now_s: int
+) -> ProviderRequest:
     """One message to one device; `token` is the access token."""
     headers = (("Authorization", f"Bearer {token}"), ("Content-Type", "application/json"))
     body = msgspec.json.encode({"message": message(sent, device, now_s)})
-    return Request("POST", f"/v1/projects/{project}/messages:send", headers, body)
+    return ProviderRequest("POST", f"/v1/projects/{project}/messages:send", headers, body)
 
 
 def message(sent: Submission, device: FcmAddress, now_s: int) -> dict[str, Any]:
@@ -161,5 +163,5 @@ def outcome(sent: Submission, device: FcmAddress, reply: Reply) -> Outcome:
             )
     if reply.status in (400, 413):
         return Refused(sent.ref, fault, about="message")
-    raise_unless_ok(reply, lambda _: Explanation(code, error.message))
+    raise_unless_ok(reply, lambda _: ErrorDetail(code, error.message))
     raise AssertionError("every other status is a fault")

@@ -42,7 +42,7 @@ class HttpConfig(HttpOrigin, frozen=True, kw_only=True):
         return self.api_key
 
 
-class Request(msgspec.Struct, frozen=True):
+class ProviderRequest(msgspec.Struct, frozen=True):
     """One HTTP request; `path` is appended to the provider's base_url and starts with a slash."""
 
     method: Literal["GET", "POST"]
@@ -89,7 +89,7 @@ class Adapter(CallbackReader, Protocol):
     can_look_up: bool
     look_up_max: int  # refs in one look-up request, at least 1
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         """Builds the request that sends the batch (1..batch_max submissions)."""
         ...
 
@@ -102,7 +102,7 @@ class Adapter(CallbackReader, Protocol):
         """
         ...
 
-    def look_up(self, refs: Sequence[str]) -> Request:
+    def look_up(self, refs: Sequence[str]) -> ProviderRequest:
         """Builds the request that asks about `refs` (1..look_up_max), if `can_look_up`."""
         ...
 

@@ -17,7 +17,7 @@ from providers.http.callback_proofs import (
     Signature,
 )
 from providers.notation import Text
-from providers.settings import Configured, Fault, ProviderSettings, Variables, several
+from providers.settings import Configured, ProviderSettings, TableFault, Variables, several
 
 _NO_PROOF = (
     "has no proof for its callbacks: set callback_token_env, or callback_basic_user with "
@@ -42,7 +42,7 @@ class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
     callback_hmac_algorithm: HmacAlgorithm = "sha256"
     callback_hmac_encoding: HmacEncoding = "hex"
 
-    def proof_faults(self, *, signed: bool = False) -> Iterator[Fault]:
+    def proof_faults(self, *, signed: bool = False) -> Iterator[TableFault]:
         """What is wrong with these keys; `signed`: the provider's own signature is proof enough."""
         user, password = self.callback_basic_user, self.callback_basic_password_env
         secret, header = self.callback_hmac_secret_env, self.callback_hmac_header

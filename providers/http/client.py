@@ -31,7 +31,7 @@ from providers.contract import (
     TellTaken,
     Unknown,
 )
-from providers.http.adapter import Adapter, HttpConfig, HttpOrigin, Reply, Request
+from providers.http.adapter import Adapter, HttpConfig, HttpOrigin, ProviderRequest, Reply
 from providers.http.transport import KeepAliveTransport, OpenStream
 
 _COMMON_HEADERS = (("Accept-Encoding", "identity"), ("User-Agent", "kaskad"))
@@ -83,7 +83,7 @@ class ProviderClient:
             trust_env=False,
         )
 
-    async def send(self, request: Request) -> Reply:
+    async def send(self, request: ProviderRequest) -> Reply:
         """Sends one request and reads its whole answer, whatever its status.
 
         Raises NotSent when no byte of it can have left, Unknown when some may have, ValueError for
@@ -96,7 +96,7 @@ class ProviderClient:
             raise stage(error) from error
         return Reply(answer.status, _by_name(answer.headers), answer.body)
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: ProviderRequest) -> Reply:
         """As `send`, for what is rare: through httpx2's client, over the same connections."""
         try:
             answer = await self._client.request(
@@ -109,7 +109,7 @@ class ProviderClient:
             raise stage(error) from error
         return Reply(answer.status_code, _by_name(answer.headers.raw), answer.content)
 
-    def _serialised(self, request: Request) -> bytes:
+    def _serialised(self, request: ProviderRequest) -> bytes:
         path = request.path
         if not path.startswith("/"):
             raise ValueError(f"A request's path starts with a slash, not {path!r}.")

@@ -26,7 +26,7 @@ _REQUEST_REFUSED = frozenset({400, 413, 422})
 _LONG_DIGITS = re.compile(r"\d{7,}")
 
 
-class Explanation(msgspec.Struct, frozen=True):
+class ErrorDetail(msgspec.Struct, frozen=True):
     """What an error answer's body says: the provider's code and sentence, either may be empty, and
     whom a refused request speaks of."""
 
@@ -35,7 +35,7 @@ class Explanation(msgspec.Struct, frozen=True):
     about: About = "message"
 
 
-def raise_unless_ok(reply: Reply, explain: Callable[[bytes], Explanation]) -> None:
+def raise_unless_ok(reply: Reply, explain: Callable[[bytes], ErrorDetail]) -> None:
     """Returns when the status is 2xx, else raises the SendFault that the status stands for.
 
     `explain` reads the provider's own error body and must not raise. The sentence is shortened, and

@@ -16,7 +16,7 @@ from providers.http.callback_settings import CallbackSettings, callback_address
 from providers.notation import Text
 from providers.settings import (
     Configured,
-    Fault,
+    TableFault,
     address_faults,
     is_local,
 )
@@ -42,7 +42,7 @@ class HttpSettings(CallbackSettings, frozen=True, kw_only=True):
         """Whether its callbacks carry a signature of the provider's own."""
         return False
 
-    def warnings(self) -> Iterator[Fault]:
+    def warnings(self) -> Iterator[TableFault]:
         if self.base_url.startswith("http:") and not is_local(self.base_url):
             reason = (
                 "is plain http to a provider that is not local: use https, or its API key and the "
@@ -50,7 +50,7 @@ class HttpSettings(CallbackSettings, frozen=True, kw_only=True):
             )
             yield "base_url", reason
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         yield from address_faults("base_url", self.base_url)
         yield from self.proof_faults(signed=self.is_signed)
 

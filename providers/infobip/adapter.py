@@ -32,8 +32,8 @@ from providers.contract import (
     Unknown,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply
+from providers.http.replies import ErrorDetail, raise_unless_ok
 from providers.infobip.reasons import about, is_unreachable
 from providers.infobip.reports import read_envelope, read_good, read_reports
 from providers.infobip.wire import (
@@ -95,11 +95,11 @@ class Infobip(ABC):
     def request_body(self, batch: Sequence[Submission]) -> msgspec.Struct:
         """The body as Structs, ready to encode: one entry a submission, in order."""
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         if not 1 <= len(batch) <= self.batch_max:
             raise ValueError(f"A batch has 1 to {self.batch_max} submissions, not {len(batch)}.")
         body = msgspec.json.encode(self.request_body(batch))
-        return Request("POST", self.send_path, self._post_headers, body)
+        return ProviderRequest("POST", self.send_path, self._post_headers, body)
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         raise_unless_ok(reply, explain)
@@ -124,11 +124,11 @@ class Infobip(ABC):
             raise ValueError("The report has no results.")
         return read_reports(results.results)
 
-    def look_up(self, refs: Sequence[str]) -> Request:
+    def look_up(self, refs: Sequence[str]) -> ProviderRequest:
         if not 1 <= len(refs) <= self.look_up_max:
             raise ValueError(f"A look-up has 1 to {self.look_up_max} refs, not {len(refs)}.")
         query = urlencode([*(("messageId", ref) for ref in refs), ("limit", LOOK_UP_ROWS_MAX)])
-        return Request("GET", f"{self.logs_path}?{query}", self._get_headers)
+        return ProviderRequest("GET", f"{self.logs_path}?{query}", self._get_headers)
 
     def looked_up(self, reply: Reply) -> list[Receipt]:
         raise_unless_ok(reply, explain)
@@ -154,18 +154,18 @@ def destination(submission: Submission) -> Destination:
     return Destination(submission.to.removeprefix("+"), submission.ref)
 
 
-def explain(body: bytes) -> Explanation:
+def explain(body: bytes) -> ErrorDetail:
     """Reads either error shape; of a body that is neither, nothing is said."""
     try:
         error = _ERROR_BODY.decode(body)
     except (ValueError, RecursionError):
-        return Explanation()
+        return ErrorDetail()
     old = error.request_error.service_exception if error.request_error else None
     if old is not None:
-        return Explanation(old.message_id or "", old.text or "")
+        return ErrorDetail(old.message_id or "", old.text or "")
     told = [f"{v.property}: {v.violation}" for v in error.violations or ()]
     senders = [v for v in error.violations or () if _SENDER.search(v.property or "")]
-    return Explanation(
+    return ErrorDetail(
         error.error_code or "",
         "; ".join([error.description or "", *told]),
         "account" if senders else "message",

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from providers.contract import Button, Channel, Submission
+from providers.contract import Channel, LinkButton, Submission
 from providers.infobip.adapter import Infobip, destination, validity
 from providers.infobip.wire import Destination, ValidityPeriod, Webhook
 
@@ -91,5 +91,5 @@ def _content(submission: Submission) -> TextContent | ImageContent:
     return ImageContent(submission.image_url, submission.text, button)
 
 
-def _button(button: Button | None) -> ActionButton | None:
+def _button(button: LinkButton | None) -> ActionButton | None:
     return None if button is None else ActionButton(button.caption, button.url)

@@ -10,7 +10,14 @@ import msgspec
 
 from providers.contract import ProviderConfig
 from providers.notation import Duration, Milliseconds, Text
-from providers.settings import Configured, Fault, ProviderSettings, Variables, is_local, several
+from providers.settings import (
+    Configured,
+    ProviderSettings,
+    TableFault,
+    Variables,
+    is_local,
+    several,
+)
 from providers.smpp.receipts import IdFormat
 from providers.smpp.texts import Encoding, Long
 
@@ -55,7 +62,7 @@ class SmppSettings(ProviderSettings, frozen=True, kw_only=True):
     id_format_resp: IdFormat = "text"
     id_format_dlr: IdFormat = "text"
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         if not _host(self.host):
             yield "host", f"is {self.host!r}: write the name or the address of the host alone."
         for key, text, longest in (
@@ -73,7 +80,7 @@ class SmppSettings(ProviderSettings, frozen=True, kw_only=True):
         if {"gsm7", "gsm7-packed"} <= set(self.encodings):
             yield "encodings", "has gsm7 and gsm7-packed: the provider reads one of them."
 
-    def warnings(self) -> Iterator[Fault]:
+    def warnings(self) -> Iterator[TableFault]:
         if "ucs2" not in self.encodings:
             yield "encodings", "lacks ucs2: texts with other letters are rejected."
         if self.long == "payload":

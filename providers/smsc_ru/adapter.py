@@ -31,8 +31,8 @@ from providers.contract import (
     Unknown,
     WithoutLookUps,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
+from providers.http.replies import ErrorDetail, raise_unless_ok
 from providers.smsc_ru import reasons
 
 SEND_PATH = "/rest/send/"
@@ -84,7 +84,7 @@ class SmscRu(WithoutLookUps):
         """Raises ValueError with a sentence when the API key cannot be one."""
         self._api_key = config.checked_key()
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         sent = only(batch)
         minutes = min(max(sent.validity_ms // 60_000, 1), VALID_MIN_MAX)
         body = Body(
@@ -95,7 +95,7 @@ class SmscRu(WithoutLookUps):
             id=sent.ref,
             valid=f"{minutes // 60:02}:{minutes % 60:02}",
         )
-        return Request("POST", SEND_PATH, _HEADERS, msgspec.json.encode(body))
+        return ProviderRequest("POST", SEND_PATH, _HEADERS, msgspec.json.encode(body))
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         raise_unless_ok(reply, _explain)
@@ -143,13 +143,13 @@ class SmscRu(WithoutLookUps):
         return Receipts([receipt])
 
 
-def _explain(body: bytes) -> Explanation:
+def _explain(body: bytes) -> ErrorDetail:
     try:
         answer = _ANSWER.decode(body)
     except (ValueError, RecursionError):
-        return Explanation()
+        return ErrorDetail()
     code = "" if answer.error_code is None else f"error_{answer.error_code}"
-    return Explanation(code, answer.error or "")
+    return ErrorDetail(code, answer.error or "")
 
 
 def _reply(form: dict[str, str]) -> Receipts:

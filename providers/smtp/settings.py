@@ -19,7 +19,7 @@ from providers.mail.events.table import EVENTS, EventSource
 from providers.notation import Duration, Milliseconds, Text
 from providers.settings import (
     Configured,
-    Fault,
+    TableFault,
     Variables,
     is_local_host,
     reading_faults,
@@ -55,7 +55,7 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
     def source(self) -> EventSource | None:
         return EVENTS[self.events] if self.events is not None else None
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         if not _is_host(self.host):
             yield "host", "is an address: write the name of the host alone, and `port`."
         try:
@@ -85,7 +85,7 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
             )
         yield from self.proof_faults(signed=takes_key and self.callback_key_env is not None)
 
-    def warnings(self) -> Iterator[Fault]:
+    def warnings(self) -> Iterator[TableFault]:
         if self.tls == "none" and not is_local_host(self.host):
             reason = (
                 "is off to a server that is not local: its password and the mails can be read on "
@@ -96,11 +96,11 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
     def below(self, folder: Path) -> Self:
         return self if self.ca_file is None else replace(self, ca_file=str(folder / self.ca_file))
 
-    def file_faults(self) -> Iterator[Fault]:
+    def file_faults(self) -> Iterator[TableFault]:
         if self.ca_file is not None:
             yield from reading_faults("ca_file", self.ca_file, _trust)
 
-    def secret_faults(self, secret: Callable[[str | None], str]) -> Iterator[Fault]:
+    def secret_faults(self, secret: Callable[[str | None], str]) -> Iterator[TableFault]:
         if all(secret(variable) for variable in several(self.callback_key_env)):
             try:
                 self.signature(secret, "")

@@ -26,8 +26,8 @@ from providers.contract import (
     Unknown,
     WithoutLookUps,
 )
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
-from providers.http.replies import Explanation, parts_of, raise_unless_ok
+from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
+from providers.http.replies import ErrorDetail, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.twilio import reasons
 from providers.twilio.reasons import reason_of
@@ -81,7 +81,7 @@ class TwilioSms(WithoutLookUps):
         )
         self._callback_url = config.callback_url
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         sent = only(batch)
         sender = "MessagingServiceSid" if sent.sender.startswith(SERVICE) else "From"
         form = {
@@ -91,7 +91,7 @@ class TwilioSms(WithoutLookUps):
             "StatusCallback": self._callback_url,
             "ValidityPeriod": min(max(sent.validity_ms // 1000, VALIDITY_S_MIN), VALIDITY_S_MAX),
         }
-        return Request("POST", SEND_PATH, self._headers, urlencode(form).encode())
+        return ProviderRequest("POST", SEND_PATH, self._headers, urlencode(form).encode())
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         (sent,) = batch
@@ -144,9 +144,9 @@ def _answer(body: bytes) -> Answer:
         return Answer()
 
 
-def _explain(body: bytes) -> Explanation:
+def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
-    return Explanation("" if answer.code is None else str(answer.code), answer.message or "")
+    return ErrorDetail("" if answer.code is None else str(answer.code), answer.message or "")
 
 
 def _reply(sid: str, form: dict[str, str]) -> Receipts:

@@ -11,7 +11,7 @@ import msgspec
 from providers.http.callback_proofs import Signature
 from providers.http.settings import HttpSettings
 from providers.notation import Text
-from providers.settings import Fault
+from providers.settings import TableFault
 from providers.twilio.signature import TwilioSignature
 
 _sid = re.compile(r"AC[0-9a-fA-F]{32}").fullmatch
@@ -26,7 +26,7 @@ class TwilioSettings(HttpSettings, frozen=True, kw_only=True):
     def sends_to(self) -> str:
         return f"{super().sends_to}/2010-04-01/Accounts/{self.account_sid}"
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         yield from super().faults()
         if _sid(self.account_sid) is None:
             yield "account_sid", f"is {self.account_sid!r}: write AC and 32 hexadecimal digits."

@@ -24,8 +24,8 @@ from providers.contract import (
     WithoutLookUps,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request
-from providers.http.replies import Explanation, raise_unless_ok
+from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply
+from providers.http.replies import ErrorDetail, raise_unless_ok
 from providers.mail import mailbox, mime
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
 from providers.reasons import Reason
@@ -104,11 +104,11 @@ class UniSenderGo(WithoutLookUps):
         api = "" if "/api/" in config.base_url else API_PATH
         self._path = f"{api}/email/send.json"
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         if not 1 <= len(batch) <= BATCH_MAX:
             raise ValueError(f"A batch has 1 to {BATCH_MAX} submissions, not {len(batch)}.")
         body = msgspec.json.encode(Send(_message(batch)))
-        return Request("POST", self._path, self._headers, body)
+        return ProviderRequest("POST", self._path, self._headers, body)
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         answer = _answer(reply.body)
@@ -205,9 +205,9 @@ def _answer(body: bytes) -> Answer | None:
         return None
 
 
-def _explain(body: bytes) -> Explanation:
+def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
     if answer is None:
-        return Explanation()
+        return ErrorDetail()
     code = "" if answer.code is None else f"unisender_{answer.code}"
-    return Explanation(code, mailbox.blanked(answer.message or ""), "account")
+    return ErrorDetail(code, mailbox.blanked(answer.message or ""), "account")

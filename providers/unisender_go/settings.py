@@ -11,7 +11,7 @@ from providers.http.callback_proofs import Signature
 from providers.http.settings import HttpSettings
 from providers.mail import mailbox
 from providers.notation import Text
-from providers.settings import Fault
+from providers.settings import TableFault
 from providers.unisender_go.events import UniSenderSignature
 
 
@@ -28,7 +28,7 @@ class UniSenderGoSettings(HttpSettings, frozen=True, kw_only=True):
             return self.sender
         return str(mailbox.read(self.from_, self.sender).header)
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         yield from super().faults()
         try:
             mailbox.read(self.sends_as)

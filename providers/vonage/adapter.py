@@ -28,8 +28,8 @@ from providers.contract import (
     WithoutLookUps,
 )
 from providers.http import json_text
-from providers.http.adapter import HttpConfig, Receipts, Reply, Request, only
-from providers.http.replies import Explanation, network_code, parts_of, raise_unless_ok
+from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
+from providers.http.replies import ErrorDetail, network_code, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -118,7 +118,7 @@ class Vonage(WithoutLookUps, ABC):
     def content(self, sent: Submission) -> dict[str, Any]:
         """What only this channel has."""
 
-    def submit(self, batch: Sequence[Submission]) -> Request:
+    def submit(self, batch: Sequence[Submission]) -> ProviderRequest:
         sent = only(batch)
         body = {
             "to": sent.to.removeprefix("+"),
@@ -128,7 +128,7 @@ class Vonage(WithoutLookUps, ABC):
             "webhook_version": "v1",
             **self.content(sent),
         }
-        return Request("POST", SEND_PATH, _HEADERS, msgspec.json.encode(body))
+        return ProviderRequest("POST", SEND_PATH, _HEADERS, msgspec.json.encode(body))
 
     def outcomes(self, batch: Sequence[Submission], reply: Reply) -> list[Outcome]:
         (sent,) = batch
@@ -246,9 +246,9 @@ def _answer(body: bytes) -> Answer:
         return Answer()
 
 
-def _explain(body: bytes) -> Explanation:
+def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
-    return Explanation(str(answer.code or ""), answer.detail or str(answer.title))
+    return ErrorDetail(str(answer.code or ""), answer.detail or str(answer.title))
 
 
 def _code(kind: str, title: str | int) -> int:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from providers.http.callback_proofs import Signature
 from providers.http.settings import HttpSettings
 from providers.notation import Text
-from providers.settings import Fault, reading_faults
+from providers.settings import TableFault, reading_faults
 
 
 class VonageSettings(HttpSettings, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class VonageSettings(HttpSettings, frozen=True, kw_only=True):
     def below(self, folder: Path) -> Self:
         return replace(self, private_key_file=str(folder / self.private_key_file))
 
-    def file_faults(self) -> Iterator[Fault]:
+    def file_faults(self) -> Iterator[TableFault]:
         from providers.vonage.access import private_key  # and with it what reads keys
 
         return reading_faults("private_key_file", self.private_key_file, private_key)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from providers.notation import Text
 from providers.push.settings import PushSettings
-from providers.settings import Fault, address_faults
+from providers.settings import TableFault, address_faults
 
 # Of the browsers that people use; others are added in the configuration.
 HOSTS = (
@@ -31,7 +31,7 @@ class WebPushSettings(PushSettings, frozen=True, kw_only=True):
     hosts: tuple[Text, ...] = HOSTS
     base_url: Text | None = None
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         if _subject(self.subject) is None:
             reason = (
                 f"is {self.subject!r}: write whom a push service may ask, such as "

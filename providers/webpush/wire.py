@@ -21,8 +21,8 @@ from providers.contract import (
     Submitted,
     WebPushAddress,
 )
-from providers.http.adapter import Reply, Request
-from providers.http.replies import DETAIL_CHARS_MAX, Explanation, raise_unless_ok
+from providers.http.adapter import ProviderRequest, Reply
+from providers.http.replies import DETAIL_CHARS_MAX, ErrorDetail, raise_unless_ok
 from providers.push.devices import gone
 from providers.webpush.encryption import PLAINTEXT_BYTES_MAX, encrypt
 from providers.webpush.vapid import Vapid
@@ -94,7 +94,7 @@ def request(
     vapid: Vapid,
     now_s: int,
     drawn: tuple[ec.EllipticCurvePrivateKey, bytes],
-) -> Request | Refused:
+) -> ProviderRequest | Refused:
     """The request of one message to one browser; `drawn` is its private key and its salt. Raises
     BadKeys."""
     plaintext = payload(sent)
@@ -110,7 +110,7 @@ def request(
     if sent.message:
         headers.append(("Topic", sent.message))  # a second one takes the place of the first
     body = encrypt(plaintext, device.subscription.keys, *drawn)
-    return Request("POST", endpoint.path, tuple(headers), body)
+    return ProviderRequest("POST", endpoint.path, tuple(headers), body)
 
 
 def outcome(sent: Submission, device: WebPushAddress, reply: Reply) -> Outcome:
@@ -130,11 +130,11 @@ def outcome(sent: Submission, device: WebPushAddress, reply: Reply) -> Outcome:
     raise AssertionError("every other status is a fault")
 
 
-def explain(body: bytes) -> Explanation:
+def explain(body: bytes) -> ErrorDetail:
     """Reads the services' error bodies, of which there are several; others say nothing."""
     try:
         error = _ERROR.decode(body)
     except (ValueError, RecursionError):
-        return Explanation()
+        return ErrorDetail()
     code = error.reason or ("" if error.errno is None else str(error.errno))
-    return Explanation(code[:64], (error.message or "")[:DETAIL_CHARS_MAX])
+    return ErrorDetail(code[:64], (error.message or "")[:DETAIL_CHARS_MAX])

@@ -27,7 +27,7 @@ from pathlib import Path
 import trio
 from msgspec.structs import replace
 
-from gateway.archive.run import Done, Limits, Run
+from gateway.archive.run import ArchiveRun, Run, RunLimits
 from gateway.core.days import DAY_MS
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
@@ -66,11 +66,11 @@ class FilledDays:
         await cut_events(world.redis, keys_of(0), world.store.retention.events_max)
         self._ends.append(await next_moment(world.redis, [0]))
 
-    async def archive(self) -> Done:
+    async def archive(self) -> ArchiveRun:
         """The run at the day's end."""
         over_ms = self._ends[-1 - KEEP_DAYS] if len(self._ends) > KEEP_DAYS else 0
         world = self.world
-        run = Run(world.store, world.archive, Limits(keep_ms=0), lambda: over_ms, world.pause)
+        run = Run(world.store, world.archive, RunLimits(keep_ms=0), lambda: over_ms, world.pause)
         done = await run.once()
         world.now_ms += DAY_MS
         return done

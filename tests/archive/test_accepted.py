@@ -19,7 +19,7 @@ from gateway.core.ids import moment_of, new_id
 from gateway.finance.archive_calls import AcceptedAsked
 from gateway.store import persons, reads
 from gateway.store.keys import keys_of
-from gateway.store.person_index import Place
+from gateway.store.person_index import IndexPlace
 from tests.worlds.archive_world import ArchiveWorld, with_archive
 
 
@@ -94,7 +94,7 @@ async def test_who_is_erased_is_found_by_what_was_erased_no_more(world: ArchiveW
 async def test_a_search_with_another_key_is_refused(world: ArchiveWorld) -> None:
     await world.delivered(1)
     await world.archived(keep_ms=0)
-    asked = AcceptedAsked(Place(10**13, 0, 0, 0), 5, {"p:": "0" * 16}, "another mark")
+    asked = AcceptedAsked(IndexPlace(10**13, 0, 0, 0), 5, {"p:": "0" * 16}, "another mark")
     with pytest.raises(ArchiveFault, match="another hash key"):
         accepted_before(world.archive, asked)
 
@@ -109,12 +109,12 @@ async def test_a_search_reads_whole_days_and_says_how_far_it_came(world: Archive
         rows[INDEX, day_of(at_ms).isoformat()].append(row)
     world.archive.place.found(b"{}")
     world.archive.put(rows, {}, {0: (9, 0)}, world.archive.place.manifest())
-    begin = Place(9 * DAY_MS, 0, 0, 0)
+    begin = IndexPlace(9 * DAY_MS, 0, 0, 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accepted, "ROWS_MAX", 3)
         told, after = await world.accepted((), "old", begin, 5)
         assert told == []
-        assert after == Place(3 * DAY_MS, 0, 0, 0)
+        assert after == IndexPlace(3 * DAY_MS, 0, 0, 0)
         told, end = await world.accepted((), "old", after, 5)
         assert ([each.message for each in told], end) == ([ids[1]], None)
     told, after = await world.accepted((), None, begin, 3)

@@ -160,7 +160,7 @@ async def test_two_archivers_at_once_do_no_harm(world: ArchiveWorld) -> None:
     """As when both think that the lease is theirs."""
     ids = await world.delivered(12)
 
-    async def take(_: archiving.Lease) -> bool:
+    async def take(_: archiving.ArchiveLease) -> bool:
         return True
 
     ends: list[str] = []
@@ -173,7 +173,7 @@ async def test_two_archivers_at_once_do_no_harm(world: ArchiveWorld) -> None:
             ends.append(str(fault))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archiving.Lease, "take", take)
+        patch.setattr(archiving.ArchiveLease, "take", take)
         for number in range(2):
             async with trio.open_nursery() as nursery:
                 for _ in range(2):

@@ -241,7 +241,7 @@ async def test_two_that_merge_at_once_do_no_harm(world: ArchiveWorld) -> None:
     ids = await many_files(world, runs=2)
     ids += await world.delivered(2, "next")
 
-    async def take(_: archiving.Lease) -> bool:
+    async def take(_: archiving.ArchiveLease) -> bool:
         return True
 
     ends: list[str] = []
@@ -255,7 +255,7 @@ async def test_two_that_merge_at_once_do_no_harm(world: ArchiveWorld) -> None:
             ends.append(str(fault))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archiving.Lease, "take", take)
+        patch.setattr(archiving.ArchiveLease, "take", take)
         async with trio.open_nursery() as nursery:
             for _ in range(2):
                 nursery.start_soon(archive, ArchiveWorld(world.redis, world.root, world.shards))

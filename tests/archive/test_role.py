@@ -54,7 +54,7 @@ def test_it_archives_and_ends_when_it_is_told_to(redis_url: str, tmp_path: Path)
             await assert_whole(world, ids)
 
             ids += await world.delivered(2, "winter")
-            other = archiving.Lease(redis)
+            other = archiving.ArchiveLease(redis)
             assert await other.take()
 
             async def in_the_middle() -> bool:

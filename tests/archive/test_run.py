@@ -37,7 +37,7 @@ async def test_the_ledger_is_the_archive_and_what_is_left_in_redis(world: Archiv
 @with_archive()
 async def test_a_run_waits_for_the_one_under_way(world: ArchiveWorld) -> None:
     await world.delivered(1)
-    other = archiving.Lease(world.redis)
+    other = archiving.ArchiveLease(world.redis)
     assert await other.take()
     waits = 0
 
@@ -63,15 +63,15 @@ async def test_a_run_that_took_too_long_goes_on_behind_the_other(world: ArchiveW
         await world.redis.call([("DEL", ARCHIVER)])
 
     world.pause = meanwhile
-    keep = archiving.Lease.keep
+    keep = archiving.ArchiveLease.keep
 
-    async def late(lease: archiving.Lease) -> None:
+    async def late(lease: archiving.ArchiveLease) -> None:
         if not waited:  # it lapsed, and another run has it, which ends later
             await world.redis.call([("SET", ARCHIVER, "another", "PX", 60_000)])
         await keep(lease)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archiving.Lease, "keep", late)
+        patch.setattr(archiving.ArchiveLease, "keep", late)
         done = await world.archived()
     assert (waited, done.rows[LEDGER], done.rows[MESSAGES]) == ([1], 8, 4)
     assert (await archiving.state(world.redis)).failed_ms == 0

@@ -22,7 +22,7 @@ from gateway.cli.keys import scopes_of
 from gateway.cli.reports import CostQuestion
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
@@ -500,7 +500,7 @@ def test_status_tells_what_runs_and_what_to_look_at(
         now_ms = time.time_ns() // 1_000_000
         for n, rate in enumerate((500, 300)):
             registries = telemetry.new_registries()
-            Metrics(registries).rate.labels("infobip-sms").set(rate)
+            DispatchMetrics(registries).rate.labels("infobip-sms").set(rate)
             process = f"dispatch-host-{n}"
             snapshot = telemetry.snapshot(registries, process)
             await snapshots.publish(redis, process, snapshot, now_ms)
@@ -510,7 +510,7 @@ def test_status_tells_what_runs_and_what_to_look_at(
         ):
             deed = audit.Deed(now_ms, "a test", "webhook.put")
             await webhooks.change(redis, "shop", webhook.id, lambda *_, w=webhook: w, deed)
-            nothing = webhook_queues.Told((), (), ())
+            nothing = webhook_queues.TryResults((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
 
     path, alone = place / "kaskad.toml", 'providers = [{ name = "infobip-sms", weight = 7 }]'

@@ -18,7 +18,7 @@ from python_calamine import CalamineWorkbook
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
-from gateway.archive.run import Limits, Run
+from gateway.archive.run import Run, RunLimits
 from gateway.cli import app
 from gateway.core.reconciliation import CLASSES, Ours
 from gateway.finance.lines import LinesQuery, pages_of_lines
@@ -257,7 +257,7 @@ async def archive(store: Store, settings: Settings) -> None:
     """Archives all there is, and takes it out of Redis."""
     folder = settings.archive.url
     kept = Archive(Folder(Path(folder)), folder, b"a key of the archive's hashes")
-    await Run(store, kept, Limits(0), lambda: LATER, lambda: asyncio.sleep(0)).once()
+    await Run(store, kept, RunLimits(0), lambda: LATER, lambda: asyncio.sleep(0)).once()
     assert await lines_of(store) == []
 
 

@@ -179,7 +179,7 @@ def test_a_receipt_that_outruns_an_answer_leaves_the_content_to_a_step_that_is_b
         world.timer()
     world.happen(events.Claimed(1))
     world.report("sent", 0)
-    world.happen(events.NotSent(1, BUSY))
+    world.happen(events.StepNotSent(1, BUSY))
     world.timer()
     assert world.message.content, "it is sent again"
 
@@ -225,7 +225,7 @@ def test_another_providers_word_about_a_step_is_not_heard() -> None:
 def test_after_a_refusal_the_provider_is_given_another_reference() -> None:
     world = World()
     world.happen(events.Claimed(0))
-    world.happen(events.Refused(0, BUSY))
+    world.happen(events.StepRefused(0, BUSY))
     world.timer()
     world.happen(events.Claimed(0))
     step = world.message.steps[0]
@@ -252,7 +252,7 @@ def test_an_older_record_does_not_say_what_it_was_charged_for_and_is_charged_no_
 ) -> None:
     world = World(policy(charged_on="sent", can_look_up=False))
     world.happen(events.Claimed(0))
-    world.happen(events.Refused(0, BUSY))
+    world.happen(events.StepRefused(0, BUSY))
     world.timer()
     world.happen(events.Claimed(0))
     world.happen(events.Accepted(0))
@@ -270,7 +270,7 @@ def test_an_older_record_does_not_say_what_it_was_charged_for_and_is_charged_no_
 
 def test_a_late_refusal_is_only_for_a_step_whose_answer_is_lost() -> None:
     world = World()
-    late = events.Refused(0, NOT_ON_VIBER, late=("viber", 0))
+    late = events.StepRefused(0, NOT_ON_VIBER, late=("viber", 0))
     world.happen(events.Claimed(0))
     assert not world.happen(late).changed
     world.happen(events.LostAnswer(0))
@@ -291,7 +291,7 @@ def test_what_is_no_reference_of_ours_is_not_read_as_one(other: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [events.Refused(0, BUSY), events.LostAnswer(0), None],
+    [events.StepRefused(0, BUSY), events.LostAnswer(0), None],
     ids=["retrying", "unknown", "sending"],
 )
 def test_a_campaign_of_an_older_record_has_its_whole_time_from_its_first_claim(

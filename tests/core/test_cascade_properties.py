@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
-from gateway.core.campaigns import Campaign, Declared, State
+from gateway.core.campaigns import Campaign, CampaignState, Declared
 from gateway.core.channels import Until
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
@@ -69,12 +69,12 @@ EVENTS = st.one_of(
         series=st.none() | SERIES,
     ),
     st.builds(
-        events.Refused,
+        events.StepRefused,
         STEPS,
         st.sampled_from([FAULT, Fault("7002", "NOBODY", True)]),
         away=WHO_IS_AWAY,
     ),
-    st.builds(events.NotSent, STEPS, st.just(FAULT), WHO_IS_AWAY),
+    st.builds(events.StepNotSent, STEPS, st.just(FAULT), WHO_IS_AWAY),
     st.builds(events.PutBack, STEPS),
     st.builds(events.LostAnswer, STEPS),
     st.builds(
@@ -128,7 +128,7 @@ EVENTS = st.one_of(
 NOBODY = Fault("7002", "NOBODY", True)
 HAPPENED = st.one_of(
     EVENTS,
-    st.builds(events.Refused, STEPS, st.just(NOBODY), st.just(True)),
+    st.builds(events.StepRefused, STEPS, st.just(NOBODY), st.just(True)),
     st.builds(
         lambda step, receipt: events.Reported(step, receipt, PROVIDERS[step]),
         STEPS,
@@ -142,7 +142,7 @@ HAPPENED = st.one_of(
 )
 WAITS = st.sampled_from([0, 1, 2_000, 20_000, 16 * 60_000, 25 * 3_600_000])
 LIVES = st.lists(st.tuples(HAPPENED, WAITS), max_size=25)
-STATES: tuple[State, ...] = ("running", "paused", "paused", "cancelled")
+STATES: tuple[CampaignState, ...] = ("running", "paused", "paused", "cancelled")
 HELD_LIVES = st.lists(
     st.tuples(
         st.one_of(
@@ -356,9 +356,9 @@ def test_timers_alone_bring_every_message_to_its_end(
 @given(WORLDS, HELD_LIVES, st.booleans())
 @settings(max_examples=300)
 def test_what_is_held_or_cancelled_starts_nothing_and_comes_to_its_end(
-    world: World, life: list[tuple[events.Event | State, int]], by_day: bool
+    world: World, life: list[tuple[events.Event | CampaignState, int]], by_day: bool
 ) -> None:
-    state: State = "running"
+    state: CampaignState = "running"
     world.policy = with_campaign(world.policy, state, by_day=by_day)
     for happened, wait_ms in life:
         world.now_ms += wait_ms
@@ -383,7 +383,7 @@ def timers_alone_end(world: World) -> None:
     check(world)
 
 
-def with_campaign(rules: Policy, state: State, *, by_day: bool) -> Policy:
+def with_campaign(rules: Policy, state: CampaignState, *, by_day: bool) -> Policy:
     declared = Declared({"autumn": Campaign(state=state)})
     window = DAYTIME if by_day else None
     categories = {n: replace(rule, send_window=window) for n, rule in rules.categories.items()}
@@ -449,7 +449,7 @@ PART_IDS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=3, unique=Tr
 BESIDE: st.SearchStrategy[events.Event] = st.sampled_from(
     (
         events.LostAnswer(0),
-        events.Refused(0, NOBODY),
+        events.StepRefused(0, NOBODY),
         events.TimerDue(),
         events.Invoiced(0, 0, "sms", 7_000, "november.csv"),
     )
@@ -551,7 +551,7 @@ class SentAgain:
         if not self.world.happen(events.Claimed(0)).submit:
             return
         if outcome == "refused":
-            self.world.happen(events.Refused(0, Fault("429", "throttled", False)))
+            self.world.happen(events.StepRefused(0, Fault("429", "throttled", False)))
             return
         if step.series not in self.taken:
             self.taken.append(step.series)

@@ -7,7 +7,7 @@ import pytest
 from gateway.core.clickers import (
     MAIL_SOON_MS,
     SIGNS,
-    Reason,
+    BotReason,
     Visitor,
     clicked_by,
     named_in,
@@ -51,7 +51,7 @@ PEOPLE = [
     "Nokia6300/2.0 (05.50) Profile/MIDP-2.0 Configuration/CLDC-1.1",
     "Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Trident/4.0)",
 ]
-PROGRAMS: list[tuple[Reason, str]] = [
+PROGRAMS: list[tuple[BotReason, str]] = [
     ("no_user_agent", ""),
     ("apple_proxy", "Mozilla/5.0"),
     ("image_proxy", GMAIL_PROXY),
@@ -100,7 +100,7 @@ def test_a_browser_in_a_persons_hand_is_a_person(user_agent: str) -> None:
 
 
 @pytest.mark.parametrize(("reason", "user_agent"), PROGRAMS)
-def test_a_program_is_named_by_its_sort(reason: Reason, user_agent: str) -> None:
+def test_a_program_is_named_by_its_sort(reason: BotReason, user_agent: str) -> None:
     assert named_in(user_agent) == reason
     assert clicked_by(visitor(user_agent), None) == reason
 

@@ -54,7 +54,7 @@ from gateway.core.records.message_codec import message_codec, pack_message, unpa
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, person_codec
 from gateway.core.records.request import (
     Answer,
-    CapHit,
+    CapRefusal,
     RememberedAnswer,
     remembered_codec,
 )
@@ -194,7 +194,7 @@ EXPECTED: dict[tuple[str, int], Any] = {
     ("content", 3): lambda: content_with("Осень", {"email": EmailContent(subject="Осень")}),
     ("remembered_answer", 2): lambda: RememberedAnswer(
         b"\x07" * 16,
-        Answer("suppressed", reason="frequency_cap", cap=CapHit("day", 2, "1d", 2, T)),
+        Answer("suppressed", reason="frequency_cap", cap=CapRefusal("day", 2, "1d", 2, T)),
         open=True,
     ),
     ("person", 2): lambda: Person(

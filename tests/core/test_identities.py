@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.core.identities import (
     IDENTITIES_MAX,
     LINK_SPARE_MS,
-    Records,
+    PersonRecords,
     enlist,
     join,
     split,
@@ -166,7 +166,7 @@ def test_seventeen_identities_are_not_joined() -> None:
     for number in range(IDENTITIES_MAX - 1):
         settle(forest, "p:1", f"u:{number:02}")
     settle(forest, "p:2", "u:z")
-    records: Records = {i: forest.records.get(i) for i in (*forest.records, "p:2", "u:new")}
+    records: PersonRecords = {i: forest.records.get(i) for i in (*forest.records, "p:2", "u:new")}
     for identities, apart in ((["p:1", "u:new"], ("u:new",)), (["p:2", "u:00"], ("p:1",))):
         made = join(identities, records, T0, HOLD_MS)
         assert (made.home, made.writes, made.apart) == (identities[0], [], apart)
@@ -178,7 +178,7 @@ def test_aliases_are_written_again_before_they_lapse(later: bool) -> None:
     settle(forest, "p:1", "u:1")
     settle(forest, "p:1", "u:2")
     now_ms = T0 + LINK_SPARE_MS + later
-    records: Records = dict(forest.records)
+    records: PersonRecords = dict(forest.records)
     made = join(["p:1"], records, now_ms, HOLD_MS)
     assert {write.identity for write in made.writes} == ({"u:1", "u:2"} if later else set())
     person = replace(forest.records["p:1"])

@@ -65,7 +65,7 @@ class Life:
         if answer == "accepted":
             world.happen(events.Accepted(index))
         elif answer == "refused":
-            world.happen(events.Refused(index, FOR_NOW))
+            world.happen(events.StepRefused(index, FOR_NOW))
         else:
             world.happen(events.LostAnswer(index))
             world.happen(events.NotKnown(index))

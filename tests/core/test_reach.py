@@ -197,7 +197,7 @@ def sending(person: Person | None = None, **changes: Any) -> World:
 def test_a_refusal_of_the_address_is_remembered_for_a_message_that_holds_nothing() -> None:
     world = sending()
     world.happen(ev.Claimed(0))
-    effects = world.happen(ev.Refused(0, NOBODY, unreachable=True))
+    effects = world.happen(ev.StepRefused(0, NOBODY, unreachable=True))
     assert effects.people_changed
     assert reach.is_unreachable([world.person], "viber", ANNA, RULES, world.now_ms)
     world = sending()
@@ -209,14 +209,14 @@ def test_a_refusal_of_the_address_is_remembered_for_a_message_that_holds_nothing
 def test_a_failure_that_says_nothing_of_the_address_is_not() -> None:
     world = sending()
     world.happen(ev.Claimed(0))
-    world.happen(ev.Refused(0, NOBODY))
+    world.happen(ev.StepRefused(0, NOBODY))
     assert not world.person.channels
 
 
 def test_a_step_that_is_next_is_passed_over_where_nobody_is_reached() -> None:
     world = sending(knowing("push"))
     world.happen(ev.Claimed(0))
-    effects = world.happen(ev.Refused(0, NOBODY))
+    effects = world.happen(ev.StepRefused(0, NOBODY))
     assert world.statuses() == ["rejected", "skipped", "queued"]
     assert effects.fallback is not None
     assert (effects.fallback.channel, effects.fallback.to) == ("viber", "sms")

@@ -11,12 +11,12 @@ from gateway.core.reconciliation import (
     PICOS,
     PICOS_A_MICRO,
     ROUNDING_MAX,
-    Item,
+    ClassSums,
     Ours,
     Pair,
     Range,
+    ReconciledLine,
     Shift,
-    Sums,
     Theirs,
     classify,
     match_ids,
@@ -77,14 +77,14 @@ def test_what_is_charged_when_it_is_sent_may_be_billed_though_it_did_not_arrive(
 
 
 def test_a_repeated_line_is_held_against_nothing_of_ours() -> None:
-    item = Item("duplicate_line", OURS, THEIRS)
+    item = ReconciledLine("duplicate_line", OURS, THEIRS)
     assert (item.our_amount, item.difference) == (0, THEIRS.amount)
 
 
 def test_sums_are_exact_beyond_six_decimals() -> None:
-    sums = Sums()
+    sums = ClassSums()
     for amount in (PICOS // 3, 1, PICOS_A_MICRO - 1):
-        sums.add(Item("price", OURS, theirs(amount=amount)))
+        sums.add(ReconciledLine("price", OURS, theirs(amount=amount)))
     assert sums.theirs == PICOS // 3 + PICOS_A_MICRO
     assert sums.ours == 3 * OURS.cost * PICOS_A_MICRO
     assert sums.difference == sums.theirs - sums.ours

@@ -33,7 +33,7 @@ def test_a_cascade_is_told_with_its_tries_in_order() -> None:
     world.now_ms += 10
     assert world.happen(events.Claimed(0)).submit
     world.now_ms += 10
-    world.happen(events.Refused(0, BUSY))
+    world.happen(events.StepRefused(0, BUSY))
     world.timer()
     retried = world.now_ms - T0
     world.send()
@@ -65,7 +65,7 @@ def test_a_cascade_is_told_with_its_tries_in_order() -> None:
 def test_a_refusal_for_now_that_was_the_last_word_is_named() -> None:
     world = code()
     world.happen(events.Claimed(0))
-    world.happen(events.Refused(0, BUSY))
+    world.happen(events.StepRefused(0, BUSY))
     assert told(world)[-1] == (0, "tried", 0, "refused for now: 1, REJECTED_FLOODING_FILTER")
 
 

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from gateway.core.clickers import visitor_of
 from gateway.demo import acts, cast
-from gateway.demo.acts import Act, Outcome, OwnOrder, OwnStep, Pause, Reactions, Window
+from gateway.demo.acts import Act, OwnOrder, OwnStep, PauseShown, Reactions, WayOutcome, Window
 from gateway.demo.acts_view import drawn
 from gateway.demo.campaign import expand, read_templates
-from gateway.demo.configuration import Places, read_additions, write
-from gateway.demo.reach import Addressed, Reach, bodies, reach_of
+from gateway.demo.configuration import DemoAddresses, read_additions, write
+from gateway.demo.reach import Addressed, ReachShown, bodies, reach_of
 from gateway.demo.visitors import PERSON, visits
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap
@@ -100,7 +100,9 @@ def test_a_message_is_told_by_what_came_of_its_steps(
 
 ACTS: list[tuple[Act, tuple[str, ...]]] = [
     (
-        Reactions(["viber", "sms"], [Outcome("seen", False, 7, 6), Outcome("unseen", True, 5, 0)]),
+        Reactions(
+            ["viber", "sms"], [WayOutcome("seen", False, 7, 6), WayOutcome("unseen", True, 5, 0)]
+        ),
         ("Seen on Viber: nothing more", "Not seen on Viber in time: SMS follows", "7"),
     ),
     (
@@ -111,9 +113,9 @@ ACTS: list[tuple[Act, tuple[str, ...]]] = [
         Window("A/B", "03:00", "2026-11-29T06:00:00Z", "09:00", "send_window", "C/D", "15:00", "x"),
         ("held until 09:00 (send_window)", "A/B", "C/D"),
     ),
-    (Pause(30, 30, 0, 1.5, 29), ("30 held, 0 sent", "29 delivered after 1.5 s")),
+    (PauseShown(30, 30, 0, 1.5, 29), ("30 held, 0 sent", "29 delivered after 1.5 s")),
     (
-        Reach(
+        ReachShown(
             [Addressed(["email", "phone"], 12, {"email": 9, "sms": 2}, 1, "0.0763")],
             {"email": "0.0043", "sms": "0.0720"},
             "0.0763",
@@ -151,7 +153,7 @@ def test_each_has_fewer_addresses_than_the_one_before() -> None:
 
 def test_the_configuration_it_writes_takes_the_message_over_every_channel(tmp_path: Path) -> None:
     base = load(None, {}, secrets_required=False)
-    places = Places(8080, "http://127.0.0.1:8090", {"smtp": 8025, "smpp": 2775})
+    places = DemoAddresses(8080, "http://127.0.0.1:8090", {"smtp": 8025, "smpp": 2775})
     made = write(tmp_path, base, ADDITIONS, places)
     shown = load(made, {}, secrets_required=False)
     names = [name for each in shown.providers.values() for _, name in each.variables()]
@@ -181,7 +183,7 @@ def test_people_are_counted_by_their_addresses_and_where_they_were_reached() -> 
         {"steps": [step("sms", None, None)]},
         {"steps": [step("email", "t", "0.0004"), step("sms", None, None)]},
     ]
-    assert reach_of([both, one, both], messages, "EUR") == Reach(
+    assert reach_of([both, one, both], messages, "EUR") == ReachShown(
         people=[
             Addressed(["email", "phone"], 2, {"email": 1, "sms": 1}, 0, "0.0408"),
             Addressed(["phone"], 1, {"email": 0, "sms": 0}, 1, "0.0000"),

@@ -19,7 +19,7 @@ from gateway.demo.campaign import CLUB, SHOP, Traffic, expand, read_templates
 from gateway.demo.configuration import to_toml
 from gateway.demo.numbers import RANGES, Numbers
 from gateway.finance.question import Query
-from gateway.finance.report import Figures, Line, Report
+from gateway.finance.report import Figures, Report, ReportLine
 from gateway.ingress.api import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load
@@ -127,7 +127,7 @@ def channel_bill(**changes: object) -> ChannelBill:
 
 
 def by_channel(**figures: int) -> Report:
-    lines = (Line(("sms",), Figures(**figures)),)
+    lines = (ReportLine(("sms",), Figures(**figures)),)
     return Report(Query(TODAY, TODAY, ("channel",)), "EUR", lines, Figures(**figures))
 
 

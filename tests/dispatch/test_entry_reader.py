@@ -8,7 +8,7 @@ from typing import Any
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.shards import Shards
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import GROUP, keys_of
 from gateway.store.lanes import ensure_groups
@@ -25,7 +25,7 @@ class CutAfterFirstClaim:
         self._redis = redis
         self.cut = False
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         if self.cut:
             raise RedisUnavailable("Redis is unavailable.")
         replies = await self._redis.call(commands)

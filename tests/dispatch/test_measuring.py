@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from gateway import telemetry
 from gateway.dispatch.jobs.measuring import RateWatch
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.dispatch.recent import FAILED_S, Mark, Recent
 from gateway.store import snapshots
 from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
@@ -38,7 +38,7 @@ def test_what_others_took_over_is_that_of_the_last_minute_and_counted_once() -> 
     for at in range(200):
         found.note(Mark(float(at), 0, 0, 2 * at))
     assert found.handed_over() == 2 * FAILED_S
-    metrics = Metrics(telemetry.new_registries())
+    metrics = DispatchMetrics(telemetry.new_registries())
     for count in (3, 3, 5):
         metrics.count_handed_over({"viber": count, "sms": 0})
     own = metrics.registries.own
@@ -50,7 +50,7 @@ def test_what_others_took_over_is_that_of_the_last_minute_and_counted_once() -> 
 async def tell(w: DispatchWorld, process: str, rate: int) -> None:
     """A dispatcher publishes that it has this rate for viber."""
     registries = telemetry.new_registries()
-    Metrics(registries).rate.labels("viber").set(rate)
+    DispatchMetrics(registries).rate.labels("viber").set(rate)
     await snapshots.publish(w.redis, process, telemetry.snapshot(registries, process), w.clock())
 
 

@@ -46,7 +46,9 @@ def test_a_message_reaches_the_devices_that_are_left_and_then_the_phone(
                 quote=lambda provider, *_: prices.get(provider),
             )
             kept = StoredUser("shop", 0, Addresses("79161234567", push=(DEAD, ALIVE)))
-            await users.change(w.store, [users.Change("u1", "", kept.addresses, lambda _: kept)], 0)
+            await users.change(
+                w.store, [users.UserChange("u1", "", kept.addresses, lambda _: kept)], 0
+            )
             both = kept.addresses
             (first,) = await w.admit(user="u1", addresses=both, campaign="one")
             only = Addresses("79161234568", push=(DEAD,))

@@ -215,7 +215,7 @@ def test_an_account_fault_takes_the_place_of_an_outage_and_not_the_other_way_rou
 @pytest.mark.parametrize(
     ("fault", "event", "halts"),
     [
-        (NotSent("connect_failed", ""), ev.NotSent, True),
+        (NotSent("connect_failed", ""), ev.StepNotSent, True),
         (Throttled("429", ""), ev.PutBack, True),
         (AccountFault("E402", ""), ev.PutBack, True),
         (Unknown("answer_timeout", ""), ev.LostAnswer, False),
@@ -237,7 +237,7 @@ def test_a_request_refused_as_a_whole_is_split_until_one_is_left() -> None:
     assert result.split
     assert result.items == []
     (item,) = read_fault(claimed(1), BadRequest("E400", "")).items
-    assert isinstance(item.event, ev.Refused)
+    assert isinstance(item.event, ev.StepRefused)
     assert item.event.fault.permanent
 
 
@@ -255,7 +255,7 @@ def test_each_outcome_finds_its_message_whatever_the_order() -> None:
     )
     assert [item.event for item in result.items] == [
         ev.Accepted(0, "P", 2, again=True, sent_ms=T0 + 7, series=0),
-        ev.Refused(0, fault),
+        ev.StepRefused(0, fault),
         ev.PutBack(0, refused=True),
         ev.LostAnswer(0),
     ]
@@ -286,7 +286,7 @@ def test_parts_that_were_taken_of_a_refused_text_are_told_whatever_becomes_of_th
     ]
     result = read_outcomes(claimed(4), outcomes, T0, held="0x45")
     assert [type(item.event) for item in result.items] == [
-        *(ev.Refused, ev.PutBack, ev.PutBack, ev.Refused)
+        *(ev.StepRefused, ev.PutBack, ev.PutBack, ev.StepRefused)
     ]
     assert [(item.event, item.claimed_ms, item.entry) for item in result.loose] == [
         (ev.LooseParts(0, ids, 0), None, None) for ids in (("a", "b"), ("c",), ("d",))
@@ -336,7 +336,7 @@ def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:
         ],
         5,
     )
-    assert [type(item.event) for item in result.items] == [ev.Accepted, ev.Refused, ev.Accepted]
+    assert [type(item.event) for item in result.items] == [ev.Accepted, ev.StepRefused, ev.Accepted]
     assert result.items[0].event == ev.Accepted(0, sent_ms=5, delivered=True, series=0)
     assert result.gone == [("u1", dead), ("u1", dead)]
     of_nobody = [msgspec.structs.replace(step, user=None) for step in steps]

@@ -348,7 +348,7 @@ async def test_an_entry_left_behind_says_nothing_of_what_another_provider_sends(
         (id_,) = await w.admit()
         await lanes.ensure_groups(w.redis, 0, [("viber", "marketing")])
         (waiting,) = (await lanes.read(w.redis, "dead", [(LANE, 1)]))[LANE]
-        refused = ev.Refused(0, Fault("9", "unknown subscriber", True))
+        refused = ev.StepRefused(0, Fault("9", "unknown subscriber", True))
         for event in (ev.Claimed(0), refused, ev.Claimed(1)):
             await w.store.apply([Item(id_, event)], w.clock())
         left = Entry(id_, waiting.at, "marketing")

@@ -38,7 +38,7 @@ from providers.contract import (
 )
 from providers.notation import Text
 from providers.registry import KINDS, ProviderKind
-from providers.settings import Configured, Fault, ProviderSettings
+from providers.settings import Configured, ProviderSettings, TableFault
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_world import DispatchWorld, ScriptedProvider, dispatching
 from tests.worlds.dispatch_world import world as dispatch_world
@@ -54,7 +54,7 @@ class SessionSettings(ProviderSettings, frozen=True, kw_only=True):
     password_env: Text
     window: Annotated[int, msgspec.Meta(ge=1)] = 10
 
-    def faults(self) -> Iterator[Fault]:
+    def faults(self) -> Iterator[TableFault]:
         if "/" in self.host:
             yield "host", "is an address: write the name of the host alone."
 

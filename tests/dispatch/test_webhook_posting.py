@@ -11,7 +11,7 @@ from standardwebhooks import Webhook as Receiver
 
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import posting
-from gateway.dispatch.webhooks.posting import ANSWER_CHARS, Answer, Posting
+from gateway.dispatch.webhooks.posting import ANSWER_CHARS, CallAnswer, Posting
 from tests.providers.test_web_push import Resolver
 from tests.worlds.raw_server import Peer, client_context, serving
 
@@ -31,7 +31,7 @@ def parts(request: bytes) -> tuple[str, dict[str, str], bytes]:
     return line, {name.lower(): value for name, value in headers.items()}, body
 
 
-async def call(url: str, hosts: tuple[str, ...] = LOCAL, times: int = 1) -> list[Answer]:
+async def call(url: str, hosts: tuple[str, ...] = LOCAL, times: int = 1) -> list[CallAnswer]:
     calls = Posting(url, hosts, client_context())
     now_ms = int(time.time() * 1000)
     try:
@@ -65,17 +65,17 @@ async def test_a_receiver_takes_the_bytes_that_were_sent_with_either_secret(tls:
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Answer(200, "ok")),
-        (b"HTTP/1.1 307 Moved\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n", Answer(307)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", CallAnswer(200, "ok")),
+        (b"HTTP/1.1 307 Moved\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n", CallAnswer(307)),
         (
             b"HTTP/1.1 503 No\r\nRetry-After: 90\r\nContent-Length: 2\r\n\r\nno",
-            Answer(503, "no", wish_ms=90_000),
+            CallAnswer(503, "no", wish_ms=90_000),
         ),
-        (b"HTTP/1.1 429 No\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n", Answer(429)),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe", Answer(200, "\ufffd\ufffd")),
+        (b"HTTP/1.1 429 No\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n", CallAnswer(429)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe", CallAnswer(200, "\ufffd\ufffd")),
     ],
 )
-async def test_an_answer_is_taken_as_it_is(said: bytes, wanted: Answer) -> None:
+async def test_an_answer_is_taken_as_it_is(said: bytes, wanted: CallAnswer) -> None:
     asked = 0
 
     async def script(peer: Peer) -> None:
@@ -172,7 +172,7 @@ async def test_a_name_is_judged_anew_for_each_connection(monkeypatch: pytest.Mon
 
 async def test_plain_http_is_for_the_allow_list_alone() -> None:
     (answer,) = await call("http://8.8.8.8/", hosts=())
-    assert answer == Answer(error="refused: plain http is for hosts of webhooks.allow_hosts")
+    assert answer == CallAnswer(error="refused: plain http is for hosts of webhooks.allow_hosts")
 
 
 async def test_a_certificate_that_is_not_the_hosts_is_refused() -> None:

@@ -84,7 +84,7 @@ async def test_a_device_that_is_gone_is_dropped_from_its_user(redis_url: str) ->
 
     async with world(redis_url, shards=3) as w:
         kept = StoredUser("shop", 0, Addresses(push=(dead, alive)))
-        await users.change(w.store, [users.Change("u1", "", kept.addresses, lambda _: kept)], 0)
+        await users.change(w.store, [users.UserChange("u1", "", kept.addresses, lambda _: kept)], 0)
         w.viber.otherwise = reply
         ids = [*await w.admit(user="u1"), *await w.admit(user="nobody"), *await w.admit()]
         async with dispatching(w):

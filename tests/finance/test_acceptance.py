@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.events import Reported
-from gateway.core.reconciliation import Item, Theirs, in_micros
+from gateway.core.reconciliation import ReconciledLine, Theirs, in_micros
 from gateway.finance import acceptance
-from gateway.finance.acceptance import Acceptance, accept
+from gateway.finance.acceptance import InvoiceAcceptance, accept
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
@@ -49,7 +49,7 @@ async def settle(
     *,
     accepts: bool = True,
     days: DaySpan = DAYS,
-) -> tuple[Reconciled, Acceptance | None]:
+) -> tuple[Reconciled, InvoiceAcceptance | None]:
     """Reconciles with what is booked by now, and accepts it."""
     question = Question(PROVIDER, "EUR", "UTC", charged_on_delivery=True)
     with SortedLines() as lines:
@@ -110,7 +110,7 @@ def test_our_cost_becomes_what_is_asked_for_to_the_unit_and_once(redis_url: str,
         assert await books(store) == (asked(theirs), asked(theirs) - before)
         assert accepted.amount == asked(theirs) - before
         again, repeated = await settle(store, theirs)
-        assert repeated == Acceptance(0, 0)
+        assert repeated == InvoiceAcceptance(0, 0)
         assert await books(store) == (asked(theirs), asked(theirs) - before)
         left = {kind for kind, sums in again.classes.items() if sums.lines}
         assert left <= {*SAID, "matched", "rounding", "duplicate_line", "unknown_to_us"}
@@ -214,7 +214,7 @@ def test_a_line_whose_message_is_gone_is_booked_all_the_same(redis_url: str) -> 
             result = settled.settle(DAYS)
             await redis.call([("DEL", f"{{k0}}m:{ours[0].message}")])
             accepted = await accept(store, result, settled.items(), "one", LATER)
-        assert accepted == Acceptance(1, 14_000 - sum(line.cost for line in ours))
+        assert accepted == InvoiceAcceptance(1, 14_000 - sum(line.cost for line in ours))
         assert (await books(store))[0] == 14_000
 
     run(redis_url, work)
@@ -226,4 +226,4 @@ def test_a_line_whose_message_is_gone_is_booked_all_the_same(redis_url: str) -> 
 )
 def test_an_amount_is_rounded_once_to_the_even(picos: int, micros: int) -> None:
     assert in_micros(picos) == micros
-    assert Item("price", None, Theirs(2, picos)).accepted == micros
+    assert ReconciledLine("price", None, Theirs(2, picos)).accepted == micros

@@ -15,7 +15,7 @@ from gateway.core.days import Days
 from gateway.core.events import Reported, TimerDue
 from gateway.core.months import Month
 from gateway.finance import closing
-from gateway.finance.closing import Refusal, close_month, is_whole
+from gateway.finance.closing import ClosingRefusal, close_month, is_whole
 from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.report import cost_report
@@ -63,9 +63,9 @@ async def closed(store: Store, now_ms: int = CLOSABLE) -> bytes:
     return told
 
 
-async def refused(store: Store, now_ms: int = CLOSABLE, **more: Any) -> Refusal:
+async def refused(store: Store, now_ms: int = CLOSABLE, **more: Any) -> ClosingRefusal:
     told = await close_month(store, NOVEMBER, now_ms, **more)
-    assert isinstance(told, Refusal)
+    assert isinstance(told, ClosingRefusal)
     return told
 
 

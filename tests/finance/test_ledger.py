@@ -31,7 +31,7 @@ from gateway.finance import report as reports
 from gateway.finance.question import Query
 from gateway.finance.report import Report, build
 from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store import ledger, totals
 from gateway.store.apply import Item
 from gateway.store.campaigns import Campaigns
@@ -464,7 +464,7 @@ class BusyClient:
         self._redis = redis
         self.commits = 0
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         self.commits += 1
         # The day changes while we look, too.
         now_ms = NOON + (self.commits > 2) * DAY_MS

@@ -15,7 +15,7 @@ from gateway.core.days import Days
 from gateway.core.events import Accepted, Claimed, Event, LooseParts, LostAnswer, Reported
 from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
-from gateway.finance.lines import LedgerLine, LinesQuery, LineView, Place, pages_of_lines
+from gateway.finance.lines import LedgerLine, LinePlace, LinesQuery, LineView, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
@@ -43,7 +43,7 @@ COSTS = ("cost", "adjust", "reverse")
 
 
 async def lines(
-    redis: RedisClient, query: Query = ALL, shards: int = 1, after: Place | None = None
+    redis: RedisClient, query: Query = ALL, shards: int = 1, after: LinePlace | None = None
 ) -> list[LedgerLine]:
     pages = pages_of_lines(redis, shards, LinesQuery(query), "EUR", after)
     return [line async for page in pages for _, line in page.lines]
@@ -105,7 +105,7 @@ def test_paging_neither_shifts_nor_repeats_while_lines_are_added(
         before = {line.id for line in await lines(redis, shards=2)}
         assert len(before) == 80
         told: list[str] = []
-        after: Place | None = None
+        after: LinePlace | None = None
         while True:
             pages = pages_of_lines(redis, 2, LinesQuery(ALL), "EUR", after)
             found = [each async for page in pages for each in page.lines][: random.randint(1, 7)]

@@ -14,7 +14,7 @@ from gateway.finance.schedule import (
     MISSED_MAX,
     SETTLED_MS,
     Every,
-    Schedule,
+    ReportSchedule,
     before,
     period_of,
 )
@@ -25,8 +25,8 @@ ZONES = ("UTC", "Europe/Moscow", "America/Havana", "Europe/Berlin")
 EVERY: tuple[Every, ...] = ("day", "week", "month")
 
 
-def schedule(every: Every = "day", at: datetime.time = SIX, **more: Any) -> Schedule:
-    return Schedule(name="cost", every=every, at=at, **more)
+def schedule(every: Every = "day", at: datetime.time = SIX, **more: Any) -> ReportSchedule:
+    return ReportSchedule(name="cost", every=every, at=at, **more)
 
 
 def ms(text: str) -> int:

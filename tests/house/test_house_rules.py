@@ -64,6 +64,9 @@ CHANNELS_NAMED_IN = (
 # The other one is what a messenger's previewer calls itself.
 CHANNELS_NAMED_LINES = {"gateway/cli/app.py": 5, "gateway/core/clickers.py": 1}
 
+# Frozen under the names of then.
+OLD_RECORDS = "gateway/core/records/schema2.py"
+
 UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 
 
@@ -261,6 +264,26 @@ def test_no_line_outside_the_table_names_a_channel() -> None:
     allowed = {name: lines for name, lines in found.items() if name in CHANNELS_NAMED_LINES}
     assert {name: len(lines) for name, lines in allowed.items()} == CHANNELS_NAMED_LINES
     assert found == allowed, "ask the table of channels"
+
+
+def types_named(source: str) -> Iterator[str]:
+    """The classes and the names of types that others can import; a TypeVar has no meaning."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and "TypeVar" not in ast.dump(node.value):
+            yield from (each.id for each in node.targets if isinstance(each, ast.Name))
+
+
+def test_a_type_has_a_name_of_its_own() -> None:
+    """What only reads or writes a provider's wire format keeps that provider's words."""
+    shared = [*(ROOT / "providers").glob("*.py"), *sources("providers/http", "providers/push")]
+    places: dict[str, list[str]] = {}
+    for path in sources("gateway", "ratelimit") + shared:
+        if (name := name_of(path)) != OLD_RECORDS:
+            for defined in filter(re.compile("[A-Z]+[a-z]").match, types_named(path.read_text())):
+                places.setdefault(defined, []).append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_the_benchmarks_import_nothing_of_ours() -> None:

@@ -385,6 +385,15 @@ def test_every_page_is_in_the_list_of_pages() -> None:
     assert sorted(listed) == sorted(pages)
 
 
+@pytest.mark.parametrize("package", ["gateway", "providers"])
+def test_the_architecture_names_every_room_and_what_stands_beside_them(package: str) -> None:
+    shown = "".join(re.findall(r"`[^`\n]+`", text_of("docs/architecture.md")))
+    names = {path.stem for path in (ROOT / package).iterdir() if path.stem[0] not in "_."}
+    if package == "providers":  # each kind of provider is a package of its own
+        names -= {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert sorted(names - set(re.findall(r"\w+", shown))) == []
+
+
 def test_every_command_that_a_document_shows_exists() -> None:
     unknown = []
     for document in documents():

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
-from gateway.archive.run import Limits, Run
+from gateway.archive.run import Run, RunLimits
 from gateway.store.keys import keys_of
 from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
@@ -57,7 +57,7 @@ async def archive_all(world: World, archive: Archive, rows_a_step: int = 1_000) 
     async def pause() -> None:
         raise AssertionError("nobody else archives")
 
-    limits = Limits(keep_ms=0, rows_a_step=rows_a_step)
+    limits = RunLimits(keep_ms=0, rows_a_step=rows_a_step)
     await Run(world.store, archive, limits, lambda: 10**14, pause).once()
 
 

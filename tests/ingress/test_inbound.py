@@ -314,7 +314,7 @@ async def test_what_never_left_is_not_answered(world: World) -> None:
     id_ = await sent(world, SALE)
     world.clock.now_ms += 1_000
     refused = await accepted(world, OTP, "bank-key")
-    no = ev.Refused(0, Fault("bad_number", "No.", permanent=True))
+    no = ev.StepRefused(0, Fault("bad_number", "No.", permanent=True))
     await world.store.apply([Item(refused, ev.Claimed(0)), Item(refused, no)], T0 + 1_000)
     await brought(world, sms("Thanks"))
     assert await shown(world, "bank-key") == []

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.core.records.links import OwnLink
 from gateway.ingress.link_reads import ANSWERED_A_TURN, LinkReads
-from gateway.redis.client import Command, RedisClient, Reply
+from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import own_links
 from gateway.store.links import Link
@@ -27,7 +27,7 @@ class HeldClient(SwitchedClient):
         self.answered = asyncio.Event()  # one is held
         self.may_come = asyncio.Event()
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         replies = await super().call(commands)
         self.answered.set()
         await self.may_come.wait()

@@ -29,7 +29,7 @@ def test_a_step_shows_the_provider_that_has_it_and_all_tries() -> None:
     world = started()
     assert (shown(world).provider, shown(world).attempts) == ("viber", 0)
     world.happen(events.Claimed(1))
-    world.happen(events.Refused(1, BUSY))
+    world.happen(events.StepRefused(1, BUSY))
     step = shown(world)
     assert (step.provider, step.status, step.provider_id) == ("viber-2", "queued", None)
     assert step.error is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway import telemetry
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.store import api_keys, drains, pauses, shared_keys, snapshots, temporary_rates
 from gateway.store.pauses import OPERATOR
 from gateway.version import VERSION
@@ -28,7 +28,7 @@ async def operate(world: World, method: str, path: str, body: Any = b"") -> Answ
 async def tell(world: World, process: str, **figures: float) -> None:
     """A dispatcher publishes these figures of the provider sms."""
     registries = telemetry.new_registries()
-    metrics = Metrics(registries)
+    metrics = DispatchMetrics(registries)
     for name, value in figures.items():
         getattr(metrics, name).labels("sms").set(value)
     metrics.limited.labels("sms", "rate").set(1)

@@ -76,7 +76,7 @@ async def test_a_delivery_after_a_refusal_shows_times_errors_and_billing(world: 
     delivered = Receipt(status="delivered", ref=f"{id_}.1", at_ms=T0 + 61_234)
     for event in (
         ev.Claimed(0),
-        ev.Refused(0, fault),
+        ev.StepRefused(0, fault),
         ev.Claimed(1),
         ev.Accepted(1, provider_id="p-1", sent_ms=T0 + 4_000),
         ev.Reported(1, delivered, "sms"),

@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
-from gateway.finance.report import Tally
+from gateway.finance.report import ReportTally
 from gateway.ingress.api import reports as endpoint
 from gateway.ingress.api.reports import ReportEndpoints
 from gateway.ingress.http.auth import Principal
@@ -354,8 +354,8 @@ def test_suggestions_are_bounded(
 
 TURNS = 50  # of the loop, while a report is stuck
 SLOW_STEPS: list[tuple[str, Any, str]] = [
-    ("adding up", Tally, "add"),
-    ("the sums", Tally, "report"),
+    ("adding up", ReportTally, "add"),
+    ("the sums", ReportTally, "report"),
     ("decoding", totals, "total_rows"),
     ("JSON", endpoint, "to_json"),
     ("CSV", endpoint, "to_csv"),

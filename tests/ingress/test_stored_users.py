@@ -275,9 +275,11 @@ async def test_of_users_that_want_one_address_at_once_one_has_it(world: World) -
     assert owners == {f"p:{PHONE[1:]}": {"": f"u{holders[0]}"}}
 
 
-def phone_of(user: str, phone: str = PHONE) -> users.Change:
+def phone_of(user: str, phone: str = PHONE) -> users.UserChange:
     addresses = Addresses(phone=phone[1:])
-    return users.Change(user, "", addresses, lambda _: StoredUser("shop", T0, addresses=addresses))
+    return users.UserChange(
+        user, "", addresses, lambda _: StoredUser("shop", T0, addresses=addresses)
+    )
 
 
 async def who_has_phone(world: World, *asked: str) -> list[str]:

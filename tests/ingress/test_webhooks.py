@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.events import Claimed, Refused
+from gateway.core.events import Claimed, StepRefused
 from gateway.core.records.webhook import WebhookEvent, WebhookTry, outbox_codec
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DEAD_MS, EVENTS
@@ -18,7 +18,7 @@ from gateway.store.apply import Item
 from gateway.store.compression import unpack
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import OUTBOX, WEBHOOKS
-from gateway.store.webhook_queues import Told
+from gateway.store.webhook_queues import TryResults
 from gateway.store.webhooks import WEBHOOKS_MAX
 from providers.contract import Fault
 from tests.ingress.test_callbacks import BASIC
@@ -153,7 +153,7 @@ async def test_attempts_are_shown_page_by_page_the_newest_first(world: World) ->
     id_ = world.store.webhooks.now.every["shop", "orders"].id
     for number in range(1, 8):
         tries = [WebhookTry(f"e{number}{nth}", "message.sent", 1, nth, 3, 500) for nth in (1, 2)]
-        await webhook_queues.note(world.store.redis, id_, Told(tries, (), ()), None)
+        await webhook_queues.note(world.store.redis, id_, TryResults(tries, (), ()), None)
     shown, cursor = [], ""
     while True:
         page = (await world.call("GET", f"{PATH}/attempts?limit=3{cursor}")).json
@@ -237,7 +237,7 @@ async def test_operators_see_every_apps_webhooks(
     monkeypatch.setattr(outbox, "BEHIND", 1)
     webhook_id = world.store.webhooks.now.every["shop", "orders"].id
     since_ms = world.clock() - DEAD_MS
-    await webhook_queues.note(world.store.redis, webhook_id, Told((), (), ()), since_ms)
+    await webhook_queues.note(world.store.redis, webhook_id, TryResults((), (), ()), since_ms)
     (seen,) = (await world.call("GET", "/v1/ops", key="finance-key")).json["webhooks"]
     assert (seen["failing_since"], seen["dead"], seen["behind"]) == (rfc3339(since_ms), True, True)
 
@@ -281,7 +281,7 @@ async def test_a_reply_is_told_to_those_who_want_replies(world: World) -> None:
 async def test_a_fallback_is_told_to_webhooks_and_not_to_the_stream(world: World) -> None:
     await put(world, url="https://shop.example/", events=["message.fallback", "message.sent"])
     message = (await world.send({**OTP, "route": "both"})).json["id"]
-    for event in (Claimed(0), Refused(0, Fault("7", "no", True))):
+    for event in (Claimed(0), StepRefused(0, Fault("7", "no", True))):
         await world.store.apply([Item(message, event)], world.clock())
     told = await outbox_of(world, keys_of(0).outbox)
     assert [(event.type, event.sequence) for event in told] == [("message.fallback", 2)]

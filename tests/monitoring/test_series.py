@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from gateway import telemetry
-from gateway.dispatch.metrics import Metrics as DispatchMetrics
-from gateway.ingress.metrics import Metrics as IngressMetrics
+from gateway.dispatch.metrics import DispatchMetrics
+from gateway.ingress.metrics import IngressMetrics
 from tests.worlds.monitoring import ALERTS, DASHBOARD, MONITORING, expressions, families
 
 SERIES = re.compile(r"\bkaskad_\w+")

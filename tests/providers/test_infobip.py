@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from providers.contract import (
     About,
     BadRequest,
-    Button,
     Fault,
+    LinkButton,
     NotTaken,
     Receipt,
     Refused,
@@ -95,7 +95,7 @@ def test_a_viber_text_is_written_to_the_letter() -> None:
 
 def test_a_viber_picture_carries_text_and_button() -> None:
     sent = submission(
-        "m", text="Go", image_url="https://a/b.png", button=Button("Shop now", "https://a/")
+        "m", text="Go", image_url="https://a/b.png", button=LinkButton("Shop now", "https://a/")
     )
     (message,) = messages(VIBER, sent)
     assert message["content"] == {
@@ -104,7 +104,7 @@ def test_a_viber_picture_carries_text_and_button() -> None:
         "text": "Go",
         "button": {"title": "Shop now", "action": "https://a/"},
     }
-    (message,) = messages(VIBER, submission("m", text="Go", button=Button("b", "https://a/")))
+    (message,) = messages(VIBER, submission("m", text="Go", button=LinkButton("b", "https://a/")))
     assert message["content"] == {
         "type": "TEXT",
         "text": "Go",

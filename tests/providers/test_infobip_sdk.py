@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from providers.contract import Button, ReceiptStatus, Submission
+from providers.contract import LinkButton, ReceiptStatus, Submission
 from tests.worlds.provider_examples import (
     ROWS,
     Verdict,
@@ -29,10 +29,12 @@ from tests.worlds.provider_examples import (
 BATCH = [
     submission("m-1.1"),
     submission("m-2.1", category="otp"),
-    submission("m-3.1", button=Button("Shop now", "https://a.example/")),
+    submission("m-3.1", button=LinkButton("Shop now", "https://a.example/")),
     submission("m-4.1", image_url="https://a.example/b.png"),
     submission(
-        "m-5.1", image_url="https://a.example/b.png", button=Button("b" * 30, "https://a.example/")
+        "m-5.1",
+        image_url="https://a.example/b.png",
+        button=LinkButton("b" * 30, "https://a.example/"),
     ),
 ]
 SENT: list[tuple[Submission, Verdict]] = [(BATCH[0], "accepted"), (BATCH[1], "permanent")]

@@ -13,14 +13,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from providers.contract import NotSent, Unknown
-from providers.http.adapter import Reply, Request
+from providers.http.adapter import ProviderRequest, Reply
 from providers.http.client import ProviderClient
 from providers.http.transport import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_S_MAX
 from tests.worlds.provider_examples import config
 from tests.worlds.raw_server import Peer, Server, client_context, ok, serving
 
-POST = Request("POST", "/send", (("Authorization", "App k"),), b'{"a":1}')
-GET = Request("GET", "/logs?messageId=a", ())
+POST = ProviderRequest("POST", "/send", (("Authorization", "App k"),), b'{"a":1}')
+GET = ProviderRequest("GET", "/logs?messageId=a", ())
 
 
 def client_of(base_url: str, **changes: object) -> ProviderClient:
@@ -432,19 +432,19 @@ async def test_a_closed_client_sends_nothing() -> None:
 async def test_a_path_cannot_lead_to_another_host(path: str) -> None:
     async with client_of("http://127.0.0.1:9") as client:
         with pytest.raises(ValueError, match="slash"):
-            await client.send(Request("GET", path, ()))
+            await client.send(ProviderRequest("GET", path, ()))
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a\r\nX-C: d", "/\x00", "/é"])
 async def test_a_path_cannot_smuggle_a_line(path: str) -> None:
     async with client_of("http://127.0.0.1:9") as client:
         with pytest.raises(ValueError, match="percent-encoded"):
-            await client.send(Request("GET", path, ()))
+            await client.send(ProviderRequest("GET", path, ()))
 
 
 async def test_a_header_cannot_smuggle_a_line() -> None:
     async with speaking(ok()) as wire:
-        request = Request("GET", "/", (("X-A", "b\r\nX-C: d"),))
+        request = ProviderRequest("GET", "/", (("X-A", "b\r\nX-C: d"),))
         with pytest.raises(ValueError, match="line break"):
             await wire.client.send(request)
         assert wire.requests == []

@@ -13,7 +13,7 @@ import pytest
 
 from providers.contract import (
     About,
-    Button,
+    LinkButton,
     PersonReply,
     Receipt,
     Refused,
@@ -56,7 +56,7 @@ def test_a_message_looks_as_its_channel_wants_it() -> None:
         "text": SENT.text,
         "ttl": 900,
     }
-    button = Button("Open", "https://shop.example")
+    button = LinkButton("Open", "https://shop.example")
     assert body(VIBER, button=button) == common | {
         "channel": "viber_service",
         "message_type": "text",

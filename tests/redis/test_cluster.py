@@ -23,8 +23,8 @@ from gateway.redis.client import (
     Limits,
     OutcomeUnknown,
     RedisClient,
+    RedisReply,
     RedisUnavailable,
-    Reply,
     Session,
 )
 from gateway.redis.cluster_slots import masters_of, slot_of
@@ -295,7 +295,7 @@ class LosesAnAnswer:
             outer = self
 
             class Losing:
-                async def call(self, commands: list[Command]) -> list[Reply]:
+                async def call(self, commands: list[Command]) -> list[RedisReply]:
                     replies = await inner.call(commands)
                     if commands[-1] == ("EXEC",) and not outer.lost:
                         outer.lost += 1

@@ -22,14 +22,14 @@ from trio.testing import MockClock
 from gateway import files
 from gateway.core.days import DAY_MS, Days
 from gateway.core.views.words import rfc3339
-from gateway.dispatch.webhooks.posting import Answer
+from gateway.dispatch.webhooks.posting import CallAnswer
 from gateway.finance import schedule as schedules
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.ingress.api.schedule_view import reports_of
 from gateway.redis.client import RedisClient
 from gateway.reporter import reporter as reporters
 from gateway.reporter import role
-from gateway.reporter.rendering import Books
+from gateway.reporter.rendering import NumberSources
 from gateway.reporter.reporter import FOLDER_AGAIN_MS, Reporter
 from gateway.reporter.role import keep_making
 from gateway.store import scheduled_reports
@@ -43,7 +43,7 @@ from tests.worlds.cascade_world import T0
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
 LOOK_S = 600.0
-AWAY = Answer(503, "later")
+AWAY = CallAnswer(503, "later")
 
 
 class Office:
@@ -60,23 +60,23 @@ class Office:
     def clock(self) -> int:
         return T0 + round(trio.current_time() * 1_000)
 
-    def reporter(self, *asked: Schedule, zone: str = "UTC") -> Reporter:
-        books = Books(self.redis, 1, "EUR", "sms", Days(zone), at_once)
+    def reporter(self, *asked: ReportSchedule, zone: str = "UTC") -> Reporter:
+        books = NumberSources(self.redis, 1, "EUR", "sms", Days(zone), at_once)
         return Reporter(books, asked, self.clock, self.receivers.posting)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
 
-    def daily(self, **more: Any) -> Schedule:
+    def daily(self, **more: Any) -> ReportSchedule:
         given: dict[str, Any] = {
             "name": "cost",
             "every": "day",
             "at": datetime.time(6),
             "folder": str(self.folder),
         }
-        return Schedule(**(given | more))
+        return ReportSchedule(**(given | more))
 
-    def posted(self, **more: Any) -> Schedule:
+    def posted(self, **more: Any) -> ReportSchedule:
         return self.daily(
             folder="", url="https://finance.example/in?key=hidden", secret=SECRET, **more
         )
@@ -93,7 +93,7 @@ class Office:
             await trio.sleep(1)
         await trio.sleep(end - trio.current_time())
 
-    async def process(self, *asked: Schedule) -> None:
+    async def process(self, *asked: ReportSchedule) -> None:
         await keep_making(self.reporter(*asked))
 
 
@@ -263,7 +263,7 @@ def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_g
     monkeypatch.setattr(role, "LOOK_S", 3 * LOOK_S)  # a month passes
 
     async def test(office: Office) -> None:
-        async def away(_: Call) -> Answer:
+        async def away(_: Call) -> CallAnswer:
             return AWAY
 
         office.receivers.answer = away

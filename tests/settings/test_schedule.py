@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.settings import file as settings
 from gateway.settings.bootstrap import schedules_of
 from gateway.settings.file import SettingsError
@@ -40,16 +40,18 @@ def with_schedules(text: str) -> str:
     return head + text + tables + rest
 
 
-def read(text: str, env: Mapping[str, str] = ENV | {"REPORTS_SECRET": SECRET}) -> list[Schedule]:
+def read(
+    text: str, env: Mapping[str, str] = ENV | {"REPORTS_SECRET": SECRET}
+) -> list[ReportSchedule]:
     return list(schedules_of(settings.parse(with_schedules(text), FILE, env)))
 
 
 def test_a_schedule_is_read_as_it_is_written() -> None:
     daily, monthly = read(IN_FOLDER + POSTED)
-    assert daily == Schedule(
+    assert daily == ReportSchedule(
         name="daily", every="day", at=datetime.time(6), folder=str(FILE.parent / "reports")
     )
-    assert monthly == Schedule(
+    assert monthly == ReportSchedule(
         name="monthly",
         every="month",
         at=datetime.time(8, 30),

@@ -24,7 +24,7 @@ from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.settings.tables import Lanes
 from gateway.store.apply import Item
 from gateway.store.store import Store
@@ -208,7 +208,7 @@ class Away:
             providers=dict(self.ports),
             clock=self.clock,
             consumer=name,
-            metrics=Metrics(telemetry.new_registries()),
+            metrics=DispatchMetrics(telemetry.new_registries()),
             terms=Lanes(),
             stopping=self.stopping,
         )

@@ -222,7 +222,7 @@ class Day:
         await trio.sleep(self.random.uniform(0.02, 0.4))
         if fate in ("refused", "busy"):
             fault = Fault("7", fate, fate == "refused")
-            self.happen(message.id, ev.Refused(index, fault))
+            self.happen(message.id, ev.StepRefused(index, fault))
             return
         if fate == "lost":
             self.happen(message.id, ev.LostAnswer(index))

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from gateway.redis.client import Command, Reply, Session, Statistics
+from gateway.redis.client import Command, RedisReply, Session, Statistics
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable, judge
 from tests.simulation.memory_redis import Connection, MemoryRedis, octets
 
@@ -80,7 +80,7 @@ class MemoryClient:
         self._weather = weather
         self._hook = hook
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         return await MemorySession(self._weather, self._hook).call(commands)
 
     @asynccontextmanager
@@ -112,7 +112,7 @@ class MemorySession:
             await trio.sleep(DOWN_WAIT_S * self._weather.chance.random())
             raise RedisUnavailable("Redis is away.")
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         weather = self._weather
         weather.calls += 1
         if self._hook is not None:

@@ -16,7 +16,7 @@ import trio
 from gateway import telemetry
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.settings.tables import Lanes
 from gateway.store.store import Store
 from providers.contract import Outcome, Submission, Submitted
@@ -38,7 +38,7 @@ class Pace:
         self.answer_s = answer_s
         self.arrived: list[tuple[float, str, str]] = []
         self.open: list[tuple[float, int]] = [(0.0, 0)]
-        self.metrics = Metrics(telemetry.new_registries())
+        self.metrics = DispatchMetrics(telemetry.new_registries())
         self._people = iter(range(79_160_000_000, 79_170_000_000))
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         self.weather = Weather(server, random.Random(1), lambda _s, _work: None, REDIS_S)

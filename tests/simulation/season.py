@@ -191,7 +191,7 @@ class Season:
             self._happen(message, taken)
         else:
             assert isinstance(outcome, Refused)
-            refused = events.Refused(step, outcome.fault, outcome.unreachable)
+            refused = events.StepRefused(step, outcome.fault, outcome.unreachable)
             self._happen(message, refused)
 
     def _called_back(self, url: str, body: bytes) -> None:

@@ -23,7 +23,7 @@ from gateway.core.cascade import events as cascade_events
 from gateway.core.records.message_codec import unpack_message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.settings.tables import Lanes
 from gateway.store.receipts import take_receipts
 from gateway.store.store import Store
@@ -116,7 +116,7 @@ class Slot:
             },
             clock=storm.clock(),
             consumer=consumer,
-            metrics=Metrics(telemetry.new_registries()),
+            metrics=DispatchMetrics(telemetry.new_registries()),
             terms=Lanes(),
             stopping=stopping,
         )

@@ -22,7 +22,7 @@ from gateway.core.records.user import StoredUser
 from gateway.store import declarations, users, zones
 from gateway.store.audit import Deed
 from gateway.store.keys import keys_of, shard_of_identity
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 from tests.simulation.storm_campaigns import KNOWN_S
 from tests.simulation.storm_people import covers, starts_of
 from tests.worlds.cascade_world import DAY, T0
@@ -95,7 +95,7 @@ class Audience:
 
         async def once() -> None:
             store = storm.store(storm.client())
-            change = Change(user, "", Addresses(), located)
+            change = UserChange(user, "", Addresses(), located)
             (kept,) = await users.change(store, [change], clock())
             await store.apply(await zones.stored(store, {user: kept}), clock())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from msgspec.structs import replace
 
-from gateway.core.campaigns import Campaign, State
+from gateway.core.campaigns import Campaign, CampaignState
 from gateway.store import declarations, shared_keys
 from gateway.store.audit import Deed
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.simulation.storm import Storm
 
 NAMES = ("a", "b")
-STATES: tuple[State, ...] = ("paused", "paused", "paused", "running", "cancelled")
+STATES: tuple[CampaignState, ...] = ("paused", "paused", "paused", "running", "cancelled")
 KNOWN_S = 2.0  # what is declared holds everywhere by then
 MOMENTS_S = (0.5, 3.0, 40.0, 3_000.0, 32_500.0)
 
@@ -48,7 +48,7 @@ class Campaigns:
             storm.start(at_s, self._declare, name, state)
             if state == "paused":
                 at_s += chance.choice((2.5, 30.0, 2_000.0, 50_000.0))
-                goes_on: State = chance.choice(("running", "running", "cancelled"))
+                goes_on: CampaignState = chance.choice(("running", "running", "cancelled"))
                 storm.start(at_s, self._declare, name, goes_on)
 
     def paused(self) -> set[str]:
@@ -64,7 +64,7 @@ class Campaigns:
             if any(f"{shard}:{name}".encode() not in done for shard in shards)
         }
 
-    async def _declare(self, name: str, state: State, pace: int = 0) -> None:
+    async def _declare(self, name: str, state: CampaignState, pace: int = 0) -> None:
         """Until it is answered."""
         storm = self.storm
         async with self._in_turn[name]:
@@ -82,7 +82,7 @@ class Campaigns:
                 self._goes_on(name, heard_s)
                 self.cancelled_s[name] = heard_s
 
-    async def _once(self, name: str, state: State, pace: int, now_ms: int) -> None:
+    async def _once(self, name: str, state: CampaignState, pace: int, now_ms: int) -> None:
         def decide(before: Campaign | None, content: bytes) -> tuple[Campaign, bytes]:
             campaign = replace(before or Campaign(), state=state)
             if pace:

@@ -14,7 +14,7 @@ from gateway.core.stop_words import wish_in
 from gateway.ingress.api.inbound import InboundEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.store import users
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 from providers.contract import PersonReply
 from tests.simulation.storm_seams import AWAY
 from tests.worlds.cascade_world import T0
@@ -83,7 +83,7 @@ class People:
 
         storm, clock = self.storm, self.storm.clock()
         store = storm.store(storm.client())
-        change = Change(user, "", addresses, stored)
+        change = UserChange(user, "", addresses, stored)
         await users.change(store, [change], clock())
 
     def has_left(self, identity: str, at_ms: int) -> bool:

@@ -24,7 +24,7 @@ from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 from providers.contract import Receipt
 from ratelimit.limiter import PACE_QUANTUM_US
 from tests.simulation.pace import Pace
@@ -385,7 +385,7 @@ def test_what_waits_for_a_zone_only_later_is_told_the_one_that_is_stored_by_then
         await world.declare(state="paused", send_window="day")
         (waits,) = await world.pace.admit(1, user="u1", route="viber-only")
         there = StoredUser("shop", clock(), tz="Pacific/Auckland")
-        change = Change("u1", "", Addresses(), lambda _: there)
+        change = UserChange("u1", "", Addresses(), lambda _: there)
         (kept,) = await users.change(store, [change], clock())
         await store.apply(await zones.stored(store, {"u1": kept}), clock())
         await world.declare(state="running", send_window="day")

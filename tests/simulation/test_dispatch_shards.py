@@ -22,8 +22,8 @@ from gateway.core.ids import shard_of_id
 from gateway.core.records.message import StepStatus, names_of
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
-from gateway.dispatch.metrics import Metrics
-from gateway.redis.client import Command, Reply, Session, Statistics
+from gateway.dispatch.metrics import DispatchMetrics
+from gateway.redis.client import Command, RedisReply, Session, Statistics
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.settings.tables import Lanes
 from gateway.store import lanes, reads
@@ -54,7 +54,7 @@ class SickLink:
         self._redis = redis
         self.how: How | None = None
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         if self.how is None or not any(map(is_sick, commands)):
             return await self._redis.call(commands)
         well = [command for command in commands if not is_sick(command)]
@@ -87,7 +87,7 @@ class SickSession:
         self._session = session
         self._sick = sick
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         if self._sick and self._redis.how is not None:
             await trio.sleep(5.0 if self._redis.how == "hangs" else 0.0)
             raise OutcomeUnknown("The master went away.")
@@ -105,7 +105,7 @@ class TwoShards:
         self.provider = ScriptedProvider("viber", rate=RATE, batch=10)
         self.provider.otherwise = self._answer
         self.arrived: list[tuple[float, str]] = []
-        self.metrics = Metrics(telemetry.new_registries())
+        self.metrics = DispatchMetrics(telemetry.new_registries())
         server = MemoryRedis(lambda: T0 * 1_000 + round(trio.current_time() * 1e6))
         weather = Weather(server, random.Random(1), lambda _s, _work: None, 0.0005)
         self.redis = SickLink(MemoryClient(weather))

@@ -30,7 +30,7 @@ from providers.contract import (
     Unknown,
 )
 from providers.fcm.provider import FcmProvider
-from providers.http.adapter import Reply, Request
+from providers.http.adapter import ProviderRequest, Reply
 from providers.http.client import ProviderClient
 from providers.mail.reasons import of_recipient
 from providers.registry import KINDS
@@ -241,7 +241,7 @@ class Google:
         self.asked = 0
         self.taken: list[float] = []
 
-    async def send(self, request: Request) -> Reply:
+    async def send(self, request: ProviderRequest) -> Reply:
         await trio.sleep(0.02)
         if request.path != "/token":
             self.taken.append(trio.current_time())

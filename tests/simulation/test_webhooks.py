@@ -17,11 +17,11 @@ from gateway.core.records.webhook import Secret, WebhookEvent
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
-from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer
+from gateway.dispatch.webhooks.posting import CONNECTIONS, CallAnswer
 from gateway.store import outbox, pauses, replies, shared_keys, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.webhook_queues import Due, Recovery, Told
+from gateway.store.webhook_queues import Due, Recovery, TryResults
 from providers.contract import Receipt
 from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
 from tests.worlds.virtual_clock import VirtualClock
@@ -58,11 +58,11 @@ async def live(world: WebhookWorld, ids: list[str]) -> None:
         await world.store.apply([Item(id_, step) for id_ in ids], world.clock())
 
 
-def failing(status: int = 500, wish_ms: int = 0) -> Answer:
-    return Answer(status, "no", wish_ms=wish_ms)
+def failing(status: int = 500, wish_ms: int = 0) -> CallAnswer:
+    return CallAnswer(status, "no", wish_ms=wish_ms)
 
 
-async def fails(_: Call) -> Answer:
+async def fails(_: Call) -> CallAnswer:
     return failing(503)
 
 
@@ -88,7 +88,7 @@ def test_a_message_is_told_from_end_to_end_in_order_of_its_sequence(world: Webho
 
 
 def test_what_calls_come_to_is_noted_many_at_once(world: WebhookWorld) -> None:
-    async def quick(_: Call) -> Answer:
+    async def quick(_: Call) -> CallAnswer:
         await trio.sleep(0.001)
         return OK
 
@@ -124,7 +124,7 @@ def test_without_a_webhook_that_wants_it_nothing_is_written(world: WebhookWorld)
 def test_an_event_is_tried_by_the_schedule_and_then_no_more(
     world: WebhookWorld, slow_looks: None
 ) -> None:
-    async def breaks(_: Call) -> Answer:
+    async def breaks(_: Call) -> CallAnswer:
         return failing()
 
     world.receivers.answer = breaks
@@ -149,10 +149,10 @@ def test_an_event_is_tried_by_the_schedule_and_then_no_more(
 
 
 def test_a_receiver_that_hangs_delays_no_other_and_has_few_calls_open(world: WebhookWorld) -> None:
-    async def hangs(call: Call) -> Answer:
+    async def hangs(call: Call) -> CallAnswer:
         if "hung" in call.url:
             await trio.sleep(15)
-            return Answer(error="answer_timeout")
+            return CallAnswer(error="answer_timeout")
         return OK
 
     world.receivers.answer = hangs
@@ -176,7 +176,7 @@ def test_what_failed_for_hours_arrives_once_the_receiver_is_well(
 ) -> None:
     well_at = 6 * 3_600.0
 
-    async def answer(_: Call) -> Answer:
+    async def answer(_: Call) -> CallAnswer:
         return OK if trio.current_time() >= well_at else failing()
 
     world.receivers.answer = answer
@@ -198,14 +198,14 @@ def test_whatever_a_receiver_does_for_hours_nothing_is_lost_and_no_other_waits(
     chance, well_at = random.Random(1), 8 * 3_600.0
     taken: collections.defaultdict[str, set[int]] = collections.defaultdict(set)
 
-    async def answer(call: Call) -> Answer:
+    async def answer(call: Call) -> CallAnswer:
         if "well" not in call.url and call.at < well_at:
             what = chance.randrange(6)
             if what == 1:
                 await trio.sleep(15)
             if what:
                 faults = ("connect_failed", "answer_timeout", "answer_malformed")
-                return failing() if what > len(faults) else Answer(error=faults[what - 1])
+                return failing() if what > len(faults) else CallAnswer(error=faults[what - 1])
         if "well" not in call.url:
             taken[call.body["data"]["id"]].add(call.body["data"]["sequence"])
         return OK
@@ -234,7 +234,7 @@ def test_whatever_a_receiver_does_for_hours_nothing_is_lost_and_no_other_waits(
 
 
 def test_a_receiver_that_says_wait_is_left_alone(world: WebhookWorld) -> None:
-    async def busy(_: Call) -> Answer:
+    async def busy(_: Call) -> CallAnswer:
         return failing(429, wish_ms=120_000) if trio.current_time() < 100 else OK
 
     world.receivers.answer = busy
@@ -253,7 +253,7 @@ def test_a_receiver_that_says_wait_is_left_alone(world: WebhookWorld) -> None:
 
 
 def test_a_short_wish_after_a_429_is_obeyed_too(world: WebhookWorld) -> None:
-    async def busy(_: Call) -> Answer:
+    async def busy(_: Call) -> CallAnswer:
         return failing(429, wish_ms=3_000) if len(world.receivers.calls) == 1 else OK
 
     world.receivers.answer = busy
@@ -298,7 +298,7 @@ def test_what_its_app_changes_holds_for_the_next_call(
 def test_410_disables_it_and_what_waits_is_told_once_it_is_enabled(world: WebhookWorld) -> None:
     gone = True
 
-    async def answer(_: Call) -> Answer:
+    async def answer(_: Call) -> CallAnswer:
         return failing(410) if gone else OK
 
     world.receivers.answer = answer
@@ -346,7 +346,7 @@ def test_of_too_many_the_oldest_are_told_by_range_and_can_be_recovered(
     monkeypatch.setattr(recovering, "ENTRIES_MAX", 3)
     dead = True
 
-    async def answer(_: Call) -> Answer:
+    async def answer(_: Call) -> CallAnswer:
         return failing() if dead else OK
 
     world.receivers.answer = answer
@@ -439,7 +439,7 @@ def test_what_is_lost_while_others_lose_or_tell_is_counted_once(
         lost = state.lost
         assert lost is not None
         (due,) = [d for d in await webhook_queues.due(redis, "hook", 10**9, 99) if is_lost(d)]
-        await webhook_queues.note(redis, "hook", Told((), [due], ()), None)
+        await webhook_queues.note(redis, "hook", TryResults((), [due], ()), None)
         async with trio.open_nursery() as nursery:
             for begin in (10, 20):
                 more = [event(begin + n) for n in range(6)]
@@ -478,7 +478,7 @@ def test_what_nobody_here_can_read_stops_nothing(
 
 
 def test_a_sender_that_is_killed_loses_nothing(world: WebhookWorld) -> None:
-    async def slow(_: Call) -> Answer:
+    async def slow(_: Call) -> CallAnswer:
         await trio.sleep(0.3)
         return OK
 
@@ -519,7 +519,7 @@ def test_dispatchers_share_webhooks_and_never_tell_twice(world: WebhookWorld) ->
 
 
 def test_one_that_cannot_be_told_at_all_costs_no_other_anything(world: WebhookWorld) -> None:
-    async def answer(call: Call) -> Answer:
+    async def answer(call: Call) -> CallAnswer:
         if "bad" in call.url:
             raise ValueError("nobody foresaw this")
         return OK

@@ -10,14 +10,14 @@ import trio
 
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import desk
-from gateway.dispatch.webhooks.posting import Answer, Posting
+from gateway.dispatch.webhooks.posting import CallAnswer, Posting
 from gateway.store import webhooks
 from gateway.store.audit import Deed
 from tests.simulation.pace import Pace
 from tests.worlds.virtual_clock import VirtualClock
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-OK = Answer(200, "ok")
+OK = CallAnswer(200, "ok")
 EVERY_STATUS = ("message.queued", "message.sent", "message.delivered")
 
 
@@ -34,10 +34,10 @@ class Receivers:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.answer: Callable[[Call], Awaitable[Answer]] = self.take
+        self.answer: Callable[[Call], Awaitable[CallAnswer]] = self.take
         self.open = self.most_open = 0
 
-    async def take(self, _call: Call) -> Answer:
+    async def take(self, _call: Call) -> CallAnswer:
         return OK
 
     def told(self, url: str = "") -> list[Call]:
@@ -52,7 +52,7 @@ class Scripted(Posting):
         self.url = url
         self._receivers = receivers
 
-    async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> Answer:
+    async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> CallAnswer:
         theirs = self._receivers
         call = Call(
             trio.current_time(), self.url, event_id, json.loads(body), webhook.signs_with(now_ms)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from providers.contract import Refused, Submission, Submitted
-from providers.http.adapter import Adapter, HttpConfig, Reply, Request
+from providers.http.adapter import Adapter, HttpConfig, ProviderRequest, Reply
 from providers.registry import KINDS
 from providers.simulator import child
 from tests.worlds.simulator_webhook import Webhook, call
@@ -31,7 +31,7 @@ def adapter(kind: str, simulator: child.Child, webhook: Webhook) -> Adapter:
     )
 
 
-def exchange(simulator: child.Child, request: Request) -> Reply:
+def exchange(simulator: child.Child, request: ProviderRequest) -> Reply:
     key = {name.lower(): value for name, value in request.headers}["authorization"]
     answer = call(
         simulator.port,

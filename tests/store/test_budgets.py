@@ -18,7 +18,7 @@ from gateway.core import events as ev
 from gateway.core.budgets import GONE_MS, Budget
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message
-from gateway.core.records.request import Answer, BudgetHit
+from gateway.core.records.request import Answer, BudgetRefusal
 from gateway.redis.trio_driver import open_client
 from gateway.store import budgets as kept
 from gateway.store import reads, shared_keys
@@ -83,7 +83,7 @@ def test_it_is_used_up_to_the_last_unit_and_refuses_with_its_numbers(redis_url: 
         assert len(accepted(answers)) == 10
         refused = [a for a in answers if a.outcome == "suppressed"]
         assert [(a.reason, a.budget) for a in refused] == [
-            ("budget", BudgetHit("spring", 10 * ONE, 10 * ONE))
+            ("budget", BudgetRefusal("spring", 10 * ONE, 10 * ONE))
         ] * 3
         assert await stands(one) == Reading(10 * ONE, 0)
         assert accepted(await ask(one, 1, campaign="another")), "it counts its campaign alone"

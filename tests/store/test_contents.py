@@ -239,7 +239,7 @@ def test_a_message_whose_version_is_lost_is_refused_and_not_sent_empty(redis_url
         result = await claim(another(store), "viber", "Shop", [entry], T0, 0.0)
         assert not result.claimed
         (item,) = result.broken
-        assert item.event == ev.Refused(0, NO_CONTENT)
+        assert item.event == ev.StepRefused(0, NO_CONTENT)
 
     in_store(redis_url, work)
 

@@ -15,7 +15,7 @@ from gateway.finance.verify import verify_ledger
 from gateway.redis.trio_driver import open_client
 from gateway.store import conversions, reads
 from gateway.store.apply import Item
-from gateway.store.conversions import Asked
+from gateway.store.conversions import ToldConversion
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from gateway.store.totals import total_rows
@@ -59,8 +59,8 @@ def test_two_processes_that_tell_the_same_book_it_once(redis_url: str) -> None:
     async def work(store: Store) -> None:
         await delivered(store, "79160000001", "u1")
         message = await delivered(store, "79160000002", "u2")
-        asked = [Asked("a", T0, VALUE, user="u:u1", campaign="autumn")]
-        asked += [Asked("b", T0, VALUE, message), Asked("a", T0, VALUE, message)]
+        asked = [ToldConversion("a", T0, VALUE, user="u:u1", campaign="autumn")]
+        asked += [ToldConversion("b", T0, VALUE, message), ToldConversion("a", T0, VALUE, message)]
         answers = []
         async with open_client(redis_url) as other, trio.open_nursery() as nursery:
 
@@ -83,7 +83,7 @@ def test_wherever_a_process_dies_it_is_booked_by_who_tells_it_again(redis_url: s
         deaths = 0
         for dies_at in range(99):
             message = await delivered(store, f"7916000{dies_at:04}", f"u{dies_at}")
-            asked = [Asked(f"c{dies_at}", T0, VALUE, message)]
+            asked = [ToldConversion(f"c{dies_at}", T0, VALUE, message)]
             dying = WatchedLink(store.redis, dies_at=dies_at)
             mortal = Store(dying, store.policy, shards=SHARDS)
             mortal.declarations = store.declarations
@@ -119,8 +119,8 @@ def test_whatever_is_told_however_often_each_id_counts_as_it_first_came(
     async def work(store: Store) -> None:
         await store.redis.call([("FLUSHALL",)])
         people = [await delivered(store, f"7916000000{n}", f"u{n}") for n in range(2)]
-        asked = [Asked(id_, T0, value, people[who]) for id_, who, value in told]
-        calls: list[list[Asked]] = []
+        asked = [ToldConversion(id_, T0, value, people[who]) for id_, who, value in told]
+        calls: list[list[ToldConversion]] = []
         rest = asked
         for cut in cuts:
             calls, rest = [*calls, rest[:cut]], rest[cut:]

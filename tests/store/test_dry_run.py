@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.budgets import Budget
-from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
+from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
 from gateway.core.channels import EmailContent
 from gateway.core.explain import explain_message
 from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
@@ -29,7 +29,7 @@ from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.dry_run import DryAnswer
 from gateway.store.store import Store
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.store.test_contents import with_sayings
@@ -172,7 +172,7 @@ async def live_on(store: Store, id_: str, callers: Callers) -> None:
     assert message is not None
     step = message.current
     if end == 4:
-        nobody = ev.Refused(step, Fault("9", "unknown subscriber", True), unreachable=True)
+        nobody = ev.StepRefused(step, Fault("9", "unknown subscriber", True), unreachable=True)
         await store.apply([Item(id_, nobody)], callers.now_ms)
         return
     await store.apply([Item(id_, ev.Accepted(step))], callers.now_ms)
@@ -200,7 +200,7 @@ async def known(store: Store, number: int) -> None:
     have that."""
     phone = f"79160000{number:03}"
     if number >= PEOPLE // 2:
-        nobody = ev.Refused(0, Fault("9", "unknown subscriber", True), unreachable=True)
+        nobody = ev.StepRefused(0, Fault("9", "unknown subscriber", True), unreachable=True)
         await sent(store, phone, "viber", nobody)
         return
     for _ in range(4):
@@ -278,7 +278,7 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
             if i % 120 == 0:
                 await wish(store, callers)
             if i % 25 == 0:
-                state: State = "paused" if i % 50 else "running"
+                state: CampaignState = "paused" if i % 50 else "running"
                 await declare(store, "winter", state=state, pace_per_min=60, send_window=NO_WINDOW)
             callers.now_ms += callers.random.choice((0, MINUTE, 10 * MINUTE))
             await store.give_back_leases(callers.now_ms)  # as each process does all the time
@@ -337,8 +337,8 @@ async def store_users(store: Store) -> None:
         await users.change(store, [storing(f"u{person}", kept)], T0)
 
 
-def storing(user: str, kept: StoredUser) -> Change:
-    return Change(user, "", kept.addresses, lambda _: kept)
+def storing(user: str, kept: StoredUser) -> UserChange:
+    return UserChange(user, "", kept.addresses, lambda _: kept)
 
 
 async def declare(store: Store, name: str, words: bytes = b"", **said: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store.event_marks import MARKS_MAX, Mark, cut_events, marked
+from gateway.store.event_marks import MARKS_MAX, EventMark, cut_events, marked
 from gateway.store.keys import keys_of
 from gateway.store.reads import events_from
 
@@ -32,7 +32,7 @@ def in_redis(url: str, work: Callable[[RedisClient], Awaitable[None]]) -> None:
 def test_what_is_kept_is_what_was_asked_and_a_step_more(entries: list[tuple[int, bool]]) -> None:
     """Each entry with its number of changes, and whether somebody looks after it."""
     stream: list[tuple[int, int]] = []  # place, changes
-    marks: list[Mark] = []
+    marks: list[EventMark] = []
     count = 0
     for place, (changes, looked) in enumerate(entries):
         stream.append((place, changes))
@@ -52,7 +52,7 @@ def test_with_a_look_after_each_entry_the_bound_is_a_step_and_two_entries(
     entries: list[int],
 ) -> None:
     stream: list[tuple[int, int]] = []
-    marks: list[Mark] = []
+    marks: list[EventMark] = []
     for place, changes in enumerate(entries):
         stream.append((place, changes))
         marks, first = marked(marks, sum(entries[: place + 1]), str(place), KEEP)

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.redis.client import Command, Reply
+from gateway.redis.client import Command, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import keys_of
 from gateway.store.lines import CONFIRM_MS, LINES_MAX, UNREAD_MS, UNUSED_MS, Lines, Use, choose
@@ -81,7 +81,7 @@ class Counting:
         self.away = False
         self.calls = 0
 
-    async def call(self, commands: list[Command]) -> list[Reply]:
+    async def call(self, commands: list[Command]) -> list[RedisReply]:
         self.calls += 1
         if self.away:
             raise RedisUnavailable("Redis is unavailable.")

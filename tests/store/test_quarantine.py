@@ -19,7 +19,7 @@ from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.dispatch.jobs import recovery, timers
-from gateway.redis.client import Command, Reply
+from gateway.redis.client import Command, RedisReply
 from gateway.redis.trio_driver import open_client
 from gateway.store import api_keys, lanes, pauses, quarantine, reads
 from gateway.store import receipts as store_receipts
@@ -245,7 +245,7 @@ async def test_the_quarantine_is_bounded_and_what_is_beyond_it_ends_all_the_same
         await quarantine.set_aside(w.redis, 0, {"one more": b""}, "why", T0, timer)
         assert await quarantine.count(w.redis, 1) == quarantine.ENTRIES_MAX
         assert {len(e.raw) for e in await quarantine.listed(w.redis, 1)} == {quarantine.BYTES_MAX}
-        left: list[Reply] = await w.redis.call([("EXISTS", KEYS.timers)])
+        left: list[RedisReply] = await w.redis.call([("EXISTS", KEYS.timers)])
         assert left == [0]
 
 

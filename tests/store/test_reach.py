@@ -156,7 +156,7 @@ def test_it_is_erased_with_the_person(redis_url: str) -> None:
 def test_who_is_refused_in_the_answer_is_remembered(redis_url: str) -> None:
     async def work(store: Store) -> None:
         id_ = await accept(store, **CODE)
-        for event in (ev.Claimed(0), ev.Refused(0, NOBODY, unreachable=True)):
+        for event in (ev.Claimed(0), ev.StepRefused(0, NOBODY, unreachable=True)):
             await store.apply([Item(id_, event)], T0)
         assert unreachable(store, await record(store, f"p:{PHONE}"))
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.core.events import Accepted, Claimed, Event, Refused
+from gateway.core.events import Accepted, Claimed, Event, StepRefused
 from gateway.store.sent_lines import lines_within
 from providers.contract import Fault
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
 
 EVENTS: tuple[Event, ...] = (
     Claimed(0),
-    Refused(0, Fault("429", "throttled", False)),
+    StepRefused(0, Fault("429", "throttled", False)),
     Accepted(0, series=0),  # the answer to an earlier process, which was late
     Accepted(0, series=1),
 )

@@ -26,7 +26,7 @@ from gateway.store.apply import Item
 from gateway.store.contents import Contents
 from gateway.store.installation import StoreUnfitError
 from gateway.store.keys import keys_of, shard_of_identity
-from gateway.store.sides import CopyFault, Side, Value, call
+from gateway.store.sides import CopyFault, Side, StringValue, call
 from gateway.store.spreading import SPARE_MS, Spread
 from gateway.store.store import Store
 from gateway.store.writes import Retention
@@ -305,7 +305,7 @@ def test_every_key_of_the_table_has_a_place(redis_url: str) -> None:
             if row.name in LAPSING or not placing.takes(key):
                 continue
             if row.kind == "string":
-                assert placing.strings([Value(key, b"x", 0, key)])
+                assert placing.strings([StringValue(key, b"x", 0, key)])
             else:
                 assert [part for part in placing.parts(key, row.kind) if part.page] == []
 

@@ -14,7 +14,7 @@ from gateway.store import users
 from gateway.store.identities import find_home
 from gateway.store.keys import keys_of, shard_of, shard_of_identity
 from gateway.store.store import Store
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, MINUTE, T0
 from tests.worlds.watched_link import WatchedLink
@@ -26,12 +26,12 @@ COUNT = 100
 in_store = partial(stores.in_store, shards=SHARDS)
 
 
-def change_of(user: str, addresses: Addresses, now_ms: int = T0) -> Change:
+def change_of(user: str, addresses: Addresses, now_ms: int = T0) -> UserChange:
     kept = StoredUser("shop", now_ms, addresses, "Europe/Moscow")
-    return Change(user, "", addresses, lambda _: kept)
+    return UserChange(user, "", addresses, lambda _: kept)
 
 
-def many(now_ms: int = T0, phones: str = "7918") -> list[Change]:
+def many(now_ms: int = T0, phones: str = "7918") -> list[UserChange]:
     return [
         change_of(f"u{n}", Addresses(f"{phones}{n:07}", f"anna{n}@shop.example"), now_ms)
         for n in range(COUNT)

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from gateway import crew as crews
 from gateway import supervisor
 from gateway.backoff import Backoff
-from gateway.crew import Crew, Ended, Notice, Ready, Role
+from gateway.crew import Crew, Notice, Ready, Role, RoleEnded
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.processes import gone
 
@@ -89,7 +89,7 @@ def test_a_role_that_dies_is_started_again(
         first = next_of(crew)
         assert isinstance(first, Ready)
         os.kill(int(first.said), signal.SIGKILL)
-        assert next_of(crew) == Ended("worker", -signal.SIGKILL, final=False)
+        assert next_of(crew) == RoleEnded("worker", -signal.SIGKILL, final=False)
         again = next_of(crew)
     assert isinstance(again, Ready)
     assert again.said != first.said
@@ -101,14 +101,14 @@ def test_a_role_that_never_served_is_not_started_again(lines: Lines) -> None:
     with Crew(
         [role("print('The port is taken.'); raise SystemExit(2)")], os.environ, lines
     ) as crew:
-        assert next_of(crew) == Ended("worker", 2, final=True)
+        assert next_of(crew) == RoleEnded("worker", 2, final=True)
     assert lines == [("worker", "The port is taken.")]
 
 
 def test_a_command_that_cannot_run_is_an_end_with_a_reason(lines: Lines) -> None:
     nowhere = Role("worker", ("/nowhere/kaskad",), PATIENCE_S)
     with told() as logs, Crew([nowhere], os.environ, lines) as crew:
-        assert next_of(crew) == Ended("worker", 1, final=True)
+        assert next_of(crew) == RoleEnded("worker", 1, final=True)
     assert "/nowhere/kaskad" in logs[0]["reason"]
 
 
@@ -140,7 +140,7 @@ def test_a_role_that_hangs_is_killed_and_started_again(
     assert isinstance(first, Ready)
     assert isinstance(again, Ready)
     assert first.said != again.said
-    assert ended == Ended("worker", -signal.SIGKILL, final=False)
+    assert ended == RoleEnded("worker", -signal.SIGKILL, final=False)
     assert "process_hangs" in {entry["event"] for entry in logs}
 
 

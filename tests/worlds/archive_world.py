@@ -15,7 +15,7 @@ from gateway.archive.accepted import accepted_before
 from gateway.archive.archive import Archive
 from gateway.archive.booked import ArchivedLedger
 from gateway.archive.place import Folder
-from gateway.archive.run import Done, Limits, Run
+from gateway.archive.run import ArchiveRun, Run, RunLimits
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.archive.hashing import mark_of, short_hashes_of
@@ -25,8 +25,8 @@ from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.store import receipts
 from gateway.store.apply import Item
-from gateway.store.message_search import Accepted, Sought, search
-from gateway.store.person_index import Place
+from gateway.store.message_search import ArchivedMessage, Sought, search
+from gateway.store.person_index import IndexPlace
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Fault, Receipt
@@ -88,20 +88,20 @@ class ArchiveWorld:
         """A message that each of its steps' providers refuses, with the faults."""
         ids = await self.send(1, campaign)
         for step, fault in enumerate(faults):
-            for event in (ev.Claimed(step), ev.Refused(step, fault)):
+            for event in (ev.Claimed(step), ev.StepRefused(step, fault)):
                 await self.store.apply([Item(ids[0], event)], self.now_ms)
         return ids
 
     def run(self, *, keep_ms: int = EVER_MS, **limits: Any) -> Run:
-        wanted = Limits(keep_ms, **limits)
+        wanted = RunLimits(keep_ms, **limits)
         return Run(self.store, self.archive, wanted, lambda: self.now_ms, self.pause)
 
-    async def archived(self, *, keep_ms: int = EVER_MS, **limits: Any) -> Done:
+    async def archived(self, *, keep_ms: int = EVER_MS, **limits: Any) -> ArchiveRun:
         return await self.run(keep_ms=keep_ms, **limits).once()
 
     async def accepted(
-        self, identities: Iterable[str], campaign: str | None, before: Place, count: int
-    ) -> tuple[list[Accepted], Place | None]:
+        self, identities: Iterable[str], campaign: str | None, before: IndexPlace, count: int
+    ) -> tuple[list[ArchivedMessage], IndexPlace | None]:
         """The archived part of the index, as a search asks for it."""
         hashes = short_hashes_of(KEY, identities)
         asked = AcceptedAsked(before, count, hashes, mark_of(KEY), campaign)
@@ -111,7 +111,7 @@ class ArchiveWorld:
     async def search(self, limit: int = 50, **sought: Any) -> list[str]:
         """The messages that are found, wherever they are, over all pages."""
         ids: list[str] = []
-        place: Place | None = None
+        place: IndexPlace | None = None
         while True:
             page = await search(self.store, Sought(None, **sought), limit, place, self)
             assert len(page.messages) <= limit

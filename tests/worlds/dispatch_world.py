@@ -16,7 +16,7 @@ from gateway.core.records.message import MESSAGE_NAMES, Message, StepStatus, nam
 from gateway.core.records.request import MessageRequest
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
-from gateway.dispatch.metrics import Metrics
+from gateway.dispatch.metrics import DispatchMetrics
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.settings.tables import Lanes
@@ -152,7 +152,7 @@ class DispatchWorld:
             "providers": providers,
             "clock": self.clock,
             "consumer": f"dispatch-{next(self.consumers)}",
-            "metrics": Metrics(telemetry.new_registries()),
+            "metrics": DispatchMetrics(telemetry.new_registries()),
             "terms": self.terms,
             "stopping": trio.Event(),
         }

@@ -62,10 +62,10 @@ class Filled(msgspec.Struct):
         return [id_ for ids in self.by_state.values() for id_ in ids]
 
 
-def _stored(n: int) -> users.Change:
+def _stored(n: int) -> users.UserChange:
     addresses = Addresses(f"7918000{n:04}", f"stored{n}@example.com" if n % 2 else None)
     kept = StoredUser("shop", T0, addresses, "Europe/Moscow")
-    return users.Change(f"stored{n}", "", addresses, lambda _: kept)
+    return users.UserChange(f"stored{n}", "", addresses, lambda _: kept)
 
 
 def rules() -> Policy:
@@ -160,11 +160,11 @@ async def _advance(store: Store, ids: list[str]) -> tuple[dict[str, list[str]], 
     never = Fault("7", "NEVER", True)
     events: Mapping[str, ev.Event] = {
         "sent": ev.Accepted(0),
-        "retrying": ev.Refused(0, later),
+        "retrying": ev.StepRefused(0, later),
         "lost": ev.LostAnswer(0),
         "delivered": ev.Accepted(0),
         "cancelled": ev.Cancelled(),
-        "fallback": ev.Refused(0, never),
+        "fallback": ev.StepRefused(0, never),
     }
     await store.apply([Item(i, event) for s, event in events.items() for i in by_state[s]], T0)
     receipts = [Receipt("delivered", ref=f"{id_}.0") for id_ in by_state["delivered"]]

@@ -18,7 +18,7 @@ from gateway.core.prices import Price
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.asgi import CONNECTION
 from gateway.redis.asyncio_driver import open_client
-from gateway.redis.client import Command, RedisClient, Reply, Session, Statistics
+from gateway.redis.client import Command, RedisClient, RedisReply, Session, Statistics
 from gateway.redis.errors import RedisUnavailable
 from gateway.settings import file as configuration
 from gateway.settings.bootstrap import policy_of, retention_of
@@ -139,7 +139,7 @@ class SwitchedClient:
             self.refused.set()
             raise RedisUnavailable("Redis at secret-host:6379 is away.")
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         self._check()
         return await self._redis.call(commands)
 

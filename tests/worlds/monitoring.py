@@ -13,9 +13,9 @@ from prometheus_client.metrics_core import Metric
 from gateway import telemetry
 from gateway.core.effects import Effects, Fallback
 from gateway.core.records.entries import StatusChange
-from gateway.dispatch.metrics import Metrics as DispatchMetrics
-from gateway.ingress.metrics import Metrics as IngressMetrics
-from gateway.ingress.server_watch import Server
+from gateway.dispatch.metrics import DispatchMetrics
+from gateway.ingress.metrics import IngressMetrics
+from gateway.ingress.server_watch import WatchedServer
 from gateway.store.lanes import LaneState
 from gateway.store.outcomes import Outcomes
 from gateway.store.servers import ServerState
@@ -49,7 +49,7 @@ def both_roles() -> tuple[Registries, Registries]:
     ingress.durations.note(("send",), 0.01)
     store = SimpleNamespace(counts=counts, ignored_prices=ignored, redis=redis, outcomes=outcomes)
     state = ServerState("r", used_bytes=1, limit_bytes=2, fragmentation=1.0, aof_bytes=1)
-    servers = SimpleNamespace(servers=[Server(0, state, disk_free=1)])
+    servers = SimpleNamespace(servers=[WatchedServer(0, state, disk_free=1)])
     draining: Any = SimpleNamespace(drain=None)
     ingress.watch(
         cast("Any", store), cast("Any", backlog), cast("Any", servers), draining, int, int

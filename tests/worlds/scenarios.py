@@ -90,10 +90,10 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "parts": lambda step, said: events.LooseParts(
         step, tuple(word for word in said if "=" not in word), _series(said) or 0
     ),
-    "refused": lambda step, said: events.Refused(
+    "refused": lambda step, said: events.StepRefused(
         step, FAULTS[said[0]], said[0] == "nobody", _away(said)
     ),
-    "not-sent": lambda step, said: events.NotSent(step, NO_CONNECTION, _away(said)),
+    "not-sent": lambda step, said: events.StepNotSent(step, NO_CONNECTION, _away(said)),
     "put-back": lambda step, said: events.PutBack(step, refused="refused" in said),
     "reacted": lambda step, said: msgspec.convert(
         {"step": step, "kind": said[0], "at_ms": 0}, events.Reacted

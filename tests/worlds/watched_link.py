@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from gateway.redis.client import Command, RedisClient, Reply, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 
 
 class Killed(BaseException):
@@ -37,14 +37,14 @@ class WatchedLink:
         outer = self
 
         class Watched:
-            async def call(self, commands: Sequence[Command]) -> list[Reply]:
+            async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
                 outer._count(commands)
                 return await session.call(commands)
 
         async with self._redis.session(key) as session:
             yield Watched()
 
-    async def call(self, commands: Sequence[Command]) -> list[Reply]:
+    async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
         self._count(commands)
         return await self._redis.call(commands)
 

@@ -30,7 +30,7 @@ from providers.contract import Receipt
 from ratelimit.caps import Full
 
 
-class Decision:
+class CascadeDecision:
     """One decision: the records, the policy, the moment, and the effects collected so far."""
 
     __slots__ = ("effects", "funds", "message", "now_ms", "persons", "policy")

@@ -117,7 +117,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
         change.deliver(work, None, None)
 
 
-def _refused(change: Change, refused: ev.Refused) -> None:
+def _refused(change: Change, refused: ev.StepRefused) -> None:
     step, attempt = change.attempted(refused.step)
     if step is None or attempt is None:
         return
@@ -145,7 +145,7 @@ def _refused(change: Change, refused: ev.Refused) -> None:
         change.retry_later(step, attempt, attempt.refusals)
 
 
-def _not_sent(change: Change, not_sent: ev.NotSent) -> None:
+def _not_sent(change: Change, not_sent: ev.StepNotSent) -> None:
     step, attempt = change.attempted(not_sent.step)
     if step is None or attempt is None or step.status != StepStatus.SENDING:
         return
@@ -380,8 +380,8 @@ def _gone(change: Change, gone: ev.ProviderGone) -> None:
 TRANSITIONS: Mapping[type[ev.Event], Callable[[Change, Any], None]] = {
     ev.Claimed: _claimed,
     ev.Accepted: _accepted,
-    ev.Refused: _refused,
-    ev.NotSent: _not_sent,
+    ev.StepRefused: _refused,
+    ev.StepNotSent: _not_sent,
     ev.PutBack: _put_back,
     ev.LostAnswer: _lost,
     ev.Reported: _reported,

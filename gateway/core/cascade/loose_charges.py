@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.core import settlement
-from gateway.core.cascade.decision import Decision
+from gateway.core.cascade.decision import CascadeDecision
 from gateway.core.events import LooseParts, Reported
 from gateway.core.ids import step_ref
 from gateway.core.records.message import OPEN
 from gateway.core.settlement import Work
 
 
-class LooseCharges(Decision):
+class LooseCharges(CascadeDecision):
     """The charges beside the whole, of one decision."""
 
     __slots__ = ()

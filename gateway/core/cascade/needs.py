@@ -54,7 +54,7 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
             return event.delivered and _arrival_is_noted(message, event.step, policy)
         case ev.LostAnswer() | ev.NotKnown() | ev.PutBack() | ev.Invoiced() | ev.LooseParts():
             return False
-        case ev.Refused() if event.unreachable:
+        case ev.StepRefused() if event.unreachable:
             return True
         case ev.Reported() if event.part:
             return False

@@ -19,7 +19,7 @@ from gateway.core.records.words import Importance
 from providers.contract import Category
 from ratelimit.caps import Full
 
-Outcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
+AnswerOutcome = Literal["accepted", "duplicate", "suppressed", "rejected", "conflict"]
 
 
 class Saying(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +80,7 @@ class MessageRequest(msgspec.Struct, frozen=True, gc=False):
         return person_id(self.user, self.app) if self.own_users else self.user
 
 
-class CapHit(msgspec.Struct, frozen=True):
+class CapRefusal(msgspec.Struct, frozen=True):
     """The cap that refused, as the caller is told."""
 
     name: str = field(name="n")
@@ -90,12 +90,12 @@ class CapHit(msgspec.Struct, frozen=True):
     retry_at_ms: int = field(name="r")
 
     @classmethod
-    def of(cls, full: Full) -> CapHit:
+    def of(cls, full: Full) -> CapRefusal:
         cap = full.cap
         return cls(cap.name, cap.limit, cap.window, full.count, full.retry_at_ms)
 
 
-class BudgetHit(msgspec.Struct, frozen=True):
+class BudgetRefusal(msgspec.Struct, frozen=True):
     """The budget that refused, as the caller is told: in 1e-6 units, `used` with what is
     reserved."""
 
@@ -110,16 +110,16 @@ class Answer(msgspec.Struct, omit_defaults=True, gc=False):
     by a fault of ours or a record that cannot be read; `detail` says which. `over_quota`: it would
     have been accepted, and its app's quota is used up."""
 
-    outcome: Outcome | Literal["unavailable", "failed", "over_quota"] = field(name="o")
+    outcome: AnswerOutcome | Literal["unavailable", "failed", "over_quota"] = field(name="o")
     id: str | None = field(name="i", default=None)
     status: str | None = field(name="s", default=None)
     reason: str | None = field(name="r", default=None)
-    cap: CapHit | None = field(name="c", default=None)
+    cap: CapRefusal | None = field(name="c", default=None)
     pointer: str = field(name="p", default="")
     detail: str = field(name="d", default="")
     replayed: bool = field(name="y", default=False)
     held: Held | None = field(name="h", default=None)
-    budget: BudgetHit | None = field(name="b", default=None)
+    budget: BudgetRefusal | None = field(name="b", default=None)
 
 
 class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,11 +143,17 @@ def _remembered_of_2(record: bytes) -> RememberedAnswer:
     was = schema2.decode_answer(old.answer)
     cap = None
     if was.cap is not None:
-        cap = CapHit(
+        cap = CapRefusal(
             was.cap.name, was.cap.limit, was.cap.window, was.cap.count, was.cap.retry_at_ms
         )
     answer = Answer(
-        cast("Outcome", was.outcome), was.id, was.status, was.reason, cap, was.pointer, was.detail
+        cast("AnswerOutcome", was.outcome),
+        was.id,
+        was.status,
+        was.reason,
+        cap,
+        was.pointer,
+        was.detail,
     )
     return RememberedAnswer(old.body_hash, answer, old.open)
 

@@ -28,7 +28,7 @@ Amount = Annotated[
         extra_json_schema={"pattern": "^[0-9]+\\.[0-9]{4,6}$", "examples": ["0.0120"]},
     ),
 ]
-StepStatus = Literal[
+StepWord = Literal[
     "queued",
     "sent",
     "delivered",
@@ -57,7 +57,7 @@ class StepView(msgspec.Struct, frozen=True):
 
     channel: ChannelName
     provider: str | None
-    status: StepStatus
+    status: StepWord
     until: Until
     provider_id: str | None
     attempts: int

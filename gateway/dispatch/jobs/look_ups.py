@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from gateway.backoff import Backoff
-from gateway.core.events import NotKnown, Refused, Reported
+from gateway.core.events import NotKnown, Reported, StepRefused
 from gateway.core.ids import read_ref, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
@@ -168,7 +168,7 @@ class LookUps:
             fault = Fault("rejected", "rejected", True)
             if receipt.fault is not None:
                 fault = msgspec.structs.replace(receipt.fault, permanent=True)
-            refused = Refused(ref.step, fault)
+            refused = StepRefused(ref.step, fault)
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
 

@@ -166,7 +166,7 @@ def late_answer(provider: str, answer: Submitted | Refused) -> list[Item]:
         return [Item(ref.message_id, accepted_by(answer, ref.step, ref.series, None))]
     late = (provider, ref.series)
     told: list[events.Event] = [
-        events.Refused(ref.step, answer.fault, answer.unreachable, late=late)
+        events.StepRefused(ref.step, answer.fault, answer.unreachable, late=late)
     ]
     if answer.part_ids:
         told.insert(0, events.LooseParts(ref.step, answer.part_ids, ref.series))

@@ -23,7 +23,7 @@ from gateway.dispatch.worker.claim import Entry
 from gateway.store import lanes, pauses, providers
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.lanes import Waiting
+from gateway.store.lanes import WaitingEntry
 from providers.contract import Category
 
 LOOK_S = 1.0  # between two looks, give or take a quarter: dispatchers share the work
@@ -118,7 +118,7 @@ async def _keep_ending(deps: DispatchDeps, shard: int, removed: set[str]) -> Non
 
 
 def _entries(
-    waitings: Sequence[Waiting], category_of: dict[str, Category], shard: int
+    waitings: Sequence[WaitingEntry], category_of: dict[str, Category], shard: int
 ) -> list[Entry]:
     """One entry a message; another of the same message is looked at next time."""
     by_id = {w.message_id: w for w in reversed(waitings)}

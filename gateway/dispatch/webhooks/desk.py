@@ -18,7 +18,7 @@ from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import OpenPosting, opens
-from gateway.dispatch.webhooks.sender import Sender
+from gateway.dispatch.webhooks.sender import WebhookSender
 from gateway.store import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
@@ -50,7 +50,7 @@ class Desk:
         self._open_posting = open_posting
         self._nursery = nursery
         self._outboxes: set[str] = set()  # those that are ours to move
-        self._senders: dict[str, Sender] = {}  # by webhook id
+        self._senders: dict[str, WebhookSender] = {}  # by webhook id
 
     async def turn(self) -> float:
         """Takes what is ours now and leaves the rest. Raises RedisUnavailable."""
@@ -86,11 +86,11 @@ class Desk:
                 del self._senders[id_]
         for id_, (app, name, webhook) in ours.items():
             if id_ not in self._senders:
-                sender = Sender(self._deps, app, name, webhook, self._open_posting)
+                sender = WebhookSender(self._deps, app, name, webhook, self._open_posting)
                 self._senders[id_] = sender
                 self._nursery.start_soon(self._run, sender)
 
-    async def _run(self, sender: Sender) -> None:
+    async def _run(self, sender: WebhookSender) -> None:
         """One that fails for a reason nobody foresaw costs nobody else anything: it begins anew."""
         try:
             await sender.run()

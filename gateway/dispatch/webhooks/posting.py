@@ -26,7 +26,7 @@ ANSWER_CHARS = 256  # of the answer that are kept
 BUSY, BUSY_MS = 429, 60_000  # and for how long, where it does not say
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     """What came of a call. `status` 0: no answer; `error` says why. `wish_ms`: for how long the
     receiver wishes to be left alone."""
 
@@ -69,10 +69,10 @@ class Posting:
                 open_stream=trio.open_tcp_stream if is_allowed else open_stream,
             )
 
-    async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> Answer:
+    async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> CallAnswer:
         """Makes one call and reads its answer."""
         if self._transport is None:
-            return Answer(error="refused: plain http is for hosts of webhooks.allow_hosts")
+            return CallAnswer(error="refused: plain http is for hosts of webhooks.allow_hosts")
         at_s = now_ms // 1000
         signature = signed(webhook.signs_with(now_ms), event_id, at_s, body)
         head = (
@@ -82,12 +82,12 @@ class Posting:
         try:
             reply = await self._transport.exchange(head.encode("ascii") + body)
         except httpx2.TransportError as error:
-            return Answer(error=str(stage(error))[:ANSWER_CHARS])
+            return CallAnswer(error=str(stage(error))[:ANSWER_CHARS])
         text = reply.body[: 4 * ANSWER_CHARS].decode(errors="replace")[:ANSWER_CHARS]
         if 200 <= reply.status < 300:  # then nobody asks for how long
-            return Answer(reply.status, text)
+            return CallAnswer(reply.status, text)
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers}
-        return Answer(reply.status, text, wish_ms=retry_after_ms(told) or 0)
+        return CallAnswer(reply.status, text, wish_ms=retry_after_ms(told) or 0)
 
     def close(self) -> None:
         if self._transport is not None:

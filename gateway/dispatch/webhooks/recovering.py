@@ -22,7 +22,7 @@ from gateway.redis.client import RedisClient
 from gateway.store import outbox, reads, replies, webhook_queues
 from gateway.store.base import BATCH_MAX
 from gateway.store.former_shards import shards_ever
-from gateway.store.webhook_queues import OF_INSTALLATION, OF_REPLIES, Recovery, State
+from gateway.store.webhook_queues import OF_INSTALLATION, OF_REPLIES, Recovery, WebhookBacklog
 from gateway.store.writes import event_of
 
 # Entries of a page: an entry has a change for each message of a batch, or a few, and a page of them
@@ -33,7 +33,7 @@ SINGLES_MAX = 500
 _log = structlog.get_logger("dispatch")
 
 # What stands in a stream, by entry, from one on as a range begins; at most so many.
-Read = Callable[[str, int], Awaitable[list[tuple[str, list[WebhookEvent]]]]]
+ReadEvents = Callable[[str, int], Awaitable[list[tuple[str, list[WebhookEvent]]]]]
 
 
 class Recovering:
@@ -46,7 +46,7 @@ class Recovering:
         self._recovery: Recovery | None = None
         self._waiting = 0
 
-    def take(self, state: State) -> None:
+    def take(self, state: WebhookBacklog) -> None:
         """How the webhook is: what is to be recovered, and how much waits."""
         self._recovery = state.recovery
         self._waiting = state.waiting
@@ -77,7 +77,7 @@ class Recovering:
         _log.info("webhook recovered", app=self._app, webhook=self._id, since=recovery.since_ms)
         return False
 
-    async def _streams(self) -> list[tuple[int, Read, int]]:
+    async def _streams(self) -> list[tuple[int, ReadEvents, int]]:
         """All that are read: their numbers in a recovery, and how many entries are a page."""
         redis = self._deps.redis
         shards = await shards_ever(redis, self._deps.store.shards)

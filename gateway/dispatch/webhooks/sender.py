@@ -22,12 +22,12 @@ from gateway.core.webhooks import FAILING_MS, LOST, next_delay_ms
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.webhooks.bodies import bodies
-from gateway.dispatch.webhooks.posting import CONNECTIONS, Answer, OpenPosting, Posting
+from gateway.dispatch.webhooks.posting import CONNECTIONS, CallAnswer, OpenPosting, Posting
 from gateway.dispatch.webhooks.recovering import Recovering
 from gateway.dispatch.webhooks.resting import Resting
 from gateway.store import outbox, webhook_queues, webhooks
 from gateway.store.outbox import LostEvents
-from gateway.store.webhook_queues import Due, Told
+from gateway.store.webhook_queues import Due, TryResults
 
 FETCH = 200  # events in hand
 LOOK_S = 0.5
@@ -40,13 +40,13 @@ GONE_STATUS = 410
 _log = structlog.get_logger("dispatch")
 
 
-class Ended(NamedTuple):
+class EndedCall(NamedTuple):
     due: Due
     tried: WebhookTry
-    answer: Answer
+    answer: CallAnswer
 
 
-class Sender:
+class WebhookSender:
     """One webhook's, while it is this dispatcher's to tell. Nothing more is called once its app
     disabled it, deleted it or gave it another address."""
 
@@ -71,7 +71,7 @@ class Sender:
         self._in_hand: set[str] = set()
         self._ready: deque[tuple[Due, bytes, str]] = deque()
         self._open = 0
-        self._ended: list[Ended] = []
+        self._ended: list[EndedCall] = []
         self._lost: LostEvents | None = None
         self._failing_ms: int | None = None  # since when, as it stands in Redis
         self._news = trio.Event()  # something is to be fetched, called or noted
@@ -174,7 +174,7 @@ class Sender:
             self._resting.failed(began, now, answer.status, answer.leave_ms / 1000)
         if trace and (traces := self._deps.store.traces) is not None:
             traces.told(trace, self._app, tried.succeeded, answer.status, latency_ms)
-        self._ended.append(Ended(due, tried, answer))
+        self._ended.append(EndedCall(due, tried, answer))
         self._deps.metrics.webhook_tried(tried)
         self._news.set()
 
@@ -213,7 +213,7 @@ class Sender:
                 self._ready.append((each, body, made.traced.get(each.event.id, "")))
         forgotten = [each for each in fresh if each.event.id in made.forgotten]
         if forgotten:
-            await webhook_queues.note(redis, id_, Told((), forgotten, ()), None)
+            await webhook_queues.note(redis, id_, TryResults((), forgotten, ()), None)
 
     async def _look(self, now_ms: int) -> None:
         """How it is, and what is kept of it too long. Raises RedisUnavailable."""
@@ -236,7 +236,7 @@ class Sender:
         await self._tell_of_lost(told)
         await self._disable_if_dead(ended)
 
-    def _told(self, ended: list[Ended]) -> tuple[Told, int | None]:
+    def _told(self, ended: list[EndedCall]) -> tuple[TryResults, int | None]:
         """What is to be written down, and since when none succeeded: None as it was, 0 one did."""
         done, later, tries = list[Due](), list[tuple[Due, int]](), list[WebhookTry]()
         for due, tried, answer in ended:
@@ -253,9 +253,9 @@ class Sender:
             failing_ms = 0 if self._failing_ms is not None else None
         elif self._failing_ms is None:
             failing_ms = min(tried.at_ms for tried in tries)
-        return Told(tries, done, later), failing_ms
+        return TryResults(tries, done, later), failing_ms
 
-    async def _tell_of_lost(self, told: Told) -> None:
+    async def _tell_of_lost(self, told: TryResults) -> None:
         """What was lost is told once; what is lost meanwhile by an event of its own."""
         if self._lost is None or not any(each.event.type == LOST for each in told.done):
             return
@@ -263,7 +263,7 @@ class Sender:
         await outbox.lost_is_told(redis, id_, self._lost)
         self._lost = None
 
-    async def _disable_if_dead(self, ended: list[Ended]) -> None:
+    async def _disable_if_dead(self, ended: list[EndedCall]) -> None:
         gone = any(each.tried.status == GONE_STATUS for each in ended)
         failing = False
         if self._failing_ms is not None:

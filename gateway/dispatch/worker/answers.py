@@ -15,9 +15,9 @@ from gateway.core.events import (
     Event,
     LooseParts,
     LostAnswer,
-    NotSent,
     PutBack,
-    Refused,
+    StepNotSent,
+    StepRefused,
 )
 from gateway.core.ids import step_ref
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
@@ -203,7 +203,7 @@ def read_outcomes(
             result.halt = True
             result.add(step, "put_back", PutBack(step.index, refused=True))
         else:
-            refused = Refused(step.index, outcome.fault, outcome.unreachable, away)
+            refused = StepRefused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
             result.note_gone(step, outcome.gone)
     return result
@@ -222,7 +222,7 @@ def read_fault(
     match fault:
         case contract.NotSent():
             result.halt = True
-            result.add_all("not_sent", lambda step: NotSent(step.index, named, away))
+            result.add_all("not_sent", lambda step: StepNotSent(step.index, named, away))
         case contract.Throttled():
             result.halt = True
             result.add_all("throttled", lambda step: PutBack(step.index))
@@ -238,7 +238,7 @@ def read_fault(
             result.split = True
             result.counts["split"] = len(batch)
         case contract.BadRequest():
-            result.add_all("refused", lambda step: Refused(step.index, named))
+            result.add_all("refused", lambda step: StepRefused(step.index, named))
         case _:
             result.add_all("unknown", lambda step: LostAnswer(step.index))
             if fault.retry_after_ms is not None:

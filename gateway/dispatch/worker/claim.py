@@ -16,7 +16,7 @@ import structlog
 
 from gateway.core.campaign_words import Version
 from gateway.core.channels import CHANNELS
-from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, Refused
+from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, StepRefused
 from gateway.core.ids import step_ref
 from gateway.core.opens import with_picture
 from gateway.core.policy import SENDING_LIMIT_MS
@@ -139,7 +139,7 @@ async def claim(
             links = LinkWriter(store.policy.links, await store.links.key(store.redis))
         submission = _submission(message, versions, sender, now_ms, links, unsubscribe)
         if isinstance(submission, Fault):
-            refusal = Refused(message.current, submission)
+            refusal = StepRefused(message.current, submission)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
         else:
             user, series = message.named_user, message.step.series

@@ -29,7 +29,7 @@ from gateway.dispatch.worker.wake_ups import WakeUps
 from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
-from gateway.store.lanes import Waiting
+from gateway.store.lanes import WaitingEntry
 from providers.contract import Category
 
 FRESH_S = 0.005  # after a read this young another would find nothing worth a round trip
@@ -44,8 +44,8 @@ class _Place(NamedTuple):
     line: int
 
 
-def _as_read(entry: Entry) -> Waiting:
-    return Waiting(entry.message_id, entry.at)
+def _as_read(entry: Entry) -> WaitingEntry:
+    return WaitingEntry(entry.message_id, entry.at)
 
 
 def _is_being_sent(message: Message | None) -> bool:
@@ -222,7 +222,7 @@ class EntryReader:
 
     async def _read(
         self, shards: Sequence[int], wanted: Sequence[tuple[str, int]]
-    ) -> dict[str, list[Waiting]]:
+    ) -> dict[str, list[WaitingEntry]]:
         """Reads lanes of some shards. When that fails all of them are suspect; a single one has
         the Redis client's patience, several have READ_TOGETHER_S."""
         with trio.CancelScope() as together:
@@ -238,11 +238,11 @@ class EntryReader:
         self._shards.suspect(shards, RedisUnavailable("A read of several shards took too long."))
         return {}
 
-    def _add(self, waitings: Iterable[Waiting]) -> None:
+    def _add(self, waitings: Iterable[WaitingEntry]) -> None:
         for entry in self._news(waitings):
             self._buffers[entry.category].add(entry)
 
-    def _news(self, waitings: Iterable[Waiting]) -> list[Entry]:
+    def _news(self, waitings: Iterable[WaitingEntry]) -> list[Entry]:
         """The entries we did not know we hold, which we do from now on."""
         news = []
         for waiting in waitings:

@@ -27,7 +27,7 @@ from gateway.ingress.batcher import Batcher
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import IngressMetrics
 from gateway.ingress.outside import Outside
 from gateway.redis.errors import RedisError
 from gateway.store.base import BATCH_MAX
@@ -67,7 +67,7 @@ class Greeting(msgspec.Struct, frozen=True):
     """Nothing but that somebody is there."""
 
 
-class SetAside(Exception):
+class ReceiptSetAside(Exception):
     """A receipt is in quarantine."""
 
 
@@ -80,7 +80,7 @@ class CallbackEndpoint:
         readers: Mapping[str, CallbackReader],
         auths: Mapping[str, CallbackAuth],
         inbound: InboundEndpoints,
-        metrics: Metrics,
+        metrics: IngressMetrics,
         now_ms: Callable[[], int],
         body_bytes_max: int,
         outside: Outside | None = None,
@@ -231,7 +231,9 @@ class CallbackEndpoint:
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
         await self._watch.saw(name, receipts)
         ended: dict[int, bool | Exception] = dict.fromkeys(map(id, taken.unmatched), False)
-        ended |= dict.fromkeys(map(id, taken.faulty), SetAside("A receipt cannot be applied."))
+        ended |= dict.fromkeys(
+            map(id, taken.faulty), ReceiptSetAside("A receipt cannot be applied.")
+        )
         return [ended.get(id(receipt), True) for receipt in receipts]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from gateway.core.campaign_words import CampaignWords, ContentBody
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, State
+from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, CampaignState
 from gateway.core.money import format_amount
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.views.message import Amount
@@ -53,7 +53,7 @@ class CampaignView(msgspec.Struct, frozen=True):
     its messages cost, and were billed to apps, stands with the scope `report-all`."""
 
     name: str
-    state: State
+    state: CampaignState
     category: Category | None
     importance: ImportanceName | None
     route: str | None

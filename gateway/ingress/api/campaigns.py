@@ -21,7 +21,7 @@ from gateway.core.campaign_words import (
     pack_words,
     unpack_words,
 )
-from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, State
+from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName, LinksWord
@@ -61,9 +61,9 @@ UNREADABLE = (
 
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 
-Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
+CampaignMoment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
-Named = Annotated[
+CampaignName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
 ]
 
@@ -71,14 +71,16 @@ Named = Annotated[
 class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to hold of a campaign; keys left out stay, `null` resets one."""
 
-    state: Annotated[State, msgspec.Meta(description="running, paused or cancelled.")] | None = None
+    state: (
+        Annotated[CampaignState, msgspec.Meta(description="running, paused or cancelled.")] | None
+    ) = None
     category: (
         Annotated[Category, msgspec.Meta(description="otp, transactional or marketing.")] | None
     ) = None
     importance: Annotated[ImportanceName, msgspec.Meta(description="low, normal, high.")] | None = (
         None
     )
-    route: Named | None = None
+    route: CampaignName | None = None
     ttl: (
         Annotated[
             int, msgspec.Meta(ge=1, le=TTL_MAX_MS // 1000, description="Seconds, 30 days at most.")
@@ -86,10 +88,10 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     links: Annotated[LinksWord, msgspec.Meta(description="track or off.")] | None = None
-    start_at: Moment | None = None
-    end_at: Moment | None = None
+    start_at: CampaignMoment | None = None
+    end_at: CampaignMoment | None = None
     pace: Annotated[str, msgspec.Meta(description=PACE_RULE)] | None = None
-    send_window: Named | None = None
+    send_window: CampaignName | None = None
     recipients_max: (
         Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000, description="Messages accepted.")]
         | None
@@ -223,7 +225,7 @@ def _readable(packed: bytes) -> CampaignWords:
 
 def _changed(before: Campaign, wanted: CampaignRequest, given: Set[str]) -> Campaign:
     """The campaign with the keys that were given."""
-    state: State = wanted.state or "running" if "state" in given else before.state
+    state: CampaignState = wanted.state or "running" if "state" in given else before.state
     values: dict[str, Any] = {
         "state": state,
         "category": wanted.category,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 
@@ -13,8 +12,7 @@ from gateway.core.rates import MILLION, THOUSAND
 from gateway.core.reach import ChannelState
 from gateway.core.records.message import Message
 from gateway.core.views.words import Time, rfc3339
-
-Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+from gateway.settings.tables import Share
 
 
 class ChannelView(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.store import conversions
-from gateway.store.conversions import Asked, Booked
+from gateway.store.conversions import Booked, ToldConversion
 from gateway.store.store import Store
 
 CONVERSIONS_MAX = 1_000
@@ -126,12 +126,13 @@ class ConversionEndpoint:
         ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
         messages = await self._messages.find(dict.fromkeys(ids))
         found = [self._asked(app, item, messages) for item in items]
-        asked = [each for each in found if isinstance(each, Asked)]
+        asked = [each for each in found if isinstance(each, ToldConversion)]
         booked = iter(
             await conversions.book(self._store, app, asked, self._now_ms(), self._messages.find)
         )
         return [
-            _result(next(booked)) if isinstance(each, Asked) else _failed(each) for each in found
+            _result(next(booked)) if isinstance(each, ToldConversion) else _failed(each)
+            for each in found
         ]
 
     def _asked(
@@ -139,7 +140,7 @@ class ConversionEndpoint:
         app: str,
         item: ConversionRequest | Problem,
         messages: dict[str, Message | Exception],
-    ) -> Asked | Problem:
+    ) -> ToldConversion | Problem:
         if isinstance(item, Problem):
             return item
         policy, now_ms = self._store.policy, self._now_ms()
@@ -150,11 +151,11 @@ class ConversionEndpoint:
         value = money.signed(item.value)
         if item.message is None:
             user = f"u:{person_id(item.user, policy.numbering_of(app))}"
-            return Asked(item.id, at_ms, value, user=user, campaign=item.campaign)
+            return ToldConversion(item.id, at_ms, value, user=user, campaign=item.campaign)
         message = own_message(messages.get(item.message), app)
         if isinstance(message, Problem):
             return message
-        return Asked(item.id, at_ms, value, message)
+        return ToldConversion(item.id, at_ms, value, message)
 
 
 def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.channels import ChannelName, Until
-from gateway.core.explain import Explanation, Gate, GateName, PlannedStep, Verdict
+from gateway.core.explain import Explanation, Gate, GateName, GateVerdict, PlannedStep
 from gateway.core.money import format_amount
 from gateway.core.records.request import Answer
 from gateway.core.views.message import Amount
@@ -23,7 +23,7 @@ class GateView(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     `until`."""
 
     gate: GateName
-    verdict: Verdict
+    verdict: GateVerdict
     detail: str | None
     price: Amount | msgspec.UnsetType = UNSET
     currency: str | msgspec.UnsetType = UNSET
@@ -47,7 +47,7 @@ class PlannedStepView(msgspec.Struct, frozen=True):
     parts: int | None
     wait: str
     until: Until
-    verdict: Verdict
+    verdict: GateVerdict
     detail: str | None
 
 

@@ -14,11 +14,11 @@ from typing import Literal
 import msgspec
 
 from gateway import telemetry
-from gateway.core.fullness import Refused
+from gateway.core.fullness import RefusedTraffic
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.request import Request
-from gateway.ingress.server_watch import Server, ServerWatch
+from gateway.ingress.server_watch import ServerWatch, WatchedServer
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.store import pauses, snapshots
@@ -72,7 +72,7 @@ class RedisServer(msgspec.Struct, frozen=True):
     fragmentation: float
     aof_bytes: int
     disk_free_bytes: int | None
-    refuses: Refused | None
+    refuses: RefusedTraffic | None
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ class HealthEndpoints:
         return Readiness(True, "ok", dispatchers, shown, servers)
 
 
-def server_shown(server: Server) -> RedisServer:
+def server_shown(server: WatchedServer) -> RedisServer:
     state = server.state
     return RedisServer(
         shard=server.shard,

@@ -19,7 +19,14 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.policy import Policy
-from gateway.finance.lines import KINDS, ArchivedLines, LinesQuery, LineView, Place, pages_of_lines
+from gateway.finance.lines import (
+    KINDS,
+    ArchivedLines,
+    LinePlace,
+    LinesQuery,
+    LineView,
+    pages_of_lines,
+)
 from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_RULE, is_limit
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
@@ -44,12 +51,12 @@ class LinesView(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class Asked(NamedTuple):
+class LedgerPage(NamedTuple):
     """A page of lines: which, how many, and behind which place."""
 
     query: LinesQuery
     limit: int
-    after: Place | None
+    after: LinePlace | None
 
 
 class LedgerEndpoint:
@@ -76,14 +83,14 @@ class LedgerEndpoint:
         page = await self.page(self.read(request))
         await request.respond(200, to_json(page), PRIVATE)
 
-    def read(self, request: Request) -> Asked:
+    def read(self, request: Request) -> LedgerPage:
         """What the parameters ask for, of what the key may see. Raises Refusal."""
         try:
             return self._asked(pairs_of(request), request.principal)
         except ReportFault as fault:
             raise refusal(fault) from None
 
-    def _asked(self, pairs: Pairs, principal: Principal) -> Asked:
+    def _asked(self, pairs: Pairs, principal: Principal) -> LedgerPage:
         others, limit, after = _page_asked(pairs)
         others, kinds = take_out(others, "kind", KINDS)
         query = parse_query(others, self._days.of(self._now_ms()))
@@ -92,9 +99,9 @@ class LedgerEndpoint:
         app = app_seen(principal, query)
         if app is not None:
             query = msgspec.structs.replace(query, filters=(*query.filters, ("app", app)))
-        return Asked(LinesQuery(query, frozenset(kinds)), limit, after)
+        return LedgerPage(LinesQuery(query, frozenset(kinds)), limit, after)
 
-    async def page(self, asked: Asked) -> LinesView:
+    async def page(self, asked: LedgerPage) -> LinesView:
         """One page. Raises Refusal, RedisUnavailable and LedgerFault."""
         query, limit, after = asked
         found: list[LineView] = []
@@ -123,7 +130,7 @@ class LedgerEndpoint:
         return LinesView(found, None)
 
 
-def _page_asked(asked: Pairs) -> tuple[Pairs, int, Place | None]:
+def _page_asked(asked: Pairs) -> tuple[Pairs, int, LinePlace | None]:
     """The other parameters, how many lines, and behind which place. Raises ReportFault."""
     asked, limits = take_out(asked, "limit")
     asked, cursors = take_out(asked, "cursor")
@@ -136,15 +143,15 @@ def _page_asked(asked: Pairs) -> tuple[Pairs, int, Place | None]:
     return asked, int(limit), _place_of(cursors[0]) if cursors else None
 
 
-def _cursor(place: Place | None) -> str | None:
+def _cursor(place: LinePlace | None) -> str | None:
     return None if place is None else ".".join(map(str, place)).encode().hex()
 
 
-def _place_of(cursor: str) -> Place:
+def _place_of(cursor: str) -> LinePlace:
     try:
         found = _place(bytes.fromhex(cursor).decode("ascii"))
     except ValueError:
         found = None
     if found is None:
         raise ReportFault("cursor", "This is no cursor: give `next` of a page.", impossible=True)
-    return Place(*map(int, found.groups()))
+    return LinePlace(*map(int, found.groups()))

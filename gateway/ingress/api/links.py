@@ -32,7 +32,7 @@ from gateway.ingress.api.following import QR_QUERY
 from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.archived import ArchiveReader, message_anywhere
-from gateway.ingress.http.asgi import Field, to_json
+from gateway.ingress.http.asgi import HeaderField, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store import audit, clicks, links, own_links
@@ -55,8 +55,8 @@ PNG = (b"content-type", b"image/png")
 
 _slug = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}").fullmatch
 
-Target = Annotated[Url, msgspec.Meta(description=TARGET_RULE)]
-End = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=END_RULE)]
+LinkTarget = Annotated[Url, msgspec.Meta(description=TARGET_RULE)]
+LinkEnd = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=END_RULE)]
 EndAnew = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=END_ANEW_RULE)]
 Title = Annotated[
     str, msgspec.Meta(max_length=TITLE_MAX, description=f"For people, {TITLE_MAX} characters.")
@@ -66,17 +66,17 @@ Title = Annotated[
 class LinkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A link to make."""
 
-    url: Target
+    url: LinkTarget
     campaign: Annotated[str, msgspec.Meta(max_length=NAME_MAX, description=NAME_RULE)] | None = None
     title: Title | None = None
     slug: Annotated[str, msgspec.Meta(description=SLUG_RULE)] | None = None
-    expires_at: End | None = None
+    expires_at: LinkEnd | None = None
 
 
 class LinkChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of it is to change; what is left out stays."""
 
-    url: Target | None = None
+    url: LinkTarget | None = None
     title: Title | None = None
     expires_at: Annotated[EndAnew | None, msgspec.Meta(description=END_ANEW_RULE)] = None
 
@@ -181,7 +181,7 @@ class LinkEndpoints:
     async def png(self, request: Request) -> None:
         await self._picture(request, "png", PNG)
 
-    async def _picture(self, request: Request, kind: str, content_type: Field) -> None:
+    async def _picture(self, request: Request, kind: str, content_type: HeaderField) -> None:
         link = await self._own(request, request.parameters["code"])
         code = segno.make(f"{self._url(link)}?{QR_QUERY.decode()}", error=QR_ERROR, micro=False)
         out = io.BytesIO()

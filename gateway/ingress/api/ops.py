@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.ingress.api.decoder import read_object, require_json
 from gateway.ingress.api.health import PauseView
 from gateway.ingress.api.ops_view import RateView, drain_view, read_fleet, view_of
@@ -100,7 +100,7 @@ class OpsEndpoints:
         backlog: Backlog,
         servers: ServerWatch,
         draining: Draining,
-        schedules: Sequence[Schedule],
+        schedules: Sequence[ReportSchedule],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store

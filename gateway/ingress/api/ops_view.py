@@ -11,12 +11,12 @@ from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
 from gateway.core.webhooks import DEAD_MS
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.budgets import BudgetView, views_of
 from gateway.ingress.api.health import PauseView, RedisServer, server_shown
 from gateway.ingress.api.schedule_view import ScheduledReport, reports_of
-from gateway.ingress.server_watch import Server
+from gateway.ingress.server_watch import WatchedServer
 from gateway.redis.client import RedisClient
 from gateway.store import (
     archiving,
@@ -167,14 +167,14 @@ class Fleet(msgspec.Struct, frozen=True):
     reports: Sequence[ScheduledReport]
 
 
-async def read_fleet(store: Store, schedules: Sequence[Schedule], now_ms: int) -> Fleet:
+async def read_fleet(store: Store, schedules: Sequence[ReportSchedule], now_ms: int) -> Fleet:
     """What dispatchers say, and what operators did. Raises RedisUnavailable."""
     found = await snapshots.gather(store.redis, now_ms, "dispatch-")
     return await fleet_of(store, telemetry.figures(found), schedules, now_ms)
 
 
 async def fleet_of(
-    store: Store, figures: Iterable[Figure], schedules: Sequence[Schedule], now_ms: int
+    store: Store, figures: Iterable[Figure], schedules: Sequence[ReportSchedule], now_ms: int
 ) -> Fleet:
     """The same, from figures that were read. Raises RedisUnavailable."""
     redis, policy = store.redis, store.policy
@@ -192,7 +192,7 @@ async def fleet_of(
 
 async def _archive(redis: RedisClient, shards: int) -> ArchiveState | None:
     state = await archiving.state(redis)
-    if state == archiving.State():
+    if state == archiving.ArchiveRuns():
         return None
     since_ms = await archiving.waiting_since(redis, await shards_ever(redis, shards))
     moments = (state.done_ms, state.failed_ms, since_ms)
@@ -223,7 +223,7 @@ def view_of(
     policy: Policy,
     shared: Fleet,
     lanes: Mapping[tuple[str, str], LaneState],
-    servers: Iterable[Server],
+    servers: Iterable[WatchedServer],
     now_ms: int,
 ) -> OpsView:
     """All of it. Pure."""

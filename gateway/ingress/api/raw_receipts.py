@@ -25,14 +25,14 @@ _secret = re.compile(
 ).search
 _texts = frozenset(("text", "body", "html", "subject", "content", "mes"))
 
-Found = dict[str, Any]
+ShownReceipt = dict[str, Any]
 
 
 def with_raw(receipts: Sequence[Receipt], body: bytes) -> list[Receipt]:
     """The receipts of a body, each with what speaks of it; without where that is not to be told
     from what speaks of others."""
     whole = _read(body)
-    by_name: dict[str, Found] = {}
+    by_name: dict[str, ShownReceipt] = {}
     for name, element in _names(whole, whole, 0):
         by_name.setdefault(name, element)
     found = []
@@ -45,7 +45,7 @@ def with_raw(receipts: Sequence[Receipt], body: bytes) -> list[Receipt]:
     return found
 
 
-def _read(body: bytes) -> Found:
+def _read(body: bytes) -> ShownReceipt:
     """A document, or a form's fields."""
     document = _document(body)
     if document is None:
@@ -62,7 +62,7 @@ def _document(text: str | bytes) -> Any:
         return None
 
 
-def _names(node: Any, element: Found, depth: int) -> Iterator[tuple[str, Found]]:
+def _names(node: Any, element: ShownReceipt, depth: int) -> Iterator[tuple[str, ShownReceipt]]:
     """Every value that may be a name, with the innermost element of a list that holds it."""
     if depth > DEPTH_MAX:
         return

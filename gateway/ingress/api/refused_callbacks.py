@@ -12,11 +12,11 @@ from typing import Literal
 
 import structlog
 
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import IngressMetrics
 
 LOG_EVERY_MS = 10_000
 
-Reason = Literal["no_proof", "wrong_proof"]
+ProofFault = Literal["no_proof", "wrong_proof"]
 
 _log = structlog.get_logger("ingress")
 
@@ -24,13 +24,13 @@ _log = structlog.get_logger("ingress")
 class RefusedCallbacks:
     """One worker's; `now_ms` is the edge's clock."""
 
-    def __init__(self, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+    def __init__(self, metrics: IngressMetrics, now_ms: Callable[[], int]) -> None:
         self._metrics = metrics
         self._now_ms = now_ms
-        self._unsaid: Counter[tuple[str, Reason]] = Counter()
-        self._next_ms: dict[tuple[str, Reason], int] = {}
+        self._unsaid: Counter[tuple[str, ProofFault]] = Counter()
+        self._next_ms: dict[tuple[str, ProofFault], int] = {}
 
-    def note(self, provider: str, reason: Reason, peer: str) -> None:
+    def note(self, provider: str, reason: ProofFault, peer: str) -> None:
         """A callback to `provider`, a configured one, was refused."""
         self._metrics.callbacks_refused.labels(provider, reason).inc()
         kind, now_ms = (provider, reason), self._now_ms()

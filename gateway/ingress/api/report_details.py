@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from gateway.core.views.message import timeline_of, view_of
-from gateway.finance.counted import COUNTS, Counted
+from gateway.finance.counted import COUNTS, CountedMessages
 from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.ledger import LedgerEndpoint
 from gateway.ingress.api.report_questions import Pairs, app_seen, pairs_of, refusal, take_out
@@ -27,7 +27,7 @@ from gateway.ingress.pages.report_details import (
     messages_page,
 )
 from gateway.store.message_search import search
-from gateway.store.person_index import Place
+from gateway.store.person_index import IndexPlace
 from gateway.store.store import Store
 
 ROWS_A_PAGE = 200
@@ -69,7 +69,7 @@ class ReportDetails:
         except ReportFault as fault:
             raise refusal(fault) from None
         app = app_seen(request.principal, query)
-        sought = Counted.of(query, COUNTS[counts[0]], policy.days, app)
+        sought = CountedMessages.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
             page = await search(self._store, sought, ROWS_A_PAGE, before, self._archived)
         views = [view_of(message, policy.currency) for message in page.messages]
@@ -86,7 +86,7 @@ class ReportDetails:
         await _respond(request, message_page(view, timeline_of(message).items))
 
 
-def _before(asked: Pairs) -> tuple[Pairs, Place | None]:
+def _before(asked: Pairs) -> tuple[Pairs, IndexPlace | None]:
     """The other parameters, and before which place to go on. Raises ReportFault."""
     others, cursors = take_out(asked, "cursor")
     if not cursors:
@@ -94,7 +94,7 @@ def _before(asked: Pairs) -> tuple[Pairs, Place | None]:
     found = _place(cursors[0])
     if found is None or len(cursors) > 1:
         raise ReportFault("cursor", "This is no cursor: follow the page's link.", impossible=True)
-    return others, Place(*map(int, found.groups()))
+    return others, IndexPlace(*map(int, found.groups()))
 
 
 async def _respond(request: Request, body: bytes) -> None:

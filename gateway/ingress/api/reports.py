@@ -37,7 +37,7 @@ from gateway.finance.question import (
     ReportFault,
     parse_query,
 )
-from gateway.finance.report import RATE_COLUMNS, Report, Tally, cost_report
+from gateway.finance.report import RATE_COLUMNS, Report, ReportTally, cost_report
 from gateway.finance.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
@@ -180,8 +180,8 @@ class ReportEndpoints:
                 detail = f"No {key} {value[:40]!r} is configured, nor booked in these days."
                 raise ReportFault(key, detail, impossible=True)
 
-    def _tally(self, query: Query) -> Tally:
-        return Tally(query, self._currency, self._baseline, self._days.zone)
+    def _tally(self, query: Query) -> ReportTally:
+        return ReportTally(query, self._currency, self._baseline, self._days.zone)
 
     def today(self) -> datetime.date:
         """The day that a question without days ends with."""

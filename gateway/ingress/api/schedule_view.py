@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.core.days import Days
 from gateway.core.views.words import Time, rfc3339
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.store.scheduled_reports import ScheduleState
 
 
@@ -27,14 +27,19 @@ class ScheduledReport(msgspec.Struct, frozen=True):
 
 
 def reports_of(
-    schedules: Sequence[Schedule], states: Mapping[str, ScheduleState], days: Days, now_ms: int
+    schedules: Sequence[ReportSchedule],
+    states: Mapping[str, ScheduleState],
+    days: Days,
+    now_ms: int,
 ) -> list[ScheduledReport]:
     """Those of the configuration, in its order."""
     never = ScheduleState()
     return [_report(each, states.get(each.name, never), days, now_ms) for each in schedules]
 
 
-def _report(schedule: Schedule, state: ScheduleState, days: Days, now_ms: int) -> ScheduledReport:
+def _report(
+    schedule: ReportSchedule, state: ScheduleState, days: Days, now_ms: int
+) -> ScheduledReport:
     period = schedule.coming(state.through_day, days, now_ms)
     return ScheduledReport(
         schedule.name,

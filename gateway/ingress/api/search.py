@@ -31,8 +31,8 @@ from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store.message_search import Page, Sought, search
-from gateway.store.person_index import Place
+from gateway.store.message_search import FoundPage, Sought, search
+from gateway.store.person_index import IndexPlace
 from gateway.store.store import Store
 
 SEARCHES_MAX = 4  # at once in a worker
@@ -128,7 +128,7 @@ def sought_of(asked: SearchRequest, app: str, policy: Policy, faults: list[Reque
     )
 
 
-def _place_of(cursor: str | None, faults: list[RequestFault]) -> Place | None:
+def _place_of(cursor: str | None, faults: list[RequestFault]) -> IndexPlace | None:
     if cursor is None:
         return None
     try:
@@ -138,9 +138,9 @@ def _place_of(cursor: str | None, faults: list[RequestFault]) -> Place | None:
     if found is None:
         faults.append(RequestFault("/cursor", "This is no cursor: give `next` of a page."))
         return None
-    return Place(*map(int, found.groups()))
+    return IndexPlace(*map(int, found.groups()))
 
 
-def _shown(page: Page, currency: str) -> MessagesPage:
+def _shown(page: FoundPage, currency: str) -> MessagesPage:
     cursor = None if page.next is None else ".".join(map(str, page.next)).encode().hex()
     return MessagesPage([view_of(message, currency) for message in page.messages], cursor)

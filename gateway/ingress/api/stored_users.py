@@ -26,7 +26,7 @@ from gateway.ingress.api.user_bodies import (
     read_line,
     shown_consents,
 )
-from gateway.ingress.batcher import Batcher, Done
+from gateway.ingress.batcher import Batcher, TakeResult
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -36,7 +36,7 @@ from gateway.store.audit import Deed
 from gateway.store.base import BATCH_MAX
 from gateway.store.keys import shard_of
 from gateway.store.store import Store
-from gateway.store.users import Change
+from gateway.store.users import UserChange
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -66,7 +66,7 @@ class StoredUserEndpoints:
         self._streams = streams
         self._limits = limits
         self._now_ms = now_ms
-        self.batcher: Batcher[Change, StoredUser] = Batcher(
+        self.batcher: Batcher[UserChange, StoredUser] = Batcher(
             store.shards, self._change, batch_max=BATCH_MAX
         )
 
@@ -88,7 +88,7 @@ class StoredUserEndpoints:
         await self._streams.answer(request, stream)
         await self._note(request, f"{stream.stored} users")
 
-    def submit(self, app: str, said: UserSettings, done: Done[StoredUser]) -> None:
+    def submit(self, app: str, said: UserSettings, done: TakeResult[StoredUser]) -> None:
         """Hands a user to the next batch. Raises QueueFull."""
         now_ms = self._now_ms()
         change = self.change_of(app, said, lambda _: said.put(app, now_ms))
@@ -99,9 +99,9 @@ class StoredUserEndpoints:
 
     def change_of(
         self, app: str, said: UserSettings, after: Callable[[StoredUser | None], StoredUser]
-    ) -> Change:
+    ) -> UserChange:
         scope = self._store.policy.numbering_of(app)
-        return Change(f"{person_id(said.user, scope)}", scope, said.addresses, after)
+        return UserChange(f"{person_id(said.user, scope)}", scope, said.addresses, after)
 
     async def _said(self, request: Request) -> UserSettings:
         """What the body says. Raises Refusal."""
@@ -129,7 +129,7 @@ class StoredUserEndpoints:
         deed = Deed(self._now_ms(), request.principal.named, "user.store", detail=detail)
         await audit.note(self._store.redis, deed)
 
-    async def _change(self, _shard: int, changes: Sequence[Change]) -> Sequence[StoredUser]:
+    async def _change(self, _shard: int, changes: Sequence[UserChange]) -> Sequence[StoredUser]:
         left = await users.change(self._store, changes, self._now_ms())
         kept = {each.user: after for each, after in zip(changes, left, strict=True)}
         if found := await zones.stored(self._store, kept):

@@ -80,7 +80,7 @@ class Streams:
             stream.stop()
 
 
-class Answered(Protocol):
+class LineAnswer(Protocol):
     """What a line is answered."""
 
     line: int | msgspec.UnsetType
@@ -233,7 +233,7 @@ class LineStream(ABC):
             result.outcome = "error"
         self.finish(line, result, ends=ends)
 
-    def finish(self, line: PendingLine, result: Answered, *, ends: bool = False) -> None:
+    def finish(self, line: PendingLine, result: LineAnswer, *, ends: bool = False) -> None:
         """The line's answer may be written; with `ends` it is the last that is read."""
         self._ended = self._ended or ends
         result.line = line.number

@@ -24,8 +24,8 @@ from gateway.store import opt_outs, unsubscribing
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 16_384
-Choice = Literal["channel", "all", "none"]
-_CHOICES: tuple[Choice, ...] = get_args(Choice)
+StopChoice = Literal["channel", "all", "none"]
+_CHOICES: tuple[StopChoice, ...] = get_args(StopChoice)
 _HEADERS = (
     *PRIVATE,
     (b"content-security-policy", pages.CONTENT_SECURITY_POLICY.encode()),
@@ -64,7 +64,7 @@ class UnsubscribeEndpoints:
             return
         await self._answer(request, 200, stops)
 
-    async def _change(self, who: Unsubscriber, choice: Choice) -> None:
+    async def _change(self, who: Unsubscriber, choice: StopChoice) -> None:
         redis, shards = self._store.redis, self._store.shards
         if choice == "none":
             await opt_outs.drop(redis, shards, who.address, EVERY_CHANNEL)
@@ -88,7 +88,7 @@ class UnsubscribeEndpoints:
         await request.respond(status, body, (*_HEADERS, *more), HTML)
 
 
-def _choice(body: bytes) -> Choice:
+def _choice(body: bytes) -> StopChoice:
     """What a button of the page says; a mail program's click says nothing of it."""
     given = parse_qs(body.decode("ascii", "replace")).get("choice", [""])[0]
     return next((choice for choice in _CHOICES if choice == given), "channel")

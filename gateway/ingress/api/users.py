@@ -32,7 +32,7 @@ from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.store import audit, opt_outs, persons
 from gateway.store.audit import Deed
-from gateway.store.persons import Found
+from gateway.store.persons import FoundPersons
 from gateway.store.store import Store
 
 MESSAGES_SHOWN_MAX = 1_000
@@ -108,7 +108,7 @@ class UserEndpoints:
         self,
         app: str,
         user: str,
-        found: Found,
+        found: FoundPersons,
         kept: StoredUser | None,
         messages: Sequence[Message],
     ) -> UserView:
@@ -164,7 +164,7 @@ class UserEndpoints:
         await audit.note(self._store.redis, deed)
         await request.respond(200, to_json(ErasedView(told.messages, told.cancelled)))
 
-    async def _find(self, request: Request) -> tuple[str, Found, list[Message]]:
+    async def _find(self, request: Request) -> tuple[str, FoundPersons, list[Message]]:
         """The person, whom the app has stored or sent something, or may look after, and the app's
         own messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
@@ -180,7 +180,7 @@ class UserEndpoints:
     def _id_of(self, request: Request, user: str) -> str:
         return f"{person_id(user, self._store.policy.numbering_of(request.principal.app))}"
 
-    def _own(self, request: Request, found: Found) -> list[Message]:
+    def _own(self, request: Request, found: FoundPersons) -> list[Message]:
         """The app's own messages, the newest first."""
         return _newest_first(m for m in found.messages.values() if m.app == request.principal.app)
 

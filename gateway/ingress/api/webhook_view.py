@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.records.webhook import Webhook, WebhookTry
 from gateway.core.views.words import Time, rfc3339
-from gateway.store.webhook_queues import State
+from gateway.store.webhook_queues import WebhookBacklog
 
 
 class WebhookSet(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class AttemptsPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
-def view_of(name: str, webhook: Webhook, state: State, now_ms: int) -> WebhookView:
+def view_of(name: str, webhook: Webhook, state: WebhookBacklog, now_ms: int) -> WebhookView:
     old = [s.until_ms for s in webhook.secrets if s.until_ms > now_ms]
     disabled = DisabledView(rfc3339(webhook.disabled_ms), webhook.why) if webhook.why else None
     return WebhookView(

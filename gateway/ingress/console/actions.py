@@ -20,7 +20,7 @@ from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.store.api_keys import Scope
 
-Fields = Mapping[str, str]
+FormFields = Mapping[str, str]
 
 TEST_CATEGORY = "transactional"
 
@@ -30,7 +30,7 @@ class Action(NamedTuple):
 
     label: str
     scope: Scope
-    call: Callable[[Fields], ApiCall]
+    call: Callable[[FormFields], ApiCall]
     confirmed: str = ""
 
 
@@ -45,7 +45,7 @@ class Input(msgspec.Struct, frozen=True):
     required: bool = False
 
 
-class Form(msgspec.Struct, frozen=True):
+class ActionForm(msgspec.Struct, frozen=True):
     """An action as it is shown. `needs`: the scope that the key lacks, else ""."""
 
     action: str
@@ -57,23 +57,23 @@ class Form(msgspec.Struct, frozen=True):
     curl: str
 
 
-def _provider(fields: Fields, rest: str) -> str:
+def _provider(fields: FormFields, rest: str) -> str:
     return f"/v1/ops/providers/{segment(fields['name'])}/{rest}"
 
 
-def _reason(fields: Fields) -> dict[str, Any]:
+def _reason(fields: FormFields) -> dict[str, Any]:
     return {"reason": fields.get("reason", "")}
 
 
-def _campaign(fields: Fields, change: dict[str, Any]) -> ApiCall:
+def _campaign(fields: FormFields, change: dict[str, Any]) -> ApiCall:
     return ApiCall("PUT", f"/v1/campaigns/{segment(fields['name'])}", change)
 
 
-def _webhook(fields: Fields, rest: str = "") -> str:
+def _webhook(fields: FormFields, rest: str = "") -> str:
     return f"/v1/webhooks/{segment(fields['name'])}{rest}"
 
 
-def _test_send(fields: Fields) -> ApiCall:
+def _test_send(fields: FormFields) -> ApiCall:
     message = {
         "to": fields["to"],
         "category": TEST_CATEGORY,
@@ -83,7 +83,7 @@ def _test_send(fields: Fields) -> ApiCall:
     return ApiCall("POST", "/v1/messages", message)
 
 
-def _opt_out(fields: Fields) -> str:
+def _opt_out(fields: FormFields) -> str:
     return f"/v1/optouts/{segment(fields['address'])}"
 
 
@@ -168,12 +168,12 @@ def form(
     curl_of: Callable[[ApiCall], str],
     hidden: Mapping[str, str] | None = None,
     inputs: Sequence[Input] = (),
-) -> Form:
+) -> ActionForm:
     """An action's form, with its call as curl as long as nothing is changed in it."""
     action, fixed = ACTIONS[name], dict(hidden or {})
     filled = fixed | {each.name: each.value or each.placeholder for each in inputs}
     lacks = action.scope not in principal.scopes
-    return Form(
+    return ActionForm(
         name,
         action.label,
         fixed,
@@ -184,7 +184,7 @@ def form(
     )
 
 
-def call_of(fields: Fields) -> ApiCall:
+def call_of(fields: FormFields) -> ApiCall:
     """The call that a form asks for. Raises Refusal."""
     action = ACTIONS.get(fields.get("action", ""))
     if action is None:
@@ -203,7 +203,7 @@ def token_of(principal: Principal) -> str:
     return hmac.new(principal.digest, b"kaskad console", hashlib.sha256).hexdigest()[:32]
 
 
-def refuse_foreign(request: Request, fields: Fields) -> None:
+def refuse_foreign(request: Request, fields: FormFields) -> None:
     """Raises Refusal for a form that no page of ours sent."""
     site = request.header(b"sec-fetch-site") or b"same-origin"
     origin, host = request.header(b"origin"), request.header(b"host") or b""

@@ -25,7 +25,7 @@ from gateway.ingress.http.asgi import (
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.route import Method
 
-Application = Callable[[AsgiScope, AsgiReceive, AsgiSend], Awaitable[None]]
+AsgiApplication = Callable[[AsgiScope, AsgiReceive, AsgiSend], Awaitable[None]]
 
 
 class ApiCall(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def segment(text: str) -> str:
 class Caller:
     """Makes calls in this worker."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: AsgiApplication) -> None:
         self._app = app
 
     async def call(self, asked: ApiCall, principal: Principal, peer: str) -> Answered:

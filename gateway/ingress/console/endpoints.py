@@ -18,7 +18,7 @@ import msgspec
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.console import actions
-from gateway.ingress.console.actions import Fields, Form, Input, form
+from gateway.ingress.console.actions import ActionForm, FormFields, Input, form
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import BY, BY_FIRST, BY_PERSON, View, Views
@@ -26,6 +26,7 @@ from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.ingress.http.request import Request
+from gateway.ingress.http.route import Handler
 from gateway.ingress.pages import console as pages
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
@@ -35,7 +36,6 @@ FIELDS_MAX = 32
 LIVE_EVERY_S = 2.0
 LIVE_MAX = 32  # streams of a worker
 
-Handler = Callable[[Request], Awaitable[None]]
 
 # A page that sent no referrer at all would post its forms with the origin `null`.
 _PAGE_HEADERS = (
@@ -177,7 +177,7 @@ class ConsoleEndpoints:
         name: str,
         hidden: Mapping[str, str] | None = None,
         inputs: tuple[Input, ...] = (),
-    ) -> Form:
+    ) -> ActionForm:
         return form(name, request.principal, partial(self._curl, request), hidden, inputs)
 
     def _curl(self, request: Request, call: ApiCall) -> str:
@@ -187,11 +187,11 @@ class ConsoleEndpoints:
             return call.curl(self._public_url)
         return call.curl(f"http://{host.decode('latin-1')}")
 
-    def _drain(self, request: Request) -> Form:
+    def _drain(self, request: Request) -> ActionForm:
         reason = Input("reason", "Why", placeholder="the store moves")
         return self._form(request, "drain", {"what": "everything"}, (reason,))
 
-    def _of_provider(self, request: Request, view: View) -> list[Form]:
+    def _of_provider(self, request: Request, view: View) -> list[ActionForm]:
         of, row = {"name": view["name"]}, view["row"]
         why = Input("reason", "Why", placeholder="maintenance until six")
         rate = Input("rate", "Messages a second", placeholder="50/s", required=True)
@@ -209,7 +209,7 @@ class ConsoleEndpoints:
             forms.append(self._form(request, "test-send", {}, (to, text, route)))
         return forms
 
-    def _of_campaign(self, request: Request, view: View) -> list[Form]:
+    def _of_campaign(self, request: Request, view: View) -> list[ActionForm]:
         campaign = view["campaign"]
         of = {"name": campaign["name"]}
         if campaign["state"] == "cancelled":
@@ -222,7 +222,7 @@ class ConsoleEndpoints:
             self._form(request, "campaign-cancel", of),
         ]
 
-    def _of_webhook(self, request: Request, view: View) -> list[Form]:
+    def _of_webhook(self, request: Request, view: View) -> list[ActionForm]:
         """Only its own app's: the API changes no other's."""
         if view["app"] != request.principal.app:
             return []
@@ -236,7 +236,7 @@ class ConsoleEndpoints:
             self._form(request, "webhook-disable", of),
         ]
 
-    def _of_person(self, request: Request, person: View | None) -> list[Form]:
+    def _of_person(self, request: Request, person: View | None) -> list[ActionForm]:
         if person is None:
             return []
         scopes = [("marketing", "marketing"), ("all", "all")]
@@ -331,7 +331,7 @@ class ConsoleEndpoints:
         }
 
 
-async def _fields(request: Request) -> Fields:
+async def _fields(request: Request) -> FormFields:
     """The fields of a form. Raises Refusal."""
     if request.media_type != FORM_TYPE:
         raise refuse("media-type", f"Send {FORM_TYPE}.")

@@ -23,6 +23,7 @@ from gateway.finance.lines import ArchivedLines, LedgerLine, LinesQuery, LineVie
 from gateway.finance.question import Query
 from gateway.ingress.api.ledger import BOOKINGS_MAX
 from gateway.ingress.api.searches import Searches
+from gateway.ingress.console.views import View
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
 from gateway.store.months import closed_months, read_report
@@ -34,8 +35,6 @@ LATE_SHOWN = 50
 LOOKS_MAX = 2  # at once in a worker
 FILTERS = ("app", "campaign", "category", "country", "channel")  # of a budget
 _DAY = datetime.timedelta(days=1)
-
-View = dict[str, Any]
 
 
 class MoneyViews:

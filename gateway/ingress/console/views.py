@@ -21,7 +21,7 @@ from gateway.core.records.message import StepStatus
 from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
-from gateway.finance.schedule import Schedule
+from gateway.finance.schedule import ReportSchedule
 from gateway.ingress.api.explain_view import explain_view
 from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
 from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
@@ -77,7 +77,7 @@ class Views:
         servers: ServerWatch,
         users: UserEndpoints,
         archived: ArchiveReader | None,
-        schedules: Sequence[Schedule],
+        schedules: Sequence[ReportSchedule],
         caller: Caller,
         now_ms: Callable[[], int],
     ) -> None:

@@ -82,7 +82,7 @@ from gateway.ingress.http.link_paths import LinkPaths
 from gateway.ingress.http.listeners import Listeners
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
-from gateway.ingress.http.request_log import DONE, Outcome, RequestLog
+from gateway.ingress.http.request_log import DONE, RequestLog, RequestOutcome
 from gateway.ingress.http.route import (
     DocumentedSettings,
     HttpRoute,
@@ -90,7 +90,7 @@ from gateway.ingress.http.route import (
 )
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
-from gateway.ingress.metrics import Metrics
+from gateway.ingress.metrics import IngressMetrics
 from gateway.ingress.quotas import Quotas
 from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
@@ -124,7 +124,7 @@ class Ingress:
         self._process = process
         self._server = server
         self._providers = (*store.policy.providers, *store.policy.former)
-        self.metrics = Metrics()
+        self.metrics = IngressMetrics()
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
@@ -273,17 +273,17 @@ class Ingress:
             return await self.authority.identify_login(authorization, route.scope)
         return await self.authority.identify(authorization)
 
-    async def _answer_failure(self, request: Request, error: Exception) -> Outcome:
+    async def _answer_failure(self, request: Request, error: Exception) -> RequestOutcome:
         """Answers, unless an answer had begun; what came of the request."""
         if isinstance(error, LoginNeeded):
             await request.respond(401, error.hint, (*PRIVATE, LOGIN_CHALLENGE), TEXT)
-            return Outcome("unauthorized", 401)
+            return RequestOutcome("unauthorized", 401)
         refusal = refusal_of(error)
         if request.status:
             request.abort()  # an answer had begun: all that is left is to end it where it is
         else:
             await request.refuse(refusal)
-        return Outcome(refusal.code, refusal.problem.status)
+        return RequestOutcome(refusal.code, refusal.problem.status)
 
     def _render(self, others: list[bytes] | None) -> bytes:
         return telemetry.render(others, self.metrics.registries, self._process, self._server)

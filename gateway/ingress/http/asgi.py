@@ -11,8 +11,8 @@ AsgiScope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
-Field = tuple[bytes, bytes]
-Headers = Iterable[Field]
+HeaderField = tuple[bytes, bytes]
+Headers = Iterable[HeaderField]
 
 CONNECTION = "kaskad.connection"  # in an ASGI scope: the connection that the request came over
 ACTS_AS = "kaskad.acts_as"  # in a scope of our own making: whose rights the request has

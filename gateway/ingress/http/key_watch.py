@@ -19,7 +19,7 @@ from gateway.store.api_keys import Scope
 
 LOOK_S = 1.0
 
-End = Callable[[], None]
+EndStream = Callable[[], None]
 
 _log = structlog.get_logger("ingress")
 
@@ -29,10 +29,10 @@ class KeyWatch:
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
-        self._open: dict[tuple[Principal, Scope], set[End]] = {}
+        self._open: dict[tuple[Principal, Scope], set[EndStream]] = {}
 
     @contextmanager
-    def watching(self, principal: Principal, scope: Scope, end: End) -> Iterator[None]:
+    def watching(self, principal: Principal, scope: Scope, end: EndStream) -> Iterator[None]:
         """Calls `end`, within the block, when the key may no longer do what `scope` says."""
         ends = self._open.setdefault((principal, scope), set())
         ends.add(end)

@@ -40,7 +40,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     incident: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """What a client can be told, and what it does then."""
 
     status: int
@@ -49,104 +49,104 @@ class Kind(NamedTuple):
 
 
 # The code is the anchor on /docs and never changes.
-KINDS: dict[str, Kind] = {
-    "malformed": Kind(
+KINDS: dict[str, ProblemKind] = {
+    "malformed": ProblemKind(
         400,
         "The request cannot be read",
         "Send UTF-8 JSON, or NDJSON with one object a line, and the endpoint's headers.",
     ),
-    "query": Kind(
+    "query": ProblemKind(
         400,
         "The address asks for something that cannot be",
         "Correct the parameter that `detail` names; it lists those there are.",
     ),
-    "unauthorized": Kind(
+    "unauthorized": ProblemKind(
         401,
         "A valid API key is needed",
         "Send `Authorization: Bearer KEY` with a key that is neither revoked nor expired.",
     ),
-    "forbidden": Kind(
+    "forbidden": ProblemKind(
         403,
         "The API key may not do this",
         "Use a key with the scope that `detail` names, or ask whoever makes the keys.",
     ),
-    "not-found": Kind(
+    "not-found": ProblemKind(
         404,
         "There is no such thing",
         "Check the address and the id. A message is kept for a month; only its own app sees it.",
     ),
-    "method-not-allowed": Kind(
+    "method-not-allowed": ProblemKind(
         405,
         "This address does not take this method",
         "Use a method that the header `Allow` names.",
     ),
-    "timeout": Kind(
+    "timeout": ProblemKind(
         408,
         "The request did not arrive in time",
         "Send the whole request at once, or faster; nothing of it was taken.",
     ),
-    "final": Kind(
+    "final": ProblemKind(
         409,
         "What is there now does not allow it",
         "`detail` says what is there. Where a message is final nothing is left to do: read how it "
         "ended.",
     ),
-    "too-large": Kind(
+    "too-large": ProblemKind(
         413,
         "The request is too large",
         "Send fewer messages in one request, or a stream, which has any length.",
     ),
-    "media-type": Kind(
+    "media-type": ProblemKind(
         415,
         "This content type is not taken",
         "Set `Content-Type` to one that the endpoint takes.",
     ),
-    "invalid": Kind(
+    "invalid": ProblemKind(
         422,
         "The request is not valid",
         "Correct what `errors` names, by its `pointer`. Sent again as it is, it fails again.",
     ),
-    "idempotency-conflict": Kind(
+    "idempotency-conflict": ProblemKind(
         422,
         "The idempotency key was used with another body",
         "Use a new key for another message; keep a key for the repetition of its own.",
     ),
-    "backlog": Kind(
+    "backlog": ProblemKind(
         429,
         "Too many messages are waiting",
         "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",
     ),
-    "rate": Kind(
+    "rate": ProblemKind(
         429,
         "The app sends more than its rate",
         "Wait as long as `Retry-After` says, and send more slowly than `rate` allows.",
     ),
-    "day-max": Kind(
+    "day-max": ProblemKind(
         429,
         "The app's messages of the day are used up",
         "Send it again on the next day (UTC), or ask for a higher `day_max`.",
     ),
-    "headers-too-large": Kind(
+    "headers-too-large": ProblemKind(
         431,
         "The headers are too large",
         "Send fewer or shorter headers.",
     ),
-    "internal": Kind(
+    "internal": ProblemKind(
         500,
         "Something went wrong on our side",
         "Send it again later with its `Idempotency-Key`. Name the `incident` when you ask.",
     ),
-    "draining": Kind(
+    "draining": ProblemKind(
         503,
         "Kaskad takes no new messages for now",
         "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",
     ),
-    "memory": Kind(
+    "memory": ProblemKind(
         503,
         "The store is nearly full",
         "Wait as long as `Retry-After` says and send it again. Marketing is refused first.",
     ),
-    "unavailable": Kind(
+    "unavailable": ProblemKind(
         503,
         "Kaskad cannot take this now",
         "Wait as long as `Retry-After` says and send it again, with its `Idempotency-Key`.",

@@ -17,7 +17,7 @@ from gateway.ingress.http.asgi import (
     AsgiScope,
     AsgiSend,
     ClientGone,
-    Field,
+    HeaderField,
     Headers,
     to_json,
 )
@@ -180,7 +180,11 @@ class Request:
             raise refuse("media-type", "Send the body without Content-Encoding.")
 
     async def respond(
-        self, status: int, body: bytes = b"", headers: Headers = (), content_type: Field = JSON
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Headers = (),
+        content_type: HeaderField = JSON,
     ) -> None:
         """One complete answer. A 204 has no body and says nothing of one."""
         if status != 204:

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable
 from itertools import count
 
-from gateway.ingress.http.asgi import Field
+from gateway.ingress.http.asgi import HeaderField
 
 REQUEST_ID = b"x-request-id"
 ID_BYTES_MAX = 128
@@ -32,6 +32,6 @@ class RequestIds:
             return given
         return b"%b-%x" % (self._worker, next(self._numbers))
 
-    def of_headers(self, headers: Iterable[Field]) -> bytes:
+    def of_headers(self, headers: Iterable[HeaderField]) -> bytes:
         """By the first header of that name; names are in lower case."""
         return self.of(next((value for name, value in headers if name == REQUEST_ID), None))

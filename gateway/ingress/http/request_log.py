@@ -21,7 +21,7 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = structlog.get_logger("ingress")
 
 
-class Outcome(NamedTuple):
+class RequestOutcome(NamedTuple):
     """What came of a request: the kind of its problem, with its status, or `done`, whose status is
     that of the answer."""
 
@@ -29,14 +29,16 @@ class Outcome(NamedTuple):
     status: int = 0
 
 
-DONE = Outcome("done")
+DONE = RequestOutcome("done")
 
 
 class RequestLog:
     def __init__(self, trusted_proxies: Sequence[str]) -> None:
         self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted_proxies]
 
-    def tell(self, request: Request, endpoint: str, outcome: Outcome, seconds: float) -> None:
+    def tell(
+        self, request: Request, endpoint: str, outcome: RequestOutcome, seconds: float
+    ) -> None:
         """What came of a request. What was only read is told for debugging."""
         status = outcome.status or request.status
         worth_a_line = status >= 400 or request.method not in _READS

@@ -26,7 +26,7 @@ KILL_AFTER_S = 5.0  # beyond the workers' own limit
 
 _HUNG_UP = b"h"
 
-Body = Callable[[int, Callable[[], None]], None]
+WorkerMain = Callable[[int, Callable[[], None]], None]
 
 
 class _Fork:
@@ -55,7 +55,7 @@ class Workers:
     def __init__(
         self,
         count: int,
-        body: Body,
+        body: WorkerMain,
         stop_within_s: float,
         changed: Callable[[], bool],
         beat: Callable[[], None] | None = None,

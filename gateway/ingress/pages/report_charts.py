@@ -38,7 +38,7 @@ class Bar(msgspec.Struct, frozen=True):
     text_y: int
 
 
-class Moment(msgspec.Struct, frozen=True):
+class PeriodBar(msgspec.Struct, frozen=True):
     """A day's or month's bar: `x` and `width` are shares of the chart's, the rest is in pixels."""
 
     label: str
@@ -61,7 +61,7 @@ class HourBar(msgspec.Struct, frozen=True):
     height: int
 
 
-class Hours(msgspec.Struct, frozen=True):
+class HourBars(msgspec.Struct, frozen=True):
     """What people did, a bar an hour of the day."""
 
     label: str
@@ -120,7 +120,7 @@ def time_key(query: Query) -> str:
     return "day" if days <= DAYS_APART_MAX else "month"
 
 
-def time_bars(over_time: Report) -> Sequence[Moment]:
+def time_bars(over_time: Report) -> Sequence[PeriodBar]:
     """What was spent on each day or in each month; one alone says nothing over time."""
     figures = {str(line.keys[0]): line.figures for line in over_time.lines}
     labels = _moments(over_time.query, figures)
@@ -129,7 +129,7 @@ def time_bars(over_time: Report) -> Sequence[Moment]:
         return ()
     nothing = Figures()
     return [
-        Moment(
+        PeriodBar(
             label=label,
             delivered=number(figure.delivered),
             cost=amount(figure.cost),
@@ -143,7 +143,7 @@ def time_bars(over_time: Report) -> Sequence[Moment]:
     ]
 
 
-def hour_bars(by_hour: Report) -> Sequence[Hours]:
+def hour_bars(by_hour: Report) -> Sequence[HourBars]:
     """At which hours of the day people did what, each to its own scale; none of what nobody did."""
     figures = {line.keys[0]: line.figures for line in by_hour.lines if line.keys[0] is not None}
     return [
@@ -153,12 +153,12 @@ def hour_bars(by_hour: Report) -> Sequence[Hours]:
     ]
 
 
-def _hours(label: str, counts: Sequence[int]) -> Hours | None:
+def _hours(label: str, counts: Sequence[int]) -> HourBars | None:
     most = max(counts)
     if not most:
         return None
     busiest = counts.index(most)
-    return Hours(
+    return HourBars(
         label,
         f"most from {busiest} to {busiest + 1} o'clock: {number(most)} of {number(sum(counts))}",
         tuple(

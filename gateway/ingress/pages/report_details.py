@@ -26,18 +26,18 @@ _HAPPENINGS = ("at", "event", "step", "channel", "provider", "detail")
 _MESSAGES = ("id", "created_at", "app", "campaign", "category", "route", "status", "reason")
 
 
-class Cell(msgspec.Struct, frozen=True):
+class DetailCell(msgspec.Struct, frozen=True):
     text: str
     number: bool = False
     href: str = ""
 
 
-class Table(msgspec.Struct, frozen=True):
+class DetailTable(msgspec.Struct, frozen=True):
     """Rows under a heading; each has a cell a column."""
 
     heading: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[DetailCell, ...], ...]
 
 
 def lines_page(query: LinesQuery, lines: Sequence[LineView], cursor: str | None) -> bytes:
@@ -71,7 +71,7 @@ def message_page(message: MessageView, happenings: Sequence[HappeningView]) -> b
 
 
 def _render(
-    title: str, query: Query | None, what: str, tables: Sequence[Table], more: str
+    title: str, query: Query | None, what: str, tables: Sequence[DetailTable], more: str
 ) -> bytes:
     return _page.render(
         title=title,
@@ -83,13 +83,13 @@ def _render(
     )
 
 
-def _table(heading: str, names: tuple[str, ...], rows: Sequence[msgspec.Struct]) -> Table:
+def _table(heading: str, names: tuple[str, ...], rows: Sequence[msgspec.Struct]) -> DetailTable:
     cells = tuple(tuple(_cell(name, getattr(row, name)) for name in names) for row in rows)
-    return Table(heading, tuple(name.replace("_", " ").capitalize() for name in names), cells)
+    return DetailTable(heading, tuple(name.replace("_", " ").capitalize() for name in names), cells)
 
 
-def _cell(name: str, value: object) -> Cell:
+def _cell(name: str, value: object) -> DetailCell:
     if value is None:
-        return Cell(_NOTHING, name in _NUMBERS)
+        return DetailCell(_NOTHING, name in _NUMBERS)
     leads = name in ("message", "id")
-    return Cell(str(value), name in _NUMBERS, f"{MESSAGES_PAGE}/{value}" if leads else "")
+    return DetailCell(str(value), name in _NUMBERS, f"{MESSAGES_PAGE}/{value}" if leads else "")

@@ -15,7 +15,7 @@ from gateway.core.channels import label_of
 from gateway.core.rates import MILLION
 from gateway.finance.formats import NOTHING, number
 from gateway.finance.question import Query
-from gateway.finance.report import ClickRate, Line, Report
+from gateway.finance.report import ClickRate, Report, ReportLine
 from gateway.ingress.pages.report_charts import amount, percent
 
 ROWS_MAX = 50
@@ -116,7 +116,7 @@ def _added(name: str, more: int, before: int, further: bool) -> str:
     return f"{'+' if more >= 0 else ''}{text}{share}"
 
 
-def _label(keys: Sequence[str], line: Line) -> str:
+def _label(keys: Sequence[str], line: ReportLine) -> str:
     named = dict(zip(keys, line.keys, strict=True))
     parts = [] if named.get("step") is None else [f"{int(str(named['step'])) + 1}."]
     parts.append(label_of(str(named["channel"])) if named["channel"] else NOTHING)

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from gateway.finance.question import Query
-from gateway.finance.report import Tally
+from gateway.finance.report import ReportTally
 from gateway.ingress.pages.report_charts import time_key
 from gateway.ingress.pages.report_reactions import reaction_keys
 from gateway.ingress.pages.reports import (
@@ -33,7 +33,7 @@ def grouped(query: Query) -> Query:
 
 
 async def read_page(
-    query: Query, pages: Pages, tally: Callable[[Query], Tally], aside: Aside
+    query: Query, pages: Pages, tally: Callable[[Query], ReportTally], aside: Aside
 ) -> tuple[PageReports, Suggestions]:
     """Of a question that is grouped; what is computed is computed `aside`. Raises ReportFault."""
     earlier = time_before(query)

@@ -147,7 +147,7 @@ class Tile(msgspec.Struct, frozen=True):
     change: str = ""  # against the time before
 
 
-class Column(msgspec.Struct, frozen=True):
+class ReportColumn(msgspec.Struct, frozen=True):
     name: str
     label: str
     number: bool
@@ -244,9 +244,9 @@ def _view(query: Query, reports: PageReports) -> Mapping[str, object]:
         "chart_height": bars_height(bars),
         "chart_text": "; ".join(f"{b.label} {b.value} {reports.rows.currency}" for b in bars) + ".",
         "columns": [
-            *(Column(key, key.capitalize(), False) for key in query.group_by),
+            *(ReportColumn(key, key.capitalize(), False) for key in query.group_by),
             *(
-                Column(name, label, True, MEANINGS.get(name, ""), FORMULAS.get(name, ""))
+                ReportColumn(name, label, True, MEANINGS.get(name, ""), FORMULAS.get(name, ""))
                 for name, label in labels.items()
                 if name in total and name not in hidden
             ),
