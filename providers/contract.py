@@ -16,7 +16,7 @@ Failures keep their stage, because the stage decides whether a retry could reach
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Annotated, Literal, Never, Protocol, runtime_checkable
 
@@ -50,11 +50,15 @@ class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
-class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A browser's push subscription, as its `toJSON()` gives it."""
 
     endpoint: Annotated[str, msgspec.Meta(min_length=9, max_length=2048, pattern="^https://")]
     keys: SubscriptionKeys
+    expiration_time: (
+        Annotated[float, msgspec.Meta(description="Taken because browsers give it, and not kept.")]
+        | None
+    ) = msgspec.field(default=None, name="expirationTime")
 
 
 class WebPushAddress(
@@ -260,6 +264,10 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     places: int | None = None
 
 
+# Told of submissions of a batch that were taken, while others of it are open.
+TellTaken = Callable[[Sequence[Submitted]], None]
+
+
 class WithoutLookUps:
     """Base of a `Provider`, or of its adapter, that cannot be asked about references."""
 
@@ -316,12 +324,19 @@ class Provider(Protocol):
         """How many tokens of the rate a batch takes: one a message, or one a part."""
         ...
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self, batch: Sequence[Submission], tell_taken: TellTaken | None = None
+    ) -> list[Outcome]:
         """Sends 1..batch_max submissions.
 
-        Returns outcomes in the batch's order; a submission without one is unknown. Raises NotSent,
-        Throttled, AccountFault, BadRequest or Unknown for the batch as a whole. Cancelled, the
-        caller takes what it was sending for unknown.
+        Returns outcomes in the batch's order, all of them; a submission without one is unknown.
+        Raises NotSent, Throttled, AccountFault, BadRequest or Unknown for the batch as a whole.
+        Cancelled, the caller takes what it was sending for unknown.
+
+        Where answers come one by one, `tell_taken` may hear of what was taken before the others
+        have theirs: each submission once, a few calls a batch, and none after the return. What it
+        heard of is recorded at once and stays taken, whatever comes: a fault that is raised then,
+        and what a cancelled call leaves unknown, are the others alone. Refusals wait for the end.
         """
         ...
 

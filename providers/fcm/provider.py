@@ -20,6 +20,7 @@ from providers.contract import (
     ProviderConfig,
     Receive,
     Submission,
+    TellTaken,
     WithoutLookUps,
 )
 from providers.fcm import service_account, wire
@@ -57,7 +58,11 @@ class FcmProvider(WithoutLookUps):
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self,
+        batch: Sequence[Submission],
+        tell_taken: TellTaken | None = None,  # noqa: ARG002 - a batch is one message
+    ) -> list[Outcome]:
         (sent,) = batch
         return [await to_all(sent, FcmAddress, self._send)]
 

@@ -22,7 +22,15 @@ from typing import Self
 import httpx2
 import trio
 
-from providers.contract import NotSent, Outcome, Receipt, Receive, Submission, Unknown
+from providers.contract import (
+    NotSent,
+    Outcome,
+    Receipt,
+    Receive,
+    Submission,
+    TellTaken,
+    Unknown,
+)
 from providers.http.adapter import Adapter, HttpConfig, HttpOrigin, ProviderRequest, Reply
 from providers.http.transport import KeepAliveTransport, OpenStream
 
@@ -171,7 +179,11 @@ class HttpProvider:
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self,
+        batch: Sequence[Submission],
+        tell_taken: TellTaken | None = None,  # noqa: ARG002 - one answer for all
+    ) -> list[Outcome]:
         reply = await self._client.send(self._adapter.submit(batch))
         return self._adapter.outcomes(batch, reply)
 

@@ -2,12 +2,11 @@
 
 `run` keeps one session (or a pair, where sending and receiving are bound apart) and comes back to
 its provider with growing delays, also where it is bound and hung up on at once; there are as many
-as dispatch has places for. `deliver` sends over the session with most room. A message of several
-parts is taken when each part is; a part that is refused for now while another was taken is tried
-again, because the message is out. A message of which no part was taken goes back, one that lost an
-answer is unknown. Should its answers come later all the same, they are brought as receipts are; a
-refusal only where it is for good, since what was refused for now may have been sent again
-meanwhile.
+as dispatch has places for. `deliver` sends over the session with most room. A part that is refused
+for now while another of its message was taken is tried again, because the message is out. What is
+taken is told of while answers of the batch are missing. Should an answer that was lost come later
+all the same, it is brought as receipts are; a refusal only where it is for good, since what was
+refused for now may have been sent again meanwhile.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from __future__ import annotations
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 import trio
@@ -25,17 +24,17 @@ import trio
 from providers.contract import (
     Fault,
     NotSent,
-    NotTaken,
     Outcome,
     Receive,
     Refused,
     SendFault,
     Submission,
     Submitted,
+    TellTaken,
     WithoutLookUps,
 )
 from providers.smpp import pdu, reasons, texts, words
-from providers.smpp.receipts import one_id
+from providers.smpp.batch import Batch, Message
 from providers.smpp.session import Answer, Arrived, Ended, Session
 from providers.smpp.settings import SmppConfig
 
@@ -43,26 +42,13 @@ RECONNECT_S_MIN, RECONNECT_S_MAX = 1.0, 60.0
 SESSION_S: Final = 2.0  # how long a batch waits for a session that is being bound
 PART_TRIES: Final = 5
 PART_PAUSE_S: Final = 1.0
+# What was taken is told of after one to two of these, while answers of its batch are missing.
+TELL_PACE_S: Final = 0.1
 
 _log = structlog.get_logger("dispatch")
 
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
-_Told = list[Answer | None]  # the answers to a message's PDUs, each in its place
-
-
-class _Message(NamedTuple):
-    """A submission as PDUs, the first of which is the `first` of its batch."""
-
-    ref: str
-    pdus: Sequence[pdu.Short]
-    countable: bool
-    first: int
-
-    @property
-    def places(self) -> range:
-        """Those of its PDUs in the batch."""
-        return range(self.first, self.first + len(self.pdus))
 
 
 class SmppProvider(WithoutLookUps):
@@ -86,43 +72,28 @@ class SmppProvider(WithoutLookUps):
         config = self.config
         return sum(texts.count(sent.text, config.encodings, config.long) for sent in batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
-        messages: list[_Message] = []
-        pdus: list[pdu.Short] = []
-        outcomes: dict[str, Outcome] = {}
+    async def deliver(
+        self, batch: Sequence[Submission], tell_taken: TellTaken | None = None
+    ) -> list[Outcome]:
+        sending = Batch(self.config.id_format_resp)
+        outcomes = sending.outcomes
         for sent in batch:
             self._reference = (self._reference + 1) & 0xFFFF
             written = words.write(sent, self.config, self._reference)
             if isinstance(written, Fault):
                 outcomes[sent.ref] = Refused(sent.ref, written, about="message")
-                continue
-            messages.append(_Message(sent.ref, *written, len(pdus)))
-            pdus += written.pdus
-        if messages:
+            else:
+                sending.add(sent.ref, written)
+        if sending.messages:
             deadline = trio.current_time() + self.config.timeout_ms / 1000
             session = await self._session()
-            late = partial(self._came_late, messages)
-            count, answers = await session.submit(pdus, _asks_to_stop, late)
+            async with trio.open_nursery() as nursery:
+                if tell_taken is not None and len(sending.messages) > 1:
+                    nursery.start_soon(_tell_as_they_come, sending, tell_taken)
+                count = await self._send(sending, session, deadline)
+                nursery.cancel_scope.cancel()
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
-
-            in_part: list[tuple[_Message, _Told]] = []
-            for message in messages:
-                told = [answers.get(place) for place in message.places]
-                if _is_out_in_part(told, count - message.first):
-                    in_part.append((message, told))
-                else:
-                    self._note(outcomes, message, told, count)
-
-            async def complete(message: _Message, told: _Told) -> None:
-                with trio.move_on_at(deadline):
-                    if await self._complete(session, message, told):
-                        self._note(outcomes, message, told, count)
-
-            if in_part:  # together: nothing of the batch is recorded before the last of them
-                async with trio.open_nursery() as nursery:
-                    for each in in_part:
-                        nursery.start_soon(complete, *each)
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
 
     async def run(self, receive: Receive) -> None:
@@ -147,66 +118,41 @@ class SmppProvider(WithoutLookUps):
 
     # Outcomes
 
-    def _note(
-        self, outcomes: dict[str, Outcome], message: _Message, told: _Told, count: int
-    ) -> None:
-        """What became of a message when the first `count` PDUs of the batch were written; nothing
-        where nobody knows."""
-        ref, written = message.ref, count - message.first
-        if written <= 0:
-            outcomes[ref] = NotTaken(ref)
-        elif None not in told[:written]:
-            final = [answer for answer in told if answer is not None]
-            refused = _refusal(final)
-            if refused is None:
-                outcomes[ref] = self._submitted(message, final)
-            elif refused in reasons.SLOW_DOWN:
-                outcomes[ref] = NotTaken(ref, throttled=True)
-            else:
-                outcomes[ref] = reasons.refused(ref, refused, self._ids(final))
+    async def _send(self, batch: Batch, session: Session, deadline: float) -> int:
+        """Sends a batch, and parts of it again until the deadline; how many of its PDUs were
+        written."""
+        late = partial(self._came_late, batch)
+        count = await session.submit(batch.pdus, batch.answers, _asks_to_stop, late)
+        in_part = batch.settle(count)
+        if in_part:  # together: the batch ends with the last of them
+            with trio.move_on_at(deadline):
+                async with trio.open_nursery() as nursery:
+                    for each in in_part:
+                        nursery.start_soon(self._complete, session, batch, each)
+            batch.settle_again(in_part)
+        return count
 
-    def _ids(self, told: Sequence[Answer]) -> tuple[str, ...]:
-        """Those of the parts that were taken."""
-        written = self.config.id_format_resp
-        return tuple(one_id(each.message_id, written) for each in told if each.status == pdu.OK)
-
-    def _submitted(self, message: _Message, told: Sequence[Answer]) -> Submitted:
-        ids = self._ids(told)
-        if len(ids) == 1:
-            return Submitted(message.ref, ids[0], 1 if message.countable else None)
-        return Submitted(message.ref, parts=len(ids), part_ids=ids)
-
-    def _came_late(
-        self, messages: Sequence[_Message], place: int, answers: Mapping[int, Answer]
-    ) -> None:
-        """An answer came that nobody waited for any more. When it was the last that its message
-        lacked, what it says is brought: all parts were taken, or one was refused for good."""
-        message = next(each for each in messages if place in each.places)
-        told = [answers[each] for each in message.places if each in answers]
-        if len(told) < len(message.places):
-            return
-        refused = _refusal(told)
-        if refused is None:
-            self._late.append(self._submitted(message, told))
-        elif all(map(_stays, told)) and refused not in reasons.OF_ACCOUNT:
-            self._late.append(reasons.refused(message.ref, refused, self._ids(told)))
-        self._late_came.set()
-
-    async def _complete(self, session: Session, message: _Message, told: _Told) -> bool:
-        """Sends the parts that were not taken until now, of a message that is out in part; whether
-        each part has an answer that stays."""
+    async def _complete(self, session: Session, batch: Batch, message: Message) -> None:
+        """Sends the parts again that were not taken until now, of a message that is out in part."""
         for _ in range(PART_TRIES):
-            lacking = [place for place, answer in enumerate(told) if not _stays(answer)]
+            lacking = batch.lacking(message)
             if not lacking:
-                return True
+                return
             await trio.sleep(PART_PAUSE_S)
-            parts = [message.pdus[place] for place in lacking]
-            count, answers = await session.submit(parts, _asks_to_stop)
-            if any(place not in answers for place in range(count)):
-                return False
+            answers: dict[int, Answer] = {}
+            parts = [batch.pdus[place] for place in lacking]
+            count = await session.submit(parts, answers, _asks_to_stop)
             for place, answer in answers.items():
-                told[lacking[place]] = answer
-        return all(map(_stays, told))
+                batch.answers[lacking[place]] = answer
+            if any(place not in answers for place in range(count)):
+                return
+
+    def _came_late(self, batch: Batch, place: int) -> None:
+        """An answer came that nobody waited for any more: what it says is brought."""
+        late = batch.late(place)
+        if late is not None:
+            self._late.append(late)
+            self._late_came.set()
 
     # Sessions
 
@@ -330,21 +276,12 @@ def _asks_to_stop(answer: Answer) -> bool:
     return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
 
 
-def _refusal(told: Sequence[Answer]) -> int | None:
-    """The status of the first part that was refused."""
-    return next((answer.status for answer in told if answer.status != pdu.OK), None)
-
-
-def _is_out_in_part(told: _Told, written: int) -> bool:
-    """Whether some of its PDUs were taken, and of no other that was written the answer is lost."""
-    if len(told) == 1 or None in told[:written]:
-        return False
-    taken = sum(answer is not None and answer.status == pdu.OK for answer in told)
-    return 0 < taken < len(told)
-
-
-def _stays(answer: Answer | None) -> bool:
-    """Whether an answer to a part is its last word."""
-    if answer is None:
-        return False
-    return answer.status not in reasons.SLOW_DOWN and answer.status not in reasons.TEMPORARY
+async def _tell_as_they_come(batch: Batch, tell_taken: TellTaken) -> None:
+    """For ever. What is told was there a pace ago already, so that a batch whose answers come
+    together is told of at its end alone."""
+    ripe: Sequence[Submitted] = ()
+    while True:
+        await trio.sleep(TELL_PACE_S)
+        if ripe:
+            tell_taken(ripe)
+        ripe = batch.news()

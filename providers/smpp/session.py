@@ -9,7 +9,7 @@ and answered only then. Nothing is ever sent twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -55,18 +55,19 @@ class Arrived(NamedTuple):
 
 
 HandOver = Callable[[Sequence[Arrived]], Awaitable[None]]
-# Told the place of an answer that came late, with all answers by then.
-Late = Callable[[int, Mapping[int, Answer]], None]
+Late = Callable[[int], None]  # told the place of an answer that came late
 
 
 class _Waiting:
     """The answers to PDUs that were sent together, by their place; None where it is lost."""
 
-    def __init__(self, stop: Callable[[Answer], bool], late: Late | None) -> None:
+    def __init__(
+        self, answers: dict[int, Answer], stop: Callable[[Answer], bool], late: Late | None
+    ) -> None:
+        self._answers = answers
         self._stop = stop
         self._late = late
         self.stopped = False  # an answer said so
-        self.answers: dict[int, Answer] = {}
         self.sequences: dict[int, int] = {}  # of those under way: which place
         self.sending = True
         self.done = trio.Event()
@@ -74,14 +75,14 @@ class _Waiting:
     def heard(self, sequence: int, answer: Answer | None) -> None:
         place = self.sequences.pop(sequence)
         if answer is not None:
-            self.answers[place] = answer
+            self._answers[place] = answer
             self.stopped = self.stopped or self._stop(answer)
         self.look()
 
     def heard_late(self, place: int, answer: Answer) -> None:
-        self.answers[place] = answer
+        self._answers[place] = answer
         if self._late is not None:
-            self._late(place, self.answers)
+            self._late(place)
 
     def look(self) -> None:
         if not self.sequences and not self.sending:
@@ -167,13 +168,15 @@ class Session:
     async def submit(
         self,
         messages: Iterable[pdu.Short],
+        answers: dict[int, Answer],
         stop: Callable[[Answer], bool],
         late: Late | None = None,
-    ) -> tuple[int, dict[int, Answer]]:
+    ) -> int:
         """Sends submit_sm after submit_sm, until an answer says to stop or there was no room for as
-        long as an answer may take; how many were written, and the answers by their place: one that
-        is missing is lost, and `late` is told of it should it come after all."""
-        waiting = _Waiting(stop, late)
+        long as an answer may take; how many were written. Each answer is put into `answers`, by its
+        place, when it comes: one that is missing at the end is lost, and `late` is told of it
+        should it come after all."""
+        waiting = _Waiting(answers, stop, late)
         room_until = trio.current_time() + self._config.response_timeout_s
         written = 0
         batch: list[bytes] = []
@@ -203,7 +206,7 @@ class Session:
                     self._overdue[sequence] = _Overdue(waiting, place, until)
             self._forget_overdue()
             self._set_freed()
-        return written, waiting.answers
+        return written
 
     async def close(self) -> None:
         """Ends it without a word."""

@@ -21,6 +21,7 @@ from providers.contract import (
     Refused,
     SendFault,
     Submission,
+    TellTaken,
     Unknown,
     WithoutLookUps,
 )
@@ -48,7 +49,11 @@ class SmtpProvider(WithoutLookUps):
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self,
+        batch: Sequence[Submission],
+        tell_taken: TellTaken | None = None,  # noqa: ARG002 - a batch is one message
+    ) -> list[Outcome]:
         (sent,) = batch
         try:
             mail = self._written(sent)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from providers.contract import Outcome, Submission
+from providers.contract import Outcome, Submission, TellTaken
 from providers.http.adapter import Adapter
 from providers.http.client import HttpProvider
 from providers.http.settings import http_config
@@ -38,7 +38,11 @@ class VonageProvider(HttpProvider):
         self._access = Access(settings.application_id, key)
         self._clock = clock
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self,
+        batch: Sequence[Submission],
+        tell_taken: TellTaken | None = None,  # noqa: ARG002 - one answer for all
+    ) -> list[Outcome]:
         request = self._adapter.submit(batch)
         value = self._access.authorization(int(self._clock()), secrets.token_hex(16))
         headers = (("Authorization", value), *request.headers)

@@ -20,6 +20,7 @@ from providers.contract import (
     Receive,
     Refused,
     Submission,
+    TellTaken,
     WebPushAddress,
     WithoutLookUps,
 )
@@ -61,7 +62,11 @@ class WebPushProvider(WithoutLookUps):
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self,
+        batch: Sequence[Submission],
+        tell_taken: TellTaken | None = None,  # noqa: ARG002 - a batch is one message
+    ) -> list[Outcome]:
         (sent,) = batch
         return [await to_all(sent, WebPushAddress, self._send)]
 

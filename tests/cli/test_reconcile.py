@@ -333,3 +333,35 @@ def test_what_an_invoice_changes_of_archived_messages_names_them(
     told = json.loads(capsys.readouterr().out)
     assert told["classes"]["matched"]["lines"] == 3
     assert told["accepted"] == {"lines": 0, "booked": "0.0000"}
+
+
+def test_an_invoice_that_was_put_right_holds_before_the_archive_has_the_one_before(
+    redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was accepted stands in Redis until the next run, and the archive tells what was."""
+    policy = policy_of(archiving, load_prices(archiving))
+
+    async def begin(redis: RedisClient) -> list[Ours]:
+        store = await send(redis, policy, 3, retention=Retention(archives=True))
+        lines = await lines_of(store)
+        await archive(store, archiving)
+        return lines
+
+    ours = asyncio_driver.run(redis_url, begin)
+    config = ["--config", str(archiving.path)]
+    dearer = invoice(ours, {0: {"price": "0.01"}, 2: {"price": "0.012"}})
+
+    def accept(text: str, *more: str) -> Any:
+        code = app.run(words(tmp_path, text, "--accept", "--json", *more, *config))
+        return code, json.loads(capsys.readouterr().out)
+
+    assert accept(dearer)[1]["accepted"] == {"lines": 2, "booked": "0.0044"}
+    code, told = accept(dearer)
+    assert (code, told["classes"]["matched"]["lines"]) == (0, 3), "it is ours by now"
+    code, told = accept(invoice(ours))
+    assert (code, told["classes"]["price"]["difference"]) == (1, "-0.0044")
+    assert told["accepted"] == {"lines": 2, "booked": "-0.0044"}
+    by_part = tmp_path / "map.toml"
+    by_part.write_text('line_is = "part"\n')
+    code, told = accept(invoice(ours), "--map", str(by_part))
+    assert (code, told["classes"]["matched"]["lines"]) == (0, 3)

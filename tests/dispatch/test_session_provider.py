@@ -33,6 +33,7 @@ from providers.contract import (
     Receive,
     Submission,
     Submitted,
+    TellTaken,
     WithoutLookUps,
 )
 from providers.notation import Text
@@ -82,7 +83,9 @@ class SessionProvider(WithoutLookUps):
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self, batch: Sequence[Submission], tell_taken: TellTaken | None = None
+    ) -> list[Outcome]:
         session = self._session
         if session is None:
             raise NotSent("no_session", "There is no session.")
@@ -91,6 +94,8 @@ class SessionProvider(WithoutLookUps):
         for sent in batch:
             await self._answered[sent.ref].wait()
             del self._answered[sent.ref]
+            if tell_taken is not None:  # a real one waits for a few, before it tells
+                tell_taken([Submitted(sent.ref)])
         return [Submitted(sent.ref) for sent in batch]
 
     async def run(self, receive: Receive) -> None:

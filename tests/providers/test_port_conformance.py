@@ -28,7 +28,7 @@ from tests.worlds.connected_kinds import ROWS, ConnectedRow, World, connected
 from tests.worlds.ports import free_port
 
 every_kind = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
-SOME = 3
+SOME, MANY = 3, 10
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,19 @@ async def test_an_answer_that_is_lost_leaves_the_message_unknown(
             await world.told()
             found = await connection.port.look_up(["m-0.1", "m-9.1"])
             assert {receipt.ref for receipt in found} == {"m-0.1"}
+
+
+@every_kind
+async def test_what_is_told_of_while_others_are_open_is_among_the_outcomes(
+    row: ConnectedRow, world: World
+) -> None:
+    world.simulator.turn(answer_ms_min=0, answer_ms_max=1_000)
+    told: list[Submitted] = []
+    async with connected(row, world) as connection:
+        port = connection.port
+        outcomes = await port.deliver(row.messages(min(MANY, port.batch_max)), told.extend)
+    assert len({one.ref for one in told}) == len(told)
+    assert [one for one in told if one not in outcomes] == []
 
 
 @every_kind

@@ -142,7 +142,9 @@ class StormProvider:
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self, batch: Sequence[Submission], tell_taken: contract.TellTaken | None = None
+    ) -> list[Outcome]:
         book = self.book
         book.starts.append((round(trio.current_time() * 1e6), len(batch)))
         self.storm.note(f"{book.name} is asked for {' '.join(s.ref for s in batch)}")
@@ -161,7 +163,20 @@ class StormProvider:
         outcomes = self._answer(batch, fate)
         await self.hook()
         await trio.sleep(self.chance.uniform(0.005, 0.3))
+        if tell_taken is not None and self.chance.random() < 0.3:
+            await self._tell_some(outcomes, tell_taken)
         return outcomes
+
+    async def _tell_some(self, outcomes: Sequence[Outcome], tell_taken: contract.TellTaken) -> None:
+        """Some of what was taken is told of while the others are open, which may then be lost."""
+        taken = [each for each in outcomes if isinstance(each, contract.Submitted)]
+        if early := [each for each in taken if self.chance.random() < 0.6]:
+            self.storm.note(f"{self.book.name} tells of {' '.join(each.ref for each in early)}")
+            tell_taken(early)
+            await self.hook()
+            await trio.sleep(self.chance.uniform(0.005, 0.3))
+            if self.chance.random() < self.fault_share:
+                raise contract.Unknown("timeout", "The others have no answer.")
 
     def _read_later(self, batch: Sequence[Submission]) -> None:
         delay_s = self.chance.uniform(0.0, LATE_READ_MAX_S)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import structlog
+import structlog.testing
 import trio
 from msgspec.structs import replace
 
@@ -17,7 +19,7 @@ from gateway.core.channels import EmailContent
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import content_with
 from gateway.core.records.message import StepStatus, names_of
-from gateway.store import pauses
+from gateway.store import pauses, reads
 from providers.contract import (
     FcmAddress,
     NotSent,
@@ -35,7 +37,7 @@ from providers.registry import KINDS
 from providers.settings import Configured
 from providers.smpp import pdu
 from providers.smpp.pdu import Frames
-from providers.smpp.provider import SmppProvider
+from providers.smpp.provider import PART_TRIES, SmppProvider
 from providers.smtp.settings import SmtpSettings
 from tests.simulation.away import Away
 from tests.worlds.cascade_world import MINUTE, PRICES, policy
@@ -124,12 +126,11 @@ class Smscs(Smsc):
         return Counter(message.destination for message in self.submitted)
 
 
-def by_smpp() -> tuple[Away, Smscs]:
+def by_smpp(**changes: Any) -> tuple[Away, Smscs]:
     world = Away(alone("sms"))
     smsc = Smscs(world)
-    world.ports = {
-        "sms": SmppProvider(config(name="sms", rate_per_s=50, window=WINDOW), smsc.connect)
-    }
+    terms = {"name": "sms", "rate_per_s": 50, "window": WINDOW} | changes
+    world.ports = {"sms": SmppProvider(config(**terms), smsc.connect)}
     return world, smsc
 
 
@@ -195,6 +196,38 @@ def test_an_account_that_is_hung_up_on_is_bound_less_and_less_often() -> None:
     # What was written between the bind and the end may have been taken.
     assert set(steps(world)) <= {"delivered", "unknown"}
     assert set(smsc.asked.values()) == {1}
+
+
+def test_a_lost_answer_and_a_part_that_is_sent_again_hold_up_no_other_of_their_window() -> None:
+    """The answers of the whole window were recorded when its last one was known, after 30 s and
+    10 s here, and receipts that came meanwhile found no message."""
+    world, smsc = by_smpp(rate_per_s=1_000, window=20)
+    later = smsc.decide
+
+    def decide(message: pdu.Short) -> tuple[int, str] | None:
+        if message.destination.endswith("3"):
+            return None
+        if message.esm_class and message.short_message[5] == 2:
+            return pdu.THROTTLED, ""
+        return later(message)
+
+    smsc.decide = decide
+
+    async def work() -> None:
+        ids = await world.admit(9)
+        ids += await world.admit(1, content=content_with("я" * 100, {}))
+        await trio.sleep(2.0)
+        kept = [await reads.message(world.store, id_) for id_ in ids]
+        world.messages = [message for message in kept if message is not None]
+        assert steps(world) == {"delivered": 8, "sending": 2}
+        await trio.sleep(60.0)
+
+    with structlog.testing.capture_logs() as logs:
+        world.run(work)
+    assert steps(world) == {"delivered": 8, "unknown": 2}
+    assert sorted(smsc.asked.values()) == [1] * 9 + [2 + PART_TRIES], "only a part was sent again"
+    (request,) = [each for each in logs if each["event"] == "request"]
+    assert (request["n"], request["outcomes"]) == (10, {"accepted": 8, "unknown": 2})
 
 
 # --- FCM

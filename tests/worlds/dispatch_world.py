@@ -32,6 +32,7 @@ from providers.contract import (
     SendFault,
     Submission,
     Submitted,
+    TellTaken,
 )
 from tests.worlds.cascade_world import T0, policy, request
 from tests.worlds.patience import PATIENCE_S
@@ -62,7 +63,8 @@ def sends_to(
 
 
 class ScriptedProvider:
-    """Answers with the script's replies in turn, then with `otherwise`; keeps what it was sent."""
+    """Answers with the script's replies in turn, then with `otherwise`; keeps what it was sent.
+    A reply may call `tell_taken` of what was taken, before it waits for anything."""
 
     def __init__(self, name: str, rate: int = 1_000, batch: int = 100, **changes: Any) -> None:
         fields: dict[str, Any] = {
@@ -79,6 +81,7 @@ class ScriptedProvider:
         self.script: list[Reply] = []
         self.otherwise: Reply = accept
         self.batches: list[list[Submission]] = []
+        self.tell_taken: TellTaken = lambda taken: None
         self.asked: list[str] = []
         self.knows: dict[str, Receipt] = {}
         self.look_up_fault: SendFault | None = None
@@ -86,10 +89,13 @@ class ScriptedProvider:
     def tokens(self, batch: Sequence[Submission]) -> int:
         return len(batch)
 
-    async def deliver(self, batch: Sequence[Submission]) -> list[Outcome]:
+    async def deliver(
+        self, batch: Sequence[Submission], tell_taken: TellTaken | None = None
+    ) -> list[Outcome]:
         self.batches.append(list(batch))
         reply = self.script.pop(0) if self.script else self.otherwise
         await trio.lowlevel.checkpoint()
+        self.tell_taken = tell_taken or self.tell_taken
         return await reply(batch)
 
     async def look_up(self, refs: Sequence[str]) -> list[Receipt]:

@@ -30,9 +30,9 @@ from providers.contract import Device, Fault, Outcome
 
 
 class RequestResult:
-    """What one request came to: an item a step of the batch, in order, or none when it is split.
+    """What one request came to: an item a step of the batch, in order, or none of what is split.
 
-    `halt`: nothing more may go now; `split`: try its halves."""
+    `halt`: nothing more may go now; `split`: try the halves of `left`."""
 
     def __init__(self, batch: Sequence[ClaimedStep], code: str = "", detail: str = "") -> None:
         self.batch = batch
@@ -48,6 +48,24 @@ class RequestResult:
         self.slow_down_ms: int | None = None
         self.halt = False
         self.split = False
+        self._left: RequestResult | None = None
+
+    @property
+    def left(self) -> RequestResult:
+        """What of it is not recorded yet: all of it, but for what was told while it was open."""
+        return self if self._left is None else self._left
+
+    def after(self, told: RequestResult) -> RequestResult:
+        """The whole request's result, of which this is what is left when `told` is recorded."""
+        whole = RequestResult([*told.batch, *self.batch], self.code, self.detail)
+        whole.items = told.items + self.items
+        whole.loose, whole.gone = self.loose, told.gone + self.gone
+        whole.counts = told.counts + self.counts
+        whole.provider_ids = told.provider_ids + self.provider_ids
+        whole.trouble = self.trouble
+        whole.halt, whole.split = self.halt, self.split
+        whole._left = self
+        return whole
 
     @property
     def accepted(self) -> list[str]:

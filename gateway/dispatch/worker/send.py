@@ -2,7 +2,8 @@
 
 What an answer comes to is in `answers`. This is where the last check is made before bytes leave,
 where a batch that is refused as a whole is split, and where a request's one log line is written.
-Nothing is recorded here. Cancelled (a shutdown beyond its deadline) it says nothing: the steps are
+Nothing is recorded here; what a provider tells of before its answer is handed on to be, and judged
+with the whole. Cancelled (a shutdown beyond its deadline) it says nothing: the steps are
 found as being sent, and whoever takes over treats them as lost answers.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import trio
 
+from gateway.core.events import Accepted
 from gateway.core.rejections import RejectionStreak
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.heartbeat import Heartbeat
@@ -40,6 +42,35 @@ CLAIM_AGE_MAX_S = 2.0  # between the claim and the first byte; older ones go bac
 SEND_EXTRA_S = 1.0  # beyond the provider's own timeout, in case it does not keep it
 
 _log = structlog.get_logger("dispatch")
+
+
+class _Told:
+    """What a provider took of a batch, by its word while others of it were open."""
+
+    def __init__(
+        self, batch: Sequence[ClaimedStep], sent_ms: int, record: Callable[[RequestResult], None]
+    ) -> None:
+        self.sent_ms = sent_ms
+        self.left = batch  # nothing was told of
+        self.outcomes: list[contract.Submitted] = []
+        self._result: RequestResult | None = None
+        self._record = record
+
+    def tell(self, taken: Sequence[contract.Submitted]) -> None:
+        """Each counts once, whatever is told again or never was sent."""
+        by_ref = {each.ref: each for each in taken}
+        steps = [step for step in self.left if step.submission.ref in by_ref]
+        if steps:
+            self.left = [step for step in self.left if step.submission.ref not in by_ref]
+            outcomes = [by_ref[step.submission.ref] for step in steps]
+            self.outcomes += outcomes
+            result = read_outcomes(steps, outcomes, self.sent_ms)
+            self._result = self.with_left(result)
+            self._record(result)
+
+    def with_left(self, left: RequestResult) -> RequestResult:
+        """The result of the whole batch, from that of what was left."""
+        return left if self._result is None else left.after(self._result)
 
 
 class Sender:
@@ -77,7 +108,8 @@ class Sender:
 
         `probe` goes out although the provider is paused. A batch refused as a whole is sent in
         parts, with tokens of their own, one after the other; what became known before the next part
-        goes to `record` at once. What was not sent after all is a result as well.
+        goes to `record` at once, and what the provider tells of while others are open. What was not
+        sent after all is a result as well.
         """
         parts: list[Sequence[ClaimedStep]] = [batch]
         since = min(step.since for step in batch)
@@ -104,19 +136,20 @@ class Sender:
             start = None
             while results:
                 record(results.pop())
-            result = await self._request(part, probe=probe)
+            result = await self._request(part, record, probe=probe)
             if result.split:
+                part = result.left.batch
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
                 since = trio.current_time()
                 continue
-            results.append(result)
+            results.append(result.left)
             await self._tell_others(result, probe=probe)
             failpoint("answer_read")
             if result.halt:
                 break
-        if left := [step for part in parts for step in part]:
-            results.append(self.put_back(left))
+        if unsent := [step for part in parts for step in part]:
+            results.append(self.put_back(unsent))
         return results
 
     def put_back(self, batch: Sequence[ClaimedStep]) -> RequestResult:
@@ -163,12 +196,18 @@ class Sender:
             and (probe or self._pauses.of(self._name) is None)
         )
 
-    async def _request(self, batch: Sequence[ClaimedStep], *, probe: bool) -> RequestResult:
+    async def _request(
+        self,
+        batch: Sequence[ClaimedStep],
+        record: Callable[[RequestResult], None],
+        *,
+        probe: bool,
+    ) -> RequestResult:
         began, traces = trio.current_time(), self._deps.store.traces
         began_ns = 0 if traces is None else traces.clock()
-        result = await self._ask(batch)
+        result = await self._ask(batch, _Told(batch, self._deps.clock(), record))
         now = trio.current_time()
-        if traces is not None and not result.split:
+        if traces is not None:
             self._trace(traces, result, began_ns)
         seconds = now - began
         self._judge(result, began, now, probe=probe)
@@ -187,24 +226,24 @@ class Sender:
         return result
 
     def _trace(self, traces: Traces, result: RequestResult, began_ns: int) -> None:
-        refused = set(result.not_accepted)
-        for step in result.batch:
+        size = len(result.batch)
+        for step, item in zip(result.batch, result.items, strict=False):  # nothing of what is split
             if step.trace:
-                accepted = step.entry.message_id not in refused
-                size = len(result.batch)
+                accepted = isinstance(item.event, Accepted)
                 traces.sent(step.trace, self._name, accepted, result.code, size, began_ns)
 
-    async def _ask(self, batch: Sequence[ClaimedStep]) -> RequestResult:
-        sent_ms = self._deps.clock()
+    async def _ask(self, batch: Sequence[ClaimedStep], told: _Told) -> RequestResult:
+        submissions = [step.submission for step in batch]
         try:
             # Not `fail_after`: its generator is a tenth of what a single message costs here.
             with trio.CancelScope(deadline=trio.current_time() + self._send_s):
-                outcomes = await self._provider.deliver([step.submission for step in batch])
+                outcomes = await self._provider.deliver(submissions, told.tell)
                 held = self._held(codes_of(outcomes))
                 away = self._pauses.away
-                result = read_outcomes(batch, outcomes, sent_ms, held=held, away=away)
+                left = read_outcomes(told.left, outcomes, told.sent_ms, held=held, away=away)
+                result = told.with_left(left)
                 if result.counts["accepted"]:
-                    self._pauses.note_accepted(self._name, sent_ms)
+                    self._pauses.note_accepted(self._name, told.sent_ms)
                 if result.counts["throttled"]:
                     result.slow_down_ms = self._breaker.slowed_down(None)
                 else:
@@ -213,9 +252,7 @@ class Sender:
                     self._breaker.took_some()
                 return result
         except contract.SendFault as fault:
-            alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
-            held = self._held([fault.code] * len(batch)) if alike else None
-            result = read_fault(batch, fault, held=held, away=self._pauses.away)
+            result = self._failed(told, fault)
             if isinstance(fault, contract.NotSent):
                 self._breaker.unreachable()
             elif isinstance(fault, contract.Throttled):
@@ -226,10 +263,20 @@ class Sender:
             _log.exception(
                 "a provider's adapter failed",
                 provider=self._name,
-                messages=few(step.entry.message_id for step in batch),
+                messages=few(step.entry.message_id for step in told.left),
             )
-            return read_fault(batch, contract.Unknown("adapter", "The adapter failed."))
-        return read_fault(batch, contract.Unknown("deadline", "The deadline passed."))
+            return self._failed(told, contract.Unknown("adapter", "The adapter failed."))
+        return self._failed(told, contract.Unknown("deadline", "The deadline passed."))
+
+    def _failed(self, told: _Told, fault: contract.SendFault) -> RequestResult:
+        """A fault is of what nothing was told of."""
+        alike = isinstance(fault, contract.BadRequest) and fault.about == "account"
+        codes = codes_of(told.outcomes) + ([fault.code] * len(told.left) if alike else [])
+        held = self._held(codes) if codes else None
+        if told.outcomes:
+            self._pauses.note_accepted(self._name, told.sent_ms)
+            self._breaker.took_some()
+        return told.with_left(read_fault(told.left, fault, held=held, away=self._pauses.away))
 
     def _held(self, codes: Sequence[str | None]) -> str | None:
         """The code nearly all messages are rejected with, or that the provider is paused for."""

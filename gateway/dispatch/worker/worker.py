@@ -106,13 +106,7 @@ class ProviderWorker:
         self._sender = Sender(deps, provider, self.limiter, pauses, self._breaker, heartbeat)
         self._recorder = Recorder(deps, config.name, self.shards)
         self._away_lanes = AwayLanes(
-            deps,
-            config.name,
-            self.reader,
-            pauses,
-            self.capacity,
-            self._claim_entries,
-            self._stopped,
+            deps, self.name, self.reader, pauses, self.capacity, self._claim_entries, self._stopped
         )
         self._owed = (0, 0)
         self._expressed = 0  # otp claimed since the last selection without being selected
@@ -354,6 +348,7 @@ class ProviderWorker:
         def record(result: answers.RequestResult) -> None:
             for part in self._answered(request, result):
                 self._tasks.start_soon(self._record, *part)
+            self._send_ready()
 
         with request:
             results = await self._sender.send(batch, record, probe=probe)
@@ -374,7 +369,8 @@ class ProviderWorker:
     async def _record_all(self, parts: Sequence[tuple[Recording, ShardResult]]) -> None:
         for part in parts[1:]:
             self._tasks.start_soon(self._record, *part)
-        await self._record(*parts[0])
+        for part in parts[:1]:
+            await self._record(*part)
 
     async def _record(self, recording: Recording, result: ShardResult) -> None:
         with recording:

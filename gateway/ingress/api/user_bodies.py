@@ -141,7 +141,7 @@ def _read(
 
 def _addresses(values: dict[str, Any], faults: list[RequestFault]) -> Addresses:
     named = Recipient(**{kind: values.get(kind) for kind in KINDS})
-    if named == Recipient():
+    if not any(getattr(named, kind) not in (None, []) for kind in KINDS):
         return Addresses()
     read = addresses.read(named)
     if isinstance(read, Destination):
