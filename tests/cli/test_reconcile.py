@@ -216,6 +216,23 @@ def test_an_accepted_invoice_is_what_we_booked_from_then_on(
     assert json.loads(capsys.readouterr().out)["agrees"]
 
 
+def test_what_is_kept_no_more_is_not_accepted(
+    ours: list[Ours], redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "kaskad.toml"
+    text = (ROOT / "config" / "kaskad.toml").read_text()
+    config.write_text(text.replace('# messages = "30d"', 'messages = "1d"'))
+    (tmp_path / "prices.csv").write_text((ROOT / "config" / "prices.csv").read_text())
+
+    async def lapse(redis: RedisClient) -> None:
+        await redis.call([("DEL", keys_of(0).message(ours[0].message))])
+
+    asyncio_driver.run(redis_url, lapse)
+    wish = words(tmp_path, invoice(ours), "--accept", "--config", str(config))
+    assert app.run(wish) == 2
+    assert "booked twice. Give --from 2026-11-22, and" in capsys.readouterr().err
+
+
 def test_the_provider_is_sent_a_spreadsheet_with_numbers_in_it(
     ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
