@@ -50,11 +50,15 @@ class SubscriptionKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     auth: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 
 
-class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A browser's push subscription, as its `toJSON()` gives it."""
 
     endpoint: Annotated[str, msgspec.Meta(min_length=9, max_length=2048, pattern="^https://")]
     keys: SubscriptionKeys
+    expiration_time: (
+        Annotated[float, msgspec.Meta(description="Taken because browsers give it, and not kept.")]
+        | None
+    ) = msgspec.field(default=None, name="expirationTime")
 
 
 class WebPushAddress(

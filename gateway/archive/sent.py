@@ -11,6 +11,8 @@ from contextlib import suppress
 
 from gateway.archive.archive import Archive
 from gateway.archive.questions import by_day
+from gateway.archive.tables import MESSAGES
+from gateway.core.archive.manifest import EntryId, reached
 from gateway.core.ids import moment_of
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.message import Message
@@ -34,6 +36,11 @@ def archived_messages(
             for page in questions.rows(_RECORDS, {"messages": files}):
                 yield [message for row in page if (message := _message(*row)) is not None]
         day += _DAY
+
+
+def archived_through(archive: Archive) -> dict[int, EntryId]:
+    """Up to which entry of each shard's list of closed messages they are archived."""
+    return reached(archive.files(), [MESSAGES])
 
 
 def records_of(archive: Archive, ids: Iterable[str]) -> dict[str, bytes]:

@@ -25,16 +25,25 @@ def check_form(form: str, forms: Sequence[str]) -> None:
 
 @contextmanager
 def output(path: Path | None, *, binary: bool) -> Iterator[BinaryIO]:
-    """What to write into. A file takes its name when all is written, over one that has it. What is
-    no text goes to no terminal: UsageFault."""
+    """What to write into. A file takes its name when all is written, over one that has it. Raises
+    UsageFault of one that cannot be there, and of what is no text where that is a terminal."""
     if path is None:
         if binary and sys.stdout.isatty():
             raise UsageFault("This is no text for a terminal: name a file with --out.")
         yield sys.stdout.buffer
         return
+    if path.is_dir():
+        raise UsageFault(f"--out {path} is a folder: name a file in it.")
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        file = unfinished.open("wb")
+    except OSError as error:
+        raise UsageFault(
+            f"--out {path} cannot be written ({error.strerror}): name a file in a folder that is "
+            "there and that you may write to."
+        ) from None
+    try:
+        with file:
             yield file
         unfinished.replace(path)
     except BaseException:

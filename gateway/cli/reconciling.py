@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.core.days import day_of
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import ReconciledLine
-from gateway.core.records.message import Message
+from gateway.core.reconciliation import Ours, ReconciledLine
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import InvoiceAcceptance, ReadRecords, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
@@ -39,6 +38,7 @@ from gateway.settings.file import Settings, load
 from gateway.settings.invoice_map import load_map
 from gateway.store import audit
 from gateway.store.audit import Deed
+from gateway.store.closed import listed_since
 from gateway.store.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
 from gateway.store.store import Store
 
@@ -82,15 +82,11 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Reconci
             async def ask(redis: RedisClient) -> tuple[Reconciled, InvoiceAcceptance | None]:
                 retention = bootstrap.retention_of(settings)
                 store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-                span = work.span(days)
-                async with aclosing(sent_lines(store, question.provider, *span)) as batches:
+                ours = _ours(store, settings, question.provider, *work.span(days))
+                async with aclosing(ours) as batches:
                     async for batch in batches:
                         work.take_ours(batch)
                         taken(len(batch))
-                for archived in _archived(settings, policy, *span):
-                    batch = list(lines_within(archived, question.provider, *span))
-                    work.take_ours(batch)
-                    taken(len(batch))
                 result = work.settle(days, shown.of)
                 if not wish.accept:
                     return result, None
@@ -104,19 +100,27 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Reconci
     return DONE if result.agrees else FAILED
 
 
-def _archived(
-    settings: Settings, policy: Policy, from_ms: int, to_ms: int
-) -> Iterator[list[Message]]:
-    """What may have been handed over then, and is in Redis no more."""
+async def _ours(
+    store: Store, settings: Settings, provider: str, from_ms: int, to_ms: int
+) -> AsyncGenerator[list[Ours], None]:
+    """What the provider was handed then. What is in Redis comes before what the archive has of the
+    same message, which is as it was when it was archived."""
+    async with aclosing(sent_lines(store, provider, from_ms, to_ms)) as batches:
+        async for batch in batches:
+            yield batch
     if not settings.archive.url:
         return
     archive = archive_of(settings)
-    from gateway.archive.sent import archived_messages
+    from gateway.archive.sent import archived_messages, archived_through
 
+    through = archived_through(archive)
+    async with aclosing(listed_since(store, through)) as pages:
+        async for page in pages:
+            yield lines_within(page, provider, from_ms, to_ms)
     for page in archived_messages(archive, day_of(from_ms - ACCEPTED_BEFORE_MS), day_of(to_ms)):
         for message in page:
-            policy.take_present_names(message)
-        yield page
+            store.policy.take_present_names(message)
+        yield lines_within(page, provider, from_ms, to_ms)
 
 
 def _records(settings: Settings) -> ReadRecords | None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from gateway.core import phones
 from gateway.core.channels import AddressKind
 from gateway.core.phones import NO_COUNTRY, Phone, PhoneError, Tariff
-from providers.contract import Device, FcmAddress
+from providers.contract import Device, FcmAddress, WebPushAddress
 
 PUSH_MAX = 5
 EMAIL_CHARS_MAX = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
@@ -28,7 +28,7 @@ LOCAL_BYTES_MAX = 64
 PHONE_RULE = "A phone number in E.164, such as +79161234567."
 MAILBOX_RULE = "An e-mail address, such as anna@shop.example."
 NAMED_MAILBOX_RULE = "An e-mail address, also with a name, such as Shop <news@shop.example>."
-PUSH_RULE = f"1 to {PUSH_MAX} device tokens or subscriptions."
+PUSH_RULE = f"At most {PUSH_MAX} device tokens or subscriptions."
 TO_RULE = "Give at least one address: phone, email or push."
 TO_OR_USER_RULE = f"{PHONE_RULE} Or addresses by kind, or leave it out and name a stored `user`."
 
@@ -53,7 +53,7 @@ class Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     push: (
         Annotated[
             list[Device],
-            msgspec.Meta(min_length=1, max_length=PUSH_MAX, description=PUSH_RULE),
+            msgspec.Meta(max_length=PUSH_MAX, description=PUSH_RULE),
         ]
         | None
     ) = None
@@ -251,10 +251,18 @@ def read(to: str | Recipient) -> Destination | list[AddressFault]:
         faults.append(AddressFault("", TO_RULE))
     if faults:
         return faults
-    push = tuple(to.push or ())
+    push = tuple(map(_as_kept, to.push or ()))
     if found is None:
         return Destination(Addresses(None, mailbox, push))
     return Destination(Addresses(found.digits, mailbox, push), found.country, found.tariff)
+
+
+def _as_kept(device: Device) -> Device:
+    """Without the end of a subscription, which changes while the subscription is one and the
+    same: when it is over the push service says so."""
+    if isinstance(device, WebPushAddress) and device.subscription.expiration_time is not None:
+        return replace(device, subscription=replace(device.subscription, expiration_time=None))
+    return device
 
 
 def read_one(text: str) -> Destination | list[AddressFault]:

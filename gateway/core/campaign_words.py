@@ -1,10 +1,11 @@
 """What a declared campaign says: its content, the variants of it, and what of that is said to one
 person. Pure.
 
-What says more closely wins, key by key: a variant's content before the campaign's, a message's own
-words before both. What a variant comes to is a version, known by the hash of its content: a message
-keeps that and its vars. To whom no variant is drawn the campaign's content is said, and where there
-is none the message's own words alone.
+A place counts as one letter where lengths are bounded: how long it is filled in is asked of each
+message. What says more closely wins, key by key: a variant's content before the campaign's, a
+message's own words before both. What a variant comes to is a version, known by the hash of its
+content: a message keeps that and its vars. To whom no variant is drawn the campaign's content is
+said, and where there is none the message's own words alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gateway.core.placeholders import (
     as_text,
     as_url,
     template_of,
+    with_letters,
 )
 from gateway.core.records.content import Content, content_codec
 
@@ -48,7 +50,8 @@ _packed = msgspec.msgpack.Encoder().encode
 
 
 class ContentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a campaign says, as a message would: `{{name}}` is filled in from the `vars` of each."""
+    """What a campaign says, as a message would: `{{name}}` is filled in from the `vars` of each.
+    Until then it counts as one character."""
 
     text: MessageText | None = None
 
@@ -80,7 +83,35 @@ class CampaignWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 _encode_words = msgspec.json.Encoder().encode
-_decode_words = msgspec.json.Decoder(CampaignWords).decode
+_decode_words = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def shortened(declared: dict[str, Any]) -> dict[str, Any]:
+    """Parsed JSON of which `content` and `variants` have one letter in each place."""
+    short = dict(declared)
+    if "content" in short:
+        short["content"] = with_letters(short["content"])
+    if isinstance(variants := short.get("variants"), list):
+        short["variants"] = [
+            each | {"content": with_letters(each["content"])}
+            if isinstance(each, dict) and "content" in each
+            else each
+            for each in variants
+        ]
+    return short
+
+
+def restored(read: Any, given: Any) -> Any:
+    """What was read of a `shortened` JSON, with the texts that were given."""
+    if isinstance(read, msgspec.Struct):
+        keys = zip(read.__struct_fields__, read.__struct_encode_fields__, strict=True)
+        texts = {
+            name: restored(getattr(read, name), given[key]) for name, key in keys if key in given
+        }
+        return msgspec.structs.replace(read, **texts)
+    if isinstance(read, list | tuple):
+        return type(read)(restored(*both) for both in zip(read, given, strict=True))
+    return given if isinstance(read, str | dict) else read
 
 
 def pack_words(words: CampaignWords) -> bytes:
@@ -90,7 +121,11 @@ def pack_words(words: CampaignWords) -> bytes:
 
 def unpack_words(packed: bytes) -> CampaignWords:
     """Raises msgspec.DecodeError for what this version cannot read whole."""
-    return _decode_words(packed) if packed else CampaignWords()
+    if not packed:
+        return CampaignWords()
+    given = _decode_words(packed)
+    words: CampaignWords = restored(msgspec.convert(shortened(given), CampaignWords), given)
+    return words
 
 
 def hash_of(packed: bytes) -> bytes:

@@ -8,7 +8,7 @@ provider's own price (`from_decimal`) and a printed ratio.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 
 MICROS = 1_000_000  # a currency unit
 AMOUNT_MAX = (
@@ -19,6 +19,7 @@ PLACES = 6
 _PLACES_SHOWN_MIN = 4
 _AMOUNT_MAX = Decimal(AMOUNT_MAX).scaleb(-PLACES)
 _QUANTUM = Decimal("0.000001")
+_EXACTLY = Context(traps=[Inexact])
 _amount = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?").fullmatch
 
 
@@ -52,12 +53,15 @@ def from_decimal(amount: Decimal) -> int:
 
 def signed(amount: Decimal) -> int:
     """A caller's amount in micros, exactly; less than 0 takes back. Raises AmountError."""
-    micros = amount.scaleb(PLACES) if amount.is_finite() else amount
-    if not amount.is_finite() or abs(amount) > _AMOUNT_MAX or micros != micros.to_integral_value():
-        raise AmountError(
-            f"This is no amount of {AMOUNT_MAX // MICROS} at most with at most six decimals."
-        )
-    return int(micros)
+    try:
+        # Compared, which rounds nothing, before anything is reckoned: 1e999999 is a Decimal too.
+        if amount.is_finite() and -_AMOUNT_MAX <= amount <= _AMOUNT_MAX:
+            return int(amount.quantize(_QUANTUM, context=_EXACTLY).scaleb(PLACES))
+    except Inexact:
+        pass
+    raise AmountError(
+        f"This is no amount of {AMOUNT_MAX // MICROS} at most with at most six decimals."
+    )
 
 
 def format_amount(micros: int) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -60,6 +61,13 @@ class Template(msgspec.Struct, frozen=True):
             part for text, name, escape in self.places for part in (text, escape(values[name]))
         ]
         return "".join((*parts, self.end))
+
+
+def with_letters(part: Any) -> Any:
+    """Parsed JSON with one letter in each place: so long is a text before it is filled in."""
+    if isinstance(part, dict):
+        return {key: with_letters(value) for key, value in part.items()}
+    return _place.sub("x", part) if isinstance(part, str) else part
 
 
 def template_of(text: str, escape: Escape) -> Template | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -24,6 +25,9 @@ UnknownZone = Literal["intersect", "default", "hold", "send"]
 
 RECIPIENT = "recipient"
 ZONE_CHARS_MAX = 64
+_LAST_S = 253_370_764_800  # no zone has a moment of its own for what comes after the year 9999
+# What a machine keeps beside the zones: its own, and copies that count in leap seconds.
+_no_zone = re.compile(r"localtime|posixrules|(posix|right)/.*").fullmatch
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 # No opening within so long: there is none. A message lives no longer after its first moment.
@@ -107,7 +111,7 @@ def open_spans(hours: Hours, zones: tuple[str, ...], day: int) -> tuple[Span, ..
 @functools.lru_cache(maxsize=1024)
 def zone_named(name: str) -> ZoneInfo | None:
     """An IANA zone; None where there is none of that name."""
-    if not name or len(name) > ZONE_CHARS_MAX:
+    if not name or len(name) > ZONE_CHARS_MAX or _no_zone(name):
         return None
     try:
         return ZoneInfo(name)
@@ -116,10 +120,10 @@ def zone_named(name: str) -> ZoneInfo | None:
 
 
 def offset_ms(zone: str, at_ms: int) -> int:
-    """How far its clock is ahead of UTC at a moment."""
+    """How far its clock is ahead of UTC at a moment; from the year 9999 on as when that began."""
     info = zone_named(zone)
     assert info is not None, f"no such zone: {zone!r}"
-    moment = datetime.datetime.fromtimestamp(at_ms // 1000, info)
+    moment = datetime.datetime.fromtimestamp(min(at_ms // 1000, _LAST_S), info)
     offset = moment.utcoffset()
     assert offset is not None
     return round(offset.total_seconds() * 1000)

@@ -16,6 +16,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
+from gateway.core.texts import has_control, is_blank, name_of
 from gateway.errors import CallerFault
 from providers.contract import Category
 
@@ -37,6 +38,7 @@ _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 # What a value looks like that there can be; a key that is left out takes any.
 _POSSIBLE: Mapping[str, str] = {
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
+    "app": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
     "hour": r"1?[0-9]|2[0-3]",
     "category": "|".join(get_args(Category)),
     "step": r"0|[1-9][0-9]{0,2}",
@@ -46,6 +48,8 @@ _POSSIBLE: Mapping[str, str] = {
 VALUE_FORMS: Mapping[str, str] = {
     "day": "written as in 2026-11-30",
     "month": "written as in 2026-11",
+    "app": "up to 64 letters, digits, dots, dashes and underscores",
+    "campaign": "characters that can be seen, and no control characters",
     "hour": "an hour of the day, 0 to 23",
     "category": f"one of {', '.join(get_args(Category))}",
     "step": "a place in the steps of a message, the first is 0",
@@ -120,7 +124,8 @@ def parse_query(parameters: Iterable[tuple[str, str]], today: datetime.date) -> 
     """The question in (name, value) pairs: `from`, `to`, `group_by`, and filters by any of KEYS.
 
     `group_by` may be repeated and holds names between commas. A filter may be repeated: any of its
-    values matches. `campaign` may be empty: what was sent without one. The days default to the last
+    values matches. `campaign` is read as messages name it, and may be empty: what was sent without
+    one. The days default to the last
     DAYS_DEFAULT up to `to`, and `to` to `today`.
     Raises ReportFault.
     """
@@ -192,11 +197,24 @@ def _value(name: str, value: str) -> str:
     if not value and name != "campaign":
         detail = f"The parameter {name!r} is empty: name one, or leave it out."
         raise ReportFault(name, detail, impossible=True)
+    if name == "campaign":
+        value = _campaign(value)
     if len(value) > VALUE_CHARS_MAX:
         detail = f"The parameter {name!r} is longer than {VALUE_CHARS_MAX}."
         raise ReportFault(name, detail, impossible=True)
     form = _POSSIBLE.get(name)
     if (form and not re.fullmatch(form, value)) or (name == "day" and _date(value) is None):
-        detail = f"There can be no {name} {value[:40]!r}: it is {VALUE_FORMS[name]}."
-        raise ReportFault(name, detail, impossible=True)
+        raise _impossible(name, value)
     return value
+
+
+def _campaign(value: str) -> str:
+    """In the one spelling of its name; empty stays so."""
+    if value and (is_blank(value) or has_control(value)):
+        raise _impossible("campaign", value)
+    return name_of(value)
+
+
+def _impossible(name: str, value: str) -> ReportFault:
+    detail = f"There can be no {name} {value[:40]!r}: it is {VALUE_FORMS[name]}."
+    return ReportFault(name, detail, impossible=True)

@@ -8,7 +8,7 @@ the archive has. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +21,9 @@ from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.store import archiving, randomness, reads
 from gateway.store.base import read_messages
+from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.compression import unpack
+from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_in
 from gateway.store.store import Store
 from gateway.store.transaction import commit, values_in
@@ -54,6 +56,20 @@ async def closed_messages(store: Store, ids: Iterable[str]) -> list[Message]:
         batch = whole[start : start + MESSAGES_A_BATCH]
         found += [m for m in await reads.readable_messages(store, batch) if m.closed]
     return found
+
+
+async def listed_since(
+    store: Store, through: Mapping[int, EntryId]
+) -> AsyncGenerator[list[Message], None]:
+    """What is listed behind these entries of each shard, and still there: what an archive that has
+    come so far does not have as it is now. In pages; one that changed twice may come twice."""
+    shards = await shards_ever(store.redis, store.shards)
+    for shard, end in (await archiving.newest(store.redis, shards, "closed")).items():
+        after = through.get(shard, NOTHING_BOOKED)
+        while page := await listed(store.redis, shard, after, end):
+            after = page[-1][0]
+            ids = [id_ for _, named in page for id_ in named]
+            yield await reads.readable_messages(store, list(dict.fromkeys(ids)))
 
 
 async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ from gateway.store import quarantine, randomness, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_in
 from gateway.store.totals import as_list
-from gateway.store.transaction import CommitCounts, Prepare, commit
+from gateway.store.transaction import CommitCounts, MakeCommands, commit
 from gateway.store.webhooks import KnownWebhooks
 
 WAITING_MAX = 10_000
@@ -201,7 +201,7 @@ async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
     await _change(redis, id_, attempt)
 
 
-async def _change(redis: RedisClient, id_: str, attempt: Prepare[None]) -> None:
+async def _change(redis: RedisClient, id_: str, attempt: MakeCommands[None]) -> None:
     """Changes what a webhook lost, whoever else does meanwhile: its outboxes are of several."""
     token = shared_keys.webhook(id_, f"t:{randomness.token()}")
 

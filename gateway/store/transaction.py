@@ -44,11 +44,11 @@ class CommitCounts(msgspec.Struct):
     newer: int = 0  # records of a newer Kaskad that were met and left alone
 
 
-Prepare = Callable[[Session], Awaitable[tuple[list[Command], T]]]
+MakeCommands = Callable[[Session], Awaitable[tuple[list[Command], T]]]
 
 
 async def commit_once(
-    redis: RedisClient, token: str, attempt: Prepare[T], *, ask_token: bool
+    redis: RedisClient, token: str, attempt: MakeCommands[T], *, ask_token: bool
 ) -> T | None:
     """One try. `attempt` reads (with WATCH) and returns the writes and its result.
 
@@ -74,7 +74,9 @@ async def commit_once(
         return result
 
 
-async def commit(redis: RedisClient, token: str, attempt: Prepare[T], counts: CommitCounts) -> T:
+async def commit(
+    redis: RedisClient, token: str, attempt: MakeCommands[T], counts: CommitCounts
+) -> T:
     """Tries until the decision is committed.
 
     `attempt` is called anew for each try, must WATCH `token` beside the records, and decides from

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+PORT_MAX = 65_535
+
 
 def is_receiver(url: str, hosts: Container[str]) -> bool:
     """Whether something may be posted to an address: https without user or fragment, for `hosts`
@@ -20,7 +22,8 @@ def is_receiver(url: str, hosts: Container[str]) -> bool:
     except (httpx2.InvalidURL, ValueError):
         return False
     schemes = ("http", "https") if address.host in hosts else ("https",)
-    fits = bool(address.host) and not address.userinfo and not address.fragment and port != 0
+    fits = bool(address.host) and not address.userinfo and not address.fragment
+    fits = fits and (port is None or 0 < port <= PORT_MAX)
     written = url.isascii() and url.isprintable() and " " not in url
     return fits and written and address.scheme in schemes
 

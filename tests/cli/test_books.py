@@ -68,6 +68,8 @@ def test_a_report_is_a_workbook_with_numbers(booked: Path) -> None:
         (["ledger", "export", "--format", "xml"], "use csv, ndjson, parquet, xlsx"),
         (["ledger", "export", "--where", "channel=pigeon"], "There can be no channel"),
         (["report", "cost", "--out", "x"], "A table goes to the terminal"),
+        (["ledger", "export", "--out", "none/x.csv"], "name a file in a folder that is there"),
+        (["report", "cost", "--format", "csv", "--out", "."], "is a folder: name a file in it"),
     ],
 )
 def test_what_cannot_be_written_is_exit_2(

@@ -216,6 +216,23 @@ def test_an_accepted_invoice_is_what_we_booked_from_then_on(
     assert json.loads(capsys.readouterr().out)["agrees"]
 
 
+def test_what_is_kept_no_more_is_not_accepted(
+    ours: list[Ours], redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "kaskad.toml"
+    text = (ROOT / "config" / "kaskad.toml").read_text()
+    config.write_text(text.replace('# messages = "30d"', 'messages = "1d"'))
+    (tmp_path / "prices.csv").write_text((ROOT / "config" / "prices.csv").read_text())
+
+    async def lapse(redis: RedisClient) -> None:
+        await redis.call([("DEL", keys_of(0).message(ours[0].message))])
+
+    asyncio_driver.run(redis_url, lapse)
+    wish = words(tmp_path, invoice(ours), "--accept", "--config", str(config))
+    assert app.run(wish) == 2
+    assert "booked twice. Give --from 2026-11-22, and" in capsys.readouterr().err
+
+
 def test_the_provider_is_sent_a_spreadsheet_with_numbers_in_it(
     ours: list[Ours], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,3 +333,35 @@ def test_what_an_invoice_changes_of_archived_messages_names_them(
     told = json.loads(capsys.readouterr().out)
     assert told["classes"]["matched"]["lines"] == 3
     assert told["accepted"] == {"lines": 0, "booked": "0.0000"}
+
+
+def test_an_invoice_that_was_put_right_holds_before_the_archive_has_the_one_before(
+    redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was accepted stands in Redis until the next run, and the archive tells what was."""
+    policy = policy_of(archiving, load_prices(archiving))
+
+    async def begin(redis: RedisClient) -> list[Ours]:
+        store = await send(redis, policy, 3, retention=Retention(archives=True))
+        lines = await lines_of(store)
+        await archive(store, archiving)
+        return lines
+
+    ours = asyncio_driver.run(redis_url, begin)
+    config = ["--config", str(archiving.path)]
+    dearer = invoice(ours, {0: {"price": "0.01"}, 2: {"price": "0.012"}})
+
+    def accept(text: str, *more: str) -> Any:
+        code = app.run(words(tmp_path, text, "--accept", "--json", *more, *config))
+        return code, json.loads(capsys.readouterr().out)
+
+    assert accept(dearer)[1]["accepted"] == {"lines": 2, "booked": "0.0044"}
+    code, told = accept(dearer)
+    assert (code, told["classes"]["matched"]["lines"]) == (0, 3), "it is ours by now"
+    code, told = accept(invoice(ours))
+    assert (code, told["classes"]["price"]["difference"]) == (1, "-0.0044")
+    assert told["accepted"] == {"lines": 2, "booked": "-0.0044"}
+    by_part = tmp_path / "map.toml"
+    by_part.write_text('line_is = "part"\n')
+    code, told = accept(invoice(ours), "--map", str(by_part))
+    assert (code, told["classes"]["matched"]["lines"]) == (0, 3)

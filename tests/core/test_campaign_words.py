@@ -183,6 +183,10 @@ def test_words_read_back_and_nothing_said_is_nothing() -> None:
     said = unpack_words(b'{"content":{"text":"a"},"variants":[]}')
     assert unpack_words(pack_words(said)) == said
     assert pack_words(unpack_words(b"{}")) == b""
+    long = b'{"content":{"text":"%b{{ n }}"},"variants":[]}' % (b"a" * 999)
+    assert unpack_words(pack_words(unpack_words(long))) == unpack_words(long)
+    with pytest.raises(msgspec.DecodeError):
+        unpack_words(long.replace(b"{{", b"a{{"))
     with pytest.raises(msgspec.DecodeError):
         unpack_words(b'{"content":{"text":"a","smoke":{"puffs":3}}}')
 

@@ -100,6 +100,35 @@ def test_a_providers_price_that_cannot_be_is_refused(text: str) -> None:
         money.from_decimal(Decimal(text))
 
 
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("49.90", 49_900_000),
+        ("-0.000001", -1),
+        ("1.00000000", 1_000_000),
+        ("5E+8", 500_000_000_000_000),
+        ("-999999999.999999", -999_999_999_999_999),
+        ("0E+999999", 0),
+        ("-0", 0),
+    ],
+)
+def test_a_callers_amount_is_taken_exactly(text: str, amount: int) -> None:
+    assert money.signed(Decimal(text)) == amount
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("NaN", "sNaN", "Infinity", "1000000000", "-1000000000", "0.0000001"),
+        *("1E+999999", "-1E+999999", "1E+999999999999", "1E-999999999999"),
+        "1.0000000000000000000000000000000001",
+    ],
+)
+def test_a_callers_amount_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(money.AmountError, match="999999999 at most with at most six decimals"):
+        money.signed(Decimal(text))
+
+
 @given(st.integers(-(10**18), 10**18), st.integers(1, 10**15), st.integers(1, 8))
 def test_a_ratio_is_the_exact_quotient_rounded_half_to_even(a: int, b: int, places: int) -> None:
     with localcontext() as context:

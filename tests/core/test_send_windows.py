@@ -160,13 +160,24 @@ def test_what_unknown_zone_says_decides_where_nothing_else_does() -> None:
     assert opens(country_zones={"RU": "Europe/Moscow"}) == moscow
 
 
+def test_a_moment_at_the_end_of_time_has_an_opening() -> None:
+    last = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+    assert opening_ms(WINDOW, "America/New_York", None, "", last) == last
+    assert opening_ms(WINDOW, "Europe/Moscow", None, "", last) == last + 1 + 6 * HOUR_MS
+    assert opening_ms(WINDOW, None, RUSSIAN_MOBILE, "RU", last) is not None
+
+
 def test_a_window_without_a_common_hour_is_never_open() -> None:
     hour = replace(WINDOW, hours=Hours(9 * HOUR_MS, 10 * HOUR_MS, EVERY_DAY))
     assert opening_ms(hour, None, RUSSIAN_MOBILE, "RU", at("2026-11-28")) is None
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Mars/Olympus", "../UTC", "/etc/localtime", "Europe", "a" * 99]
+    "name",
+    [
+        *("", "Mars/Olympus", "../UTC", "/etc/localtime", "Europe", "a" * 99),
+        *("localtime", "posixrules", "right/UTC", "posix/Europe/Moscow"),
+    ],
 )
 def test_what_is_no_zone_is_none(name: str) -> None:
     assert zone_named(name) is None

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from gateway.core.days import DAY_MS
 from gateway.core.events import Reported
 from gateway.core.reconciliation import ReconciledLine, Theirs, in_micros
 from gateway.finance import acceptance
-from gateway.finance.acceptance import InvoiceAcceptance, accept
+from gateway.finance.acceptance import InvoiceAcceptance, LinesLapsed, accept
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
@@ -36,7 +37,7 @@ from tests.worlds.planted import Planter
 PROVIDER = "viber"
 DAY = datetime.date(2026, 11, 21)
 DAYS = DaySpan(DAY, DAY)
-LATER = NOON + 40 * 86_400_000
+LATER = NOON + 40 * DAY_MS
 COUNT = 24
 SAID = ("network", "parts")  # on an invoice that asks for nothing else than we booked
 RULES = policy(charged_on="delivered")
@@ -213,9 +214,34 @@ def test_a_line_whose_message_is_gone_is_booked_all_the_same(redis_url: str) -> 
             settled.take_ours(ours)
             result = settled.settle(DAYS)
             await redis.call([("DEL", f"{{k0}}m:{ours[0].message}")])
-            accepted = await accept(store, result, settled.items(), "one", LATER)
+            accepted = await accept(store, result, settled.items(), "one", NOON + DAY_MS)
         assert accepted == InvoiceAcceptance(1, 14_000 - sum(line.cost for line in ours))
         assert (await books(store))[0] == 14_000
+
+    run(redis_url, work)
+
+
+def test_lines_of_messages_that_lapsed_are_not_booked_twice(redis_url: str) -> None:
+    """The invoice of three days comes when the messages of the first two are no more."""
+    week = DaySpan(DAY, DAY + datetime.timedelta(days=6))
+    left = DaySpan(DAY + datetime.timedelta(days=2), week.last)
+
+    async def work(redis: RedisClient) -> None:
+        store = await send(redis, RULES, 2, provider=PROVIDER)
+        for day, prefix in ((1, "7917"), (2, "7918")):
+            await send(redis, RULES, 2, provider=PROVIDER, at_ms=NOON + day * DAY_MS, prefix=prefix)
+        ours = await lines_of(store, PROVIDER)
+        theirs = [
+            Theirs(2 + n, line.cost * 2_000_000, line.id, at_ms=line.at_ms)
+            for n, line in enumerate(ours)
+        ]
+        booked = await books(store)
+        await redis.call([("DEL", *(f"{{k0}}m:{line.message}" for line in ours[:4]))])
+        with pytest.raises(LinesLapsed, match=r"booked twice.*--from 2026-11-23, and"):
+            await settle(store, theirs, days=week)
+        assert await books(store) == booked
+        await settle(store, theirs, days=left)
+        assert (await books(store))[0] == booked[0] + sum(line.cost for line in ours[4:])
 
     run(redis_url, work)
 

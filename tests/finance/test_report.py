@@ -375,6 +375,18 @@ def test_a_question_reads_back_as_it_was_asked() -> None:
     assert parse_query(query.parameters(), TODAY) == query
 
 
+def test_a_campaign_is_asked_for_as_its_name_is_kept() -> None:
+    asked = [("campaign", " e\u0301te\u0301 "), ("campaign", ""), ("variant", " a ")]
+    assert parse_query(asked, TODAY).filters == (
+        ("campaign", "été"),
+        ("campaign", ""),
+        ("variant", " a "),
+    )
+    with pytest.raises(ReportFault, match="There can be no campaign") as caught:
+        parse_query([("campaign", "  ")], TODAY)  # which is not "without a campaign"
+    assert caught.value.impossible
+
+
 def test_of_a_filter_that_is_given_several_times_any_value_matches() -> None:
     rows = [booked("sent", 1, campaign=name) for name in ("a", "b", "c")]
     query = parse_query([("campaign", "a"), ("campaign", "c"), ("to", str(TODAY))], TODAY)
@@ -428,6 +440,9 @@ def test_a_century_can_be_asked_for_whole_and_not_much_more() -> None:
         ([("app", "")], "app", "is empty"),
         ([("channel", "")], "channel", "is empty"),
         ([("campaign", "x" * 129)], "campaign", "longer than 128"),
+        ([("campaign", " \u200b")], "campaign", "characters that can be seen"),
+        ([("campaign", "a\x1bb")], "campaign", "no control characters"),
+        ([("app", "the shop")], "app", "letters, digits, dots"),
     ],
 )
 def test_what_cannot_be_answered_names_the_parameter_and_what_to_do(

@@ -109,6 +109,33 @@ async def test_what_cannot_be_sent_once_it_is_filled_in_is_refused(world: World)
 
 
 @with_ingress(changed=MANAGED)
+async def test_lengths_are_those_of_what_is_filled_in(world: World) -> None:
+    """However long the names of its places are."""
+    place = "{{customer_first_name}}"
+    button = {"caption": place + "a" * 29, "url": "https://shop.example/"}
+    content: dict[str, Any] = {"text": place + "a" * 999, "viber": {"button": button}}
+    more = {"email": {"subject": place + "a" * 254}, "push": {"title": "a" * 99 + place}}
+    variant = {"name": "v", "percent": 100, "content": {"sms": {"text": "b" * 999 + place}}}
+    shown = await declare(world, content=content | more, variants=[variant])
+    assert shown["content"] == content | more
+    assert shown["variants"] == [variant]
+    declared = await declare(world, pace="600/m")
+    assert (declared["content"], declared["variants"]) == (content | more, [variant])
+    told = faults(await world.send(BARE | {"vars": {"customer_first_name": "ab"}}))
+    assert {pointer for pointer, _ in told} == {"/vars"}
+    answer = await world.send(BARE | {"vars": {"customer_first_name": "я"}})
+    assert answer.status == 202
+    assert await text_of(world, answer.json["id"]) == "я" + "a" * 999
+    button["caption"] += "a"
+    content["text"] += "a"
+    long = await world.call("PUT", PATH, {"content": content}, key="finance-key")
+    assert [pointer for pointer, _ in faults(long)] == [
+        "/content/text",
+        "/content/viber/button/caption",
+    ]
+
+
+@with_ingress(changed=MANAGED)
 async def test_parts_and_price_are_those_of_what_is_filled_in(world: World) -> None:
     await declare(world, route="sms-only", content={"text": "{{name}}"})
     answer = await world.send(BARE | {"vars": {"name": "я" * 71}})

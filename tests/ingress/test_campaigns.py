@@ -131,6 +131,26 @@ def test_what_cannot_be_declared_is_a_422(
     ask(redis_url)
 
 
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-12:00"])
+@with_ingress(changed=MANAGED)
+async def test_an_end_that_never_comes_is_told_as_the_last_moment_there_is(
+    world: World, moment: str
+) -> None:
+    said = await declare(world, end_at=moment)
+    assert said["end_at"] == "9999-12-31T23:59:59.999Z"
+    assert (await world.call("GET", PATH, key="finance-key")).json == said
+    assert (await world.send(SALE)).status == 202
+
+
+@with_ingress(changed=MANAGED)
+async def test_what_waits_for_a_start_that_never_comes_expires(world: World) -> None:
+    await declare(world, start_at="9999-12-31T23:59:59.999999Z", end_at=None)
+    answer = await world.send(SALE)
+    assert answer.status == 202
+    assert answer.json["held"]["until"] == "9999-12-31T23:59:59.999Z"
+    assert (await world.call("GET", f"/v1/messages/{answer.json['id']}")).status == 200
+
+
 @with_ingress(changed=MANAGED)
 async def test_what_is_no_moment_is_told_by_what_one_is(world: World) -> None:
     """And not in the words of who read it."""

@@ -324,6 +324,7 @@ async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
     page = await by.get("/console")
     assert (page.status, b"secret-host" in page.body) == (503, False)
     assert b"The store is unavailable" in page.body
+    assert page.headers["retry-after"] == "2"
     await asyncio.sleep(0)
 
 

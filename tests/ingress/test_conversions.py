@@ -87,6 +87,24 @@ async def test_a_user_stands_for_what_it_was_sent_in_a_campaign_or_in_any(world:
 
 
 @with_ingress(changed=UNTIL_SEEN)
+async def test_names_are_taken_as_those_of_messages(world: World) -> None:
+    """As NFC without spaces at their ends; what cannot be a name uses up no id."""
+    id_ = await delivered(world, user="josé", campaign="été")
+    spelled = [
+        order("a", user=" jose\u0301 "),
+        order("b", user="josé", campaign="e\u0301te\u0301 "),
+        order("c", user="josé", campaign="é" * 129),
+    ]
+    nobody = [order("c", user=" "), order("d", user="josé", campaign="\0")]
+    answers = (await convert(world, spelled + nobody)).json
+    assert [a.get("attributed") and a["attributed"]["message"] for a in answers[:2]] == [id_] * 2
+    pointers = [each["error"]["errors"][0]["pointer"] for each in answers[2:]]
+    assert pointers == ["/campaign", "/user", "/campaign"]
+    fitting = order("c", user="josé", campaign=" " + "e\u0301" * 128)
+    assert (await convert(world, fitting)).json["outcome"] == "accepted"
+
+
+@with_ingress(changed=UNTIL_SEEN)
 async def test_what_is_not_attributed_ends_the_campaigns_live_message_all_the_same(
     world: World,
 ) -> None:
@@ -122,7 +140,7 @@ async def test_one_bad_item_never_fails_its_neighbours(world: World) -> None:
             order("4", message=id_, campaign="autumn"),
             order("5", message=id_, currency="USD"),
             order("6", message=id_, value="0.0000001"),
-            order("7", message=id_, value="1e30"),
+            order("7", message=id_, value="1e999999"),
             order("8", message=id_, at="2026-11-18T12:00:00"),
             order("9", message=id_, more=1),
             7,

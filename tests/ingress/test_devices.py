@@ -76,7 +76,7 @@ async def test_what_a_notification_says_is_held_against_its_rules(world: World) 
     }
     subscription = browser(1).subscription
     keys = {"p256dh": subscription.keys.p256dh, "auth": subscription.keys.auth}
-    to = {
+    to: dict[str, Any] = {
         "phone": "+79161234567",
         "push": [
             TOKEN,
@@ -88,6 +88,10 @@ async def test_what_a_notification_says_is_held_against_its_rules(world: World) 
     assert answer.status == 202
     shown = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
     assert shown["to"] == to
+    to["push"][1]["subscription"]["expirationTime"] = 1.8e12  # as a browser's toJSON() gives it
+    again = await world.call("POST", "/v1/messages", whole | {"to": to, "push": said})
+    del to["push"][1]["subscription"]["expirationTime"]
+    assert (await world.call("GET", f"/v1/messages/{again.json['id']}")).json["to"] == to
     for bad, pointer in (
         ({"title": "x" * 101}, "/push/title"),
         ({"title": "a\nb"}, "/push/title"),
@@ -124,3 +128,6 @@ async def test_a_stored_users_devices_are_sent_to(world: World) -> None:
     assert shown["to"] == {"phone": "+79161234567", "push": [TOKEN]}
     nobody = await world.call("POST", "/v1/messages", NOTICE | {"to": "+79161234567"})
     assert (nobody.status, nobody.json["errors"][0]["pointer"]) == (422, "/to")
+    gone = await world.call("PATCH", "/v1/users/u1", {"push": []})
+    assert (gone.status, gone.json["push"]) == (200, None)
+    assert (await world.call("PUT", "/v1/users/u1", {"push": []})).json["push"] is None

@@ -79,6 +79,7 @@ async def test_what_cannot_be_a_link_is_refused(world: World) -> None:
         (POSTER | {"slug": ""}, "/slug"),
         (POSTER | {"campaign": " "}, "/campaign"),
         (POSTER | {"campaign": "a\tb"}, "/campaign"),
+        (POSTER | {"campaign": "é" * 129}, "/campaign"),
         (POSTER | {"title": "\x00"}, "/title"),
         (POSTER | {"expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
         (POSTER | {"more": 1}, "/more"),
@@ -86,6 +87,12 @@ async def test_what_cannot_be_a_link_is_refused(world: World) -> None:
         refused = await world.call("POST", "/v1/links", body)
         assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, pointer)
     assert (await world.call("POST", "/v1/links", POSTER, key="reader-key")).status == 403
+
+
+@with_ingress()
+async def test_a_links_campaign_is_taken_as_that_of_a_message(world: World) -> None:
+    made = await world.call("POST", "/v1/links", POSTER | {"campaign": " " + "e\u0301" * 128})
+    assert (made.status, made.json["campaign"]) == (200, "é" * 128)
 
 
 @with_ingress()

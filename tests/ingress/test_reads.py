@@ -241,6 +241,7 @@ async def test_without_redis_a_worker_is_alive_but_not_ready(world: World) -> No
     assert (await world.call("GET", "/healthz")).status == 200
     answer = await world.call("GET", "/readyz")
     assert (answer.status, answer.json["ready"], answer.json["redis"]) == (503, False, "away")
+    assert answer.headers["retry-after"] == "2"
     assert (await world.call("GET", "/metrics")).status == 200
     assert (await world.call("GET", "/v1/messages/" + "0" * 20)).status == 503
 

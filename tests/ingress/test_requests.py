@@ -338,6 +338,7 @@ BROWSER = {
         {"phone": "+79161234567", "email": "Anna@Shop.example", "push": [TOKEN, BROWSER]},
         {"email": "anna@shop.example", "phone": None},
         {"push": [TOKEN] * 5},
+        {"phone": "+79161234567", "push": []},
     ],
 )
 def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> None:
@@ -353,7 +354,7 @@ def test_a_person_may_have_addresses_of_several_kinds(to: dict[str, Any]) -> Non
     ("to", "wrong"),
     [
         ({}, ["/to"]),
-        ({"push": []}, ["/to/push"]),
+        ({"push": []}, ["/to"]),
         ({"phone": "+7", "email": "anna"}, ["/to/phone", "/to/email"]),
         ({"phone": "+79161234567", "mail": "a@b.example"}, ["/to/mail"]),
         ({"push": [TOKEN] * 6}, ["/to/push"]),

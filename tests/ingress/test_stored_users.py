@@ -99,6 +99,13 @@ async def test_put_keeps_what_it_says_alone_and_patch_changes_some(world: World)
             {"consent": [{"category": "otp", "given_at": "2026-11-01T12:00:00", "source": "x"}]},
             {"/consent/0/given_at"},
         ),
+        *(
+            (
+                {"consent": [{"category": "otp", "given_at": moment, "source": "x"}]},
+                {"/consent/0/given_at"},
+            )
+            for moment in ("2026-W48-1T10:00:00Z", "20261101T100000Z", "2026-11-01T10Z")
+        ),
         (
             {
                 "consent": [

@@ -86,6 +86,7 @@ async def test_what_cannot_be_told_is_refused_with_its_place(world: World) -> No
         ({**WANTED, "url": "https://shop.example/#part"}, "/url"),
         ({**WANTED, "url": "ftp://hooks.internal/"}, "/url"),
         ({**WANTED, "url": "https://shop.example/a b"}, "/url"),
+        ({**WANTED, "url": "https://shop.example:65536/"}, "/url"),
         ({**WANTED, "url": "/hooks"}, "/url"),
         ({**WANTED, "secret": "mine"}, "/secret"),
     ]

@@ -19,6 +19,8 @@ from gateway.core.campaign_words import (
     CampaignWords,
     Variant,
     pack_words,
+    restored,
+    shortened,
     unpack_words,
 )
 from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
@@ -59,6 +61,7 @@ UNREADABLE = (
     "server that is upgraded."
 )
 
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 
 CampaignMoment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
@@ -119,7 +122,8 @@ class CampaignEndpoints:
         require_json(request)
         name = _name(request)
         body = await request.body(BODY_BYTES_MAX)
-        wanted, given = read_given(CampaignRequest, body, EXAMPLE)
+        short, given = read_given(CampaignRequest, body, EXAMPLE, prepare=shortened)
+        wanted: CampaignRequest = restored(short, _decode(body))
         faults = list(_faults(name, wanted, self._store.policy))
         if faults:
             raise Refusal(invalid(faults))

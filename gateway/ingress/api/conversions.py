@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core import money
 from gateway.core.addresses import person_id
@@ -20,8 +21,11 @@ from gateway.core.channels import ChannelName
 from gateway.core.conversions import By
 from gateway.core.records.conversion import Conversion
 from gateway.core.records.message import Message
+from gateway.core.texts import name_of
 from gateway.ingress.api.array_items import Items, answer_each
+from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import read_item, require_json
+from gateway.ingress.api.request_body import Name
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.results import message_after, outcome_of, own_message
 from gateway.ingress.archived import ArchivedMessages
@@ -41,7 +45,6 @@ EXAMPLE = {
     "at": "2026-11-21T10:00:00Z",
 }
 _SHOWN = msgspec.json.encode(EXAMPLE).decode()
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,11 +54,11 @@ class ConversionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         str, msgspec.Meta(min_length=1, max_length=128, description="Yours: it counts once.")
     ]
     message: Annotated[str, msgspec.Meta(description="The message's id.")] | None = None
-    user: Annotated[_Name, msgspec.Meta(description="Who it was, instead of a message.")] | None = (
+    user: Annotated[Name, msgspec.Meta(description="Who it was, instead of a message.")] | None = (
         None
     )
     campaign: (
-        Annotated[_Name, msgspec.Meta(description="With user: of this campaign alone.")] | None
+        Annotated[Name, msgspec.Meta(description="With user: of this campaign alone.")] | None
     ) = None
     value: Annotated[
         Decimal,
@@ -143,6 +146,7 @@ class ConversionEndpoint:
     ) -> ToldConversion | Problem:
         if isinstance(item, Problem):
             return item
+        item = _with_names_as_kept(item)
         policy, now_ms = self._store.policy, self._now_ms()
         faults = list(_faults(item, policy.currency))
         if faults:
@@ -158,8 +162,15 @@ class ConversionEndpoint:
         return ToldConversion(item.id, at_ms, value, message)
 
 
+def _with_names_as_kept(item: ConversionRequest) -> ConversionRequest:
+    user, campaign = (name and name_of(name) for name in (item.user, item.campaign))
+    return replace(item, user=user, campaign=campaign)
+
+
 def _faults(item: ConversionRequest, currency: str) -> list[RequestFault]:
-    faults = []
+    names = {"user": item.user, "campaign": item.campaign}
+    told = {key: name_fault(name) for key, name in names.items() if name is not None}
+    faults = [RequestFault(f"/{key}", detail) for key, detail in told.items() if detail]
     if (item.message is None) == (item.user is None):
         faults.append(RequestFault("", "Name a message or a user: one of the two."))
     if item.campaign is not None and item.user is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Collection, Set
+from collections.abc import Callable, Collection, Set
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -29,6 +29,7 @@ from gateway.ingress.http.problems import (
 from gateway.ingress.http.request import Request
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 MOMENT_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
@@ -85,10 +86,14 @@ def read_object(kind: type[StructT], body: bytes, example: str, code: str = "inv
 
 
 def read_given(
-    kind: type[StructT], body: bytes, example: str, code: str = "invalid"
+    kind: type[StructT],
+    body: bytes,
+    example: str,
+    code: str = "invalid",
+    prepare: Prepare | None = None,
 ) -> tuple[StructT, Set[str]]:
-    """The same, and which keys it gives."""
-    found = _read(kind, body, example, code)
+    """The same, and which keys it gives; `prepare` makes of the JSON what is read."""
+    found = _read(kind, body, example, code, prepare)
     if isinstance(found, Problem):
         raise Refusal(found)
     return kind(**found.values), found.values.keys()
@@ -102,9 +107,15 @@ def read_item(
     return found if isinstance(found, Problem) else kind(**found.values)
 
 
-def _read(kind: type[msgspec.Struct], raw: bytes, example: str, code: str) -> ReadKeys | Problem:
+def _read(
+    kind: type[msgspec.Struct],
+    raw: bytes,
+    example: str,
+    code: str,
+    prepare: Prepare | None = None,
+) -> ReadKeys | Problem:
     try:
-        found = read_keys(kind, raw, example)
+        found = read_keys(kind, raw, example, prepare)
     except NOT_JSON as error:
         return problem("malformed", not_json(raw, error))
     return invalid(found.faults, found.total, code) if found.faults else found
@@ -135,7 +146,9 @@ class ReadKeys(NamedTuple):
     unread: frozenset[str] = frozenset()
 
 
-def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
+def read_keys(
+    kind: type[msgspec.Struct], raw: bytes, example: str, prepare: Prepare | None = None
+) -> ReadKeys:
     """Reads JSON as a Struct, key by key. Raises what NOT_JSON names for what is none."""
     table = _decode(raw)
     if not isinstance(table, dict):
@@ -153,7 +166,7 @@ def read_keys(kind: type[msgspec.Struct], raw: bytes, example: str) -> ReadKeys:
             pointer = words.at(pointer, step)
         faults.append(RequestFault(pointer, "This key is given more than once: give it once."))
     collector = Collector(words, FAULTS_MAX)
-    values = collector.read_keys(kind, table)
+    values = collector.read_keys(kind, prepare(table) if prepare is not None else table)
     faults += (RequestFault(fault.key, fault.reason) for fault in collector.faults)
     unread = {fault.pointer.split("/")[1] for fault in faults}
     for field in fields_of(kind):

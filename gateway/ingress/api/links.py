@@ -26,10 +26,10 @@ from gateway.core.records.message import Message
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.urls import refusal_of, target_of
 from gateway.core.views.words import Time, rfc3339
-from gateway.ingress.api.content_faults import control
+from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import read_given, read_object, require_json
 from gateway.ingress.api.following import QR_QUERY
-from gateway.ingress.api.request_body import NAME_MAX, NAME_RULE
+from gateway.ingress.api.request_body import Name
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import HeaderField, to_json
@@ -67,7 +67,7 @@ class LinkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A link to make."""
 
     url: LinkTarget
-    campaign: Annotated[str, msgspec.Meta(max_length=NAME_MAX, description=NAME_RULE)] | None = None
+    campaign: Name | None = None
     title: Title | None = None
     slug: Annotated[str, msgspec.Meta(description=SLUG_RULE)] | None = None
     expires_at: LinkEnd | None = None
@@ -123,8 +123,8 @@ class LinkEndpoints:
             faults.append(RequestFault("/expires_at", END_RULE))
         if asked.slug is not None and _slug(asked.slug) is None:
             faults.append(RequestFault("/slug", SLUG_RULE))
-        if campaign is not None and (is_blank(campaign) or control(campaign)):
-            faults.append(RequestFault("/campaign", NAME_RULE))
+        if campaign is not None and (detail := name_fault(campaign)):
+            faults.append(RequestFault("/campaign", detail))
         if faults:
             raise Refusal(invalid(faults))
         made = OwnLink(

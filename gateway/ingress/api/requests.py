@@ -29,6 +29,7 @@ from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.records.words import importance_named
 from gateway.core.send_windows import zone_named
 from gateway.core.texts import is_blank, name_of
+from gateway.core.views.words import epoch_ms
 from gateway.ingress.api import repeated_keys
 from gateway.ingress.api.app_bounds import read_destination, sender_faults
 from gateway.ingress.api.content_faults import (
@@ -135,7 +136,7 @@ def content_of(request: RequestBody, overrides: dict[str, ChannelContent]) -> Co
 
 def moment_ms(at: datetime.datetime | None) -> int:
     """A moment as the core keeps it; 0: none was named, or one before 1970."""
-    return max(int(at.timestamp() * 1000), 0) if at is not None else 0
+    return max(epoch_ms(at), 0) if at is not None else 0
 
 
 def body_hash(request: RequestBody) -> bytes:

@@ -19,7 +19,7 @@ from gateway.core.channels import ChannelName
 from gateway.core.records.user import Consent, StoredUser
 from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.core.views.words import rfc3339
+from gateway.core.views.words import epoch_ms, rfc3339
 from gateway.ingress.api.content_faults import name_fault
 from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, not_json, read_keys
 from gateway.ingress.api.request_body import Name
@@ -35,6 +35,8 @@ EXAMPLE = '{"phone": "+79161234567", "tz": "Europe/Moscow"}'
 _ZONE_RULE = "A time zone of the IANA database, such as Europe/Moscow."
 _LOCALE_RULE = "A language tag, such as ru or ru-RU."
 _SOURCE_RULE = f"Where the person said so: 1 to {SOURCE_MAX} characters."
+
+_Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
 
 
 class ConsentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,7 +141,7 @@ def _read(
 
 def _addresses(values: dict[str, Any], faults: list[RequestFault]) -> Addresses:
     named = Recipient(**{kind: values.get(kind) for kind in KINDS})
-    if named == Recipient():
+    if not any(getattr(named, kind) not in (None, []) for kind in KINDS):
         return Addresses()
     read = addresses.read(named)
     if isinstance(read, Destination):
@@ -165,9 +167,8 @@ def _consents(
 
 def _moment_ms(text: str) -> int | None:
     try:
-        moment = datetime.datetime.fromisoformat(text)
-        return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
+        return epoch_ms(msgspec.convert(text, _Moment))
+    except msgspec.ValidationError:
         return None
 
 

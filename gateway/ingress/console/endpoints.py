@@ -22,7 +22,7 @@ from gateway.ingress.console.actions import ActionForm, FormFields, Input, form
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import BY, BY_FIRST, BY_PERSON, View, Views
-from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, to_json
+from gateway.ingress.http.asgi import FORM_TYPE, HTML, ClientGone, Headers, to_json
 from gateway.ingress.http.key_watch import KeyWatch
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.ingress.http.request import Request
@@ -313,13 +313,20 @@ class ConsoleEndpoints:
                 refusal = refusal_of(error)
                 problem = refusal.problem
                 fault = {"title": problem.title, "detail": problem.detail}
-                await self._show(request, "fault", fault, problem.status)
+                await self._show(request, "fault", fault, problem.status, refusal.headers)
 
         return answer
 
-    async def _show(self, request: Request, name: str, view: View, status: int = 200) -> None:
+    async def _show(
+        self,
+        request: Request,
+        name: str,
+        view: View,
+        status: int = 200,
+        headers: Headers = (),
+    ) -> None:
         body = pages.render(name, view | self._frame(request))
-        await request.respond(status, body, _PAGE_HEADERS, HTML)
+        await request.respond(status, body, (*_PAGE_HEADERS, *headers), HTML)
 
     def _frame(self, request: Request) -> View:
         return {
