@@ -356,6 +356,7 @@ class Run:
     async def _settle_late(self) -> None:
         """Receipts that came for archived messages: those are brought back, changed by what the
         receipts say, and archived anew by the next run."""
+        began_ms = self._clock()
         for shard in range(self._store.shards):
             waited = await receipts.waited_for(self._store, shard)
             kept = self._archive.questions().latest(by_day(waited)) if waited else {}
@@ -366,6 +367,7 @@ class Run:
                 members = [member for id_ in kept for member in waited[id_]]
                 await receipts.try_again(self._store, shard, members, self._clock())
                 self._done.brought_back += len(kept)
+        await archiving.note_looked(self._redis, began_ms)
 
     # --- files ---
 

@@ -100,6 +100,17 @@ async def note_failure(redis: RedisClient, reason: str, now_ms: int) -> None:
     await redis.call([("HSET", ARCHIVE, "failed_ms", now_ms, "reason", reason[:REASON_CHARS])])
 
 
+async def note_looked(redis: RedisClient, began_ms: int) -> None:
+    """The messages of all receipts that waited at that moment were looked for in the archive."""
+    await redis.call([("HSET", ARCHIVE, "looked_ms", began_ms)])
+
+
+async def looked_ms(redis: RedisClient) -> int:
+    """When that began last; 0: it never did."""
+    (found,) = await redis.call([("HGET", ARCHIVE, "looked_ms")])
+    return int(found) if isinstance(found, bytes) else 0
+
+
 async def state(redis: RedisClient) -> ArchiveRuns:
     (found,) = await redis.call([("HGETALL", ARCHIVE)])
     fields = {name.decode(): value.decode() for name, value in pairs(as_list(found))}

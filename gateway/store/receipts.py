@@ -7,8 +7,8 @@ step; the first that fails tells it at once. Where a provider charges what arriv
 told as well, as parts: their text may fail. So is the arrival of a part of a text that was refused,
 of which nothing else counts. A receipt that matches nothing (it outran the send's
 answer, or is none of ours) is kept as unmatched and tried again with growing delays for as long as
-the retention says, then dropped with a log line by the caller. Nothing of this is an error to the
-provider.
+the retention says, then dropped with a log line by the caller. One whose message may be archived
+waits until a run of the archive has looked for it. Nothing of this is an error to the provider.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.core.ids import read_ref
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
-from gateway.store import quarantine, raw_receipts, scans
+from gateway.store import archiving, quarantine, raw_receipts, scans
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_provider_id
@@ -46,13 +46,15 @@ SWEEP_COUNT = 500
 class Taken(msgspec.Struct):
     """How many receipts were applied to a message, kept as unmatched, (after the retention)
     dropped, or set aside. `unmatched` and `faulty` are the ones that `take_receipts` kept and set
-    aside, the very objects it was given."""
+    aside, the very objects it was given. Those of `unmatched` that are `absent` name a message that
+    is not in Redis."""
 
     applied: int = 0
     kept: int = 0
     dropped: list[Receipt] = []
     set_aside: int = 0
     unmatched: list[Receipt] = []
+    absent: list[Receipt] = []
     faulty: list[Receipt] = []
 
 
@@ -126,16 +128,24 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
             taken.set_aside += await quarantine.set_aside(
                 store.redis, shard, place, error, now_ms, ends, put_off
             )
+    oldest_ms = now_ms - store.retention.unmatched_ms
+    waited = any(each.since_ms <= oldest_ms for found in told.values() for _, each in found)
+    # Until when it was looked for in the archive; what waits no longer is not asked that.
+    looked_ms = now_ms
+    if waited and store.retention.archives:
+        looked_ms = await archiving.looked_ms(store.redis)
     for provider, together in told.items():
         tried = await _apply(store, provider, [each.receipt for _, each in together], now_ms)
         taken.applied += tried.applied
         taken.set_aside += tried.set_aside
         unknown = {id(receipt) for receipt in tried.unmatched}
+        absent = {id(receipt) for receipt in tried.absent}
         for member, unmatched in together:
-            age = now_ms - unmatched.since_ms
-            if id(unmatched.receipt) not in unknown:
+            age, which = now_ms - unmatched.since_ms, id(unmatched.receipt)
+            may_be_archived = which in absent and unmatched.since_ms >= looked_ms
+            if which not in unknown:
                 ended.append(member)
-            elif age >= store.retention.unmatched_ms:
+            elif unmatched.since_ms <= oldest_ms and not may_be_archived:
                 taken.dropped.append(unmatched.receipt)
                 ended.append(member)
             else:
@@ -243,7 +253,7 @@ async def _apply(store: Store, provider: str, receipts: Sequence[Receipt], now_m
         elif applied.message is None:
             missing.append(applied.item.event.receipt)
     taken.applied += len(told) - len(taken.faulty) - len(missing)
-    taken.unmatched = [*unmatched, *missing]
+    taken.absent, taken.unmatched = missing, [*unmatched, *missing]
     taken.kept, taken.set_aside = len(taken.unmatched), len(taken.faulty)
     return taken
 

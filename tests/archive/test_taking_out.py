@@ -75,6 +75,42 @@ async def test_a_receipt_for_an_archived_message_settles_from_its_row(world: Arc
     assert (await world.verify()).agrees
 
 
+@with_archive(shards=2)
+async def test_a_receipt_for_an_archived_message_waits_for_an_archive_that_is_away(
+    world: ArchiveWorld,
+) -> None:
+    """For days, when one that names nothing of ours is long dropped."""
+    ids = await world.delivered(2)
+    await world.archived(keep_ms=0)
+    world.now_ms += 3 * DAY_MS
+    dearer = Receipt("delivered", f"{ids[0]}.0", cost=Decimal("0.0090"), currency="EUR")
+    stranger = Receipt("delivered", provider_id="of somebody else")
+    await receipts.take_receipts(world.store, "viber", [dearer, stranger], world.now_ms)
+    world.now_ms += 3 * DAY_MS
+    swept = [await receipts.sweep_unmatched(world.store, n, world.now_ms) for n in range(2)]
+    assert [each.dropped for each in swept if each.dropped] == [[stranger]]
+    assert sum(each.kept for each in swept) == 1
+    assert (await world.archived(keep_ms=0)).brought_back == 1
+    (message,) = await reads.readable_messages(world.store, ids)
+    assert message.step.attempts[0].charged == 9_000
+
+
+@with_archive()
+async def test_a_receipt_of_a_message_that_no_archive_has_is_dropped_once_it_was_looked_for(
+    world: ArchiveWorld,
+) -> None:
+    (id_,) = await world.delivered(1)
+    await world.redis.call([("DEL", keys_of(0).message(id_))])
+    await receipts.take_receipts(
+        world.store, "viber", [told := Receipt("seen", f"{id_}.0")], world.now_ms
+    )
+    world.now_ms += 3 * DAY_MS
+    assert (await receipts.sweep_unmatched(world.store, 0, world.now_ms)).kept == 1
+    await world.archived()
+    world.now_ms += DAY_MS
+    assert (await receipts.sweep_unmatched(world.store, 0, world.now_ms)).dropped == [told]
+
+
 @with_archive()
 async def test_an_invoice_is_held_against_archived_messages_as_well(world: ArchiveWorld) -> None:
     async def ours() -> list[Ours]:
