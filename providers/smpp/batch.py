@@ -40,25 +40,24 @@ class Batch:
         self.answers: dict[int, Answer] = {}
         self.outcomes: dict[str, Outcome] = {}  # by reference
         self._id_format = id_format
-        self._open: list[Message] = []  # of which `news` said nothing
+        self._told: set[str] = set()  # of which `news` need say nothing more
+        self._ripe: list[Submitted] = []
 
     def add(self, ref: str, written: Written) -> None:
-        message = Message(ref, *written, len(self.pdus))
-        self.messages.append(message)
+        self.messages.append(Message(ref, *written, len(self.pdus)))
         self.pdus += written.pdus
-        self._open.append(message)
 
     def news(self) -> list[Submitted]:
-        """Those that were taken since it was asked last."""
-        taken, still_open = [], []
-        for message in self._open:
-            told = self._answers_to(message)
-            if len(told) == len(message.pdus) and _refusal(told) is None:
-                taken.append(self._submitted(message, told))
-            else:
-                still_open.append(message)
-        self._open = still_open
-        return taken
+        """What was taken, and was so already when this was asked last; each message once. So a
+        batch whose answers come together has none before its end."""
+        ripe, self._ripe = self._ripe, []
+        for message in self.messages:
+            if message.ref not in self._told:
+                told = self._answers_to(message)
+                if len(told) == len(message.pdus) and _refusal(told) is None:
+                    self._ripe.append(self._submitted(message, told))
+                    self._told.add(message.ref)
+        return ripe
 
     def settle(self, count: int) -> list[Message]:
         """The first `count` PDUs were written, and no answer is waited for any more: notes what
@@ -66,23 +65,24 @@ class Batch:
         a part was taken, and others can be sent again."""
         in_part = []
         for message in self.messages:
+            told = self._answers_to(message)
             if count <= message.first:
                 self.outcomes[message.ref] = NotTaken(message.ref)
-            elif self._lost(message, count):
-                continue
-            elif self._is_out_in_part(message):
+            elif len(told) < min(count - message.first, len(message.pdus)):
+                self._told.add(message.ref)  # should it be answered yet, that is brought as late
+            elif self._is_out_in_part(message, told):
                 in_part.append(message)
             else:
-                self._note(message)
-        self._open = [each for each in self._open if not self._lost(each, count)]
+                self._note(message, told)
         return in_part
 
     def settle_again(self, in_part: Iterable[Message]) -> None:
         """As `settle`, when their parts were sent again: one that is still out in part is unknown,
         because nobody knows whether it arrives."""
         for message in in_part:
-            if not self._is_out_in_part(message):
-                self._note(message)
+            told = self._answers_to(message)
+            if not self._is_out_in_part(message, told):
+                self._note(message, told)
 
     def lacking(self, message: Message) -> list[int]:
         """The places of its parts that have no answer that stays."""
@@ -108,9 +108,8 @@ class Batch:
         answers = self.answers
         return [answers[place] for place in message.places if place in answers]
 
-    def _note(self, message: Message) -> None:
-        ref, told = message.ref, self._answers_to(message)
-        refused = _refusal(told)
+    def _note(self, message: Message, told: Sequence[Answer]) -> None:
+        ref, refused = message.ref, _refusal(told)
         if refused is None:
             self.outcomes[ref] = self._submitted(message, told)
         elif refused in reasons.SLOW_DOWN:
@@ -118,17 +117,11 @@ class Batch:
         else:
             self.outcomes[ref] = reasons.refused(ref, refused, self._ids(told))
 
-    def _lost(self, message: Message, count: int) -> bool:
-        """Whether the answer to a PDU that was written is missing."""
-        written = message.places[: count - message.first]
-        return any(place not in self.answers for place in written)
-
-    def _is_out_in_part(self, message: Message) -> bool:
+    def _is_out_in_part(self, message: Message, told: Sequence[Answer]) -> bool:
         """Whether a part was taken, and another has no answer that stays."""
         if len(message.pdus) == 1:
             return False
-        taken = any(answer.status == pdu.OK for answer in self._answers_to(message))
-        return taken and bool(self.lacking(message))
+        return any(answer.status == pdu.OK for answer in told) and bool(self.lacking(message))
 
     def _ids(self, told: Sequence[Answer]) -> tuple[str, ...]:
         """Those of the parts that were taken."""

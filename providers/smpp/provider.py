@@ -62,6 +62,8 @@ class SmppProvider(WithoutLookUps):
         self._changed = trio.Event()
         self._late: list[Submitted | Refused] = []  # not brought yet
         self._late_came = trio.Event()
+        self._open: dict[Batch, tuple[Session, TellTaken]] = {}  # of several messages
+        self._idle = trio.lowlevel.ParkingLot()  # for when there are none
         self._reference = random.randrange(0x10000)
 
     @property
@@ -87,11 +89,13 @@ class SmppProvider(WithoutLookUps):
         if sending.messages:
             deadline = trio.current_time() + self.config.timeout_ms / 1000
             session = await self._session()
-            async with trio.open_nursery() as nursery:
-                if tell_taken is not None and len(sending.messages) > 1:
-                    nursery.start_soon(_tell_as_they_come, sending, tell_taken)
+            if tell_taken is not None and len(sending.messages) > 1:
+                self._open[sending] = session, tell_taken
+                self._idle.unpark_all()
+            try:
                 count = await self._send(sending, session, deadline)
-                nursery.cancel_scope.cancel()
+            finally:
+                self._open.pop(sending, None)
             if not count:
                 raise NotSent("no_room", "The session ended, or took nothing in time.")
         return [outcomes[sent.ref] for sent in batch if sent.ref in outcomes]
@@ -139,6 +143,8 @@ class SmppProvider(WithoutLookUps):
             if not lacking:
                 return
             await trio.sleep(PART_PAUSE_S)
+            if session.ended.is_set():
+                return
             answers: dict[int, Answer] = {}
             parts = [batch.pdus[place] for place in lacking]
             count = await session.submit(parts, answers, _asks_to_stop)
@@ -146,6 +152,17 @@ class SmppProvider(WithoutLookUps):
                 batch.answers[lacking[place]] = answer
             if any(place not in answers for place in range(count)):
                 return
+
+    async def _tell_as_they_come(self, sessions: Sequence[Session]) -> None:
+        """For ever. Tells what is taken over these sessions while others of its batch are open. A
+        task of each batch for it would cost 100 µs, of which a message over SMPP has some 300."""
+        while True:
+            while not self._open:
+                await self._idle.park()
+            await trio.sleep(TELL_PACE_S)
+            for batch, (session, tell_taken) in list(self._open.items()):
+                if session in sessions and (news := batch.news()):
+                    tell_taken(news)
 
     def _came_late(self, batch: Batch, place: int) -> None:
         """An answer came that nobody waited for any more: what it says is brought."""
@@ -223,6 +240,7 @@ class SmppProvider(WithoutLookUps):
             with working:
                 async with trio.open_nursery() as each:
                     each.start_soon(self._bring_late, receive)
+                    each.start_soon(self._tell_as_they_come, sessions)
                     for session in sessions:
                         each.start_soon(work, session)
 
@@ -274,14 +292,3 @@ async def open_stream(config: SmppConfig, context: ssl.SSLContext | None = None)
 def _asks_to_stop(answer: Answer) -> bool:
     """Whether nothing more should be sent for now."""
     return answer.status in reasons.SLOW_DOWN or answer.status in reasons.OF_ACCOUNT
-
-
-async def _tell_as_they_come(batch: Batch, tell_taken: TellTaken) -> None:
-    """For ever. What is told was there a pace ago already, so that a batch whose answers come
-    together is told of at its end alone."""
-    ripe: Sequence[Submitted] = ()
-    while True:
-        await trio.sleep(TELL_PACE_S)
-        if ripe:
-            tell_taken(ripe)
-        ripe = batch.news()

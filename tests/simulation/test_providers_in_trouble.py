@@ -207,15 +207,14 @@ def test_a_lost_answer_and_a_part_that_is_sent_again_hold_up_no_other_of_their_w
     def decide(message: pdu.Short) -> tuple[int, str] | None:
         if message.destination.endswith("3"):
             return None
-        if message.esm_class and message.short_message[5] == 2:
+        if message.destination.endswith("9") and message.short_message[5] == 2:
             return pdu.THROTTLED, ""
         return later(message)
 
     smsc.decide = decide
 
     async def work() -> None:
-        ids = await world.admit(9)
-        ids += await world.admit(1, content=content_with("я" * 100, {}))
+        ids = await world.admit(10, content=content_with("я" * 100, {}))  # of two parts
         await trio.sleep(2.0)
         kept = [await reads.message(world.store, id_) for id_ in ids]
         world.messages = [message for message in kept if message is not None]
@@ -225,9 +224,27 @@ def test_a_lost_answer_and_a_part_that_is_sent_again_hold_up_no_other_of_their_w
     with structlog.testing.capture_logs() as logs:
         world.run(work)
     assert steps(world) == {"delivered": 8, "unknown": 2}
-    assert sorted(smsc.asked.values()) == [1] * 9 + [2 + PART_TRIES], "only a part was sent again"
-    (request,) = [each for each in logs if each["event"] == "request"]
-    assert (request["n"], request["outcomes"]) == (10, {"accepted": 8, "unknown": 2})
+    assert sorted(smsc.asked.values()) == [2] * 9 + [2 + PART_TRIES], "only a part was sent again"
+    told: Counter[str] = Counter()
+    for each in logs:
+        told += each["outcomes"] if each["event"] == "request" else Counter()
+    assert told == {"accepted": 8, "unknown": 2}, "each is told of once"
+
+
+def test_a_lost_answer_takes_one_place_of_the_window_and_not_its_batch() -> None:
+    """Ten of twenty places were enough for all the others: their batches had held all twenty."""
+    world, smsc = by_smpp(rate_per_s=1_000, window=20, connections=1)
+    later, lost = smsc.decide, ("03", "13", "23", "33", "43")
+    smsc.decide = lambda sent: None if sent.destination.endswith(lost) else later(sent)
+
+    async def work() -> None:
+        await world.admit(200)
+        await trio.sleep(20.0)
+        assert len(smsc.submitted) == 200
+        await trio.sleep(30.0)
+
+    world.run(work)
+    assert steps(world) == {"delivered": 190, "unknown": 10}
 
 
 # --- FCM
