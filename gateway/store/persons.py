@@ -64,7 +64,8 @@ class FoundPersons(msgspec.Struct):
     """`identities` begin with the one that was asked for; `records` are those that have one;
     `users` the stored ones by `person_id`; `messages` by id, `places` their keys; `campaigns` all
     that the person may hold a claim of; `others` are messages, by id with their apps, that name an
-    address of the person and another stored user, and count for both."""
+    address of the person and another stored user, and count for both; `archived` likewise those of
+    which Redis has no more than what they hold, which whoever reads the archive adds."""
 
     identities: list[str]
     records: dict[str, Person] = {}
@@ -73,6 +74,7 @@ class FoundPersons(msgspec.Struct):
     places: dict[str, str] = {}
     campaigns: set[str] = set()
     others: dict[str, str] = {}
+    archived: dict[str, str] = {}
 
     @property
     def anything(self) -> bool:
@@ -238,11 +240,11 @@ async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None 
     sent it anything. What messages hold that were accepted meanwhile, or are another app's, stays.
     Durable on return. Raises RedisUnavailable."""
     ids = [id_ for id_, m in found.messages.items() if app in (None, m.app)]
-    alone = len(ids) == len(found.messages) and all(
-        app in (None, kept.app) for kept in found.users.values()
-    )
+    whoever = {*(kept.app for kept in found.users.values()), *found.archived.values()}
+    alone = app is None or (len(ids) == len(found.messages) and whoever <= {app})
     told = Erasure(len(ids), 0, len(found.identities))
-    whose = set(ids) if app is not None else await _holding(store, found) | set(ids)
+    own = {id_ for id_, its in found.archived.items() if its == app}
+    whose = (own if app is not None else await holding(store, found)) | set(ids)
     if store.retention.archives:
         await forgotten.note(store.redis, found.identities, app)
     for batch in _batches(ids):
@@ -269,7 +271,7 @@ async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None 
     return told
 
 
-async def _holding(store: Store, found: FoundPersons) -> set[str]:
+async def holding(store: Store, found: FoundPersons) -> set[str]:
     """The messages that hold a claim or a slot of the person."""
     held = {claim.message for claim in (await claims(store, found)).values()}
     for person in found.records.values():

@@ -204,3 +204,46 @@ async def test_a_search_of_an_archive_that_cannot_be_read_is_a_503(
     hide(archive, "index")
     answer = await world.call("GET", "/v1/messages?phone=%2B79161234560")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
+
+
+@with_archive
+async def test_whose_messages_are_archived_is_shown_what_is_held_and_forgotten(
+    world: World, archive: Archive
+) -> None:
+    path = "/v1/users/u1"
+    ids = []
+    for key, campaign in (("shop-key", "autumn"), ("bank-key", "loans")):
+        body = SALE | {"user": "u1", "campaign": campaign, "route": "sms-only"}
+        ids.append((await world.call("POST", "/v1/messages", body, key=key)).json["id"])
+        await world.hand_over(ids[-1])
+        await world.call("POST", "/v1/callbacks/sms", report(f"{ids[-1]}.0"), BASIC, key="")
+    before = (await world.call("GET", path)).json
+    assert [claim["message"] for claim in before["claims"]] == ids[:1]
+    await archive_all(world, archive)
+    after = (await world.call("GET", path)).json
+    assert (after["claims"], after["caps"]) == (before["claims"], before["caps"])
+    assert after["messages"] == []
+    assert (await world.call("DELETE", path)).status == 200
+    assert (await world.call("GET", path)).status == 404
+    assert (await world.call("DELETE", path)).status == 404
+    theirs = (await world.call("GET", path, key="bank-key")).json
+    assert [claim["message"] for claim in theirs["claims"]] == ids[1:]
+    assert [cap["count"] for cap in theirs["caps"]] == [cap["count"] - 1 for cap in before["caps"]]
+    again = await world.send(SALE | {"user": "u1", "route": "sms-only"})
+    assert (again.status, again.json["outcome"]) == (202, "accepted")
+
+
+@with_archive
+async def test_what_holds_nothing_is_forgotten_in_the_archive_too(
+    world: World, archive: Archive
+) -> None:
+    id_ = (await world.send(OTP | {"user": "u1"})).json["id"]
+    await world.hand_over(id_)
+    await world.call("POST", "/v1/callbacks/sms", report(f"{id_}.0"), BASIC, key="")
+    await archive_all(world, archive)
+    path, found = "/v1/users/u1", "/v1/messages?user=u1"
+    assert [m["id"] for m in (await world.call("GET", found)).json["items"]] == [id_]
+    assert (await world.call("DELETE", path, key="bank-key")).status == 404
+    assert (await world.call("DELETE", path)).status == 200
+    assert (await world.call("GET", found)).json["items"] == []
+    assert (await world.call("DELETE", path)).status == 404

@@ -27,11 +27,13 @@ from gateway.ingress.api.optouts import OptOutView
 from gateway.ingress.api.optouts import view_of as opt_out_view
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.api.stored_users import StoredUserView, view_of
+from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, opt_outs, persons
+from gateway.store import audit, opt_outs, persons, reads
 from gateway.store.audit import Deed
+from gateway.store.message_search import Sought, search
 from gateway.store.persons import FoundPersons
 from gateway.store.store import Store
 
@@ -80,8 +82,11 @@ class ErasedView(msgspec.Struct, frozen=True):
 class UserEndpoints:
     """Answers for persons, by the app's own id. `now_ms` is the edge's clock."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._archived = archived
         self._now_ms = now_ms
         self._searches = Searches(SEARCHES_MAX, "persons")
 
@@ -95,7 +100,7 @@ class UserEndpoints:
         are those of `app`. None: nothing is kept of such a person. Raises Refusal where too many
         are looked for."""
         with self._searches.one():
-            found = await persons.find(self._store, identity, self._now_ms())
+            found = await self._everything_of(identity)
         if not found.anything:
             return None
         messages = _newest_first(found.messages.values())
@@ -115,7 +120,8 @@ class UserEndpoints:
         """The person as `app` sees it, with these messages."""
         store, now_ms = self._store, self._now_ms()
         people = await persons.holders(store, found, now_ms)
-        shown = {m.id for m in messages} | {id_ for id_, own in found.others.items() if own == app}
+        elsewhere = found.others | found.archived
+        shown = {m.id for m in messages} | {id_ for id_, own in elsewhere.items() if own == app}
         return UserView(
             **msgspec.structs.asdict(view_of(user, kept or StoredUser("", 0))),
             messages=[
@@ -169,13 +175,35 @@ class UserEndpoints:
         own messages. Raises Refusal."""
         user = name_of(request.parameters["user"])
         id_ = self._id_of(request, user)
+        app, manages = request.principal.app, "manage" in request.principal.scopes
         with self._searches.one():
-            found = await persons.find(self._store, f"u:{id_}", self._now_ms())
-        known = id_ in found.users or (found.anything and "manage" in request.principal.scopes)
-        own = self._own(request, found)
-        if not known and not own:
-            raise refuse("not-found", "Nothing is kept of this user.")
+            found = await self._everything_of(f"u:{id_}")
+            own = self._own(request, found)
+            known = id_ in found.users or own or app in found.archived.values()
+            if not known and not (found.anything and manages):
+                sought = Sought(None if manages else app, (f"u:{id_}",))
+                if not await self._is_archived(sought):
+                    raise refuse("not-found", "Nothing is kept of this user.")
         return user, found, own
+
+    async def _everything_of(self, identity: str) -> FoundPersons:
+        """With what is held of the person by messages that are in the archive alone."""
+        found = await persons.find(self._store, identity, self._now_ms())
+        if self._archived is not None:
+            held = await persons.holding(self._store, found)
+            gone = held.difference(found.messages, found.others)
+            for id_, record in (await self._archived.records(gone)).items():
+                message = reads.readable(self._store, id_, record)
+                if message is not None:
+                    found.archived[id_] = message.app
+        return found
+
+    async def _is_archived(self, sought: Sought) -> bool:
+        """Whether such a message is found, in the archive as well."""
+        if self._archived is None:
+            return False
+        page = await search(self._store, sought, 1, archived=self._archived)
+        return bool(page.messages)
 
     def _id_of(self, request: Request, user: str) -> str:
         return f"{person_id(user, self._store.policy.numbering_of(request.principal.app))}"

@@ -156,7 +156,7 @@ class Ingress:
             limits.body_bytes_max,
         )
         self.events = EventsEndpoint(store, self.hub, limits, self.keys, self.metrics.quotas)
-        self.users = UserEndpoints(store, now_ms)
+        self.users = UserEndpoints(store, self.archived, now_ms)
         self.console = self._console(settings)
         endpoints = self._endpoints(settings)
         self._listeners = Listeners(limits.admin_port)
