@@ -39,6 +39,7 @@ from gateway.settings.invoice_map import load_map
 from gateway.store import audit
 from gateway.store.audit import Deed
 from gateway.store.closed import listed_since
+from gateway.store.invoices import accepted_days
 from gateway.store.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
 from gateway.store.store import Store
 
@@ -82,6 +83,8 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Reconci
             async def ask(redis: RedisClient) -> tuple[Reconciled, InvoiceAcceptance | None]:
                 retention = bootstrap.retention_of(settings)
                 store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
+                accepted = await accepted_days(store, question.provider)
+                work.take_accepted(DaySpan(*each) for each in accepted)
                 ours = _ours(store, settings, question.provider, *work.span(days))
                 async with aclosing(ours) as batches:
                     async for batch in batches:

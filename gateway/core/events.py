@@ -174,13 +174,14 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 class Invoiced(msgspec.Struct, frozen=True):
     """An invoice that was accepted charges so much (1e-6 units) for one provider's attempt at a
-    step, the how-manieth of the step's from 0."""
+    step, the how-manieth of the step's from 0. `days` are the invoice's first and last."""
 
     step: int
     attempt: int
     provider: str
     amount: int
     invoice: str
+    days: str
 
 
 Event = (

@@ -47,7 +47,8 @@ class Ours(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One attempt of a provider at a step. `to` is digits, or an e-mail address. `at_ms` is when it
     was handed over, `until_ms` when it arrived or was given up; `cost` is what we booked.
     `further_ids` are those of its other parts, where each has one; `part` is the how-manieth this
-    is, where a line is one part."""
+    is, where a line is one part. `invoiced`: the days of the accepted invoice that changed its
+    cost, empty where it is not known of which; None: none did."""
 
     message: str
     step: int
@@ -62,6 +63,7 @@ class Ours(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int = 0  # the how-manieth of the step's
     further_ids: tuple[str, ...] = ()
     part: int = 0
+    invoiced: str | None = None
 
 
 class Theirs(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -64,10 +64,10 @@ async def accept(
     of_ours = (item for item in items if item.ours is not None)
     while batch := list(islice(of_ours, LINES_A_BATCH)):
         rest -= sum(item.accepted for item in batch)
-        told = await accept_lines(store, batch, invoice, provider, now_ms)
+        told = await accept_lines(store, batch, invoice, provider, now_ms, days)
         if told.gone and records is not None:
             await bring_back(store, records(_messages_of(told.gone)))
-            back = await accept_lines(store, told.gone, invoice, provider, now_ms)
+            back = await accept_lines(store, told.gone, invoice, provider, now_ms, days)
             told = AcceptedLines([*told.changed, *back.changed], back.gone)
         rest += sum(_change(item) for item in told.gone)
         lines += len(told.changed)

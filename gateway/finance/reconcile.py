@@ -2,6 +2,9 @@
 
 First by id, which also says how the two clocks differ; then what is left by number and time; last
 the numbers of which a spreadsheet left only the first digits. What comes out is a `Reconciled`.
+
+What another invoice asked for that was accepted, of days beside these, costs what that one said: a
+line for it repeats that one's, and without a line it is not missing.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from gateway.core.reconciliation import (
     AGREED,
     CLASSES,
     ROUNDED,
+    SHIFT_MAX_MS,
     Class,
     ClassSums,
     Ours,
@@ -36,6 +40,8 @@ from gateway.core.reconciliation import (
 from gateway.finance.sorted_lines import Shelf, SortedLines
 
 EDGE_MS = 2 * 86_400_000  # of our lines, beyond both ends: another zone, another day
+NEAR_DAYS = datetime.timedelta(days=4)  # so far away are days of which lines of ours are taken
+SURE_MS = 3_600_000  # from both ends of accepted days: clocks may have changed between two invoices
 
 _DAY = datetime.timedelta(days=1)
 
@@ -56,6 +62,18 @@ class DaySpan(msgspec.Struct, frozen=True):
 
     first: datetime.date
     last: datetime.date
+
+    @classmethod
+    def named(cls, text: str) -> DaySpan:
+        """As a record has it: both days with a space between."""
+        return cls(*map(datetime.date.fromisoformat, text.split(" ")))
+
+    def overlaps(self, other: DaySpan) -> bool:
+        return self.first <= other.last and other.first <= self.last
+
+    def is_beside(self, other: DaySpan) -> bool:
+        apart = max(self.first - other.last, other.first - self.last)
+        return datetime.timedelta(0) < apart <= NEAR_DAYS
 
     def range(self, zone: str, shift_ms: int = 0) -> Range:
         """As moments, where that zone's clock is so much ahead of what it should be."""
@@ -123,6 +141,12 @@ class Reconciliation:
         self._shift = Shift()
         self._classes: dict[Class, ClassSums] = {kind: ClassSums() for kind in CLASSES}
         self._carried = ClassSums()
+        self._others: list[DaySpan] = []  # the days of accepted invoices
+        self._ranges: list[Range] = []  # ... by the clock of this one, as far as it is known
+
+    def take_accepted(self, accepted: Iterable[DaySpan]) -> None:
+        """The days of the provider's invoices that were accepted."""
+        self._others += accepted
 
     def take_theirs(
         self, theirs: Iterable[Theirs], first: datetime.date | None, last: datetime.date | None
@@ -173,16 +197,21 @@ class Reconciliation:
     def settle(self, days: DaySpan, watch: Watch = _unwatched) -> Reconciled:
         """What the lines that were taken come to; `watch` is given the pairs that are compared, and
         by what they are pairs."""
-        self._note(watch(self._pairs_by_id(), "By id"), None)
+        others = [other for other in self._others if other.is_beside(days)]
+        self._ranges = [other.range(self._question.zone) for other in others]
+        self._note(watch(self._pairs_by_id(), "By id"), days, None)
         if not self._shift.is_known:
             ours = self._lines.read(Shelf.OUR_REST, Ours)
             self._shift.note_numbers(ours, self._lines.read(Shelf.THEIR_REST, Theirs))
         by_number = watch(self._pairs_by_number(), "By number")
         asked = days.range(self._question.zone, self._shift.ms)
-        self._note(by_number, asked)
+        self._ranges = [other.range(self._question.zone, self._shift.ms) for other in others]
+        for item in self._lines.read(Shelf.NEAR_OTHERS, ReconciledLine):
+            self._own(Pair(item.ours, item.theirs), days, asked)
+        self._note(by_number, days, asked)
         if self._question.by_part:
             for pair in watch(self._pairs_by_message(), "By message"):
-                self._classify(pair, asked)
+                self._own(pair, days, asked)
         return Reconciled(
             self._question, days, self._classes, self._shift.ms, self._carried, self._outside
         )
@@ -191,13 +220,55 @@ class Reconciliation:
         """Every line that is not matched to the last digit, by class and then by line."""
         return self._lines.read(Shelf.ITEMS, ReconciledLine)
 
-    def _note(self, pairs: Iterable[Pair], asked: Range | None) -> None:
+    def _note(self, pairs: Iterable[Pair], days: DaySpan, asked: Range | None) -> None:
+        """`asked` None: by how much the clocks differ is not known yet."""
         for pair in pairs:
-            if pair.ours is None or not self._question.by_part:
+            if pair.ours is None:
                 self._classify(pair, asked)
-            elif pair.theirs is not None:
-                part = PartLine(place_of(pair.ours), pair.theirs)
-                self._lines.put(Shelf.THEIR_PARTS, part.place, part.line.line, part)
+            elif self._question.by_part:
+                if pair.theirs is not None:
+                    part = PartLine(place_of(pair.ours), pair.theirs)
+                    self._lines.put(Shelf.THEIR_PARTS, part.place, part.line.line, part)
+            elif asked is not None:
+                self._own(pair, days, asked)
+            elif self._may_be_of_another(pair.ours):
+                self._lines.put(Shelf.NEAR_OTHERS, "", 0, ReconciledLine("matched", *pair[:2]))
+            else:
+                self._classify(pair, asked)
+
+    # --- what other invoices asked for ------------------------------------------------------------
+
+    def _own(self, pair: Pair, days: DaySpan, asked: Range) -> None:
+        """Classifies a pair whose line of ours may be another invoice's."""
+        ours, theirs, _ = pair
+        if ours is None or not self._is_of_another(ours, days):
+            self._classify(pair, asked)
+        elif theirs is not None:
+            self._classify(Pair(None, theirs.counted(ours.parts), again=True), asked)
+
+    def _is_of_another(self, ours: Ours, days: DaySpan) -> bool:
+        """Whether what it costs is what an accepted invoice of other days asks for. Of the lines of
+        such days nothing costs that was not on it; what that changed says so."""
+        if not ours.cost or ours.invoiced == "":
+            return False
+        if ours.invoiced is not None:
+            return not DaySpan.named(ours.invoiced).overlaps(days)
+        return self._in_others(ours, SURE_MS)
+
+    def _may_be_of_another(self, ours: Ours) -> bool:
+        """The same while nobody knows by how much the clocks differ."""
+        if ours.invoiced is not None:
+            return bool(ours.cost and ours.invoiced)
+        return bool(ours.cost) and self._in_others(ours, -SHIFT_MAX_MS)
+
+    def _in_others(self, ours: Ours, inside_ms: int) -> bool:
+        """Whether accepted days hold it, so far inside of them."""
+        return any(
+            days.from_ms + inside_ms <= ours.at_ms and ours.until_ms < days.to_ms - inside_ms
+            for days in self._ranges
+        )
+
+    # --- classes ----------------------------------------------------------------------------------
 
     def _classify(self, pair: Pair, asked: Range | None) -> None:
         if pair.theirs is None:

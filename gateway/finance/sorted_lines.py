@@ -35,6 +35,7 @@ class Shelf(IntEnum):
     THEIR_ROUNDED = auto()
     OUR_WHOLE = auto()
     THEIR_PARTS = auto()
+    NEAR_OTHERS = auto()
     ITEMS = auto()
 
 

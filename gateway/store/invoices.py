@@ -38,15 +38,20 @@ class AcceptedLines(NamedTuple):
 
 
 async def accept_lines(
-    store: Store, items: Sequence[ReconciledLine], invoice: str, provider: str, now_ms: int
+    store: Store,
+    items: Sequence[ReconciledLine],
+    invoice: str,
+    provider: str,
+    now_ms: int,
+    days: FirstAndLast,
 ) -> AcceptedLines:
-    """Charges what the invoice asks for these lines of ours."""
+    """Charges what the invoice of these days asks for these lines of ours."""
     by_place: dict[tuple[str, object], ReconciledLine] = {}
     events = []
     for item in items:
         ours = item.ours
         assert ours is not None, "there is nothing of ours to change"
-        event = Invoiced(ours.step, ours.attempt, provider, item.accepted, invoice)
+        event = Invoiced(ours.step, ours.attempt, provider, item.accepted, invoice, _text(days))
         by_place[ours.message, event] = item
         events.append(apply.Item(ours.message, event))
     told = AcceptedLines([], [])
@@ -66,45 +71,65 @@ class DaysAccepted(CallerFault):
 async def ensure_days(store: Store, provider: str, days: FirstAndLast) -> None:
     """Raises DaysAccepted where an invoice of the provider may not be accepted for these days."""
     (found,) = await store.redis.call([("HGETALL", keys_of(REST_SHARD).invoices)])
-    _booked(store, provider, days, as_list(found))
+    _booked(provider, days, _accepted(store, provider, as_list(found)))
 
 
-def _booked(store: Store, provider: str, days: FirstAndLast, found: list[bytes]) -> int:
-    """What was booked for these days, under whatever name the provider had. Raises DaysAccepted."""
-    names, booked = store.policy.names_of(provider), 0
-    asked = days[0].isoformat(), days[1].isoformat()
+async def accepted_days(store: Store, provider: str) -> list[FirstAndLast]:
+    """Those of the provider's invoices that were accepted, as far as that was kept: before
+    2026-11-30 only of those with something that was nothing of ours."""
+    (found,) = await store.redis.call([("HGETALL", keys_of(REST_SHARD).invoices)])
+    return list(_accepted(store, provider, as_list(found)))
+
+
+def _text(days: FirstAndLast) -> str:
+    return f"{days[0]} {days[1]}"
+
+
+def _accepted(store: Store, provider: str, found: list[bytes]) -> dict[FirstAndLast, int]:
+    """What was booked for which days, under whatever name the provider had."""
+    names = store.policy.names_of(provider)
+    booked: dict[FirstAndLast, int] = {}
     for field, amount in pairs(found):
         name, first, last = field.decode().rsplit(" ", 2)
-        if name not in names:
-            continue
-        if (first, last) == asked:
-            booked += int(amount)
-        elif int(amount) and first <= asked[1] and asked[0] <= last:
+        if name in names:
+            days = datetime.date.fromisoformat(first), datetime.date.fromisoformat(last)
+            booked[days] = booked.get(days, 0) + int(amount)
+    return booked
+
+
+def _booked(provider: str, asked: FirstAndLast, booked: dict[FirstAndLast, int]) -> int | None:
+    """What was booked for these days; None: they were not accepted. Raises DaysAccepted."""
+    for days, amount in booked.items():
+        first, last = days
+        if days != asked and amount and first <= asked[1] and asked[0] <= last:
             raise DaysAccepted(
                 f"An invoice of {provider} for {first} to {last} is accepted already, and these "
                 f"are {asked[0]} to {asked[1]}. To put that one right give --from {first} --to "
                 f"{last}; else give days that were not accepted."
             )
-    return booked
+    return booked.get(asked)
 
 
 async def accept_rest(
     store: Store, provider: str, days: FirstAndLast, invoice: str, amount: int, now_ms: int
 ) -> int:
     """Books what the invoice of a provider for these days asks for beyond our lines: `amount` in
-    all. Returns what was booked now. Raises DaysAccepted."""
+    all. Returns what was booked now. That these days were accepted is kept even where that is
+    nothing. Raises DaysAccepted."""
     keys = keys_of(REST_SHARD)
     token = keys.token(randomness.token())
-    field = f"{provider} {days[0]} {days[1]}"
+    field = f"{provider} {_text(days)}"
     channel = store.policy.provider(provider).channel
 
     async def attempt(session: Session) -> tuple[list[Command], int]:
         _, found = await session.call([("WATCH", token, keys.invoices), ("HGETALL", keys.invoices)])
-        missing = amount - _booked(store, provider, days, as_list(found))
-        if not missing:
+        booked = _booked(provider, days, _accepted(store, provider, as_list(found)))
+        missing = amount - (booked or 0)
+        if not missing and booked is not None:
             return [], 0
         writes = store.writes(keys, now_ms)
-        writes.post(uninvoiced(provider, channel, missing, invoice))
+        if missing:
+            writes.post(uninvoiced(provider, channel, missing, invoice))
         await writes.learn(store.redis)
         kept = ("HINCRBY", keys.invoices, field, missing)
         return [*writes.commands(), kept], missing

@@ -95,4 +95,5 @@ def _line(message: Message, index: int, step: Step, number: int) -> Ours:
         network=attempt.network,
         attempt=number,
         further_ids=ids[1:],
+        invoiced=attempt.invoiced_days if attempt.invoiced else None,
     )

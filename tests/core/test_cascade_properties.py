@@ -122,6 +122,7 @@ EVENTS = st.one_of(
         st.sampled_from((*PROVIDERS, STAND_IN)),
         st.sampled_from([0, 5_000, 30_000]),
         st.just("november.csv"),
+        st.just("2026-11-01 2026-11-30"),
     ),
 )
 # ... and what providers say of the person, which the store's model knows nothing of.
@@ -451,7 +452,7 @@ BESIDE: st.SearchStrategy[events.Event] = st.sampled_from(
         events.LostAnswer(0),
         events.StepRefused(0, NOBODY),
         events.TimerDue(),
-        events.Invoiced(0, 0, "sms", 7_000, "november.csv"),
+        events.Invoiced(0, 0, "sms", 7_000, "november.csv", "2026-11-01 2026-11-30"),
     )
 )
 

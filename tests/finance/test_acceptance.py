@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.days import DAY_MS
+from gateway.core.days import DAY_MS, HOUR_MS
 from gateway.core.events import Reported
 from gateway.core.reconciliation import ReconciledLine, Theirs, in_micros
 from gateway.finance import acceptance
@@ -24,7 +24,7 @@ from gateway.finance.verify import compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store import apply, invoices
-from gateway.store.invoices import DaysAccepted
+from gateway.store.invoices import DaysAccepted, accepted_days
 from gateway.store.keys import keys_of
 from gateway.store.ledger import read_books
 from gateway.store.store import Store
@@ -57,6 +57,7 @@ async def settle(
         work = Reconciliation(question, lines)
         work.take_theirs(theirs, days.first, days.last)
         work.take_ours(await lines_of(store, PROVIDER))
+        work.take_accepted(DaySpan(*each) for each in await accepted_days(store, PROVIDER))
         result = work.settle(days)
         if not accepts:
             return result, None
@@ -181,6 +182,63 @@ def test_what_is_nothing_of_ours_is_not_booked_again_under_other_days(redis_url:
         await redis.call([("HSET", keys_of(0).invoices, f"old {DAY} {DAY}", rest)])
         await settle(renamed, theirs, "one")
         assert await books(store) == booked
+
+    run(redis_url, work)
+
+
+MONTH = DaySpan(DAY, DAY + datetime.timedelta(days=29))
+AFTER = DaySpan(MONTH.last + datetime.timedelta(days=1), MONTH.last + datetime.timedelta(days=30))
+EDGE_MS = NOON + 29 * DAY_MS + DAY_MS // 2  # the month is over
+
+
+async def two_invoices(redis: RedisClient) -> tuple[Store, list[Theirs], list[Theirs]]:
+    """Of four messages handed over 8, 6, 4 and 2 hours before a month is over the first invoice has
+    three, one of them dearer, and not the third; the second has all, as providers do that ask
+    twice, or count by a clock of their own."""
+    for n in range(4):
+        at_ms = EDGE_MS - (8 - 2 * n) * HOUR_MS
+        store = await send(redis, RULES, 1, provider=PROVIDER, prefix=f"791{n}", at_ms=at_ms)
+    await send(redis, RULES, 3, provider=PROVIDER, prefix="7920", at_ms=EDGE_MS + 10 * HOUR_MS)
+    ours = await lines_of(store, PROVIDER)
+    first = [
+        Theirs(2, 5_000_000_000, ours[0].id, at_ms=ours[0].at_ms),
+        Theirs(3, 7_000_000_000, ours[1].id, at_ms=ours[1].at_ms),
+        Theirs(4, 5_000_000_000, ours[3].id, at_ms=ours[3].at_ms),
+    ]
+    second = [
+        Theirs(2 + n, 5_000_000_000, line.id, at_ms=max(line.at_ms, EDGE_MS))
+        for n, line in enumerate(ours)
+    ]
+    return store, first, second
+
+
+def test_what_two_invoices_ask_for_is_booked_twice_and_told(redis_url: str) -> None:
+    """And accepting either again changes nothing."""
+
+    async def work(redis: RedisClient) -> None:
+        store, first, second = await two_invoices(redis)
+        told, _ = await settle(store, first, "one", days=MONTH)
+        assert told.classes["missing_on_invoice"].lines == 1
+        told, _ = await settle(store, second, "two", days=AFTER)
+        assert told.classes["duplicate_line"].lines == 3, "what the first had"
+        assert told.classes["price"].lines == 1, "what the first had not"
+        booked = await books(store)
+        assert booked[0] == asked(first) + asked(second)
+        for theirs, name, days in ((first, "one", MONTH), (second, "two", AFTER)):
+            _, accepted = await settle(store, theirs, name, days=days)
+            assert accepted == InvoiceAcceptance(0, 0)
+        assert await books(store) == booked
+
+    run(redis_url, work)
+
+
+def test_without_the_first_the_second_invoice_is_ours_to_the_line(redis_url: str) -> None:
+    async def work(redis: RedisClient) -> None:
+        store, first, second = await two_invoices(redis)
+        await settle(store, first, "one", days=MONTH, accepts=False)
+        told, _ = await settle(store, second, "two", days=AFTER)
+        assert told.classes["matched"].lines == 7
+        assert (await books(store))[0] == asked(second)
 
     run(redis_url, work)
 

@@ -187,6 +187,43 @@ def test_the_days_are_those_of_the_invoices_own_clock() -> None:
     assert (result.shift_ms, result.carried.lines) == (3 * HOUR, 0)
 
 
+@pytest.mark.parametrize(
+    ("hours", "invoiced", "kind"),
+    [
+        (8, None, "duplicate_line"),
+        (8, "2026-10-01 2026-10-31", "duplicate_line"),
+        (8, "2026-11-01 2026-11-30", "matched"),  # which this one is, and was accepted before
+        (8, "2026-10-20 2026-11-02", "matched"),  # nobody knows of which days of these
+        (8, "", "matched"),  # nor of which invoice, as older records say
+        (2, None, "matched"),  # by its clock, three hours ahead, it is of November
+    ],
+)
+def test_what_the_invoice_before_asked_for_is_asked_for_again(
+    hours: int, invoiced: str | None, kind: str
+) -> None:
+    """October's was accepted. By id, and by number where there is none."""
+    october = DaySpan(datetime.date(2026, 10, 1), datetime.date(2026, 10, 31))
+    before = line_at(FROM_MS - hours * HOUR, invoiced=invoiced, to="79990000000")
+    clock = [line_at(FROM_MS + n * HOUR) for n in range(5, 15)]
+    for by in (before.id, None):
+        theirs = [
+            Theirs(n, o.cost * PICOS_A_MICRO, o.id, o.to, o.at_ms + 3 * HOUR)
+            for n, o in enumerate([before, *clock], 2)
+        ]
+        theirs[0] = replace(theirs[0], id=by)
+        with SortedLines() as lines:
+            work = Reconciliation(QUESTION, lines)
+            work.take_theirs(theirs, None, None)
+            work.take_ours([before, *clock])
+            work.take_accepted([october, NOVEMBER])
+            result = work.settle(NOVEMBER)
+            (item,) = [*work.items()] if kind != "matched" else [None]
+        assert result.shift_ms == 3 * HOUR
+        assert result.classes["matched"].lines == 10 + (kind == "matched")
+        if item is not None:
+            assert (item.kind, item.ours, item.difference) == (kind, None, theirs[0].amount)
+
+
 def test_lines_of_other_days_are_counted_and_left_out() -> None:
     theirs = [Theirs(2, 1, "a", at_ms=FROM_MS - 1), Theirs(3, 1, "b", at_ms=FROM_MS)]
     with SortedLines() as lines:

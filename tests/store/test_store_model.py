@@ -289,7 +289,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         told: list[ev.Event] = [ev.Claimed(step), ev.Accepted(step)]
         told += [ev.Reported(step, receipt, provider) for receipt in receipts]
         if invoiced is not None:
-            told.append(ev.Invoiced(step, 0, provider, invoiced, "november.csv"))
+            told.append(
+                ev.Invoiced(step, 0, provider, invoiced, "november.csv", "2026-11-01 2026-11-30")
+            )
         self._apply([Item(id_, event) for event in told])
 
     def _apply(self, items: list[Item]) -> None:

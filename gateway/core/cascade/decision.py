@@ -324,7 +324,7 @@ class CascadeDecision:
         work = self.work(invoiced.step, step, attempt)
         booking = settlement.invoiced(work, invoiced.amount, invoiced.invoice)
         if work.provider == invoiced.provider and booking is not None:
-            attempt.invoiced = True
+            attempt.invoiced, attempt.invoiced_days = True, invoiced.days
             self.book(attempt, booking)
 
     def book(self, attempt: Attempt, booking: Booking) -> None:

@@ -50,6 +50,8 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     arrival: int = field(name="y", default=0)
     network: str | None = field(name="h", default=None)  # that a receipt named
     invoiced: bool = field(name="z", default=False)  # the charge is what an accepted invoice says
+    # The days of that invoice, as "2026-11-01 2026-11-30"; records of before 2026-11-30 do not say.
+    invoiced_days: str = field(name="I", default="")
     # The list price of one unit to us in the network that a receipt named; None: by the prefix.
     network_cost: int | None = field(name="o", default=None)
     further_ids: tuple[str, ...] = field(name="j", default=())  # of its parts after the first
