@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.failures import DONE, UsageFault, require_text
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
 from gateway.core.addresses import Recipient, person_id, read
-from gateway.core.texts import name_of
+from gateway.core.texts import is_blank, name_of
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
@@ -75,6 +75,9 @@ def identity_of(named: NamedPerson, settings: Settings) -> str:
         needed = "each app has its own user ids: add --app" if own else "leave --app out"
         raise UsageFault(f'dedupe.users is "{settings.dedupe.users}": {needed}.')
     if named.user:
+        require_text("--user", named.user)
+        if is_blank(named.user):
+            raise UsageFault("--user shows nothing: name the user as messages do.")
         return f"u:{person_id(name_of(named.user), named.app or '')}"
     found = read(named.to)
     if isinstance(found, list):

@@ -23,6 +23,14 @@ class UsageFault(CallerFault):
     """The command was called in a way that cannot work; the sentence says how it can."""
 
 
+def require_text(option: str, text: str) -> None:
+    """Raises UsageFault for words that nobody could read again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageFault(f"{option} is not UTF-8 text: write it so.") from None
+
+
 def tell(fault: BaseException) -> int:
     """Prints the failure on stderr and returns the exit code."""
     if os.environ.get(DEBUG):

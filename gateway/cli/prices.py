@@ -67,6 +67,8 @@ def import_prices(
     since = _today() if wish.valid_from is None else _day(wish.valid_from)
     try:
         text = wish.file.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageFault(f"{wish.file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise UsageFault(f"{wish.file} is not UTF-8 text: save it as CSV in UTF-8.") from None
     prices, several = dearest(read_published(text, wish.shape))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from gateway.cli.failures import DONE, UsageFault
+from gateway.cli.failures import DONE, UsageFault, require_text
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json, print_list
@@ -68,6 +68,7 @@ def _found(config: Path | None, environment: Mapping[str, str], name: str) -> tu
 
 
 def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Changed:
+    require_text("--reason", reason)
     now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings) as url:
         return run(url, lambda redis: how(redis, name, reason, who(), now_ms))

@@ -101,3 +101,4 @@ def test_a_published_list_becomes_a_price_file(place: Path) -> None:
         "infobip-sms,,,0.100000,0.120000,EUR,2026-12-01,26201",
     ]
     assert app.run(["prices", "import", "x", "--from", "ours", "--provider", "infobip-sms"]) == 2
+    assert app.run(["prices", "import", "x", "--from", "twilio", "--provider", "infobip-sms"]) == 2

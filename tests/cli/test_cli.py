@@ -390,6 +390,8 @@ def test_a_person_is_erased_and_the_command_may_be_repeated(
         (["--phone", "anna@shop.example"], "E.164"),
         (["--phone", "+79161234567", "--email", "anna@shop.example"], "Name the person once"),
         (["--user", "u", "--app", "shop"], "leave --app out"),
+        (["--user", " \u200b"], "--user shows nothing"),
+        (["--user", "\udcff"], "--user is not UTF-8 text"),
     ],
 )
 def test_erase_wants_one_person(
@@ -467,6 +469,8 @@ def test_a_provider_is_paused_and_resumed_with_who_and_why(
     monkeypatch.setenv("SUDO_USER", "ann")
     assert app.run(["provider", "pause", "nobody"]) == 2
     assert "it has infobip-sms, infobip-viber" in capsys.readouterr().err
+    assert app.run(["provider", "pause", "infobip-sms", "--reason", "\udcff"]) == 2
+    assert "--reason is not UTF-8 text" in capsys.readouterr().err
     assert app.run(["provider", "pause", "infobip-sms", "--reason", "maintenance"]) == 0
     assert capsys.readouterr().out == "infobip-sms is paused: nothing is sent to it.\n"
     assert app.run(["provider", "list", "--json"]) == 0

@@ -216,7 +216,7 @@ async def deeds(world: World) -> list[tuple[str, str, str]]:
     return [(d["action"], d["target"], d["detail"]) for d in told if d["by"] != "ann@here"]
 
 
-@pytest.mark.parametrize("asked", [{"rate": "50/s", "for": "10m"}, {"rate": 50, "for": 600}])
+@pytest.mark.parametrize("asked", [{"rate": "50/s", "for": "10m"}, {"rate": 50, "for": 600.0}])
 @with_ingress()
 async def test_a_provider_has_another_rate_for_a_while(world: World, asked: dict[str, Any]) -> None:
     answer = await operate(world, "PUT", RATE, asked)

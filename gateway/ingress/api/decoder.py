@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Collection, Set
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -155,7 +155,10 @@ def read_keys(
         return ReadKeys({}, [RequestFault("", f"Send an object such as {example}.")], 1)
     for field in fields_of(kind):
         value = table.get(field.encode_name)
-        if bare(field.type) is int and isinstance(value, float) and value.is_integer():
+        if not isinstance(value, float) or not value.is_integer():
+            continue
+        kind_of = bare(field.type)
+        if int in (kind_of, *get_args(kind_of)):
             table[field.encode_name] = int(value)  # to JSON 300.0 is one
     words = JsonWords()
     faults = []
