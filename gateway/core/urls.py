@@ -30,8 +30,10 @@ LinkOf = Callable[[str], str]
 Said = TypeVar("Said", bound=ChannelContent)
 
 _url = re.compile(r"https?://[^\s<>\"«»„“”`|\\^{}\x00-\x20\x7f-\xa0]+", re.IGNORECASE)
+# A tag ends where another begins, so that each letter is looked at for three tags at most, however
+# they and their quotes are mixed. Without that "<a " 11,000 times took 28 s (2026-11-30).
 _href = re.compile(
-    r"(<a(?:rea)?\s(?:[^>\"']|\"[^\"]*\"|'[^']*')*?(?<![\w-])href\s*=\s*)"
+    r"(<a(?:rea)?\s(?:[^<>\"']|\"[^\"]*\"|'[^']*')*?(?<![\w-])href\s*=\s*)"
     r"(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))",
     re.IGNORECASE,
 )

@@ -18,7 +18,9 @@ import msgspec
 RULE = 'write an address such as "news@shop.example" or "Shop <news@shop.example>".'
 ENCODED = "=?"  # begins an encoded word
 DOMAINS_KEPT = 4_096  # most people are at few
-_quoted = re.compile(r"[^\s<>\"'(),;:]+@[^\s<>\"'(),;]+|\d{7,}")
+# Looked for where a word begins alone: from each letter of a long one on it takes the square of its
+# length (70,000 without an @ held a process for 16 s, 2026-11-30).
+_quoted = re.compile(r"(?<![^\s<>\"'(),;:])[^\s<>\"'(),;:]+@[^\s<>\"'(),;]+|\d{7,}")
 _FORBIDDEN = frozenset(' "(),:;<>@[\\]')  # in a local part without quotes
 _NAME_CHARS_MAX = 255
 _LOCAL_BYTES_MAX = 64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +108,21 @@ def test_only_urls_change(before: str, after: str) -> None:
     changed = in_text(text, lambda url: "LINK" if url == "https://a.example/x" else url)
     assert changed == f"{before} LINK {after}"
     assert in_text(text, lambda url: url) == text
+
+
+@pytest.mark.parametrize("tag", ["<a ", "<area ", "<a x='", '<a b="c" ', "<a \"'"])
+def test_a_page_of_tags_that_do_not_end_is_read_once(tag: str) -> None:
+    page = tag * (32_768 // len(tag))
+    began = time.process_time()
+    assert in_html(page, lambda url: url) == page
+    assert time.process_time() - began < 2  # each tag to the end of the page took 4 to 28 s
+
+
+def test_a_tag_within_a_tag_that_does_not_end_is_a_link() -> None:
+    page = "<a title='<b>' <a class=x href=https://shop.example/a>"
+    assert in_html(page, lambda url: f"{url}!") == (
+        "<a title='<b>' <a class=x href=\"https://shop.example/a!\">"
+    )
 
 
 def test_an_href_is_replaced_and_nothing_else_of_a_page() -> None:

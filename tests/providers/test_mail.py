@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import time
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import default
@@ -44,6 +45,17 @@ def test_a_mailbox_is_read_with_or_without_a_name(text: str, found: Mailbox) -> 
     assert mailbox.read(text) == found
     named = mailbox.read(text, "Somebody")
     assert named.name == (found.name or "Somebody")
+
+
+def test_words_of_a_server_are_kept_without_whom_they_quote() -> None:
+    told = "<anna@shop.example>: mailto:bob@a.example 79161234567 is 1234567unknown (c@d)"
+    assert mailbox.blanked(told) == "<…>: mailto:… … is …unknown (…)"
+
+
+def test_a_server_that_says_one_long_word_is_read_once() -> None:
+    began = time.process_time()
+    assert mailbox.blanked("x" * 100_000) == "x" * 100_000
+    assert time.process_time() - began < 2  # from each letter to the end it took half a minute
 
 
 @pytest.mark.parametrize(

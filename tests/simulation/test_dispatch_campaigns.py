@@ -159,6 +159,24 @@ def test_a_cancel_ends_all_that_is_not_final_and_what_is_out_still_counts() -> N
     world.pace.run(work, 2)
 
 
+def test_what_waits_for_its_moment_is_cancelled_within_two_seconds() -> None:
+    world = Campaigns()
+
+    async def work() -> None:
+        redis = world.pace.store.redis
+        await world.declare(start_ms=world.pace.clock() + 60 * MINUTE)
+        ids = await world.pace.admit(500)
+        await trio.sleep(1.5)
+        await world.cancel()
+        await trio.sleep(KNOWN_S)
+        assert await world.statuses(ids) == {"cancelled": 500}
+        assert await cancelling.left(redis, 1, [NAME]) == {NAME: 1}
+        await trio.sleep(KNOWN_EVERYWHERE_MS / 1000)
+        assert await cancelling.left(redis, 1, [NAME]) == {NAME: 0}
+
+    world.pace.run(work, 2)
+
+
 def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> None:
     world = Campaigns()
 

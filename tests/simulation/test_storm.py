@@ -207,7 +207,7 @@ async def nobody_waits(*_: Any) -> dict[str, list[str]]:
             "its zone was known",
         ),
         (
-            0,
+            18,
             audience,
             "left_out",
             lambda *_: None,

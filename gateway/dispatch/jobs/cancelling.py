@@ -4,11 +4,13 @@ From the moment on at which the processes know of it no step of such a campaign 
 claims or releases one cancels it. This job does the same for all the others: it goes through the
 timers of a shard, where every live message stands, a page at a time, while the shard is fed by this
 dispatcher. Which shards are through stands in Redis; begun anew after a death, it cancels
-what is left. It begins when every process surely knows, so that nothing is accepted behind
-it.
+what is left. It goes through them as soon as it knows, and once more when every process surely
+does, so that nothing is accepted behind it: a shard is through after that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Set
 
 import structlog
 
@@ -26,27 +28,30 @@ _log = structlog.get_logger("dispatch")
 
 async def run(deps: DispatchDeps, shard: int) -> None:
     """Cancels in one shard until cancelled itself."""
+    early: set[str] = set()  # gone through before every process knew
 
     async def turn() -> float:
-        declared = deps.store.policy.declared.campaigns
-        begun_ms = deps.clock() - KNOWN_EVERYWHERE_MS
-        names = {
-            name
-            for name, campaign in declared.items()
-            if campaign.state == "cancelled" and campaign.cancelled_ms <= begun_ms
-        }
-        if names and await queues.may_feed(deps.redis, shard, deps.consumer):
-            await cancel(deps, shard, names)
+        known_ms = deps.clock() - KNOWN_EVERYWHERE_MS
+        declared = deps.store.policy.declared
+        known = {n for n in declared.cancelled if declared.campaigns[n].cancelled_ms <= known_ms}
+        fresh = declared.cancelled - known - early
+        if (known or fresh) and await queues.may_feed(deps.redis, shard, deps.consumer):
+            if fresh and await cancel(deps, shard, fresh):
+                early.update(fresh)
+            if known and (through := await cancel(deps, shard, known)):
+                await cancelling.finish(deps.redis, shard, through)
+        early.intersection_update(declared.cancelled - known)
         return LOOK_S
 
     await deps.redis_retry("cancelling").for_ever(turn)
 
 
-async def cancel(deps: DispatchDeps, shard: int, names: set[str]) -> None:
-    """Cancels what there is of campaigns in one shard, once. Raises RedisUnavailable."""
+async def cancel(deps: DispatchDeps, shard: int, names: Set[str]) -> Set[str]:
+    """Cancels what there is of campaigns in one shard, once, and returns of which; of none where
+    the shard is fed by another meanwhile. Raises RedisUnavailable."""
     left = await cancelling.unfinished(deps.redis, shard, names)
     if not left:
-        return
+        return left
     cancelled, cursor = 0, 0
     while True:
         cursor, ids = await cancelling.page(deps.redis, shard, cursor)
@@ -62,6 +67,6 @@ async def cancel(deps: DispatchDeps, shard: int, names: set[str]) -> None:
         if not cursor:
             break
         if not await queues.may_feed(deps.redis, shard, deps.consumer):
-            return
-    await cancelling.finish(deps.redis, shard, left)
+            return frozenset()
     _log.info("campaigns cancelled", shard=shard, campaigns=sorted(left), n=cancelled)
+    return left
