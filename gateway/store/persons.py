@@ -256,7 +256,7 @@ async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None 
         await opt_outs.make_nameless(store.redis, store.shards, addresses)
         await unsubscribing.forget(store, addresses)
     if alone:
-        await _make_receipts_nameless(store, found.identities)
+        await _drop_receipts(store, found.identities)
         await quarantine.drop(store.redis, store.shards, partial(_speaks_of, found.identities))
     await replies.forget(store, found.identities, app)
     await _drop_claims(store, found, whose)
@@ -296,26 +296,16 @@ def _batches(items: Iterable[str]) -> Iterator[list[str]]:
         yield whole[start : start + MESSAGES_A_BATCH]
 
 
-async def _make_receipts_nameless(store: Store, identities: Collection[str]) -> None:
-    """Receipts that wait for their message name the phone, and go on waiting without it: what they
-    say of a price or a delivery is booked all the same. One whose words name it is dropped."""
+async def _drop_receipts(store: Store, identities: Collection[str]) -> None:
+    """Receipts of messages that nobody knows name the phone."""
     phones = {identity[2:] for identity in identities if identity.startswith("p:")}
     for shard in range(store.shards):
         key = keys_of(shard).unmatched_receipts
         async with aclosing(scans.pages(store.redis, "ZSCAN", key)) as pages:
             async for page in pages:
-                theirs = [each for each in page if _receipt_to(each[0]) in phones]
-                later = [(score, _nameless_receipt(member)) for member, score in theirs]
-                again = [
-                    part
-                    for each in later
-                    if not any(phone.encode() in each[1] for phone in phones)
-                    for part in each
-                ]
-                commands: list[Command] = [("ZADD", key, *again)] if again else []
+                theirs = [member for member, _ in page if _receipt_to(member) in phones]
                 if theirs:
-                    commands.append(("ZREM", key, *(member for member, _ in theirs)))
-                    await store.redis.call([("MULTI",), *commands, ("EXEC",)])
+                    await store.redis.call([("ZREM", key, *theirs)])
 
 
 def _receipt_to(member: bytes) -> str | None:
@@ -323,13 +313,6 @@ def _receipt_to(member: bytes) -> str | None:
         return unmatched_codec.decode(member).receipt.to
     except (NewerRecordError, UnreadableRecordError):
         return None
-
-
-def _nameless_receipt(member: bytes) -> bytes:
-    unmatched = unmatched_codec.decode(member)
-    return unmatched_codec.encode(
-        replace(unmatched, receipt=replace(unmatched.receipt, to=None, raw=""))
-    )
 
 
 async def _drop_claims(store: Store, found: FoundPersons, whose: Collection[str]) -> None:

@@ -13,11 +13,11 @@ from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core import events as ev
 from gateway.core.days import DAY_MS, day_of
 from gateway.core.reconciliation import Ours
-from gateway.store import persons, reads, receipts
+from gateway.store import reads, receipts
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
-from providers.contract import Fault, Receipt
+from providers.contract import Receipt
 from tests.archive.filled_days import FilledDays, kept
 from tests.worlds.archive_world import ArchiveWorld, by_revision, rows_in, with_archive
 
@@ -90,27 +90,6 @@ async def test_a_receipt_for_an_archived_message_waits_for_an_archive_that_is_aw
     swept = [await receipts.sweep_unmatched(world.store, n, world.now_ms) for n in range(2)]
     assert [each.dropped for each in swept if each.dropped] == [[stranger]]
     assert sum(each.kept for each in swept) == 1
-    assert (await world.archived(keep_ms=0)).brought_back == 1
-    (message,) = await reads.readable_messages(world.store, ids)
-    assert message.step.attempts[0].charged == 9_000
-
-
-@with_archive(shards=2)
-async def test_a_receipt_for_an_archived_message_settles_though_its_person_was_erased(
-    world: ArchiveWorld,
-) -> None:
-    ids = await world.delivered(2)
-    await world.archived(keep_ms=0)
-    phone = "79160000000"
-    dearer = Receipt("delivered", f"{ids[0]}.0", cost=Decimal("0.0090"), currency="EUR", to=phone)
-    wordy = replace(dearer, fault=Fault("1", f"nobody at {phone}", False))
-    await receipts.take_receipts(world.store, "viber", [dearer, wordy], world.now_ms)
-    found = await persons.find(world.store, f"p:{phone}", world.now_ms)
-    await persons.erase(world.store, found, world.now_ms)
-    for shard in range(2):
-        (waiting,) = await world.redis.call([("ZRANGE", keys_of(shard).unmatched_receipts, 0, -1)])
-        assert phone.encode() not in b"".join(waiting)
-        assert len(waiting) <= 1
     assert (await world.archived(keep_ms=0)).brought_back == 1
     (message,) = await reads.readable_messages(world.store, ids)
     assert message.step.attempts[0].charged == 9_000
