@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import csv
 import datetime
-import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,11 +142,14 @@ def _spreadsheet_cell(cell: Any) -> SheetCell:
         return cell
     if isinstance(cell, datetime.date):
         return datetime.datetime.combine(cell, datetime.time())
-    if isinstance(cell, bool | datetime.time | datetime.timedelta) or not math.isfinite(cell):
+    if isinstance(cell, bool | datetime.time | datetime.timedelta):
+        return str(cell)
+    number = Decimal(f"{cell:.15g}")
+    if not number.is_finite():
         return str(cell)
     if cell == int(cell) and abs(cell) < EXACT_MAX:
         return Decimal(int(cell))
-    return Decimal(f"{cell:.15g}")
+    return number
 
 
 def _places(path: Path, header: Sequence[str], how: InvoiceMap) -> Mapping[str, int]:
