@@ -132,6 +132,12 @@ def test_what_is_encoded_in_a_subject_is_text_like_any_other(subject: str) -> No
     assert written(subject=subject)["Subject"] == subject
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x0b"])
+def test_a_subject_cannot_end_the_headers(end: str) -> None:
+    with pytest.raises(ValueError, match="Subject"):
+        written(subject=f"Sale{end}")
+
+
 @given(
     subject=st.text(max_size=80) | st.text(max_size=40).map("a =?utf-8?q?{}=0ABcc:?=".format),
     name=st.text(max_size=80),
