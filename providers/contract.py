@@ -22,6 +22,7 @@ from typing import Annotated, Literal, Never, Protocol, runtime_checkable
 
 import msgspec
 
+FAULT_CHARS_MAX = 200
 Channel = str  # its name in the gateway's table of channels
 Category = Literal["otp", "transactional", "marketing"]
 # Whom a reason speaks of: the person (no Viber, an unknown number), the account (a sender that is
@@ -105,12 +106,18 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
 class Fault(msgspec.Struct, frozen=True, gc=False):
     """Why a provider refused or failed: its own code and name.
 
-    `permanent` means that trying again cannot help. Kept with a step, so its fields are short.
+    `permanent` means that trying again cannot help. Kept with a step, so its fields are cut off
+    where they are not short.
     """
 
     code: str = msgspec.field(name="c")
     name: str = msgspec.field(name="n")
     permanent: bool = msgspec.field(name="p")
+
+    def __post_init__(self) -> None:
+        if len(self.code) > FAULT_CHARS_MAX or len(self.name) > FAULT_CHARS_MAX:
+            msgspec.structs.force_setattr(self, "code", self.code[:FAULT_CHARS_MAX])
+            msgspec.structs.force_setattr(self, "name", self.name[:FAULT_CHARS_MAX])
 
 
 class Submitted(msgspec.Struct, frozen=True, tag=True):

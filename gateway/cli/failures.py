@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 
+from gateway.cli.terminal import one_line
 from gateway.errors import CallerFault, ConfigurationError
 
 DONE = 0
@@ -39,7 +40,8 @@ def tell(fault: BaseException) -> int:
         # The reader of our output went away, as `head` does: that needs no words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    sys.stderr.write(f"{_sentence(fault)}\n")
+    for line in _sentence(fault).split("\n"):
+        sys.stderr.write(f"{one_line(line)}\n")
     return UNUSABLE if isinstance(fault, ConfigurationError | CallerFault) else FAILED
 
 

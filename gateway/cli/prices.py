@@ -19,7 +19,7 @@ from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.tables import print_json
 from gateway.finance.price_check import doubts
-from gateway.finance.published_prices import SHAPES, dearest, price_rows, read_published
+from gateway.finance.published_prices import PRICE_MAX, SHAPES, dearest, price_rows, read_published
 from gateway.settings.bootstrap import load_prices
 from gateway.settings.file import Settings, load
 from gateway.settings.price_file import COLUMNS, NETWORK
@@ -93,7 +93,7 @@ def _number(option: str, text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite() or number < 0:
+    if not number.is_finite() or not 0 <= number <= PRICE_MAX:
         raise UsageFault(f"{option} {text!r} is no number: write it as 20 or 0.93.")
     return number
 

@@ -22,6 +22,7 @@ from gateway.cli.output import check_form, output
 from gateway.cli.person import who
 from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
+from gateway.cli.terminal import one_line
 from gateway.core.days import day_of
 from gateway.core.policy import Policy
 from gateway.core.reconciliation import Ours, ReconciledLine
@@ -230,6 +231,6 @@ def _line(item: ReconciledLine) -> str:
     row = formats.item_row(item)
     place = "" if row["line"] is None else f"line {row['line']}, "
     return (
-        f"  {item.kind}: {place}{row['id'] or row['to']}: ours {row['ours']}, "
+        f"  {item.kind}: {place}{one_line(row['id'] or row['to'] or '')}: ours {row['ours']}, "
         f"theirs {row['theirs']}\n"
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from gateway.cli.terminal import one_line
 from gateway.core.views.words import rfc3339
 
 _GAP = "  "
@@ -53,5 +54,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]], no
 
 def _cell(value: object) -> str:
     if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return "-" if value in (None, "") else str(value)
+        return one_line(",".join(map(str, value)))
+    return "-" if value in (None, "") else one_line(str(value))

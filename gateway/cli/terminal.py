@@ -1,17 +1,25 @@
 """What a terminal cannot show is shown in plainer characters, and never ends a command.
 
 A table has dashes and names of any script, and a terminal may be ASCII, Latin-1 or a code page.
-JSON and CSV go around this, as bytes in UTF-8.
+JSON and CSV go around this, as bytes in UTF-8. Words of others, such as a provider's reason or the
+cells of its invoice, may hold what a terminal obeys: that is no character at all.
 """
 
 from __future__ import annotations
 
 import codecs
 import io
+import re
 from typing import TextIO
 
 _ERRORS = "kaskad-plainer"
 _PLAINER = {"–": "-", "—": "-", "─": "-", "━": "=", "│": "|", "…": "...", "•": "*", "\u00a0": " "}
+_controls = re.compile(r"[\x00-\x1f\x7f-\x9f]").sub
+
+
+def one_line(text: str) -> str:
+    """Words of others, of which a terminal obeys nothing."""
+    return _controls("?", text)
 
 
 def show_anyway(*streams: TextIO) -> None:

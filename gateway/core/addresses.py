@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from gateway.core import phones
 from gateway.core.channels import AddressKind
 from gateway.core.phones import NO_COUNTRY, Phone, PhoneError, Tariff
+from gateway.core.texts import SPELLED_CHARS_MAX
 from providers.contract import Device, FcmAddress, WebPushAddress
 
 PUSH_MAX = 5
@@ -285,6 +286,8 @@ def mailbox_of(text: str) -> str | None:
     """The one spelling of an e-mail address: NFC, lower case, its domain in IDNA's ASCII form.
 
     None: it cannot be one."""
+    if len(text) > SPELLED_CHARS_MAX:
+        return None
     local, at, domain = unicodedata.normalize("NFC", text).lower().rpartition("@")
     if not at or _local(local) is None or len(local.encode()) > LOCAL_BYTES_MAX:
         return None

@@ -24,7 +24,7 @@ _HALF = 1 << 8 * _HALF_BYTES
 _CHECK = bytes(2)
 _ROUNDS = [bytes((number,)) for number in range(6)]
 _is_code = re.compile(r"[\w-]{22}", re.ASCII).fullmatch
-_end = re.compile(r"</body\s*>(?!.*</body)", re.IGNORECASE | re.DOTALL).search
+_ends = re.compile(r"</body(\s*>)?", re.IGNORECASE).finditer
 
 
 class Opened(NamedTuple):
@@ -65,8 +65,8 @@ def with_picture(said: Said, message: Message, root: str, key: bytes) -> Said:
         return said
     code = code_of(Opened(message.id, message.current), key)
     picture = f'<img src="{root}/o/{code}.gif" width="1" height="1" alt="">'
-    found = _end(html)
-    at = len(html) if found is None else found.start()
+    *_, last = (None, *_ends(html))  # looked for from each one it takes the square of the length
+    at = len(html) if last is None or last[1] is None else last.start()
     return msgspec.structs.replace(said, html=html[:at] + picture + html[at:])
 
 

@@ -17,6 +17,9 @@ _seen = re.compile(
     "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 ).search
 _SPACES = " \u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))  # Zs
+# Beyond it nothing is spelled anew. Of combining marks NFC takes the square: 7.6 s for 80,000, in
+# 160 KB of a body (2026-11-30). Four characters become one at most.
+SPELLED_CHARS_MAX = 1_024
 
 
 def is_blank(text: str) -> bool:
@@ -30,7 +33,9 @@ def has_control(text: str) -> bool:
 
 
 def name_of(text: str) -> str:
-    """The one spelling of a caller's id or of a campaign's name: NFC, no spaces at its ends."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    return text.strip(_SPACES)
+    """The one spelling of a caller's id or of a campaign's name: NFC, no spaces at its ends. What
+    is too long to be one in any spelling stays as it is."""
+    text = text.strip(_SPACES)
+    if text.isascii() or len(text) > SPELLED_CHARS_MAX:
+        return text
+    return unicodedata.normalize("NFC", text)

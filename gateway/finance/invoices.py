@@ -29,6 +29,7 @@ FAULTS_MAX = 20  # told at once
 DIFFERENT_MAX = 65_536  # prices, parts, networks and words of a file that are read once
 AMOUNT_MAX = 9_000_000  # of one line: beyond it 1e-12 units do not fit in 64 bits
 PARTS_MAX = 1_000
+POWER_MAX = 99  # of ten, in a number: beyond it nothing is reckoned with it
 EXACT_MAX = 2**53  # the largest integer that a spreadsheet's numbers hold exactly
 _NO_NUMBER = "is no number: see decimal and thousands in the map."
 _PICO = Decimal(1).scaleb(-12)
@@ -112,10 +113,11 @@ def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[Sheet
                 yield lines.line_num, [cell.strip() for cell in cells]
     except OSError as error:
         raise InvoiceFault(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # UTF-16 without its mark is no UnicodeDecodeError
+        place = f" (byte {error.start})" if isinstance(error, UnicodeDecodeError) else ""
         raise InvoiceFault(
-            f"{path.name} is not {how.encoding} text (byte {error.start}): name its encoding in "
-            'the map, such as encoding = "cp1251".'
+            f"{path.name} is not {how.encoding} text{place}: name its encoding in the map, such as "
+            'encoding = "cp1251".'
         ) from None
     except csv.Error as error:
         raise InvoiceFault(f"{path.name} is not CSV: {error}.") from None
@@ -142,9 +144,12 @@ def _spreadsheet_cell(cell: Any) -> SheetCell:
         return datetime.datetime.combine(cell, datetime.time())
     if isinstance(cell, bool | datetime.time | datetime.timedelta):
         return str(cell)
+    number = Decimal(f"{cell:.15g}")
+    if not number.is_finite():
+        return str(cell)
     if cell == int(cell) and abs(cell) < EXACT_MAX:
         return Decimal(int(cell))
-    return Decimal(f"{cell:.15g}")
+    return number
 
 
 def _places(path: Path, header: Sequence[str], how: InvoiceMap) -> Mapping[str, int]:
@@ -235,7 +240,7 @@ class _Reader:
 
     def _parts(self, cell: SheetCell) -> int:
         number = self._number(cell)
-        if number != int(number) or not 0 <= number <= PARTS_MAX:
+        if not 0 <= number <= PARTS_MAX or number != int(number):
             raise _Sentence(f"is no number of parts: a whole one up to {PARTS_MAX}.")
         return int(number)
 
@@ -279,7 +284,7 @@ def _number_in(text: str, thousands: str, decimal: str) -> Decimal:
         number = Decimal(plain)
     except InvalidOperation:
         raise _Sentence(_NO_NUMBER) from None
-    if not number.is_finite():
+    if not number.is_finite() or number.adjusted() > POWER_MAX:
         raise _Sentence("is no number.")
     return number
 

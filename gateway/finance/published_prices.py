@@ -22,7 +22,7 @@ from decimal import ROUND_UP, Decimal, InvalidOperation
 import msgspec
 import phonenumbers
 
-from gateway.core.money import PLACES
+from gateway.core.money import AMOUNT_MAX, MICROS, PLACES
 from gateway.errors import CallerFault
 
 SHAPES = ("infobip", "twilio")
@@ -37,6 +37,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "currency": ("currency", "currencycode", "priceunit"),
 }
 _QUANTUM = Decimal(1).scaleb(-PLACES)
+PRICE_MAX = AMOUNT_MAX // MICROS
 _digits = re.compile(r"[0-9]{1,5}").fullmatch
 
 
@@ -64,12 +65,15 @@ def read_published(text: str, shape: str) -> list[Published]:
         )
     found: list[Published] = []
     faults: list[str] = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            try:
-                found += _prices(_named(header, cells), shape)
-            except ValueError as fault:
-                faults.append(f"line {reader.line_num}: {fault}")
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                try:
+                    found += _prices(_named(header, cells), shape)
+                except ValueError as fault:
+                    faults.append(f"line {reader.line_num}: {fault}")
+    except csv.Error as error:
+        raise PublishedFault(f"line {reader.line_num} is not CSV: {error}.") from None
     if faults:
         more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         raise PublishedFault("; ".join(faults[:FAULTS_SHOWN]) + more + ".")
@@ -103,7 +107,7 @@ def price_rows(
     rate: Decimal | None,
 ) -> Iterator[tuple[str, ...]]:
     """Rows of our price file, with `mccmnc`; another currency than ours needs the `rate` by which
-    it is multiplied. Raises PublishedFault."""
+    it is multiplied. Raises PublishedFault, also for what comes to more than an amount may be."""
     for each in prices:
         if each.currency != currency and rate is None:
             raise PublishedFault(
@@ -112,6 +116,8 @@ def price_rows(
             )
         cost = each.cost if each.currency == currency or rate is None else each.cost * rate
         sell = cost * (100 + markup_percent) / 100
+        if max(cost, sell) > PRICE_MAX:
+            raise PublishedFault(f"The price {each.cost} comes to more than {PRICE_MAX}.")
         amounts = (_amount(cost), _amount(sell))
         yield (provider, each.prefix, "", *amounts, currency, valid_from.isoformat(), each.mccmnc)
 
@@ -177,6 +183,6 @@ def _price(text: str) -> Decimal:
         price = Decimal(text.lstrip("$€").replace(",", "."))
     except InvalidOperation:
         raise ValueError(f"{text[:20]!r} is no price") from None
-    if not price.is_finite() or price < 0:
+    if not price.is_finite() or not 0 <= price <= PRICE_MAX:
         raise ValueError(f"{text[:20]!r} is no price")
     return price

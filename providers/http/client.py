@@ -221,11 +221,10 @@ def _header_lines(headers: tuple[tuple[str, str], ...]) -> str:
 
 def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """One value a name: repeated ones are one list (RFC 9110, 5.3)."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _base_url(config: HttpOrigin) -> str:

@@ -20,6 +20,7 @@ from providers.http.adapter import Reply
 
 RETRY_AFTER_MS_MAX = 3_600_000  # an hour; a longer wish is a mistake or an outage to look at
 DETAIL_CHARS_MAX = 300
+_MS_MAX = 4_102_444_800_000  # the year 2100
 
 _network = re.compile("[0-9]{5,6}").fullmatch
 _REQUEST_REFUSED = frozenset({400, 413, 422})
@@ -76,6 +77,12 @@ def parts_of(count: str | int | None) -> int | None:
     """How many parts a message had, where the provider knows."""
     text = str(count or "")
     return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
+
+
+def moment_ms(told: float | None) -> int | None:
+    """A moment that a provider tells, in whole milliseconds. None for one before 1970 or after
+    2099: it stands for none, and some have no day to be counted on."""
+    return round(told) if told is not None and 0 < told < _MS_MAX else None
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:

@@ -269,8 +269,8 @@ class _Connection:
 
 
 class ReplyReader:
-    """One answer, read with httptools; 1xx answers before it are skipped. Names of `headers` are in
-    lower case.
+    """One answer, read with httptools; 1xx answers before it and trailers are skipped. Names of
+    `headers` are in lower case.
 
     Raises httpx2.RemoteProtocolError on anything malformed, too large, cut short or compressed.
     """
@@ -327,7 +327,7 @@ class ReplyReader:
             self.headers.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.done:
+        if not self._has_head:  # behind the head it is a trailer, of which a body's room has many
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:

@@ -84,7 +84,7 @@ def _folded(name: str, value: str, utf8: bool) -> str:
 
 @lru_cache(HEADERS_KEPT)
 def _encoded(name: str, value: str, utf8: bool) -> str:
-    if len(value.splitlines()) > 1:
+    if value.splitlines() not in ([], [value]):  # a break at its end would end all headers
         raise ValueError(f"The header {name} holds what no line can.")
     if mailbox.ENCODED in value:  # the policy would decode it, and write the lines that it hides
         encoded = Header(value, "utf-8", header_name=name).encode(linesep="\r\n")

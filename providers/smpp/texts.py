@@ -183,10 +183,18 @@ def pack(septets: bytes, fill_bits: int = 0) -> bytes:
 
 def unpack(octets: bytes, fill_bits: int = 0) -> bytes:
     """The septets in packed octets. An eighth that is empty is no septet."""
-    count = (8 * len(octets) - fill_bits) // 7
-    value = int.from_bytes(octets, "little") >> fill_bits
-    septets = bytes((value >> 7 * place) & 0x7F for place in range(count))
-    return septets[:-1] if count % 8 == 0 and septets.endswith(b"\0") else septets
+    septets = bytearray()
+    rest, bits = 0, -fill_bits  # what is no septet yet, as a number that stays small
+    for octet in octets:
+        rest |= octet << bits if bits >= 0 else octet >> -bits
+        bits += 8
+        while bits >= 7:
+            septets.append(rest & 0x7F)
+            rest >>= 7
+            bits -= 7
+    if len(septets) % 8 == 0 and septets.endswith(b"\0"):
+        del septets[-1]
+    return bytes(septets)
 
 
 class Piece(NamedTuple):

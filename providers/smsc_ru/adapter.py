@@ -32,7 +32,7 @@ from providers.contract import (
     WithoutLookUps,
 )
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
-from providers.http.replies import ErrorDetail, raise_unless_ok
+from providers.http.replies import ErrorDetail, moment_ms, raise_unless_ok
 from providers.smsc_ru import reasons
 
 SEND_PATH = "/rest/send/"
@@ -136,7 +136,7 @@ class SmscRu(WithoutLookUps):
         if said in ("sent", "delivered"):
             return Receipts([Receipt(said, id_, **_details(form))])
         why = reasons.failed(status, _integer(form.get("err")) or 0)
-        fault = Fault(form.get("err") or str(status), why.name, True)
+        fault = Fault((form.get("err") or str(status))[:16], why.name, True)
         receipt = Receipt(
             said, id_, fault=fault, about=why.about, unreachable=why.unreachable, **_details(form)
         )
@@ -176,12 +176,12 @@ def _details(form: dict[str, str]) -> _Details:
 def _at_ms(form: dict[str, str]) -> int | None:
     stamp = _integer(form.get("ts"))
     if stamp is not None:
-        return stamp * 1000
+        return moment_ms(stamp * 1000)
     try:
         told = datetime.strptime(f"{form.get('time')} {MOSCOW}", "%d.%m.%Y %H:%M:%S %z")
     except ValueError:
         return None
-    return int(told.timestamp()) * 1000
+    return moment_ms(told.timestamp() * 1000)
 
 
 def _integer(text: str | None) -> int | None:

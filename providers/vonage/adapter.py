@@ -29,7 +29,13 @@ from providers.contract import (
 )
 from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
-from providers.http.replies import ErrorDetail, network_code, parts_of, raise_unless_ok
+from providers.http.replies import (
+    ErrorDetail,
+    moment_ms,
+    network_code,
+    parts_of,
+    raise_unless_ok,
+)
 from providers.reasons import PERSON
 from providers.vonage import reasons
 from providers.vonage.reasons import reason_of
@@ -265,4 +271,4 @@ def _at_ms(text: str | None) -> int | None:
         told = datetime.fromisoformat((text or "").replace(" +", "+"))
     except ValueError:
         return None
-    return int(told.timestamp() * 1000) if told.tzinfo is not None else None
+    return moment_ms(told.timestamp() * 1000) if told.tzinfo is not None else None

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from gateway.cli import progress
+from gateway.cli.failures import UsageFault, tell
+from gateway.cli.tables import print_table
 from gateway.cli.terminal import show_anyway
 from gateway.finance.report import build
 from gateway.finance.table import render_table
@@ -39,6 +41,13 @@ def test_the_command_line_takes_any_encoding() -> None:
     )
     assert done.returncode == 2
     assert b"'-'" in done.stderr
+
+
+def test_words_of_others_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "reason"], [{"name": "sms", "reason": "no \x1b[2J\x9b1A\r\nway"}], "")
+    assert capsys.readouterr().out == "NAME  REASON\nsms   no ?[2J?1A??way\n"
+    tell(UsageFault("i.csv has no column 'price'.\nIts header is: \x1b]0;a\x07."))
+    assert capsys.readouterr().err == "i.csv has no column 'price'.\nIts header is: ?]0;a?.\n"
 
 
 def test_long_work_shows_how_far_it_is_where_somebody_looks(

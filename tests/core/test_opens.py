@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,7 @@ def test_whatever_is_no_code_is_nobodys(code: str) -> None:
         ("<p>Hi</p>", "<p>Hi</p>", ""),
         ("<BODY>Hi</Body ></html>", "<BODY>Hi", "</Body ></html>"),
         ("</body>a</body>", "</body>a", "</body>"),
+        ("</body>a</body", "</body>a</body", ""),
     ],
 )
 def test_the_picture_stands_at_the_end_of_the_page(html: str, before: str, after: str) -> None:
@@ -44,6 +47,15 @@ def test_the_picture_stands_at_the_end_of_the_page(html: str, before: str, after
     code = code_of(Opened(message.id, 0), KEY)
     picture = f'<img src="{ROOT}/o/{code}.gif" width="1" height="1" alt="">'
     assert said == EmailContent(subject="A", html=before + picture + after)
+
+
+def test_a_page_that_ends_many_times_is_looked_at_once() -> None:
+    """From each of the ends it took the square of the length: a hundred times as long, or more."""
+    many = EmailContent(subject="A", html="</body>" * 20_000 + "<" * 140_000)
+    began = time.process_time()
+    said = with_picture(many, World().message, ROOT, KEY)
+    assert time.process_time() - began < 1
+    assert said != many
 
 
 def test_what_is_no_html_has_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,12 @@ def test_a_status_may_say_that_nothing_arrived(tmp_path: Path, status: str, fail
         ("id,price\na,\n", "line 2, price is empty."),
         ("id,to,price\n,,1\n", "line 2, names neither id nor number."),
         ("id,price,parts\na,1,1.5\n", "parts: '1.5' is no number of parts"),
+        ("id,price,parts\na,1,1e99999999\n", "parts: '1e99999999' is no number"),
         ("id,price,at\na,1,noon\n", "at: 'noon' cannot be read."),
         ("id,price\na,0.0000000000001\n", "has more than 12 decimals"),
         ("id,price\na,10000000\n", "is beyond 9000000"),
         ("id,price\na,NaN\n", "is no number"),
+        ("id,price,parts\na,1e9999999,2\n", "price: '1e9999999' is no number"),
         ("id,price\na,0,0088\n", "line 2, has more cells than the header (3, not 2)"),
         ("id,price\na,\ufffd\n".encode("cp1251", "replace") + b"\xff\n", "is not utf-8 text"),
     ],
@@ -150,6 +153,11 @@ def test_what_stands_where_no_thousands_end_is_no_number(
     how = InvoiceMap(thousands=thousands, decimal=decimal, delimiter=";")
     with pytest.raises(InvoiceFault, match="is no number: see decimal and thousands"):
         read(tmp_path, f"id;price\na;{price}\n", how)
+
+
+def test_text_without_the_mark_of_its_encoding_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvoiceFault, match=r"is not utf-16 text: name its encoding"):
+        read(tmp_path, "id,price\na,1\n", InvoiceMap(encoding="utf-16"))
 
 
 def test_every_line_at_fault_is_told_up_to_a_bound(tmp_path: Path) -> None:
@@ -197,6 +205,17 @@ def test_an_xlsx_without_its_library_names_the_extra(
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(MissingExtra, match=r"kaskad\[archive\]"):
         list(read_invoice(file, InvoiceMap()))
+
+
+@pytest.mark.parametrize("value", [b"1e999", b"NaN"])
+def test_a_number_that_is_none_is_told(tmp_path: Path, value: bytes) -> None:
+    written = sheet(tmp_path, [["id", "price"], ["a", 1.5]])
+    changed = tmp_path / "changed.xlsx"
+    with zipfile.ZipFile(written) as old, zipfile.ZipFile(changed, "w") as new:
+        for item in old.infolist():
+            new.writestr(item, old.read(item).replace(b"<v>1.5</v>", b"<v>%b</v>" % value))
+    with pytest.raises(InvoiceFault, match=r"line 2, price: .* is no number"):
+        list(read_invoice(changed, InvoiceMap()))
 
 
 def test_a_zip_that_is_no_spreadsheet_is_said(tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def test_what_was_imported_is_a_price_file() -> None:
     assert (network.cost, network.sell) == (67_500, 81_000)
     with pytest.raises(PublishedFault, match="give --rate"):
         list(price_rows(prices, "sms", "EUR", Decimal(0), TODAY, None))
+    with pytest.raises(PublishedFault, match="comes to more than 999999999"):
+        list(price_rows(prices, "sms", "EUR", Decimal(0), TODAY, Decimal(999_999_999) * 1_000))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,8 @@ def test_what_was_imported_is_a_price_file() -> None:
         ("a,b\n1,2\n", "is this infobip's list"),
         ("MCC,MNC,Price\n26,01,0.1\n", "line 2: MCC '26' and MNC '01' are no network"),
         ("MCC,MNC,Price\n262,01,free\n", "line 2: 'free' is no price"),
+        ("MCC,MNC,Price\n262,01,1e9999999\n", "line 2: '1e9999999' is no price"),
+        (f"MCC,MNC,Price\n262,01,{'1' * 200_000}\n", "line 2 is not CSV"),
         ("MCC,MNC,Price\n,,0.1\n", "names neither a network nor a country"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -503,6 +504,14 @@ ITEMS: list[object] = [
 def test_a_body_is_read_as_its_items_are_one_by_one(items: list[object]) -> None:
     body = infobip_wrap(items)
     assert SMS.receipts(body, "application/json") == read_reports(read_envelope(body).results or ())
+
+
+def test_words_that_are_kept_with_a_step_are_short() -> None:
+    """A name of a megabyte would be kept with each message that fails for it."""
+    status = {"groupId": 5, "groupName": "REJECTED", "id": 6, "name": "X" * 100_000}
+    found = receipt(status=status, error={"id": 1, "name": "Y" * 100_000}).fault
+    assert found == Fault("1", "Y" * 200, found is not None and found.permanent)
+    assert msgspec.convert({"c": "Z" * 300, "n": "", "p": True}, Fault).code == "Z" * 200
 
 
 def test_a_click_report_is_harmless() -> None:

@@ -55,7 +55,10 @@ def test_words_of_a_server_are_kept_without_whom_they_quote() -> None:
 def test_a_server_that_says_one_long_word_is_read_once() -> None:
     began = time.process_time()
     assert mailbox.blanked("x" * 100_000) == "x" * 100_000
-    assert time.process_time() - began < 2  # from each letter to the end it took half a minute
+    with pytest.raises(ValueError, match="mailbox"):
+        mailbox.read("a@" + "\u0301\u0327" * 40_000)
+    # From each letter to the end it took half a minute, and marks took the square of their number.
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,12 @@ def test_one_click_is_offered_at_an_https_address_only(url: str) -> None:
 )
 def test_what_is_encoded_in_a_subject_is_text_like_any_other(subject: str) -> None:
     assert written(subject=subject)["Subject"] == subject
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x0b"])
+def test_a_subject_cannot_end_the_headers(end: str) -> None:
+    with pytest.raises(ValueError, match="Subject"):
+        written(subject=f"Sale{end}")
 
 
 @given(

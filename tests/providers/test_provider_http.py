@@ -142,6 +142,16 @@ async def test_a_body_of_the_maximum_is_read() -> None:
         assert len((await wire.get()).body) == BODY_BYTES_MAX
 
 
+async def test_what_follows_a_body_is_no_header_and_is_read_once() -> None:
+    """Joined one by one, 250,000 trailers of one name held a process for 3 to 4 s."""
+    head = b"HTTP/1.1 429 Slow down\r\nX-Of: a\r\nX-Of: b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailers = b"Retry-After: 9\r\n" + b"a:\r\n" * 250_000
+    async with speaking(head + b"1\r\nx\r\n0\r\n" + trailers + b"\r\n") as wire:
+        reply = await wire.get()
+        assert (reply.status, reply.body) == (429, b"x")
+        assert reply.headers == {"x-of": "a, b", "transfer-encoding": "chunked"}
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -122,6 +123,20 @@ def test_amounts_are_roubles_for_all_parts() -> None:
 
 def test_a_written_date_is_of_moscow() -> None:
     assert receipt(time="01.11.2026 13:00:00").at_ms == 1_793_527_200_000
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"ts": 999_999_999_999},
+        {"ts": -1},
+        {"time": "31.12.9999 23:59:59"},
+        {"time": "01.01.0001 00:00:00"},
+    ],
+)
+def test_a_moment_that_no_day_has_is_none(told: dict[str, Any]) -> None:
+    """No day could be told for it where the messages behind a report's figure are sought."""
+    assert receipt(**told).at_ms is None
 
 
 def test_what_is_read_or_clicked_arrived() -> None:

@@ -116,7 +116,8 @@ def test_prices_times_and_parts_are_read_in_their_spellings() -> None:
         1_793_527_200_000,
     )
     assert event(status="delivered", timestamp="2026-11-01T10:00:00Z").at_ms == 1_793_527_200_000
-    for odd in ("2026-11-01T10:00:00", "soon", None):
+    far = "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"
+    for odd in ("2026-11-01T10:00:00", "soon", None, *far):
         assert event(status="delivered", timestamp=odd).at_ms is None
     assert event(status="delivered", sms={"count_total": "3"}).parts == 3
     plain = event(status="delivered", usage={"currency": "EUR"})

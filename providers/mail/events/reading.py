@@ -13,6 +13,7 @@ import msgspec
 from providers.contract import Fault, PersonReply, Receipt, ReceiptStatus
 from providers.http import json_text
 from providers.http.adapter import Receipts
+from providers.http.replies import moment_ms
 from providers.mail import mailbox
 from providers.mail.reasons import of_recipient
 from providers.reasons import NOBODY, PERSON, Reason
@@ -20,7 +21,6 @@ from providers.reasons import NOBODY, PERSON, Reason
 CALLBACK_BYTES_MAX = 4 * 1024 * 1024
 REF_CHARS_MAX = 64
 NAME_CHARS_MAX = 120
-_MS_MAX = 4_102_444_800_000  # the year 2100
 
 Wish = Literal["block", "unblock"]
 Said = Receipt | PersonReply | None  # None: an event that says nothing of a message or a person
@@ -109,9 +109,7 @@ def seconds(value: object) -> int | None:
     """Epoch milliseconds of a number of seconds."""
     if isinstance(value, str):
         value = float(value) if value.replace(".", "", 1).isdecimal() else None
-    if not isinstance(value, int | float) or not 0 < value * 1000 < _MS_MAX:
-        return None
-    return round(value * 1000)
+    return moment_ms(value * 1000) if isinstance(value, int | float) else None
 
 
 def moment(text: object) -> int | None:
@@ -122,8 +120,7 @@ def moment(text: object) -> int | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         return None
-    at_ms = round(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)
-    return at_ms if 0 < at_ms < _MS_MAX else None
+    return moment_ms(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)
 
 
 def json_header(value: object) -> str:
