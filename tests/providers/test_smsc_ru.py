@@ -84,6 +84,9 @@ def test_an_id_of_its_own_is_kept() -> None:
     assert outcome == Submitted("m-0.1", "1234", 2)
     with pytest.raises(Unknown):
         ADAPTER.outcomes([SENT], reply(200, b'{"cnt": 2}'))
+    for told, parts in (('"2"', 2), ("0", None), ("-1", None), ("9" * 9, None)):
+        (outcome,) = ADAPTER.outcomes([SENT], reply(200, f'{{"id": 1, "cnt": {told}}}'.encode()))
+        assert outcome == Submitted("m-0.1", "1", parts)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,7 @@ def test_amounts_are_roubles_for_all_parts() -> None:
     plain = receipt(cost="free", cnt="x", ts="x")
     assert (plain.cost, plain.currency, plain.parts, plain.at_ms) == (None, None, None, None)
     assert receipt(cost="-1").cost is None
+    assert [receipt(cnt=odd).parts for odd in ("-5", "0", "9" * 9)] == [None] * 3
     assert receipt(cost="NaN").cost is None
 
 
