@@ -503,11 +503,15 @@ def unisender(status: str, **more: Any) -> Receipts:
         ("hard_bounced", "err_user_unknown", "person", True),
         ("hard_bounced", "err_spam_rejected", "account", False),
         ("hard_bounced", "err_mailbox_full", "person", False),
-        ("soft_bounced", "err_mailbox_full", "person", False),
+        ("hard_bounced", "err_mailbox_discarded", "person", True),
+        ("hard_bounced", "err_unreachable", "person", True),
+        ("hard_bounced", "err_spam_removed", "account", False),
+        ("hard_bounced", "err_too_large", "message", False),
+        ("hard_bounced", None, "person", False),
     ],
 )
 def test_unisender_tells_why_a_mail_bounced(
-    status: str, code: str, about: str, unreachable: bool
+    status: str, code: str | None, about: str, unreachable: bool
 ) -> None:
     receipt = one(unisender(status, delivery_info={"delivery_status": code}))
     assert (receipt.status, receipt.about, receipt.unreachable, receipt.at_ms) == (
@@ -516,8 +520,10 @@ def test_unisender_tells_why_a_mail_bounced(
 
 
 def test_unisender_goes_on_after_what_is_temporary_and_passes_wishes_on() -> None:
-    later = {"delivery_info": {"delivery_status": "err_will_retry"}}
-    assert unisender("soft_bounced", **later) == Receipts([])
+    for code in ("err_will_retry", "err_mailbox_full"):
+        info = {"delivery_status": code}
+        assert unisender("soft_bounced", delivery_info=info) == Receipts([])
+    assert unisender("soft_bounced") == Receipts([]), "as it comes where no details are asked for"
     assert [wished(unisender(s)).kind for s in ("unsubscribed", "spam", "subscribed")] == [
         *("block", "block", "unblock"),
     ]
