@@ -9,6 +9,7 @@ Nothing of this format could be held against another implementation: none can be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -153,11 +154,14 @@ def _explain(body: bytes) -> ErrorDetail:
 
 
 def _reply(form: dict[str, str]) -> Receipts:
-    """What somebody wrote to a number of ours."""
+    """What somebody wrote to a number of ours. Whether its id is its own, or that of the message it
+    answers, which others answer too, the documents do not say: it is told apart by all of it."""
     id_, phone = form.get("sms_id") or form.get("id"), form.get("phone", "").removeprefix("+")
     if not id_ or not phone.isdecimal():
         raise ValueError("The body is no report: it does not say whose message it is.")
-    told = PersonReply(id_, phone, form.get("to", ""), form["mes"], _at_ms(form))
+    said = (id_, phone, form["mes"], form.get("ts") or form.get("time"))
+    digest = hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+    told = PersonReply(digest, phone, form.get("to", ""), form["mes"], _at_ms(form))
     return Receipts([], replies=[told])
 
 

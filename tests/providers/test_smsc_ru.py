@@ -163,6 +163,12 @@ def test_what_somebody_wrote_is_a_reply() -> None:
     form = {"sms_id": "7", "phone": "79161234567", "to": "79150000000", "mes": "СТОП", "ts": 5}
     read = ADAPTER.receipts(urlencode(form).encode(), "")
     assert read.receipts == []
-    assert read.replies == [PersonReply("7", "79161234567", "79150000000", "СТОП", 5_000)]
+    (reply,) = read.replies
+    assert reply == PersonReply(reply.id, "79161234567", "79150000000", "СТОП", 5_000)
+    ids = [
+        ADAPTER.receipts(urlencode(form | other).encode(), "").replies[0].id
+        for other in ({}, {"to": ""}, {"mes": "СТАРТ"}, {"ts": 6}, {"sms_id": "8"})
+    ]
+    assert [ids.index(each) for each in ids] == [0, 0, 2, 3, 4], "what comes twice is the same"
     with pytest.raises(ValueError, match="report"):
         ADAPTER.receipts(urlencode(form | {"phone": "Shop"}).encode(), "")
