@@ -90,6 +90,9 @@ def test_sendgrid_tells_what_a_mail_came_to(event: str, status: str) -> None:
         ({"type": "blocked", "status": "5.7.1", "reason": "550 blocked"}, "account", False),
         ({"type": "blocked", "status": "4.0.0", "reason": "unable to connect"}, "person", False),
         ({"type": "bounce", "status": "4.2.2", "reason": "full"}, "person", False),
+        ({"type": "bounce", "status": "5.2.2", "reason": "full"}, "person", False),
+        ({"type": "bounce", "status": "5.7.1", "reason": "no relaying"}, "account", False),
+        ({"type": "bounce", "status": "5.6.0", "reason": "no such charset"}, "message", False),
     ],
 )
 def test_sendgrid_tells_why_a_mail_bounced(
