@@ -532,6 +532,15 @@ def test_unisender_goes_on_after_what_is_temporary_and_passes_wishes_on() -> Non
     ]
 
 
+def test_what_is_no_user_of_unisender_fails_no_neighbour() -> None:
+    data = {"status": "delivered", "metadata": {"kaskad": REF}}
+    good = {"user_id": 1, "events": [{"event_data": data}]}
+    body = {"events_by_user": [{"events": None}, good, 7]}
+    found = read_events(json.dumps(body).encode())
+    assert [each.ref for each in found.receipts] == [REF]
+    assert [fault[:6] for fault in found.faults] == ["Item 0", "Item 2"]
+
+
 def test_unisenders_signature_is_the_body_with_the_key_in_its_place() -> None:
     body = b'{"auth":"%b","events_by_user":[]}'
     auth = hashlib.md5(body % b"k3y", usedforsecurity=False).hexdigest().encode()
