@@ -65,6 +65,8 @@ def _fault(status: int, code: str, detail: str, retry_after: int | None) -> Send
         return AccountFault(
             code, f"{detail} Check the provider's API key, its scopes and IP rules."
         )
+    if status == 402:
+        return AccountFault(code, f"{detail} Check the account's balance.")
     return AccountFault(code, f"{detail} Check base_url: nothing there takes this request.")
 
 

@@ -62,10 +62,11 @@ class OfUser(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    events_by_user: list[OfUser] | None = None
+    events_by_user: list[msgspec.Raw] | None = None
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_OF_USER = msgspec.json.Decoder(OfUser)
 _EVENT = msgspec.json.Decoder(Event)
 
 
@@ -93,8 +94,17 @@ def read_events(body: bytes) -> Receipts:
         users = json_text.decode(_ENVELOPE, body).events_by_user
     except (ValueError, RecursionError) as error:
         raise ValueError(f"The body is no JSON of events: {error}") from error
-    items = [msgspec.Raw(body)] if users is None else [e for each in users for e in each.events]
+    items = [msgspec.Raw(body)] if users is None else [e for each in users for e in _events(each)]
     return reading.each(items, _said)
+
+
+def _events(user: msgspec.Raw) -> list[msgspec.Raw]:
+    """Those of one user; what is none stands for itself, and is told as an item that cannot be
+    read."""
+    try:
+        return json_text.decode(_OF_USER, user).events
+    except (ValueError, RecursionError):
+        return [user]
 
 
 def _said(item: msgspec.Raw) -> Said:

@@ -96,6 +96,7 @@ class Event(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     to: str | None = None
     destination: Destination | None = None
     from_: str | None = None
+    message_type: str | None = None  # of what somebody sent, a picture perhaps
     text: str | None = None
     error: Problem | None = None
     usage: Usage | None = None
@@ -157,7 +158,7 @@ class Vonage(WithoutLookUps, ABC):
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         event, faults = _event(body)
-        if event.status is None and event.text is not None:
+        if event.status is None and (event.text is not None or event.message_type is not None):
             return _reply(event)
         if event.status is None or not (event.client_ref or event.message_uuid):
             raise ValueError("The body is no report: it has no status or names no message.")

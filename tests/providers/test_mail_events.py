@@ -90,6 +90,9 @@ def test_sendgrid_tells_what_a_mail_came_to(event: str, status: str) -> None:
         ({"type": "blocked", "status": "5.7.1", "reason": "550 blocked"}, "account", False),
         ({"type": "blocked", "status": "4.0.0", "reason": "unable to connect"}, "person", False),
         ({"type": "bounce", "status": "4.2.2", "reason": "full"}, "person", False),
+        ({"type": "bounce", "status": "5.2.2", "reason": "full"}, "person", False),
+        ({"type": "bounce", "status": "5.7.1", "reason": "no relaying"}, "account", False),
+        ({"type": "bounce", "status": "5.6.0", "reason": "no such charset"}, "message", False),
     ],
 )
 def test_sendgrid_tells_why_a_mail_bounced(
@@ -527,6 +530,15 @@ def test_unisender_goes_on_after_what_is_temporary_and_passes_wishes_on() -> Non
     assert [wished(unisender(s)).kind for s in ("unsubscribed", "spam", "subscribed")] == [
         *("block", "block", "unblock"),
     ]
+
+
+def test_what_is_no_user_of_unisender_fails_no_neighbour() -> None:
+    data = {"status": "delivered", "metadata": {"kaskad": REF}}
+    good = {"user_id": 1, "events": [{"event_data": data}]}
+    body = {"events_by_user": [{"events": None}, good, 7]}
+    found = read_events(json.dumps(body).encode())
+    assert [each.ref for each in found.receipts] == [REF]
+    assert [fault[:6] for fault in found.faults] == ["Item 0", "Item 2"]
 
 
 def test_unisenders_signature_is_the_body_with_the_key_in_its_place() -> None:

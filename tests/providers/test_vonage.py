@@ -13,6 +13,7 @@ import pytest
 
 from providers.contract import (
     About,
+    AccountFault,
     LinkButton,
     PersonReply,
     Receipt,
@@ -101,6 +102,11 @@ def test_a_message_that_was_sent_already_arrived_before() -> None:
     assert taken == Submitted("m-0.1", again=True)
 
 
+def test_an_account_without_money_is_told_to_look_there() -> None:
+    with pytest.raises(AccountFault, match="balance"):
+        VIBER.outcomes([SENT], vonage_problem(402, 0, "Low balance"))
+
+
 def event(**said: object) -> Receipt:
     told = {"message_uuid": "u-1", "client_ref": "m-0.1", "to": "79161234567", **said}
     (found,) = VIBER.receipts(json.dumps(told).encode(), "").receipts
@@ -167,6 +173,9 @@ def test_what_somebody_wrote_is_a_reply() -> None:
     told = {"message_uuid": "u-2", "from": "79161234567", "to": "Shop", "text": "STOP"}
     read = VIBER.receipts(json.dumps(told | {"message_type": "text"}).encode(), "")
     assert read.replies == [PersonReply("u-2", "79161234567", "Shop", "STOP")]
+    picture = {"message_uuid": "u-3", "from": "79161234567", "to": "Shop", "message_type": "image"}
+    shown = json.dumps(picture | {"image": {"url": "https://x/a.png"}}).encode()
+    assert VIBER.receipts(shown, "").replies == [PersonReply("u-3", "79161234567", "Shop")]
     with pytest.raises(ValueError, match="report"):
         VIBER.receipts(json.dumps(told | {"from": "Shop"}).encode(), "")
 

@@ -35,6 +35,9 @@ DROPPED: Mapping[str, Reason] = {
     "spam reporting address": reasons.PERSON,
     "spam content": reasons.MESSAGE,
 }
+# Of a bounce, what its status (RFC 3463) does not say of the address: for now, a full mailbox, the
+# mail's content, a policy.
+NOT_THE_ADDRESS = ("4", "5.2.2", "5.6", "5.7")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -73,10 +76,9 @@ def _said(item: msgspec.Raw) -> Said:
     text = event.reason or ""
     if event.event == "bounce":
         # A block is what a server holds against the sender, or against this mail.
-        gone = event.type != "blocked" and not (event.status or "").startswith("4")
-        return reading.bounced(
-            reading.ours(event.kaskad), at_ms, event.status or "", text, gone=gone
-        )
+        enhanced = event.status or ""
+        gone = event.type != "blocked" and not enhanced.startswith(NOT_THE_ADDRESS)
+        return reading.bounced(reading.ours(event.kaskad), at_ms, enhanced, text, gone=gone)
     if event.event == "dropped":
         reason = DROPPED.get(text.strip().lower(), reasons.ACCOUNT)
         ref = reading.ours(event.kaskad)
