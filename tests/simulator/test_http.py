@@ -345,9 +345,15 @@ def test_an_outage_refuses_or_says_so_until_the_knob_changes(simulator: child.Ch
 
 
 def test_an_outage_with_a_period_ends_by_itself(simulator: child.Child) -> None:
-    simulator.turn(outage="hang", outage_ms=30)
-    with pytest.raises(CUT):
-        send_viber(simulator, viber("m"))
+    for outage_ms in (30, 300, 3_000):  # on a slow machine a request comes behind a short one
+        simulator.turn(outage="hang", outage_ms=outage_ms)
+        try:
+            answered = send_viber(simulator, viber(f"m{outage_ms}"))
+        except CUT:
+            break
+        assert answered.status == 200
+    else:
+        pytest.fail("No request met an outage.")
     assert send_viber(simulator, viber("m")).status == 200
 
 
