@@ -1,9 +1,9 @@
 """Which messages a count of the report is of. Pure.
 
 A message is told by its record: by when it was accepted, and by the moments of its steps. A count
-is booked when it is heard of, and providers' clocks say when it was: around midnight a message may
-stand on the day beside that of its booking. Duplicates and requests that were suppressed became no
-message, so there is nothing to show of them.
+is booked when it is heard of, and providers' clocks say when it was, within what can be: around
+midnight a message may stand on the day beside that of its booking. Duplicates and requests that
+were suppressed became no message, so there is nothing to show of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.core.days import Days
 from gateway.core.effects import BY_HOUR, group_of
 from gateway.core.records.entries import Group
 from gateway.core.records.message import Message, Step, StepStatus
+from gateway.core.timing import within_ms
 from gateway.finance.question import BookingSelection, Query
 
 CountedAs = Literal[
@@ -67,7 +68,8 @@ class CountedMessages(msgspec.Struct, frozen=True):
                 yield message.ended_ms or message.updated_ms, group_of(message)
         else:
             for index, step in enumerate(message.steps):
-                for at_ms, provider in self._moments(message, index, step):
+                for named_ms, provider in self._moments(message, index, step):
+                    at_ms = within_ms(message, named_ms, message.updated_ms)
                     group = group_of(message, index, provider)
                     if self.count in BY_HOUR:
                         group = replace(group, hour=self.days.hour_of(at_ms))

@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from gateway.core.reconciliation import PICOS, ROUNDED, Theirs
 from gateway.errors import CallerFault
 from gateway.finance.extras import archive_library
+from gateway.finance.spreadsheet_size import Unfit, check_size
 from providers.notation import Table, Text
 
 FAULTS_MAX = 20  # told at once
@@ -127,10 +128,11 @@ def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[SheetCell]]]:
     """The first sheet."""
     library = archive_library("python_calamine")
     try:
+        check_size(path)
         sheet = library.CalamineWorkbook.from_path(path).get_sheet_by_index(0)
         for number, cells in enumerate(sheet.iter_rows(), 1):
             yield number, [_spreadsheet_cell(cell) for cell in cells]
-    except library.CalamineError as error:
+    except (Unfit, library.CalamineError) as error:
         raise InvoiceFault(f"{path.name} cannot be read as XLSX: {error}.") from None
 
 

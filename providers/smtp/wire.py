@@ -55,6 +55,7 @@ class ReplyReader:
     def __init__(self) -> None:
         self._rest = b""
         self._lines: list[str] = []
+        self._taken = 0  # bytes, of the lines
 
     @property
     def empty(self) -> bool:
@@ -68,19 +69,18 @@ class ReplyReader:
         """The next whole reply; None: more must come. Raises Malformed."""
         while True:
             end = self._rest.find(b"\n")
+            if self._taken + (len(self._rest) if end < 0 else end) > REPLY_BYTES_MAX:
+                raise Malformed(f"A reply is over {REPLY_BYTES_MAX} bytes.")
             if end < 0:
-                if len(self._rest) > REPLY_BYTES_MAX:
-                    raise Malformed(f"A reply is over {REPLY_BYTES_MAX} bytes.")
                 return None
             line, self._rest = self._rest[:end].rstrip(b"\r"), self._rest[end + 1 :]
             found = _line(line)
             if found is None:
                 raise Malformed(f"This is no reply: {line[:80]!r}.")
             self._lines.append((found[3] or b"").decode(errors="replace"))
-            if len(self._lines) > REPLY_BYTES_MAX // 64:
-                raise Malformed("A reply has too many lines.")
+            self._taken += end + 1
             if found[2] != b"-":
-                lines, self._lines = tuple(self._lines), []
+                lines, self._lines, self._taken = tuple(self._lines), [], 0
                 return Reply(int(found[1]), lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import struct
 import sys
 import zipfile
 from decimal import Decimal
@@ -13,8 +14,10 @@ import pytest
 import xlsxwriter
 
 from gateway.core.reconciliation import PICOS, Theirs
+from gateway.finance import spreadsheet_size
 from gateway.finance.extras import MissingExtra
 from gateway.finance.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice
+from gateway.finance.spreadsheet_size import READ_BYTES
 from gateway.settings.invoice_map import load_map, shipped_maps
 
 NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z
@@ -207,13 +210,19 @@ def test_an_xlsx_without_its_library_names_the_extra(
         list(read_invoice(file, InvoiceMap()))
 
 
+def with_changed(path: Path, old: bytes, new: bytes) -> Path:
+    """A spreadsheet of one line at 1.5, with these bytes changed in its parts."""
+    written = sheet(path, [["id", "price"], ["a", 1.5]])
+    changed = path / "changed.xlsx"
+    with zipfile.ZipFile(written) as before, zipfile.ZipFile(changed, "w") as after:
+        for item in before.infolist():
+            after.writestr(item, before.read(item).replace(old, new))
+    return changed
+
+
 @pytest.mark.parametrize("value", [b"1e999", b"NaN"])
 def test_a_number_that_is_none_is_told(tmp_path: Path, value: bytes) -> None:
-    written = sheet(tmp_path, [["id", "price"], ["a", 1.5]])
-    changed = tmp_path / "changed.xlsx"
-    with zipfile.ZipFile(written) as old, zipfile.ZipFile(changed, "w") as new:
-        for item in old.infolist():
-            new.writestr(item, old.read(item).replace(b"<v>1.5</v>", b"<v>%b</v>" % value))
+    changed = with_changed(tmp_path, b"<v>1.5</v>", b"<v>%b</v>" % value)
     with pytest.raises(InvoiceFault, match=r"line 2, price: .* is no number"):
         list(read_invoice(changed, InvoiceMap()))
 
@@ -222,6 +231,53 @@ def test_a_zip_that_is_no_spreadsheet_is_said(tmp_path: Path) -> None:
     file = sheet(tmp_path, [["id", "price"]])
     file.write_bytes(file.read_bytes().replace(b"workbook", b"wurkbook"))
     with pytest.raises(InvoiceFault, match="cannot be read as XLSX"):
+        list(read_invoice(file, InvoiceMap()))
+
+
+END = b"</sheetData>"
+STRAY = b'<row r="%b"><c r="%b"%b></row>' + END
+
+
+@pytest.mark.parametrize(
+    ("row", "cell", "told"),
+    [
+        (b"1048576", b"XFD1048576", "1048576 rows of 16384 columns are over 67108864 cells"),
+        (b"1048576", b"BM1048576", "1048576 rows of 65 columns are over"),
+        (b"9", b"ZZZZZZZ9", "over 67108864 cells"),
+    ],
+)
+def test_a_stray_cell_far_away_is_told_and_not_opened(
+    tmp_path: Path, row: bytes, cell: bytes, told: str
+) -> None:
+    stray = STRAY % (row, cell, b"><v>1</v></c")
+    with pytest.raises(InvoiceFault, match=told):
+        list(read_invoice(with_changed(tmp_path, END, stray), InvoiceMap()))
+
+
+def test_a_far_cell_of_which_only_the_format_is_kept_takes_nothing(tmp_path: Path) -> None:
+    stray = STRAY % (b"1048576", b"XFD1048576", b' s="1"/')
+    (line,) = read_invoice(with_changed(tmp_path, END, stray), InvoiceMap())
+    assert (line.id, line.amount) == ("a", picos("1.5"))
+
+
+@pytest.mark.parametrize("shift", range(-40, 41, 8))
+def test_a_cell_is_seen_where_a_piece_that_is_read_ends(tmp_path: Path, shift: int) -> None:
+    stray = STRAY % (b"1048576", b"XFD1048576", b"><v>1</v></c")
+    stray = b"<!--%b-->%b" % (b" " * (READ_BYTES - 1_000 + shift), stray)
+    with pytest.raises(InvoiceFault, match="cells"):
+        list(read_invoice(with_changed(tmp_path, END, stray), InvoiceMap()))
+
+
+def test_what_opens_to_too_much_is_told_whatever_it_says_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreadsheet_size, "OPENED_MAX", 3 * READ_BYTES)
+    file = sheet(tmp_path, [["id", "price"], ["a", 1]])
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/more.xml", b" " * 4 * READ_BYTES)
+    told = file.read_bytes().replace(struct.pack("<I", 4 * READ_BYTES), struct.pack("<I", 10))
+    file.write_bytes(told)
+    with pytest.raises(InvoiceFault, match="it opens to over 3145728 bytes"):
         list(read_invoice(file, InvoiceMap()))
 
 

@@ -436,6 +436,20 @@ def test_what_is_no_reply_is_malformed(octets: bytes) -> None:
         reader.next()
 
 
+@pytest.mark.parametrize("line", [b"250-" + b"x" * 60_000 + b"\r\n", b"250-\r\n"])
+def test_a_reply_is_bounded_whatever_its_lines_are(line: bytes) -> None:
+    reader = ReplyReader()
+    for _ in range(3):  # each reply on its own
+        reader.feed(b"250-" + b"x" * 40_000 + b"\r\n250 ok\r\n")
+        assert reader.next() is not None
+    for _ in range(65_536 // len(line)):
+        reader.feed(line)
+        assert reader.next() is None
+    reader.feed(line)
+    with pytest.raises(Malformed, match="over 65536 bytes"):
+        reader.next()
+
+
 @given(octets=st.binary(max_size=60) | st.binary(max_size=6).map(lambda b: b"250-ok\r\n" + b))
 def test_any_bytes_are_replies_or_malformed(octets: bytes) -> None:
     reader = ReplyReader()
