@@ -5,7 +5,8 @@ links, stop words, what conversions are put down to and the price list are; ever
 it is until a restart, and is named. A route or channel that names a provider which is not running
 yet would have nobody to send for it, so channels and routes then wait for the restart too. Nothing
 of a faulty file is taken. Messages under way keep the steps and prices they were accepted with;
-whoever takes one over has its share as it is then.
+whoever takes one over has its share as it is then. A file without a provider, while some run, is
+one that was just being written, and faulty.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Configuration:
 
         Reads files, so it belongs into a thread where a loop turns."""
         try:
-            settings, waiting = taken_over(self.settings, self._read())
+            read = self._read()
+            if self.settings.providers and not read.providers:
+                raise ConfigurationError(f"{read.path}: names no provider, and some run: write it.")
+            settings, waiting = taken_over(self.settings, read)
             policy = policy_of(settings, load_prices(settings))
         except ConfigurationError as error:
             for fault in str(error).splitlines():

@@ -144,6 +144,8 @@ def parse(
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _unusable(path, f"is not TOML: {error}.") from None
+    except ValueError:  # of the number itself: more digits than Python reads
+        raise _unusable(path, "holds a number of more digits than can be read.") from None
     except RecursionError:
         raise _unusable(path, "nests deeper than any configuration does.") from None
     collector = Collector(TomlWords())

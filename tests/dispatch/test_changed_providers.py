@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from gateway.core import events as ev
@@ -27,6 +28,11 @@ from tests.worlds.dispatch_world import (
 )
 
 ONE_A_DAY = Cap("one-a-day", 1, DAY, "1d", "marketing", None)
+
+
+@pytest.fixture(autouse=True)
+def sure_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removed_providers, "SURE_S", 0.0)
 
 
 def under(w: DispatchWorld, rules: Policy) -> Store:
@@ -90,10 +96,39 @@ async def test_a_provider_that_another_process_has_is_not_removed(redis_url: str
     async with world(redis_url) as w:
         deps = w.deps(**without_viber(w))
         await providers.announce(w.redis, ["viber"], w.clock())
-        assert await removed_providers.find(deps) == []
+        assert await removed_providers.find(deps, sure=True) == []
         w.go_ahead(providers.GONE_AFTER_MS)
-        assert await removed_providers.find(deps) == ["viber"]
-        assert await removed_providers.find(w.deps()) == []
+        assert await removed_providers.find(deps, sure=True) == ["viber"]
+        assert await removed_providers.find(w.deps(), sure=True) == []
+
+
+@under_trio
+async def test_who_is_not_sure_takes_nobody_for_removed(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        deps = w.deps(**without_viber(w))
+        await forget(w, "viber")
+        await pauses.change(w.redis, "viber", lambda _: Pause("E402", "No credit.", 1_000, 6_000))
+        assert await removed_providers.find(deps, sure=False) == []
+        assert await pauses.read(w.redis) != {}
+
+
+def test_who_just_began_to_look_or_could_not_for_a_while_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a new provider goes round, who has it may say so a moment after who has it not."""
+    monkeypatch.setattr(removed_providers, "SURE_S", 30.0)
+    lookout = removed_providers.Lookout(100.0)
+    for at in range(100, 130):
+        assert not lookout.is_sure(at)
+        lookout.looked(at)
+    assert lookout.is_sure(130.0)
+    lookout.looked(130.0)
+    assert not lookout.is_sure(170.0), "Redis was away for 40 s"
+    lookout.looked(170.0)
+    for at in range(171, 200):
+        assert not lookout.is_sure(at)
+        lookout.looked(at)
+    assert lookout.is_sure(200.0)
 
 
 @under_trio

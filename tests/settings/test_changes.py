@@ -147,6 +147,12 @@ def test_a_faulty_file_or_price_list_is_refused_with_every_fault_and_changes_not
         file.write_text(TEXT.replace("limit = 2", "limit = 0").replace('"500/s"', "500"))
         assert not held.take_over()
         assert [log["event"] for log in logs] == ["configuration_refused"] * 2
+        file.write_text("")  # as an editor leaves it for a moment, and a full disk for longer
+        assert not held.take_over()
+        assert logs[-1]["fault"] == f"{file}: names no provider, and some run: write it."
+        file.write_text(TEXT.replace("port = 8080", "port = " + "9" * 5_000))
+        assert not held.take_over()
+        assert "more digits than can be read" in logs[-1]["fault"]
         file.write_text(TEXT)
         prices.write_text(PRICES.replace("0.0100", "free"))
         assert not held.take_over()

@@ -2,7 +2,9 @@
 
 No worker reads their lanes, so what waits there would wait for its time to be over. Where a step
 has another provider, that takes it over. A provider is removed once no process has it
-(`gateway.store.providers`); a retired one is known as such at once. A step that is being sent is
+(`gateway.store.providers`), and who just began to look, or could not for a while, waits for as long
+before it says so: after Redis was away nobody has said anything lately, and others that start with
+it are a moment later. A retired one is known as such at once. A step that is being sent is
 looked at again, or has lost its answer, as in `recovery`. While a shard is unavailable, it is tried
 again.
 """
@@ -27,9 +29,28 @@ from gateway.store.lanes import WaitingEntry
 from providers.contract import Category
 
 LOOK_S = 1.0  # between two looks, give or take a quarter: dispatchers share the work
+SURE_S = providers.GONE_AFTER_MS / 1000
+UNBROKEN_S = 10.0  # between two looks, at most, of who has looked all the time
 READ_COUNT = 200  # entries of a lane at once
 
 _log = structlog.get_logger("dispatch")
+
+
+class Lookout:
+    """Since when this process has looked without a break."""
+
+    def __init__(self, now: float) -> None:
+        self._since = self._last = now
+
+    def is_sure(self, now: float) -> bool:
+        """Whether it has looked for long enough to say who is gone."""
+        if now - self._last > UNBROKEN_S:
+            self._since = now
+        return now - self._since >= SURE_S
+
+    def looked(self, now: float) -> None:
+        """Redis answered what was asked at this moment."""
+        self._last = now
 
 
 async def run(deps: DispatchDeps) -> None:
@@ -42,11 +63,12 @@ async def run(deps: DispatchDeps) -> None:
             nursery.start_soon(_keep_ending, deps, shard, removed)
 
 
-async def find(deps: DispatchDeps) -> list[str]:
-    """The providers that nobody sends for. Raises RedisUnavailable."""
+async def find(deps: DispatchDeps, *, sure: bool) -> list[str]:
+    """The providers that nobody sends for; of removed ones only who is `sure` says so. Raises
+    RedisUnavailable."""
     policy, now_ms = deps.store.policy, deps.clock()
     await providers.announce(deps.redis, (*policy.providers, *policy.former), now_ms)
-    removed = await providers.gone(deps.redis, now_ms)
+    removed = await providers.gone(deps.redis, now_ms) if sure else []
     for name in removed:
         await pauses.delete(deps.redis, name)
     return removed + [name for name, rule in policy.providers.items() if rule.retired]
@@ -100,8 +122,12 @@ async def _end(
 
 
 async def _keep_looking(deps: DispatchDeps, removed: set[str]) -> None:
+    lookout = Lookout(trio.current_time())
+
     async def turn() -> float:
-        found = await find(deps)
+        now = trio.current_time()
+        found = await find(deps, sure=lookout.is_sure(now))
+        lookout.looked(now)
         removed.clear()
         removed.update(found)
         return LOOK_S * (0.75 + random.random() / 2)
