@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -20,7 +20,13 @@ from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
 from gateway.core.months import Month
 from gateway.core.views.words import rfc3339
-from gateway.finance.closing import ClosingRefusal, close_month, is_whole
+from gateway.finance.closing import (
+    ClosingRefusal,
+    MonthChange,
+    changed_months,
+    close_month,
+    is_whole,
+)
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
@@ -49,7 +55,7 @@ def close(
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     now_ms = time.time_ns() // 1_000_000
 
-    async def work(redis: RedisClient) -> bytes | ClosingRefusal:
+    async def work(redis: RedisClient) -> tuple[bytes | ClosingRefusal, list[MonthChange]]:
         store = Store(redis, policy, shards=settings.redis.shards)
         archived = archived_ledger(settings)
 
@@ -62,10 +68,12 @@ def close(
         )
         if not isinstance(told, ClosingRefusal):
             await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
-        return told
+        return told, await changed_months(
+            redis, store.shards, policy.currency, policy.days, month.name
+        )
 
     with redis_for_command(settings) as url:
-        told = run(url, work)
+        told, changes = run(url, work)
     if isinstance(told, ClosingRefusal):
         _tell_refusal(told, as_json=as_json)
         return FAILED
@@ -77,7 +85,21 @@ def close(
     if not is_whole(told):
         sys.stderr.write(f"The report of {name} is not what it was: its hash does not fit.\n")
         return FAILED
-    return DONE
+    sys.stderr.write(changes_text(changes))
+    return FAILED if changes else DONE
+
+
+def changes_text(changes: Sequence[MonthChange]) -> str:
+    """What was booked on days of closed months after they were closed, in plain lines."""
+    if not changes:
+        return ""
+    lines = ["Booked on days of a closed month after it was closed:"]
+    lines += [f"  {c.month}: {c.column} was {c.closed} and is {c.now}" for c in changes]
+    lines.append(
+        "The closed report is as it was; cost reports of these days are not. A process stood still "
+        "for minutes, or its clock is wrong: `kaskad ledger export` of these days has the lines."
+    )
+    return "\n".join(lines) + "\n"
 
 
 def _sentences(report: bytes) -> str:

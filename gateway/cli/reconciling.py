@@ -145,14 +145,17 @@ async def _accept(
     records: ReadRecords | None,
 ) -> InvoiceAcceptance:
     """Books it, and notes who did."""
-    now_ms = time.time_ns() // 1_000_000
     with file.open("rb") as octets:
         invoice = hashlib.file_digest(octets, "sha256").hexdigest()[:HASH_CHARS]
-    accepted = await accept(store, result, items, invoice, now_ms, records)
+    accepted = await accept(store, result, items, invoice, _now_ms, records)
     target = f"{result.question.provider} {result.days.first} to {result.days.last}"
-    deed = Deed(now_ms, who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
+    deed = Deed(_now_ms(), who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
     await audit.note(store.redis, deed, of_app=False)
     return accepted
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _question(settings: Settings, policy: Policy, how: InvoiceMap, provider: str) -> Question:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ import orjson
 from msgspec.structs import asdict, astuple
 
 from gateway.cli.archive import archived_ledger
+from gateway.cli.closing import changes_text
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
@@ -23,6 +24,7 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
 from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
+from gateway.finance.closing import MonthChange, changed_months
 from gateway.finance.question import KEYS, parse_query
 from gateway.finance.report import Report, cost_report
 from gateway.finance.report_workbook import write_workbook
@@ -113,19 +115,22 @@ def _print_table(report: Report) -> None:
 def verify(
     config: Path | None, environment: Mapping[str, str], *, full: bool, as_json: bool
 ) -> int:
-    """Prints whether the ledger agrees with its totals; 1 when it does not."""
+    """Prints whether the ledger agrees with its totals, and closed months with what they were; 1
+    when they do not."""
     settings = load(config, environment, secrets_required=False)
     shards, days, archived = settings.redis.shards, days_of(settings), archived_ledger(settings)
+
+    async def work(redis: RedisClient) -> tuple[Verdict, list[MonthChange]]:
+        verdict = await verify_ledger(redis, shards, full=full, days=days, archived=archived)
+        return verdict, await changed_months(redis, shards, settings.prices.currency, days)
+
     with redis_for_command(settings) as url:
-        verdict = run(
-            url,
-            lambda redis: verify_ledger(redis, shards, full=full, days=days, archived=archived),
-        )
+        verdict, changes = run(url, work)
     if as_json:
-        sys.stdout.buffer.write(_verdict_json(verdict) + b"\n")
+        sys.stdout.buffer.write(_verdict_json(verdict, changes) + b"\n")
     else:
-        sys.stdout.write(verdict_text(verdict))
-    return DONE if verdict.agrees else FAILED
+        sys.stdout.write(verdict_text(verdict) + changes_text(changes))
+    return DONE if verdict.agrees and not changes else FAILED
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -152,7 +157,7 @@ def _figure(measure: str, amount: int) -> str:
     return format_amount(amount) if measure in AMOUNTS else str(amount)
 
 
-def _verdict_json(verdict: Verdict) -> bytes:
+def _verdict_json(verdict: Verdict, changes: Sequence[MonthChange]) -> bytes:
     return orjson.dumps(
         {
             "agrees": verdict.agrees,
@@ -168,5 +173,6 @@ def _verdict_json(verdict: Verdict) -> bytes:
                 }
                 for each in verdict.differences
             ],
+            "closed_months_changed": [asdict(change) for change in changes],
         }
     )

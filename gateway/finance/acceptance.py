@@ -49,30 +49,31 @@ async def accept(
     result: Reconciled,
     items: Iterable[ReconciledLine],
     invoice: str,
-    now_ms: int,
+    clock: Callable[[], int],
     records: ReadRecords | None = None,
 ) -> InvoiceAcceptance:
     """Books an invoice, which `invoice` names; `items` are all its lines that differ. `records`
-    None: there is no archive."""
+    None: there is no archive. `clock` gives epoch milliseconds, asked for each batch: a large one
+    goes on over midnight, and must not book on a day of a month that was closed meanwhile."""
     provider = result.question.provider
     days = result.days.first, result.days.last
     await ensure_days(store, provider, days)
     if records is None:
-        await _ensure_kept(store, result, now_ms)
+        await _ensure_kept(store, result, clock())
     rest = in_micros(result.total.theirs) - result.classes["matched"].ours // PICOS_A_MICRO
     lines = amount = 0
     of_ours = (item for item in items if item.ours is not None)
     while batch := list(islice(of_ours, LINES_A_BATCH)):
         rest -= sum(item.accepted for item in batch)
-        told = await accept_lines(store, batch, invoice, provider, now_ms, days)
+        told = await accept_lines(store, batch, invoice, provider, clock(), days)
         if told.gone and records is not None:
             await bring_back(store, records(_messages_of(told.gone)))
-            back = await accept_lines(store, told.gone, invoice, provider, now_ms, days)
+            back = await accept_lines(store, told.gone, invoice, provider, clock(), days)
             told = AcceptedLines([*told.changed, *back.changed], back.gone)
         rest += sum(_change(item) for item in told.gone)
         lines += len(told.changed)
         amount += sum(_change(item) for item in told.changed)
-    amount += await accept_rest(store, provider, days, invoice, rest, now_ms)
+    amount += await accept_rest(store, provider, days, invoice, rest, clock())
     return InvoiceAcceptance(lines, amount)
 
 

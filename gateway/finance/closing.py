@@ -3,7 +3,9 @@
 It is closed once its days are over, no step of its messages may still bill, and the ledger agrees
 with its totals. What is booked later for its messages counts in the month in which it is booked;
 `gateway.core.months` says how that is told. It may be repeated: who closes a closed month gets the
-report as it was written. Raises RedisUnavailable and LedgerFault.
+report as it was written. A process that stood still for SETTLED_MS with a decision in hand, or
+whose clock is so wrong, can still book on its days: `changed_months` tells. Raises RedisUnavailable
+and LedgerFault.
 """
 
 from __future__ import annotations
@@ -22,13 +24,19 @@ from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query
 from gateway.finance.report import Report, cost_report
 from gateway.finance.verify import verify_ledger
+from gateway.redis.client import RedisClient
 from gateway.store.ledger import Archived
-from gateway.store.months import keep_report, open_messages, read_report
+from gateway.store.months import closed_months, keep_report, open_messages, read_report
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
 
 SETTLED_MS = 600_000  # after its end: clocks differ, and commits take their time
 SHOWN_MAX = 20
+# Of a report, what is booked: no ratio, and nothing that goes by the configuration.
+_BOOKED = (
+    *("accepted", "duplicates", "suppressed", "sent", "delivered", "double_delivered"),
+    *("undelivered", "parts", "cost", "billed", "seen", "clicked", "conversions", "revenue"),
+)
 GROUP_BY = ("app", "category", "channel", "provider", "country")
 
 Unarchived = Callable[[int], Awaitable[str | None]]  # why what was booked before is not archived
@@ -41,6 +49,15 @@ class OpenStep(msgspec.Struct, frozen=True):
     step: int
     provider: str | None
     done_by: str
+
+
+class MonthChange(msgspec.Struct, frozen=True):
+    """What a closed month came to, and what the bookings of its days come to by now."""
+
+    month: str
+    column: str
+    closed: int | str
+    now: int | str
 
 
 class ClosingRefusal(msgspec.Struct):
@@ -75,6 +92,28 @@ async def close_month(
     total = await _report(store, query)
     report = _document(month, days, rows, total, now_ms)
     return await keep_report(store.redis, month.name, report, now_ms)
+
+
+async def changed_months(
+    redis: RedisClient, shards: int, currency: str, days: Days, name: str | None = None
+) -> list[MonthChange]:
+    """What was booked on days of closed months after they were closed; with a name of that one."""
+    closed = (await closed_months(redis, days)).at_ms
+    found: list[MonthChange] = []
+    for month in map(Month.named, sorted(closed) if name is None else [name]):
+        kept = await read_report(redis, month.name) if month is not None else None
+        if month is None or kept is None:
+            continue
+        query = Query(month.first, month.last)
+        pages = pages_of_totals(redis, shards, month.first, month.last)
+        now = (await cost_report(pages, query, currency, zone=days.zone)).total_row()
+        was = orjson.loads(kept)["total"]
+        found += [
+            MonthChange(month.name, column, was[column], by_now)
+            for column in _BOOKED
+            if column in was and (by_now := now[column]) is not None and by_now != was[column]
+        ]
+    return found
 
 
 def is_whole(report: bytes) -> bool:

@@ -3,7 +3,9 @@
 When a record changed meanwhile nothing is applied and the decision is made again from what is there
 now. When the connection broke during EXEC nobody knows whether it was applied: every transaction
 therefore sets a token of its own and watches it, so the next try asks for the token first, and an
-old EXEC that arrives late at the server cannot be applied a second time.
+old EXEC that arrives late at the server cannot be applied a second time. A process that stood
+still for longer than a token stands (a stopped process, a machine that slept) cannot ask any more,
+and does not try again: a message that was accepted would be accepted anew, and sent twice.
 
 In a cluster a slot can be on its way to another node: then nothing was applied, and the decision is
 made again a little later, MOVES_MAX times. The token travels with its slot.
@@ -11,6 +13,7 @@ made again a little later, MOVES_MAX times. The token travels with its slot.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -20,10 +23,13 @@ from gateway.redis.client import MOVES_MAX, Command, RedisClient, RedisReply, Se
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 
 TOKEN_MS = 60_000
+ASKED_S = TOKEN_MS / 1000 - 5  # for so long after its EXEC a token can be asked for
 CONFLICTS_MAX = (
     50  # each means that another commit went through, so this is far beyond any real contention
 )
 UNKNOWN_MAX = 3
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 T = TypeVar("T")
 
@@ -47,21 +53,28 @@ class CommitCounts(msgspec.Struct):
 MakeCommands = Callable[[Session], Awaitable[tuple[list[Command], T]]]
 
 
-async def commit_once(
-    redis: RedisClient, token: str, attempt: MakeCommands[T], *, ask_token: bool
-) -> T | None:
-    """One try. `attempt` reads (with WATCH) and returns the writes and its result.
+def passing_s() -> float:
+    """A clock that nobody sets, and that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(_CLOCK)
 
-    Returns the result, or None when `ask_token` and an earlier try turns out to have been applied.
-    Raises ConflictError, OutcomeUnknown (the writes may be applied) or RedisUnavailable (they are
-    not).
+
+async def commit_once(
+    redis: RedisClient, token: str, attempt: MakeCommands[T], *, unknown_s: float | None
+) -> T | None:
+    """One try. `attempt` reads (with WATCH) and returns the writes and its result. `unknown_s`: by
+    `passing_s`, when a try began of which nobody knows whether it was applied.
+
+    Returns the result, or None when such a try turns out to have been applied. Raises
+    ConflictError, OutcomeUnknown (the writes may be applied) or RedisUnavailable (they are not).
     """
     async with redis.session(token) as session:
-        if ask_token:
+        if unknown_s is not None:
             replies = await session.call([("WATCH", token), ("GET", token)])
             if replies[1] is not None:
                 await session.call([("UNWATCH",)])
                 return None
+            if passing_s() - unknown_s >= ASKED_S:
+                raise OutcomeUnknown("This process stood still too long to learn what was applied.")
         writes, result = await attempt(session)
         if not writes:
             await session.call([("UNWATCH",)])
@@ -96,9 +109,11 @@ async def commit(
         return writes, result
 
     unknown = conflicts = moves = 0
+    unknown_s: float | None = None
     while True:
+        began_s = passing_s()
         try:
-            result = await commit_once(redis, token, remembering, ask_token=unknown > 0)
+            result = await commit_once(redis, token, remembering, unknown_s=unknown_s)
         except ConflictError:
             conflicts += 1
             counts.conflicts += 1
@@ -107,6 +122,7 @@ async def commit(
         except OutcomeUnknown:
             counts.unknown += 1
             unknown += 1
+            unknown_s = began_s if unknown_s is None else unknown_s
             if unknown >= UNKNOWN_MAX:
                 raise
         except RedisUnavailable as error:

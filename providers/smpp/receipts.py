@@ -44,6 +44,16 @@ STATUSES: Final[dict[str, ReceiptStatus]] = {
     "REJECTD": "rejected",
     "SKIPPED": "undelivered",
 }
+# The same in other words: the standard's for `message_state` (5.2.28), and those of some providers.
+WORDS: Final[dict[str, str]] = {
+    "DELIVERED": "DELIVRD",
+    "UNDELIVERABLE": "UNDELIV",
+    "UNDELIVERED": "UNDELIV",
+    "FAILED": "UNDELIV",
+    "ACCEPTED": "ACCEPTD",
+    "BUFFERED": "ACCEPTD",
+    "REJECTED": "REJECTD",
+}
 NO_ERROR: Final = frozenset({"", "0", "00", "000"})
 
 _id = re.compile(r"\bid:([A-Za-z0-9._-]{1,64})", re.IGNORECASE).search
@@ -116,7 +126,8 @@ def _state(message: pdu.Short | pdu.Data, head: str) -> str:
     if len(told) == 1 and told[0] in STATES:
         return STATES[told[0]]
     found = _stat(head)
-    return found[1].upper() if found else ""
+    state = found[1].upper() if found else ""
+    return WORDS.get(state, state)
 
 
 def _fault(message: pdu.Short | pdu.Data, head: str, state: str) -> Fault:

@@ -9,6 +9,7 @@ Nothing of this format could be held against another implementation: none can be
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -32,7 +33,7 @@ from providers.contract import (
     WithoutLookUps,
 )
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
-from providers.http.replies import ErrorDetail, moment_ms, raise_unless_ok
+from providers.http.replies import ErrorDetail, moment_ms, parts_of, raise_unless_ok
 from providers.smsc_ru import reasons
 
 SEND_PATH = "/rest/send/"
@@ -65,7 +66,7 @@ class _Details(TypedDict):
 
 class Answer(msgspec.Struct, frozen=True):
     id: str | int | None = None
-    cnt: int | None = None
+    cnt: int | str | None = None
     error: str | None = None
     error_code: int | None = None
 
@@ -106,8 +107,8 @@ class SmscRu(WithoutLookUps):
             raise Unknown("answer_unreadable", f"The answer cannot be read: {error}") from error
         code = answer.error_code
         if code is None and answer.id is not None:
-            own_id = str(answer.id)
-            return [Submitted(sent.ref, own_id if own_id != sent.ref else None, answer.cnt)]
+            own_id, parts = str(answer.id), parts_of(answer.cnt)
+            return [Submitted(sent.ref, own_id if own_id != sent.ref else None, parts)]
         if code is None:
             raise Unknown("answer_unreadable", "The answer says neither yes nor no.")
         if code in reasons.ACCOUNT:
@@ -153,11 +154,14 @@ def _explain(body: bytes) -> ErrorDetail:
 
 
 def _reply(form: dict[str, str]) -> Receipts:
-    """What somebody wrote to a number of ours."""
+    """What somebody wrote to a number of ours. Whether its id is its own, or that of the message it
+    answers, which others answer too, the documents do not say: it is told apart by all of it."""
     id_, phone = form.get("sms_id") or form.get("id"), form.get("phone", "").removeprefix("+")
     if not id_ or not phone.isdecimal():
         raise ValueError("The body is no report: it does not say whose message it is.")
-    told = PersonReply(id_, phone, form.get("to", ""), form["mes"], _at_ms(form))
+    said = (id_, phone, form["mes"], form.get("ts") or form.get("time"))
+    digest = hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+    told = PersonReply(digest, phone, form.get("to", ""), form["mes"], _at_ms(form))
     return Receipts([], replies=[told])
 
 
@@ -166,7 +170,7 @@ def _details(form: dict[str, str]) -> _Details:
     cost = _amount(form.get("cost"))
     return {
         "at_ms": _at_ms(form),
-        "parts": _integer(form.get("cnt")) or None,
+        "parts": parts_of(form.get("cnt")),
         "cost": cost,
         "currency": None if cost is None else CURRENCY,
         "to": form.get("phone", "").removeprefix("+") or None,

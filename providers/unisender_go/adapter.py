@@ -41,6 +41,8 @@ FAILED: dict[str, Reason] = {
     "permanent_unavailable": reasons.NOBODY,
     "invalid": reasons.NOBODY,
     "unsubscribed": reasons.PERSON,
+    "complained": reasons.PERSON,
+    "blocked": reasons.PERSON,
     "temporary_unavailable": reasons.LATER,
     "duplicate": reasons.LATER,
 }

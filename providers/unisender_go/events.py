@@ -15,6 +15,7 @@ from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.mail.events import reading
 from providers.mail.events.reading import Said, Wish
+from providers.reasons import Reason
 
 STATUSES: Mapping[str, ReceiptStatus] = {
     "sent": "sent",
@@ -23,9 +24,17 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "clicked": "seen",
 }
 WISHES: Mapping[str, Wish] = {"unsubscribed": "block", "spam": "block", "subscribed": "unblock"}
-GOES_ON = "err_will_retry"
-DEAD = frozenset({"err_user_unknown", "err_user_inactive", "err_domain_inactive"})
-REFUSED = frozenset({"err_spam_rejected", "err_blacklisted", "err_too_large", "err_spam_skipped"})
+# A mail that is given up; a soft bounce is not yet, and becomes delivered or this. Whom it speaks
+# of says the `delivery_status`, where the webhook tells that: what is not here is the person's.
+GIVEN_UP = "hard_bounced"
+REASONS: Mapping[str, Reason] = {
+    **dict.fromkeys(("err_user_unknown", "err_user_inactive"), reasons.NOBODY),
+    **dict.fromkeys(("err_mailbox_discarded", "err_domain_inactive"), reasons.NOBODY),
+    **dict.fromkeys(("err_unreachable", "skip_dup_unreachable"), reasons.NOBODY),
+    **dict.fromkeys(("err_spam_rejected", "err_spam_skipped"), reasons.ACCOUNT),
+    **dict.fromkeys(("err_spam_removed", "err_blacklisted"), reasons.ACCOUNT),
+    **dict.fromkeys(("err_too_large", "err_lost"), reasons.MESSAGE),
+}
 
 _auth = re.compile(rb'"auth"\s*:\s*"([0-9a-fA-F]{32})"').search
 
@@ -99,15 +108,9 @@ def _said(item: msgspec.Raw) -> Said:
     ref = reading.ours((said.metadata or {}).get("kaskad"))
     if (status := STATUSES.get(said.status)) is not None:
         return reading.plain(status, ref, at_ms)
-    if said.status not in ("hard_bounced", "soft_bounced"):
+    if said.status != GIVEN_UP:
         return None
     info = said.delivery_info or DeliveryInfo()
     code = info.delivery_status or said.status
-    if code == GOES_ON:
-        return None
-    reason = reasons.PERSON
-    if code in REFUSED:
-        reason = reasons.ACCOUNT
-    elif said.status == "hard_bounced" and (code in DEAD or info.delivery_status is None):
-        reason = reasons.NOBODY
+    reason = REASONS.get(code, reasons.PERSON)
     return reading.failed(ref, at_ms, info.destination_response or "", reason, code=code)

@@ -102,8 +102,17 @@ class Event(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     sms: Count | None = None
 
 
+class EventCore(msgspec.Struct, frozen=True):
+    """What of a report cannot be done without, read alone when the rest of it is malformed."""
+
+    message_uuid: str | None = None
+    client_ref: str | None = None
+    status: str | None = None
+
+
 _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
+_EVENT_CORE = msgspec.json.Decoder(EventCore)
 
 
 class Vonage(WithoutLookUps, ABC):
@@ -147,10 +156,7 @@ class Vonage(WithoutLookUps, ABC):
         return [Submitted(sent.ref)]
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
-        try:
-            event = json_text.decode(_EVENT, body)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"The body is not a JSON report: {error}") from error
+        event, faults = _event(body)
         if event.status is None and event.text is not None:
             return _reply(event)
         if event.status is None or not (event.client_ref or event.message_uuid):
@@ -158,7 +164,7 @@ class Vonage(WithoutLookUps, ABC):
         said = self.statuses.get(event.status)
         if said is None:
             return Receipts([], [f"The report has the unknown status {event.status[:64]}."])
-        return Receipts([_receipt(event, said)])
+        return Receipts([_receipt(event, said)], faults)
 
 
 class VonageSms(Vonage):
@@ -206,6 +212,22 @@ def _refused(sent: Submission, answer: Answer) -> Outcome:
     return reason_of(answer.code).refused(sent.ref, code, str(answer.title) or code)
 
 
+def _event(body: bytes) -> tuple[Event, list[str]]:
+    """An event, and what is wrong with it: a delivery must not be lost over a price. Raises
+    ValueError."""
+    try:
+        return json_text.decode(_EVENT, body), []
+    except (ValueError, RecursionError) as error:
+        try:
+            core = json_text.decode(_EVENT_CORE, body)
+        except (ValueError, RecursionError):
+            core = EventCore()
+        if core.status is None:
+            raise ValueError(f"The body is not a JSON report: {error}") from error
+        event = Event(core.message_uuid, core.client_ref, core.status)
+        return event, [f"The report was read in part: {error}"]
+
+
 def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
     usage, price = event.usage, event.usage.price if event.usage is not None else None
     if price is not None and not price.is_finite():
@@ -225,6 +247,8 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         return receipt
     problem = event.error or Problem()
     code = _code(problem.type, problem.title)
+    if code == reasons.ALREADY_SENT:
+        return msgspec.structs.replace(receipt, status="sent")
     why = reason_of(code) if code else PERSON
     return msgspec.structs.replace(
         receipt,

@@ -67,7 +67,8 @@ async def settle(world: ArchiveWorld, period: int, theirs: list[Theirs]) -> Invo
         work.take_accepted(DaySpan(*each) for each in accepted)
         result = work.settle(days)
         records = partial(records_of, world.archive)
-        return await accept(world.store, result, work.items(), f"i{period}", world.now_ms, records)
+        items, name = work.items(), f"i{period}"
+        return await accept(world.store, result, items, name, lambda: world.now_ms, records)
 
 
 async def cost(world: ArchiveWorld) -> int:

@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import app
+from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
+from tests.worlds.booked import send
+from tests.worlds.cascade_world import policy
+
+OCTOBER = 1_792_065_600_000  # 2026-10-15T12:00:00Z
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +43,32 @@ def test_what_is_not_over_ends_with_1_and_what_is_no_month_with_2(
     assert "2999-12 cannot be closed:\nIt is not over: it can be closed from 3000-" in told.err
     assert app.run(["close", "november"]) == 2
     assert "'november' is no month: write it as 2026-11." in capsys.readouterr().err
+
+
+def test_what_is_booked_on_a_day_of_a_closed_month_is_told(
+    redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def sent(redis: RedisClient) -> None:
+        await send(redis, policy(), 1, at_ms=OCTOBER, provider="viber")
+
+    async def sent_late(redis: RedisClient) -> None:
+        """By a process that stood still over the closing."""
+        await send(redis, policy(), 1, at_ms=OCTOBER + 60_000, provider="viber", prefix="7917")
+
+    run(redis_url, sent)
+    assert app.run(["close", "2026-10", "--json"]) == 0
+    report = capsys.readouterr().out
+    assert app.run(["report", "verify"]) == 0
+    assert "Booked on days" not in capsys.readouterr().out
+    run(redis_url, sent_late)
+    assert app.run(["close", "2026-10", "--json"]) == 1
+    told = capsys.readouterr()
+    assert told.out == report
+    assert "after it was closed:\n  2026-10: accepted was 1 and is 2\n" in told.err
+    assert app.run(["report", "verify"]) == 1
+    assert "  2026-10: delivered was 1 and is 2\n" in capsys.readouterr().out
+    assert app.run(["report", "verify", "--json"]) == 1
+    shape = json.loads(capsys.readouterr().out)
+    assert shape["agrees"]
+    change = {"month": "2026-10", "column": "sent", "closed": 1, "now": 2}
+    assert change in shape["closed_months_changed"]

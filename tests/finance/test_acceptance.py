@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -61,7 +62,7 @@ async def settle(
         result = work.settle(days)
         if not accepts:
             return result, None
-        return result, await accept(store, result, work.items(), invoice, LATER)
+        return result, await accept(store, result, work.items(), invoice, lambda: LATER)
 
 
 async def books(store: Store) -> tuple[int, int]:
@@ -116,6 +117,28 @@ def test_our_cost_becomes_what_is_asked_for_to_the_unit_and_once(redis_url: str,
         assert await books(store) == (asked(theirs), asked(theirs) - before)
         left = {kind for kind, sums in again.classes.items() if sums.lines}
         assert left <= {*SAID, "matched", "rounding", "duplicate_line", "unknown_to_us"}
+
+    run(redis_url, work)
+
+
+def test_each_batch_is_booked_when_it_is_written(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, 0)
+        hours = (NOON + n * HOUR_MS for n in count(1))
+        monkeypatch.setattr(acceptance, "LINES_A_BATCH", 1)
+        question = Question(PROVIDER, "EUR", "UTC", charged_on_delivery=True)
+        with SortedLines() as lines:
+            settled = Reconciliation(question, lines)
+            settled.take_theirs(theirs, DAY, DAY)
+            settled.take_ours(await lines_of(store, PROVIDER))
+            result = settled.settle(DAYS)
+            await accept(store, result, settled.items(), "one", lambda: next(hours))
+        found = [line async for line in _lines(store, DAY, DAY + datetime.timedelta(days=90))]
+        booked = [line.at_ms for line in found if line.kind == "adjust"]
+        # Not all at the moment at which it began: that may be in a month which is closed by now.
+        assert len(set(booked)) == len(booked) > 2
 
     run(redis_url, work)
 
@@ -272,7 +295,7 @@ def test_a_line_whose_message_is_gone_is_booked_all_the_same(redis_url: str) -> 
             settled.take_ours(ours)
             result = settled.settle(DAYS)
             await redis.call([("DEL", f"{{k0}}m:{ours[0].message}")])
-            accepted = await accept(store, result, settled.items(), "one", NOON + DAY_MS)
+            accepted = await accept(store, result, settled.items(), "one", lambda: NOON + DAY_MS)
         assert accepted == InvoiceAcceptance(1, 14_000 - sum(line.cost for line in ours))
         assert (await books(store))[0] == 14_000
 

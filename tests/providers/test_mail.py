@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import json
 import time
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -13,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.contract import BadRequest
+from providers.contract import BadRequest, Refused
 from providers.mail import mailbox, mime
 from providers.mail.mailbox import Mailbox
 from providers.unisender_go.adapter import UniSenderGo
-from tests.worlds.provider_examples import config, submission
+from tests.worlds.provider_examples import config, reply, submission
 
 AT = datetime(2026, 11, 1, 10, 0, 1, tzinfo=UTC)
 SHOP = Mailbox("news", "shop.example", "Магазин")
@@ -172,3 +173,13 @@ def test_a_batch_that_holds_what_cannot_be_written_is_refused_before_it_is_sent(
     with pytest.raises(BadRequest) as refused:
         adapter.submit([submission("m.1", to="anna@example.com", **({"from_": None} | changes))])
     assert refused.value.code == "unsendable"
+
+
+@pytest.mark.parametrize("why", ["unsubscribed", "complained", "blocked"])
+def test_an_address_that_unisender_does_not_send_to_is_a_persons(why: str) -> None:
+    adapter = UniSenderGo(config("unisender-go", sender="news@shop.example"))
+    sent = submission("m-0.1", to="anna@shop.example")
+    body = json.dumps({"status": "success", "failed_emails": {sent.to: why}}).encode()
+    (refused,) = adapter.outcomes([sent], reply(200, body))
+    assert isinstance(refused, Refused)
+    assert (refused.about, refused.unreachable, refused.fault.permanent) == ("person", False, True)

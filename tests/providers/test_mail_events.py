@@ -110,12 +110,21 @@ def test_no_address_that_a_bounce_quotes_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "unreachable"),
-    [("Bounced Address", True), ("Invalid", True), ("Unsubscribed Address", False)],
+    ("reason", "about", "unreachable"),
+    [
+        ("Bounced Address", "person", True),
+        ("Invalid", "person", True),
+        ("Unsubscribed Address", "person", False),
+        ("Spam Reporting Address", "person", False),
+        ("Spam Content", "message", False),
+        ("Invalid SMTPAPI header", "account", False),
+        ("Recipient List over Package Quota", "account", False),
+        ("what nobody knows", "account", False),
+    ],
 )
-def test_sendgrid_drops_what_it_knows_to_be_in_vain(reason: str, unreachable: bool) -> None:
+def test_sendgrid_tells_why_it_dropped_a_mail(reason: str, about: str, unreachable: bool) -> None:
     receipt = one(sendgrid("dropped", reason=reason))
-    assert (receipt.status, receipt.unreachable) == ("rejected", unreachable)
+    assert (receipt.status, receipt.about, receipt.unreachable) == ("rejected", about, unreachable)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +293,12 @@ def test_postmark_tells_why_a_mail_bounced(kind: str, about: str, unreachable: b
     more = {"ID": 42, "Type": kind, "Email": WHO, "BouncedAt": AT, "Details": "smtp;550"}
     receipt = one(postmark("Bounce", **more))
     assert (receipt.about, receipt.unreachable, receipt.at_ms) == (about, unreachable, AT_MS)
-    assert postmark("Bounce", **(more | {"Type": "Transient"})) == Receipts([])
+
+
+@pytest.mark.parametrize("kind", ["Transient", "DnsError", "AutoResponder", "AddressChange"])
+def test_postmark_goes_on_after_some_bounces_and_calls_answers_of_machines_so(kind: str) -> None:
+    more = {"ID": 42, "Type": kind, "Email": WHO, "BouncedAt": AT, "Details": "smtp;450"}
+    assert postmark("Bounce", **more) == Receipts([])
 
 
 def test_postmark_passes_wishes_on_and_keeps_its_own_to_itself() -> None:
@@ -374,6 +388,21 @@ def test_ses_passes_wishes_on() -> None:
     }
     reply = wished(ses("Complaint", complaint=complaint))
     assert (reply.kind, reply.id, reply.at_ms) == ("block", "0100017", AT_MS)
+    back = complaint | {"complaintFeedbackType": "not-spam"}
+    assert ses("Complaint", complaint=back) == Receipts([])
+
+
+def test_what_ses_does_not_send_for_an_older_complaint_is_refused() -> None:
+    complaint = {
+        "complainedRecipients": [{"emailAddress": WHO}],
+        "timestamp": AT,
+        "feedbackId": "0100017",
+        "complaintSubType": "OnAccountSuppressionList",
+    }
+    receipt = one(ses("Complaint", complaint=complaint))
+    assert (receipt.status, receipt.about, receipt.unreachable, receipt.at_ms) == (
+        *("rejected", "person", False, AT_MS),
+    )
 
 
 def test_ses_subscriptions_are_confirmed_at_amazon_only() -> None:
@@ -474,11 +503,15 @@ def unisender(status: str, **more: Any) -> Receipts:
         ("hard_bounced", "err_user_unknown", "person", True),
         ("hard_bounced", "err_spam_rejected", "account", False),
         ("hard_bounced", "err_mailbox_full", "person", False),
-        ("soft_bounced", "err_mailbox_full", "person", False),
+        ("hard_bounced", "err_mailbox_discarded", "person", True),
+        ("hard_bounced", "err_unreachable", "person", True),
+        ("hard_bounced", "err_spam_removed", "account", False),
+        ("hard_bounced", "err_too_large", "message", False),
+        ("hard_bounced", None, "person", False),
     ],
 )
 def test_unisender_tells_why_a_mail_bounced(
-    status: str, code: str, about: str, unreachable: bool
+    status: str, code: str | None, about: str, unreachable: bool
 ) -> None:
     receipt = one(unisender(status, delivery_info={"delivery_status": code}))
     assert (receipt.status, receipt.about, receipt.unreachable, receipt.at_ms) == (
@@ -487,8 +520,10 @@ def test_unisender_tells_why_a_mail_bounced(
 
 
 def test_unisender_goes_on_after_what_is_temporary_and_passes_wishes_on() -> None:
-    later = {"delivery_info": {"delivery_status": "err_will_retry"}}
-    assert unisender("soft_bounced", **later) == Receipts([])
+    for code in ("err_will_retry", "err_mailbox_full"):
+        info = {"delivery_status": code}
+        assert unisender("soft_bounced", delivery_info=info) == Receipts([])
+    assert unisender("soft_bounced") == Receipts([]), "as it comes where no details are asked for"
     assert [wished(unisender(s)).kind for s in ("unsubscribed", "spam", "subscribed")] == [
         *("block", "block", "unblock"),
     ]

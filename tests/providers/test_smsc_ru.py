@@ -84,6 +84,9 @@ def test_an_id_of_its_own_is_kept() -> None:
     assert outcome == Submitted("m-0.1", "1234", 2)
     with pytest.raises(Unknown):
         ADAPTER.outcomes([SENT], reply(200, b'{"cnt": 2}'))
+    for told, parts in (('"2"', 2), ("0", None), ("-1", None), ("9" * 9, None)):
+        (outcome,) = ADAPTER.outcomes([SENT], reply(200, f'{{"id": 1, "cnt": {told}}}'.encode()))
+        assert outcome == Submitted("m-0.1", "1", parts)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,7 @@ def test_amounts_are_roubles_for_all_parts() -> None:
     plain = receipt(cost="free", cnt="x", ts="x")
     assert (plain.cost, plain.currency, plain.parts, plain.at_ms) == (None, None, None, None)
     assert receipt(cost="-1").cost is None
+    assert [receipt(cnt=odd).parts for odd in ("-5", "0", "9" * 9)] == [None] * 3
     assert receipt(cost="NaN").cost is None
 
 
@@ -159,6 +163,12 @@ def test_what_somebody_wrote_is_a_reply() -> None:
     form = {"sms_id": "7", "phone": "79161234567", "to": "79150000000", "mes": "СТОП", "ts": 5}
     read = ADAPTER.receipts(urlencode(form).encode(), "")
     assert read.receipts == []
-    assert read.replies == [PersonReply("7", "79161234567", "79150000000", "СТОП", 5_000)]
+    (reply,) = read.replies
+    assert reply == PersonReply(reply.id, "79161234567", "79150000000", "СТОП", 5_000)
+    ids = [
+        ADAPTER.receipts(urlencode(form | other).encode(), "").replies[0].id
+        for other in ({}, {"to": ""}, {"mes": "СТАРТ"}, {"ts": 6}, {"sms_id": "8"})
+    ]
+    assert [ids.index(each) for each in ids] == [0, 0, 2, 3, 4], "what comes twice is the same"
     with pytest.raises(ValueError, match="report"):
         ADAPTER.receipts(urlencode(form | {"phone": "Shop"}).encode(), "")

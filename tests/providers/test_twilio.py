@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -95,6 +96,19 @@ def test_an_unknown_status_is_told_and_a_text_is_a_reply() -> None:
     assert read.replies == [PersonReply("SM2", "79161234567", "15550100", "STOP")]
     with pytest.raises(ValueError, match="report"):
         ADAPTER.receipts(urlencode(form | {"From": "Shop"}).encode(), "")
+
+
+@pytest.mark.parametrize(("told", "kind"), [("STOP", "block"), ("START", "unblock")])
+def test_a_word_of_twilios_list_is_a_wish_beside_its_text(
+    told: str, kind: Literal["block", "unblock"]
+) -> None:
+    form = {"MessageSid": "SM2", "SmsStatus": "received", "From": "+79161234567", "To": "+15550100"}
+    said = form | {"Body": "basta", "OptOutType": told}
+    text, wish = ADAPTER.receipts(urlencode(said).encode(), "").replies
+    assert text == PersonReply("SM2", "79161234567", "15550100", "basta")
+    assert wish == PersonReply(f"SM2-{kind}", "79161234567", "15550100", kind=kind)
+    helped = urlencode(said | {"OptOutType": "HELP"}).encode()
+    assert ADAPTER.receipts(helped, "").replies == [text]
 
 
 # --- the signature

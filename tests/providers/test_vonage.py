@@ -140,6 +140,29 @@ def test_a_failure_speaks_of_somebody_and_a_passed_time_is_one() -> None:
     assert "unknown status odd" in odd.faults[0]
 
 
+def test_a_message_that_was_sent_already_is_not_refused_by_an_event_either() -> None:
+    again = event(status="rejected", error={"type": "https://x#1320", "title": 1320})
+    assert (again.status, again.fault) == ("sent", None)
+
+
+def test_a_delivery_is_not_lost_over_what_else_its_event_says() -> None:
+    odds: list[dict[str, object]] = [
+        {"usage": {"price": ""}},
+        {"usage": 7},
+        {"sms": "2"},
+        {"error": []},
+        {"to": {}},
+    ]
+    for odd in odds:
+        told = {"message_uuid": "u-1", "client_ref": "m-0.1", "status": "delivered"} | odd
+        read = VIBER.receipts(json.dumps(told).encode(), "")
+        assert read.receipts == [Receipt("delivered", "m-0.1")]
+        assert "read in part" in read.faults[0]
+    for nothing in (b"[]", b'{"status": 7}', b'{"to": {}, "client_ref": "m-0.1"}'):
+        with pytest.raises(ValueError, match="JSON report"):
+            VIBER.receipts(nothing, "")
+
+
 def test_what_somebody_wrote_is_a_reply() -> None:
     told = {"message_uuid": "u-2", "from": "79161234567", "to": "Shop", "text": "STOP"}
     read = VIBER.receipts(json.dumps(told | {"message_type": "text"}).encode(), "")

@@ -86,8 +86,8 @@ def worst(**changes: Any) -> Plan:
 
 
 def test_a_transaction_done_twice_is_noticed() -> None:
-    async def never_asks(redis: Any, token: str, attempt: Any, *, ask_token: bool) -> Any:
-        return await once(redis, token, attempt, ask_token=False)
+    async def never_asks(redis: Any, token: str, attempt: Any, *, unknown_s: Any) -> Any:
+        return await once(redis, token, attempt, unknown_s=None)
 
     once = transaction.commit_once
     with mock.patch.object(transaction, "commit_once", never_asks):

@@ -17,7 +17,7 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_client
-from gateway.store import reads
+from gateway.store import reads, transaction
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
@@ -283,6 +283,39 @@ def test_an_exec_whose_answer_was_lost_is_done_exactly_once(redis_url: str, appl
     in_store(redis_url, work)
 
 
+def test_who_stood_still_longer_than_a_token_stands_accepts_nothing_anew(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is stopped between its EXEC and the answer, and goes on a minute later."""
+    began_s = transaction.passing_s()
+    went_on: list[float] = []
+    monkeypatch.setattr(transaction, "passing_s", lambda: sum(went_on, began_s))
+
+    async def work(store: Store) -> None:
+        (code,) = sends(store, 1, category="otp", campaign=None)
+
+        class Stopped(CuttingClient):
+            async def stand_still(self) -> None:
+                await take_and_send(store, code.id)  # by who runs meanwhile
+                await store.redis.call([("DEL", *await tokens(store))])  # as they lapse
+                went_on.append(61.0)
+
+        cut = Store(cast("RedisClient", Stopped(store.redis, applied=True)), store.policy)
+        with pytest.raises(OutcomeUnknown, match="stood still"):
+            await cut.admit([code], T0)
+        message = await reads.message(store, code.id)
+        assert message is not None
+        assert message.step.status == StepStatus.SENT, "else it is sent again"
+
+    in_store(redis_url, work)
+
+
+async def tokens(store: Store) -> list[bytes]:
+    (found,) = await store.redis.call([("KEYS", KEYS.token("*"))])
+    assert isinstance(found, list)
+    return found
+
+
 def test_a_persons_record_goes_when_nothing_in_it_counts_any_more(redis_url: str) -> None:
     async def work(store: Store) -> None:
         (send,) = sends(store, 1, route="viber-only")
@@ -320,6 +353,9 @@ class CuttingClient:
         self._applied = applied
         self.cuts = 0
 
+    async def stand_still(self) -> None:
+        """What happens before it is known that the answer is lost."""
+
     def session(self, key: str) -> Any:
         outer = self
 
@@ -337,6 +373,7 @@ class CuttingClient:
                     outer.cuts += 1
                     if outer._applied:
                         await self.inner.call(commands)
+                    await outer.stand_still()
                     raise OutcomeUnknown("the connection was lost")
                 return await self.inner.call(commands)
 

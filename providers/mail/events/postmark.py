@@ -15,7 +15,12 @@ from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
 
 STATUSES: Mapping[str, ReceiptStatus] = {"Delivery": "delivered", "Open": "seen", "Click": "seen"}
 # Kinds of bounce that end nothing: Postmark goes on, or the mail had arrived.
-NOT_FINAL = frozenset({"Transient", "AutoResponder", "OpenRelayTest", "ChallengeVerification"})
+NOT_FINAL = frozenset(
+    {
+        *("Transient", "DnsError"),
+        *("AutoResponder", "AddressChange", "OpenRelayTest", "ChallengeVerification"),
+    }
+)
 DEAD = frozenset({"HardBounce", "BadEmailAddress", "InactiveMailbox"})
 REFUSED = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "SMTPApiError"})
 # Not these: Postmark stops sending to an address that bounced, of its own accord.

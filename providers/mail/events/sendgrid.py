@@ -12,6 +12,7 @@ from providers.http import json_text
 from providers.http.adapter import Receipts
 from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX, Said, Wish
+from providers.reasons import Reason
 
 STATUSES: Mapping[str, ReceiptStatus] = {
     "processed": "sent",
@@ -25,8 +26,15 @@ WISHES: Mapping[str, Wish] = {
     "group_unsubscribe": "block",
     "group_resubscribe": "unblock",
 }
-# Why SendGrid drops a mail before it is sent, as `reason` begins.
-_KNOWN_DEAD = ("bounced", "invalid")
+# Why SendGrid drops a mail before it is sent. What is not here speaks of the account: a quota that
+# is used up (`Recipient List over Package Quota`), an `X-SMTPAPI` that it cannot read.
+DROPPED: Mapping[str, Reason] = {
+    "bounced address": reasons.NOBODY,
+    "invalid": reasons.NOBODY,
+    "unsubscribed address": reasons.PERSON,
+    "spam reporting address": reasons.PERSON,
+    "spam content": reasons.MESSAGE,
+}
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -70,8 +78,7 @@ def _said(item: msgspec.Raw) -> Said:
             reading.ours(event.kaskad), at_ms, event.status or "", text, gone=gone
         )
     if event.event == "dropped":
-        dead = text.lower().startswith(_KNOWN_DEAD)
-        reason = reasons.NOBODY if dead else reasons.PERSON
+        reason = DROPPED.get(text.strip().lower(), reasons.ACCOUNT)
         ref = reading.ours(event.kaskad)
         return reading.failed(ref, at_ms, text, reason, code="dropped", status="rejected")
     status = STATUSES.get(event.event)

@@ -25,6 +25,8 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "Open": "seen",
     "Click": "seen",
 }
+# Of a complaint: there was one before, and this mail was not sent at all.
+SUPPRESSED = "OnAccountSuppressionList"
 _SIGNED_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _SIGNED_SUBSCRIPTION = (
     *("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
@@ -79,6 +81,8 @@ class Bounce(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Complaint(msgspec.Struct, frozen=True, rename="camel"):
+    complaint_sub_type: str | None = None
+    complaint_feedback_type: str | None = None
     complained_recipients: list[Recipient] = []
     feedback_id: str | None = None
     timestamp: str | None = None
@@ -142,9 +146,14 @@ def _said(item: msgspec.Raw) -> Said:
     kind = event.event_type or event.notification_type or ""
     if kind == "Complaint":
         told = event.complaint
-        who = told.complained_recipients[0].email_address if told.complained_recipients else None
         at_ms = reading.moment(told.timestamp)
-        return reading.wish("block", told.feedback_id, who, at_ms)
+        if told.complaint_sub_type == SUPPRESSED:
+            ref, why = _ref(event), reasons.PERSON
+            return reading.failed(ref, at_ms, SUPPRESSED, why, code=SUPPRESSED, status="rejected")
+        if told.complaint_feedback_type == "not-spam":
+            return None  # somebody took a mail out of the spam again
+        first = told.complained_recipients[0] if told.complained_recipients else Recipient()
+        return reading.wish("block", told.feedback_id, first.email_address, at_ms)
     if kind == "Subscription":
         who = event.mail.destination[0] if event.mail.destination else None
         at_ms = reading.moment(event.subscription.timestamp)

@@ -120,7 +120,7 @@ class UniSender(CallbacksOnly):
             return _event(entry, "delivered", entry.done_ms, "ok_delivered")
         if entry.status is HARD_BOUNCE:
             return _event(entry, "hard_bounced", entry.done_ms, "err_user_unknown")
-        return _event(entry, "soft_bounced", entry.done_ms, "err_mailbox_full")
+        return _event(entry, "hard_bounced", entry.done_ms, "err_mailbox_full")
 
     def revived_report(self, entry: Entry, *, price_when_free: bool) -> bytes:
         return _event(entry, "delivered", entry.revived_ms, "ok_delivered")

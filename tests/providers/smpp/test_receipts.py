@@ -61,6 +61,22 @@ def test_a_state_is_one_of_ours(stat: str, status: str, about: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "stat"),
+    [
+        ("Delivered", "DELIVRD"),
+        ("UNDELIVERABLE", "UNDELIV"),
+        ("UNDELIVERED", "UNDELIV"),
+        ("FAILED", "UNDELIV"),
+        ("ACCEPTED", "ACCEPTD"),
+        ("BUFFERED", "ACCEPTD"),
+        ("REJECTED", "REJECTD"),
+    ],
+)
+def test_a_state_may_be_a_whole_word(word: str, stat: str) -> None:
+    assert told(USUAL.format(word, "0A1")) == told(USUAL.format(stat, "0A1"))
+
+
+@pytest.mark.parametrize(
     "receipt",
     [
         told("ID:24095 STAT:delivrd"),
