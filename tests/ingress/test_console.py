@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, settings, wi
 from tests.worlds.operator import Operator, operator
 
 ALL = tuple(SCOPES)
+CLICKED = {"to": PHONE, "text": "Hi", "route": "sms-only"}
 
 
 async def deeds(by: Operator) -> list[str]:
@@ -156,11 +158,29 @@ async def test_a_rate_for_a_while_and_a_drain_are_set_and_ended(world: World) ->
 @with_ingress()
 async def test_a_test_goes_out_by_a_route_that_begins_with_the_provider(world: World) -> None:
     by = await operator(world, *ALL)
-    sent = await by.act(
-        "/console/providers/sms", "test-send", to=PHONE, text="Hi", route="sms-only"
-    )
+    sent = await by.act("/console/providers/sms", "test-send", **CLICKED)
     assert sent.status == 200
     assert "accepted" in sent.body.decode()
+
+
+@with_ingress()
+async def test_a_test_that_is_clicked_twice_goes_out_once(world: World) -> None:
+    by = await operator(world, *ALL)
+    page = (await by.get("/console/providers/sms")).body.decode()
+    found = re.search(r'<form[^>]*id="act-test-send".*?</form>', page, re.DOTALL)
+    assert found is not None
+    hidden = dict(re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', found[0]))
+    form = hidden | CLICKED
+    both = await asyncio.gather(*(by.post("/console/act", form) for _ in range(2)))
+    again = await by.post("/console/act", form)
+    other = await by.post("/console/act", form | {"text": "Hello"})
+    anew = await by.act("/console/providers/sms", "test-send", **CLICKED)
+    ids = [
+        re.findall(r'"id": "(\w+)"', unescape(each.body.decode()))
+        for each in (*both, again, other, anew)
+    ]
+    assert ids[0] == ids[1] == ids[2] != []
+    assert len({str(each) for each in ids}) == 3
 
 
 @with_ingress()

@@ -162,8 +162,8 @@ def read_keys(
             table[field.encode_name] = int(value)  # to JSON 300.0 is one
     words = JsonWords()
     faults = []
-    paths = repeated_keys.paths(raw, table)
-    for path in paths[:FAULTS_MAX]:
+    paths, repeated = repeated_keys.paths(raw, table, FAULTS_MAX)
+    for path in paths:
         pointer = ""
         for step in path:
             pointer = words.at(pointer, step)
@@ -175,7 +175,7 @@ def read_keys(
     for field in fields_of(kind):
         if field.name not in values and (field.required or field.encode_name in table):
             unread.add(field.encode_name)
-    return ReadKeys(values, faults, len(paths) + collector.count, frozenset(unread))
+    return ReadKeys(values, faults, repeated + collector.count, frozenset(unread))
 
 
 def _in_json(quoted: re.Match[str]) -> str:

@@ -15,6 +15,9 @@ from typing import Any
 
 import msgspec
 
+Path = tuple[str | int, ...]
+_Container = dict[str, Any] | list[Any]
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,11 +34,11 @@ def _colons(raw: bytes, kept: int) -> bool:
     return raw.count(b":") == kept and (b"\\" not in raw or b"\\u003" not in raw)
 
 
-def paths(raw: bytes, decoded: object) -> list[tuple[str | int, ...]]:
-    """Where a key is given more than once, each place once, in no order. `decoded` is all that a
-    decoder finds in the text, nulls too."""
+def paths(raw: bytes, decoded: object, most: int = 1) -> tuple[list[Path], int]:
+    """Where a key is given more than once, each place once: the first places in the text, and how
+    many there are. `decoded` is all that a decoder finds in the text, nulls too."""
     if _colons(raw, _encode(decoded).count(b":")):
-        return []
+        return [], 0
     repeating: list[_Repeating] = []
 
     def keep(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def paths(raw: bytes, decoded: object) -> list[tuple[str | int, ...]]:
         return found
 
     document = json.loads(raw, object_pairs_hook=keep)
-    return list(_places(document)) if repeating else []
+    return _places(document, most) if repeating else ([], 0)
 
 
 class _Repeating(dict[str, Any]):
@@ -59,13 +62,30 @@ class _Repeating(dict[str, Any]):
         self.twice = twice
 
 
-def _places(document: object) -> Iterator[tuple[str | int, ...]]:
-    below: list[tuple[tuple[str | int, ...], object]] = [((), document)]
-    while below:
-        path, value = below.pop()
+def _places(document: object, most: int) -> tuple[list[Path], int]:
+    """One path is kept while it is walked along: of 2 MB that are nested 900 deep, one for each of
+    200,000 keys took 4 s and 1.5 GB (2026-11-30)."""
+    found: list[Path] = []
+    total = 0
+    path: list[str | int] = []
+    inside = [_nested(document)] if isinstance(document, dict | list) else []
+    value = document
+    while inside:
         if isinstance(value, _Repeating):
-            yield from ((*path, key) for key in value.twice)
-        if isinstance(value, dict):
-            below.extend(((*path, key), inner) for key, inner in value.items())
-        elif isinstance(value, list):
-            below.extend(((*path, index), inner) for index, inner in enumerate(value))
+            found += ((*path, key) for key in value.twice[: most - len(found)])
+            total += len(value.twice)
+        while inside and (nested := next(inside[-1], None)) is None:
+            inside.pop()
+            if path:
+                path.pop()
+        if inside and nested is not None:
+            key, value = nested
+            path.append(key)
+            inside.append(_nested(value))
+    return found, total
+
+
+def _nested(value: _Container) -> Iterator[tuple[str | int, _Container]]:
+    """The objects and arrays that stand in one, with their keys."""
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    return ((key, inner) for key, inner in members if isinstance(inner, dict | list))

@@ -110,10 +110,10 @@ def read(
     raw = bytes(raw)
     try:
         request = _decode(raw)
-        if not repeated_keys.surely_none(raw, request) and repeated_keys.paths(
-            raw, _decode_any(raw)
-        ):
-            return _key_by_key(raw, policy, app, drafts_of)
+        if not repeated_keys.surely_none(raw, request):
+            _, repeated = repeated_keys.paths(raw, _decode_any(raw))
+            if repeated:
+                return _key_by_key(raw, policy, app, drafts_of)
     except msgspec.ValidationError:
         return _key_by_key(raw, policy, app, drafts_of)
     except NOT_JSON as error:

@@ -206,7 +206,8 @@ class ConsoleEndpoints:
             to = Input("to", "To", placeholder="+79161234567", required=True)
             text = Input("text", "Text", value="A test by Kaskad.", required=True)
             route = Input("route", "Route", value=options[0][0], options=options)
-            forms.append(self._form(request, "test-send", {}, (to, text, route)))
+            page = {"page": request.id.decode()}
+            forms.append(self._form(request, "test-send", page, (to, text, route)))
         return forms
 
     def _of_campaign(self, request: Request, view: View) -> list[ActionForm]:
