@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import trio
+from unittest import mock
+
 from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.jobs import archive
 from gateway.dispatch.jobs.archive import LOOK_S, ArchiveWatch
 from gateway.store import archiving
 from gateway.store.apply import Item
-from tests.worlds.dispatch_world import under_trio, world
+from tests.worlds.dispatch_world import SetClock, under_trio, world
 
+clock = SetClock()
 NAMES = ("lag_seconds", "files", "rows", "failing")
 
 
@@ -21,6 +24,7 @@ def shown(deps: DispatchDeps) -> list[float | None]:
 
 
 @under_trio
+@mock.patch.object(archive, "trio", clock)
 async def test_how_the_archive_is_stands_in_the_metrics(redis_url: str) -> None:
     async with world(redis_url) as w:
         deps = w.deps()
@@ -40,10 +44,10 @@ async def test_how_the_archive_is_stands_in_the_metrics(redis_url: str) -> None:
         await archiving.note_failure(w.redis, "the disk is full", w.clock())
         await watch.look()
         assert shown(deps)[3] == 0, "it looks again later"
-        await trio.sleep(LOOK_S)
+        clock.now += LOOK_S
         await watch.look()
         assert shown(deps)[3] == 1
         await archiving.note_success(w.redis, files=3, rows=40, through={}, now_ms=w.clock())
-        await trio.sleep(LOOK_S)
+        clock.now += LOOK_S
         await watch.look()
         assert shown(deps)[1:] == [3, 40, 0]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import trio
+from unittest import mock
+
 from msgspec.structs import replace
 
+from gateway.dispatch.jobs import reports
 from gateway.dispatch.jobs.reports import LOOK_S, ReportWatch
 from gateway.store import scheduled_reports
 from gateway.store.scheduled_reports import ScheduleState
-from tests.worlds.dispatch_world import under_trio, world
+from tests.worlds.dispatch_world import SetClock, under_trio, world
 
+clock = SetClock()
 SERIES = "kaskad_dispatch_reports_failing"
 
 
 @under_trio
+@mock.patch.object(reports, "trio", clock)
 async def test_those_that_fail_and_are_still_configured_stand_in_the_metrics(
     redis_url: str,
 ) -> None:
@@ -32,6 +36,6 @@ async def test_those_that_fail_and_are_still_configured_stand_in_the_metrics(
         await scheduled_reports.note(w.redis, "daily", ScheduleState("2026-11-28"))
         await watch.look()
         assert shared.get_sample_value(SERIES) == 2, "it looks again later"
-        await trio.sleep(LOOK_S)
+        clock.now += LOOK_S
         await watch.look()
         assert shared.get_sample_value(SERIES) == 1

@@ -224,6 +224,16 @@ async def dispatching(world: DispatchWorld, **changes: Any) -> AsyncIterator[Dis
         deps.stopping.set()
 
 
+class SetClock:
+    """Stands in for trio's clock in a module that only reads it; `now`, in seconds, is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def current_time(self) -> float:
+        return self.now
+
+
 def under_trio(test: Callable[..., Awaitable[None]]) -> Callable[[str], None]:
     """Runs an async test under trio; it gets the URL of an empty Redis."""
 
