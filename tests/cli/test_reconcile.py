@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.run import Run, RunLimits
 from gateway.cli import app
+from gateway.core.policy import Policy
 from gateway.core.reconciliation import CLASSES, Ours
 from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import FIRST_DAY, LAST_DAY, Query
@@ -301,19 +303,20 @@ def test_what_is_archived_is_ours_as_well(
     assert told["classes"]["matched"]["lines"] == 10
 
 
+async def sent_and_archived(archiving: Settings, policy: Policy, redis: RedisClient) -> list[Ours]:
+    store = await send(redis, policy, 3, retention=Retention(archives=True))
+    lines = await lines_of(store)
+    await archive(store, archiving)
+    return lines
+
+
 def test_what_an_invoice_changes_of_archived_messages_names_them(
     redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They come back into Redis for it, and the archive has them as they are then."""
     policy = policy_of(archiving, load_prices(archiving))
 
-    async def begin(redis: RedisClient) -> list[Ours]:
-        store = await send(redis, policy, 3, retention=Retention(archives=True))
-        lines = await lines_of(store)
-        await archive(store, archiving)
-        return lines
-
-    ours = asyncio_driver.run(redis_url, begin)
+    ours = asyncio_driver.run(redis_url, partial(sent_and_archived, archiving, policy))
     dearer = invoice(ours, {0: {"price": "0.01"}, 2: {"price": "0.012"}})
     config = ["--config", str(archiving.path)]
     assert app.run(words(tmp_path, dearer, "--accept", "--json", *config)) == 1
@@ -341,13 +344,7 @@ def test_an_invoice_that_was_put_right_holds_before_the_archive_has_the_one_befo
     """What was accepted stands in Redis until the next run, and the archive tells what was."""
     policy = policy_of(archiving, load_prices(archiving))
 
-    async def begin(redis: RedisClient) -> list[Ours]:
-        store = await send(redis, policy, 3, retention=Retention(archives=True))
-        lines = await lines_of(store)
-        await archive(store, archiving)
-        return lines
-
-    ours = asyncio_driver.run(redis_url, begin)
+    ours = asyncio_driver.run(redis_url, partial(sent_and_archived, archiving, policy))
     config = ["--config", str(archiving.path)]
     dearer = invoice(ours, {0: {"price": "0.01"}, 2: {"price": "0.012"}})
 

@@ -382,13 +382,15 @@ def test_ses_tells_why_a_mail_bounced(kind: str, status: str, unreachable: bool)
     )
 
 
+COMPLAINT = {
+    "complainedRecipients": [{"emailAddress": WHO}],
+    "timestamp": AT,
+    "feedbackId": "0100017",
+}
+
+
 def test_ses_passes_wishes_on() -> None:
-    complaint = {
-        "complainedRecipients": [{"emailAddress": WHO}],
-        "timestamp": AT,
-        "feedbackId": "0100017",
-        "complaintFeedbackType": "abuse",
-    }
+    complaint = COMPLAINT | {"complaintFeedbackType": "abuse"}
     reply = wished(ses("Complaint", complaint=complaint))
     assert (reply.kind, reply.id, reply.at_ms) == ("block", "0100017", AT_MS)
     back = complaint | {"complaintFeedbackType": "not-spam"}
@@ -396,12 +398,7 @@ def test_ses_passes_wishes_on() -> None:
 
 
 def test_what_ses_does_not_send_for_an_older_complaint_is_refused() -> None:
-    complaint = {
-        "complainedRecipients": [{"emailAddress": WHO}],
-        "timestamp": AT,
-        "feedbackId": "0100017",
-        "complaintSubType": "OnAccountSuppressionList",
-    }
+    complaint = COMPLAINT | {"complaintSubType": "OnAccountSuppressionList"}
     receipt = one(ses("Complaint", complaint=complaint))
     assert (receipt.status, receipt.about, receipt.unreachable, receipt.at_ms) == (
         *("rejected", "person", False, AT_MS),
