@@ -66,10 +66,11 @@ def close(
         told = await close_month(
             store, month, now_ms, unarchived if archived is not None else None, archived
         )
-        if not isinstance(told, ClosingRefusal):
-            await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
+        if isinstance(told, ClosingRefusal):
+            return told, []
+        await audit.note(redis, Deed(now_ms, who(), "month.close", month.name), of_app=False)
         return told, await changed_months(
-            redis, store.shards, policy.currency, policy.days, month.name
+            redis, store.shards, policy.currency, policy.days, [month]
         )
 
     with redis_for_command(settings) as url:

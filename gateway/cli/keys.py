@@ -6,7 +6,6 @@ id that names no key or several, are a UsageFault.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from gateway.cli.failures import DONE, UsageFault
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json, print_list
+from gateway.core.texts import is_plain_name
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
 from gateway.store import api_keys
@@ -25,8 +25,6 @@ from gateway.store.api_keys import REVOKED_WITHIN_S, SCOPES, ListedKey, Scope, d
 from providers.notation import Duration
 
 NAME_CHARS_MAX = 64
-
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 
 
 class KeyWish(msgspec.Struct, frozen=True):
@@ -43,7 +41,7 @@ def new(
 ) -> int:
     """Makes a key."""
     app, scopes = wish.app, scopes_of(wish.scope)
-    if _name(app) is None:
+    if is_plain_name(app) is None:
         raise UsageFault(
             f"--app {app!r} cannot be an app's name: use up to 64 letters, digits, dots, dashes "
             "and underscores."

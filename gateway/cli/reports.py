@@ -22,6 +22,7 @@ from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money import format_amount
+from gateway.core.months import Month
 from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
 from gateway.finance.closing import MonthChange, changed_months
@@ -33,6 +34,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.bootstrap import days_of
 from gateway.settings.file import load
+from gateway.store.months import closed_months
 from gateway.store.totals import pages_of_totals
 
 FORMATS = ("table", "json", "csv", "xlsx")
@@ -122,7 +124,10 @@ def verify(
 
     async def work(redis: RedisClient) -> tuple[Verdict, list[MonthChange]]:
         verdict = await verify_ledger(redis, shards, full=full, days=days, archived=archived)
-        return verdict, await changed_months(redis, shards, settings.prices.currency, days)
+        closed = sorted((await closed_months(redis, days)).at_ms)
+        months = filter(None, map(Month.named, closed))
+        currency = settings.prices.currency
+        return verdict, await changed_months(redis, shards, currency, days, months)
 
     with redis_for_command(settings) as url:
         verdict, changes = run(url, work)

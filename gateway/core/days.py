@@ -11,6 +11,8 @@ HOUR_MS = 3_600_000
 HOURS = 24
 EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 
+FirstAndLast = tuple[datetime.date, datetime.date]
+
 _DAY = datetime.timedelta(days=1)
 
 
@@ -53,6 +55,17 @@ class Days:
 
 
 UTC_DAYS = Days()
+
+
+def span_text(days: FirstAndLast) -> str:
+    """As records and keys have them: "2026-11-01 2026-11-30"."""
+    return f"{days[0]} {days[1]}"
+
+
+def span_in(text: str) -> FirstAndLast:
+    """The days in what `span_text` gave."""
+    first, last = map(datetime.date.fromisoformat, text.split(" "))
+    return first, last
 
 
 def day_of(now_ms: int) -> datetime.date:

@@ -11,7 +11,7 @@ and LedgerFault.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -26,7 +26,7 @@ from gateway.finance.report import Report, cost_report
 from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.store.ledger import Archived
-from gateway.store.months import closed_months, keep_report, open_messages, read_report
+from gateway.store.months import keep_report, open_messages, read_report
 from gateway.store.store import Store
 from gateway.store.totals import pages_of_totals
 
@@ -95,14 +95,13 @@ async def close_month(
 
 
 async def changed_months(
-    redis: RedisClient, shards: int, currency: str, days: Days, name: str | None = None
+    redis: RedisClient, shards: int, currency: str, days: Days, months: Iterable[Month]
 ) -> list[MonthChange]:
-    """What was booked on days of closed months after they were closed; with a name of that one."""
-    closed = (await closed_months(redis, days)).at_ms
+    """What was booked on the days of these months after they were closed."""
     found: list[MonthChange] = []
-    for month in map(Month.named, sorted(closed) if name is None else [name]):
-        kept = await read_report(redis, month.name) if month is not None else None
-        if month is None or kept is None:
+    for month in months:
+        kept = await read_report(redis, month.name)
+        if kept is None:
             continue
         query = Query(month.first, month.last)
         pages = pages_of_totals(redis, shards, month.first, month.last)

@@ -16,7 +16,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
-from gateway.core.texts import has_control, is_blank, name_of
+from gateway.core.texts import PLAIN_NAME, has_control, is_blank, name_of
 from gateway.errors import CallerFault
 from providers.contract import Category
 
@@ -38,7 +38,7 @@ _iso_day = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 # What a value looks like that there can be; a key that is left out takes any.
 _POSSIBLE: Mapping[str, str] = {
     "month": r"[0-9]{4}-(0[1-9]|1[0-2])",
-    "app": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    "app": PLAIN_NAME,
     "hour": r"1?[0-9]|2[0-3]",
     "category": "|".join(get_args(Category)),
     "step": r"0|[1-9][0-9]{0,2}",
@@ -125,8 +125,7 @@ def parse_query(parameters: Iterable[tuple[str, str]], today: datetime.date) -> 
 
     `group_by` may be repeated and holds names between commas. A filter may be repeated: any of its
     values matches. `campaign` is read as messages name it, and may be empty: what was sent without
-    one. The days default to the last
-    DAYS_DEFAULT up to `to`, and `to` to `today`.
+    one. The days default to the last DAYS_DEFAULT up to `to`, and `to` to `today`.
     Raises ReportFault.
     """
     given: dict[str, str] = {}

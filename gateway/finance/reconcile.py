@@ -16,7 +16,7 @@ from itertools import groupby
 
 import msgspec
 
-from gateway.core.days import Days
+from gateway.core.days import Days, span_in
 from gateway.core.invoice_parts import PartLine, parts_of, place_of, whole
 from gateway.core.reconciliation import (
     AGREED,
@@ -62,11 +62,6 @@ class DaySpan(msgspec.Struct, frozen=True):
 
     first: datetime.date
     last: datetime.date
-
-    @classmethod
-    def named(cls, text: str) -> DaySpan:
-        """As a record has it: both days with a space between."""
-        return cls(*map(datetime.date.fromisoformat, text.split(" ")))
 
     def overlaps(self, other: DaySpan) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -252,7 +247,7 @@ class Reconciliation:
         if not ours.cost or ours.invoiced == "":
             return False
         if ours.invoiced is not None:
-            return not DaySpan.named(ours.invoiced).overlaps(days)
+            return not DaySpan(*span_in(ours.invoiced)).overlaps(days)
         return self._in_others(ours, SURE_MS)
 
     def _may_be_of_another(self, ours: Ours) -> bool:

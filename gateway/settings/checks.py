@@ -17,6 +17,7 @@ from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
 from gateway.core.send_windows import RECIPIENT, zone_named
 from gateway.core.stop_words import wish_in, words_of
+from gateway.core.texts import is_plain_name
 from gateway.core.urls import UTM_NAMES, host_of, is_one_click
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
@@ -30,8 +31,6 @@ from providers.settings import address_faults
 
 HEARTBEATS_A_LEASE_MIN = 2  # one may be lost before others take the work over
 
-# Names stand in URLs, Redis keys, metrics, report columns and names of files.
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _NAME_RULE = "use up to 64 letters, digits, dots, dashes and underscores."
 
 _not_in_host = re.compile(r"[\s/:@?#]").search
@@ -143,7 +142,7 @@ def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:
 def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
     for group in ("providers", "routes", "send_windows"):
         for name in table_of(table, group):
-            if _name(name) is None:
+            if is_plain_name(name) is None:
                 yield KeyFault(f"{group}.{name}", f"has a name that cannot be used: {_NAME_RULE}")
     for group, names in (
         ("apps", [app.name for app in document.apps]),
@@ -156,7 +155,7 @@ def _names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyFault]:
                 yield KeyFault(
                     group, f"has {times} entries named {name!r}: give each its own name."
                 )
-            if _name(name) is None:
+            if is_plain_name(name) is None:
                 yield KeyFault(group, f"has an entry named {name!r}: {_NAME_RULE}")
     for i, app in enumerate(document.apps):
         if not app.scopes:
@@ -208,7 +207,7 @@ def _former_names(document: Document, table: Mapping[str, Any]) -> Iterator[KeyF
     for name, provider in document.providers.items():
         path = f"providers.{name}.was"
         for old in provider.was:
-            if _name(old) is None:
+            if is_plain_name(old) is None:
                 yield KeyFault(path, f"holds {old!r}: {_NAME_RULE}")
             elif old in present:
                 yield KeyFault(path, f"names {old!r}, which is a provider of this file: drop one.")

@@ -9,10 +9,10 @@ Raises RedisUnavailable.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gateway.core.days import FirstAndLast, span_in, span_text
 from gateway.core.events import Invoiced
 from gateway.core.reconciliation import ReconciledLine
 from gateway.core.settlement import uninvoiced
@@ -23,8 +23,6 @@ from gateway.store.keys import keys_of
 from gateway.store.store import Store
 from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import commit
-
-FirstAndLast = tuple[datetime.date, datetime.date]
 
 REST_SHARD = 0  # in whose ledger is booked what is of no message
 
@@ -51,7 +49,7 @@ async def accept_lines(
     for item in items:
         ours = item.ours
         assert ours is not None, "there is nothing of ours to change"
-        event = Invoiced(ours.step, ours.attempt, provider, item.accepted, invoice, _text(days))
+        event = Invoiced(ours.step, ours.attempt, provider, item.accepted, invoice, span_text(days))
         by_place[ours.message, event] = item
         events.append(apply.Item(ours.message, event))
     told = AcceptedLines([], [])
@@ -70,19 +68,18 @@ class DaysAccepted(CallerFault):
 
 async def ensure_days(store: Store, provider: str, days: FirstAndLast) -> None:
     """Raises DaysAccepted where an invoice of the provider may not be accepted for these days."""
-    (found,) = await store.redis.call([("HGETALL", keys_of(REST_SHARD).invoices)])
-    _booked(provider, days, _accepted(store, provider, as_list(found)))
+    _booked(provider, days, await _read_accepted(store, provider))
 
 
 async def accepted_days(store: Store, provider: str) -> list[FirstAndLast]:
     """Those of the provider's invoices that were accepted, as far as that was kept: before
     2026-11-30 only of those with something that was nothing of ours."""
+    return list(await _read_accepted(store, provider))
+
+
+async def _read_accepted(store: Store, provider: str) -> dict[FirstAndLast, int]:
     (found,) = await store.redis.call([("HGETALL", keys_of(REST_SHARD).invoices)])
-    return list(_accepted(store, provider, as_list(found)))
-
-
-def _text(days: FirstAndLast) -> str:
-    return f"{days[0]} {days[1]}"
+    return _accepted(store, provider, as_list(found))
 
 
 def _accepted(store: Store, provider: str, found: list[bytes]) -> dict[FirstAndLast, int]:
@@ -90,9 +87,9 @@ def _accepted(store: Store, provider: str, found: list[bytes]) -> dict[FirstAndL
     names = store.policy.names_of(provider)
     booked: dict[FirstAndLast, int] = {}
     for field, amount in pairs(found):
-        name, first, last = field.decode().rsplit(" ", 2)
+        name, _, text = field.decode().partition(" ")  # no name holds a space
         if name in names:
-            days = datetime.date.fromisoformat(first), datetime.date.fromisoformat(last)
+            days = span_in(text)
             booked[days] = booked.get(days, 0) + int(amount)
     return booked
 
@@ -118,7 +115,7 @@ async def accept_rest(
     nothing. Raises DaysAccepted."""
     keys = keys_of(REST_SHARD)
     token = keys.token(randomness.token())
-    field = f"{provider} {_text(days)}"
+    field = f"{provider} {span_text(days)}"
     channel = store.policy.provider(provider).channel
 
     async def attempt(session: Session) -> tuple[list[Command], int]:

@@ -369,8 +369,8 @@ class ProviderWorker:
     async def _record_all(self, parts: Sequence[tuple[Recording, ShardResult]]) -> None:
         for part in parts[1:]:
             self._tasks.start_soon(self._record, *part)
-        for part in parts[:1]:
-            await self._record(*part)
+        if parts:
+            await self._record(*parts[0])
 
     async def _record(self, recording: Recording, result: ShardResult) -> None:
         with recording:

@@ -6,7 +6,6 @@ under way as well. A campaign that was cancelled stays so. Every change is noted
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Annotated, Any
@@ -32,7 +31,7 @@ from gateway.ingress.api.budgets import views_of
 from gateway.ingress.api.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaign_view import CampaignList, CampaignView, view_of
 from gateway.ingress.api.content_faults import name_fault
-from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
+from gateway.ingress.api.decoder import Moment, read_given, require_json
 from gateway.ingress.api.parameters import read_page
 from gateway.ingress.api.request_body import NAME_MAX
 from gateway.ingress.api.requests import moment_ms
@@ -64,9 +63,8 @@ UNREADABLE = (
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
 
-CampaignMoment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 Excluded = Annotated[str, msgspec.Meta(min_length=1, description="A campaign's name.")]
-CampaignName = Annotated[
+ConfiguredName = Annotated[
     str, msgspec.Meta(min_length=1, max_length=64, description="A name of the configuration.")
 ]
 
@@ -83,7 +81,7 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     importance: Annotated[ImportanceName, msgspec.Meta(description="low, normal, high.")] | None = (
         None
     )
-    route: CampaignName | None = None
+    route: ConfiguredName | None = None
     ttl: (
         Annotated[
             int, msgspec.Meta(ge=1, le=TTL_MAX_MS // 1000, description="Seconds, 30 days at most.")
@@ -91,10 +89,10 @@ class CampaignRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     links: Annotated[LinksWord, msgspec.Meta(description="track or off.")] | None = None
-    start_at: CampaignMoment | None = None
-    end_at: CampaignMoment | None = None
+    start_at: Moment | None = None
+    end_at: Moment | None = None
     pace: Annotated[str, msgspec.Meta(description=PACE_RULE)] | None = None
-    send_window: CampaignName | None = None
+    send_window: ConfiguredName | None = None
     recipients_max: (
         Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000, description="Messages accepted.")]
         | None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Collection, Set
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -32,6 +32,7 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 Prepare = Callable[[dict[str, Any]], dict[str, Any]]
 
 MOMENT_RULE = "A moment in RFC 3339 with its offset, such as 2026-11-21T10:00:00Z."
+Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
 _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}

@@ -17,7 +17,7 @@ from gateway import telemetry
 from gateway.core.fullness import RefusedTraffic
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.http.asgi import to_json
-from gateway.ingress.http.problems import RETRY_AFTER_S
+from gateway.ingress.http.problems import AGAIN_SOON
 from gateway.ingress.http.request import Request
 from gateway.ingress.server_watch import ServerWatch, WatchedServer
 from gateway.redis.client import RedisClient
@@ -87,7 +87,6 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 _METRICS_TYPE = (b"content-type", telemetry.CONTENT_TYPE.encode())
-_AGAIN = (b"retry-after", b"%d" % RETRY_AFTER_S)
 
 
 class HealthEndpoints:
@@ -114,7 +113,7 @@ class HealthEndpoints:
         if readiness.ready:
             await request.respond(200, to_json(readiness))
         else:
-            await request.respond(503, to_json(readiness), (_AGAIN,))
+            await request.respond(503, to_json(readiness), (AGAIN_SOON,))
 
     async def metrics(self, request: Request) -> None:
         try:

@@ -51,7 +51,7 @@ class LinesView(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class LedgerPage(NamedTuple):
+class BookingsAsked(NamedTuple):
     """A page of lines: which, how many, and behind which place."""
 
     query: LinesQuery
@@ -83,14 +83,14 @@ class LedgerEndpoint:
         page = await self.page(self.read(request))
         await request.respond(200, to_json(page), PRIVATE)
 
-    def read(self, request: Request) -> LedgerPage:
+    def read(self, request: Request) -> BookingsAsked:
         """What the parameters ask for, of what the key may see. Raises Refusal."""
         try:
             return self._asked(pairs_of(request), request.principal)
         except ReportFault as fault:
             raise refusal(fault) from None
 
-    def _asked(self, pairs: Pairs, principal: Principal) -> LedgerPage:
+    def _asked(self, pairs: Pairs, principal: Principal) -> BookingsAsked:
         others, limit, after = _page_asked(pairs)
         others, kinds = take_out(others, "kind", KINDS)
         query = parse_query(others, self._days.of(self._now_ms()))
@@ -99,9 +99,9 @@ class LedgerEndpoint:
         app = app_seen(principal, query)
         if app is not None:
             query = msgspec.structs.replace(query, filters=(*query.filters, ("app", app)))
-        return LedgerPage(LinesQuery(query, frozenset(kinds)), limit, after)
+        return BookingsAsked(LinesQuery(query, frozenset(kinds)), limit, after)
 
-    async def page(self, asked: LedgerPage) -> LinesView:
+    async def page(self, asked: BookingsAsked) -> LinesView:
         """One page. Raises Refusal, RedisUnavailable and LedgerFault."""
         query, limit, after = asked
         found: list[LineView] = []

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from gateway.core.opt_outs import BY_LINK, EVERY_CHANNEL, PERSON, Origin, refuses
 from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.ingress.http.asgi import FORM_TYPE, HTML, PRIVATE
-from gateway.ingress.http.problems import RETRY_AFTER_S
+from gateway.ingress.http.problems import AGAIN_SOON
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages import unsubscribing as pages
 from gateway.ingress.pages.lang import lang_of
@@ -60,7 +60,7 @@ class UnsubscribeEndpoints:
                 await self._change(who, choice)
                 stops = await self._stops(who)
         except RedisError:
-            await self._answer(request, 503, "unknown", (b"retry-after", b"%d" % RETRY_AFTER_S))
+            await self._answer(request, 503, "unknown", AGAIN_SOON)
             return
         await self._answer(request, 200, stops)
 

@@ -7,7 +7,6 @@ differs from one that is `null`.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 
@@ -21,7 +20,7 @@ from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.views.words import epoch_ms, rfc3339
 from gateway.ingress.api.content_faults import name_fault
-from gateway.ingress.api.decoder import MOMENT_RULE, ReadKeys, not_json, read_keys
+from gateway.ingress.api.decoder import MOMENT_RULE, Moment, ReadKeys, not_json, read_keys
 from gateway.ingress.api.request_body import Name
 from gateway.ingress.http.asgi import NOT_JSON
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, problem
@@ -35,8 +34,6 @@ EXAMPLE = '{"phone": "+79161234567", "tz": "Europe/Moscow"}'
 _ZONE_RULE = "A time zone of the IANA database, such as Europe/Moscow."
 _LOCALE_RULE = "A language tag, such as ru or ru-RU."
 _SOURCE_RULE = f"Where the person said so: 1 to {SOURCE_MAX} characters."
-
-_Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
 
 
 class ConsentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,9 +137,9 @@ def _read(
 
 
 def _addresses(values: dict[str, Any], faults: list[RequestFault]) -> Addresses:
-    named = Recipient(**{kind: values.get(kind) for kind in KINDS})
-    if not any(getattr(named, kind) not in (None, []) for kind in KINDS):
+    if all(values.get(kind) in (None, []) for kind in KINDS):
         return Addresses()
+    named = Recipient(**{kind: values.get(kind) for kind in KINDS})
     read = addresses.read(named)
     if isinstance(read, Destination):
         return read.addresses
@@ -167,7 +164,7 @@ def _consents(
 
 def _moment_ms(text: str) -> int | None:
     try:
-        return epoch_ms(msgspec.convert(text, _Moment))
+        return epoch_ms(msgspec.convert(text, Moment))
     except msgspec.ValidationError:
         return None
 

@@ -7,7 +7,6 @@ changes something waits until every process has looked.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
 import secrets as random_bits
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
@@ -17,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.records.webhook import Secret, Webhook, WebhookEvent
+from gateway.core.texts import is_plain_name
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import (
     EVENTS,
@@ -26,7 +26,7 @@ from gateway.core.webhooks import (
     rotated,
     secret_of,
 )
-from gateway.ingress.api.decoder import MOMENT_RULE, read_given, require_json
+from gateway.ingress.api.decoder import Moment, read_given, require_json
 from gateway.ingress.api.parameters import read_page, read_parameters
 from gateway.ingress.api.requests import moment_ms
 from gateway.ingress.api.webhook_view import (
@@ -60,12 +60,10 @@ URL_RULE = (
     "webhooks.allow_hosts alone."
 )
 
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}\.[0-9]{1,6}").fullmatch
 
 
 EventType = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(EVENTS)})]
-Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_RULE)]
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -248,7 +246,7 @@ def _refuse_operators_events(events: Sequence[str], principal: Principal) -> Non
 def _named(request: Request) -> tuple[str, str]:
     """The app, and the webhook's name in the path. Raises Refusal."""
     name = request.parameters["name"]
-    if _name(name) is None:
+    if is_plain_name(name) is None:
         raise Refusal(invalid([RequestFault("/name", NAME_RULE)]))
     return request.principal.app, name
 

@@ -36,7 +36,6 @@ FIELDS_MAX = 32
 LIVE_EVERY_S = 2.0
 LIVE_MAX = 32  # streams of a worker
 
-
 # A page that sent no referrer at all would post its forms with the origin `null`.
 _PAGE_HEADERS = (
     (b"cache-control", b"no-store"),

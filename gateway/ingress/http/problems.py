@@ -14,6 +14,7 @@ import msgspec
 # What a client is told to wait when something we need is unavailable, and when a lane is too full:
 # lanes empty more slowly than Redis restarts.
 RETRY_AFTER_S = 2
+AGAIN_SOON = (b"retry-after", b"%d" % RETRY_AFTER_S)
 BACKLOG_RETRY_AFTER_S = 5
 MEMORY_RETRY_AFTER_S = 30  # memory is freed as messages end
 DRAINING_RETRY_AFTER_S = 30  # operators are people
