@@ -1,8 +1,8 @@
 """From the bytes of one message to its place in a batch, the same for every way of sending.
 
 A message is read and checked, held against the backlog, and queued for its shard's next admission.
-What is wrong with it comes back as a Problem. A full queue raises Busy; while Redis is unavailable
-each message that waits gets RedisUnavailable.
+What is wrong with it comes back as a Problem. A full queue raises QueueFull; while Redis is
+unavailable each message that waits gets RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -163,11 +163,11 @@ class AdmissionQueue:
         return self.draining.refusal
 
     def submit(self, request: MessageRequest, done: TakeResult[Answer]) -> None:
-        """Hands a message to its shard's batch. Raises Busy."""
+        """Hands a message to its shard's batch. Raises QueueFull."""
         self.batcher.submit(self.store.shard_of_message(request.id), request, done)
 
     async def ask(self, request: MessageRequest) -> Answer:
-        """The store's answer. Raises Busy, RedisUnavailable and bugs."""
+        """The store's answer. Raises QueueFull, RedisUnavailable and bugs."""
         return await self.batcher.ask(self.store.shard_of_message(request.id), request)
 
     async def dry_run(self, request: MessageRequest) -> DryAnswer:
