@@ -386,7 +386,12 @@ def test_every_page_is_in_the_list_of_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["gateway", "gateway/ingress", "gateway/dispatch", "gateway/store", "providers"]
+    "package",
+    [
+        "gateway",
+        *(f"gateway/{room}" for room in ("core", "store", "ingress", "dispatch")),
+        "providers",
+    ],
 )
 def test_the_architecture_names_every_room_and_what_stands_beside_them(package: str) -> None:
     shown = "".join(re.findall(r"`[^`\n]+`", text_of("docs/architecture.md")))
