@@ -12,6 +12,7 @@ from gateway.core.events import Cancelled
 from gateway.ingress.api.events import event_hub, events
 from gateway.store import reads
 from gateway.store.apply import Item
+from gateway.store.keys import keys_of
 from gateway.store.reads import EventEntry
 from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD
 from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
@@ -172,6 +173,20 @@ async def test_a_queue_is_bounded_in_changes_too(
         overflowed.append(subscription.overflowed)
     assert overflowed == [False, False, True]
     assert subscription.take() == [entry]
+
+
+@with_ingress()
+async def test_what_nobody_can_read_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many in a row as are read together were read again for ever."""
+    monkeypatch.setattr(events, "EVENT_ENTRIES_MAX", 3)
+    key = keys_of(0).events("shop")
+    await world.store.redis.call([("XADD", key, f"1-{n}", "d", "?") for n in range(1, 8)])
+    id_ = (await world.send(OTP)).json["id"]
+    exchange = await opened(world, last="0-0.0")
+    assert (await next_event(exchange))[1]["id"] == id_
+    await leave(exchange)
 
 
 @with_ingress()
