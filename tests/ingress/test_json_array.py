@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.api.json_array import TOKENS_AT_ONCE, DamagedArray, split_array
+from gateway.ingress.api.bodies.json_array import TOKENS_AT_ONCE, DamagedArray, split_array
 
 ANY_JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

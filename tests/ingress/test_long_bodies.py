@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gateway.ingress.api.array_items import COUNTED_BYTES_MAX, TURN_BYTES
-from gateway.ingress.api.decoder import KEYS_TWICE, OBJECT_BYTES_MAX
-from gateway.ingress.api.repeated_keys import SEARCHED_BYTES_MAX
+from gateway.ingress.api.bodies.array_items import COUNTED_BYTES_MAX, TURN_BYTES
+from gateway.ingress.api.bodies.decoder import KEYS_TWICE, OBJECT_BYTES_MAX
+from gateway.ingress.api.bodies.repeated_keys import SEARCHED_BYTES_MAX
 from tests.worlds.ingress_world import OTP, Answer, World, with_ingress
 
 TWICE = b'{"a":0,"a":0}'
