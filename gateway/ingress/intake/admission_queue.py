@@ -18,7 +18,7 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
-from gateway.ingress.api.bodies.decoder import moment_ms
+from gateway.ingress.api.bodies.decoder import moment_ms, too_long
 from gateway.ingress.api.messages.requests import Faulty, Malformed, body_hash, read
 from gateway.ingress.api.messages.sayings import WordsUnread
 from gateway.ingress.api.results import refusal_of
@@ -75,7 +75,7 @@ class AdmissionQueue:
         )
 
     async def prepare(
-        self, raw: bytes | msgspec.Raw, app: str, key: str | None, trace: str = ""
+        self, raw: bytes, app: str, key: str | None, trace: str = ""
     ) -> MessageRequest | Problem:
         """Reads one message; `key` is its idempotency key if it names none itself, `trace` the
         context that it carries. What is declared
@@ -97,8 +97,12 @@ class AdmissionQueue:
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
     def _prepare(
-        self, raw: bytes | msgspec.Raw, app: str, key: str | None, trace: str
+        self, raw: bytes, app: str, key: str | None, trace: str
     ) -> MessageRequest | Problem | WordsUnread:
+        long = too_long(raw)
+        if long is not None:
+            self.metrics.refused.labels("too-large").inc()
+            return long
         policy = self.store.policy
         found = read(raw, policy, app, self.store.contents.drafts)
         if isinstance(found, WordsUnread):

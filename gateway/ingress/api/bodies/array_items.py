@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import msgspec
 
-from gateway.ingress.api.bodies.json_array import split_array
+from gateway.ingress.api.bodies.json_array import DamagedArray, split_array
 from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -22,6 +24,10 @@ class ItemResult(Protocol):
     error: Problem | msgspec.UnsetType
 
 
+TURN_BYTES = 64 * 1024  # of items are read before everybody else has a turn
+COUNTED_BYTES_MAX = 1024 * 1024  # of an array whose items are counted where they are too many
+
+_NONE = msgspec.Raw()
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -47,26 +53,67 @@ async def answer_each(
             raise Refusal(result.error)
         await request.respond(200, to_json(result))
         return
-    results = await decide(app, array_items(body, most, what))
+    results = await decide(app, await array_items(body, most, what))
     for index, result in enumerate(results):
         result.index = index
     await request.respond(200, to_json(results))
 
 
-def array_items(body: bytes, most: int, what: str, hint: str = "") -> Items:
+async def array_items(body: bytes, most: int, what: str, hint: str = "") -> Items:
     """The items, of which there may be so many; `what` is one of them. Raises Refusal."""
-    items: Items | None
+    items: Items
     try:
-        items = _split(body)
+        items = _split(body) if len(body) <= COUNTED_BYTES_MAX else _at_most(most).of(body)
+    except msgspec.ValidationError:
+        raise _too_many(most, "more", what, hint) from None
     except NOT_JSON as error:
-        items = split_array(body)
-        if items is None:
+        items = []
+        try:
+            for found in split_array(body):
+                items += found
+                if len(items) > most:
+                    raise _too_many(most, "more", what, hint) from None
+                await asyncio.sleep(0)
+        except DamagedArray:
             raise refuse("malformed", f"This is not a JSON array in UTF-8: {error}.") from None
     if len(items) > most:
-        raise refuse(
-            "too-large",
-            f"An array may have {most} {what}s, this one has {len(items)}: split it{hint}.",
-        )
+        raise _too_many(most, str(len(items)), what, hint)
     if not items:
         raise Refusal(invalid([RequestFault("", f"The array is empty: give 1 {what} at least.")]))
     return items
+
+
+async def in_turns(items: Items) -> AsyncIterator[bytes]:
+    """Each item as it stands. A thousand full of faults take seconds, in which others have their
+    turns."""
+    taken = 0
+    for item in items:
+        raw = bytes(item)
+        taken += len(raw)
+        if taken > TURN_BYTES:
+            taken = 0
+            await asyncio.sleep(0)
+        yield raw
+
+
+def _too_many(most: int, has: str, what: str, hint: str) -> Refusal:
+    return refuse(
+        "too-large", f"An array may have {most} {what}s, this one has {has}: split it{hint}."
+    )
+
+
+class _AtMost:
+    """Cuts an array, and stops at the first item too many: it is read as a Struct of so many
+    fields. As a list, 16 MiB of `{},` took 0.4 s and 200 MB (2026-11-30)."""
+
+    def __init__(self, most: int) -> None:
+        fields = [(f"i{number}", msgspec.Raw, _NONE) for number in range(most)]
+        kind = msgspec.defstruct("Items", fields, array_like=True, forbid_unknown_fields=True)
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def of(self, body: bytes) -> list[msgspec.Raw]:
+        """Raises msgspec.ValidationError of more."""
+        return [each for each in msgspec.structs.astuple(self._decode(body)) if each is not _NONE]
+
+
+_at_most = cache(_AtMost)

@@ -18,7 +18,7 @@ from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.views.message import timeline_of, view_of
-from gateway.ingress.api.bodies.array_items import array_items, is_array
+from gateway.ingress.api.bodies.array_items import array_items, in_turns, is_array
 from gateway.ingress.api.bodies.stream import Streams
 from gateway.ingress.api.messages.explain_view import dry_result, explain_view
 from gateway.ingress.api.messages.message_stream import MessageStream
@@ -127,13 +127,11 @@ class SendEndpoint:
         await request.respond(200, to_json(result), headers)
 
     async def _many(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
-        items = array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
-        messages = [
-            await self._queue.prepare(
-                raw, request.principal.app, None if key is None else f"{key}#{i}", trace
-            )
-            for i, raw in enumerate(items)
-        ]
+        items = await array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
+        messages: list[MessageRequest | Problem] = []
+        async for raw in in_turns(items):
+            own = None if key is None else f"{key}#{len(messages)}"
+            messages.append(await self._queue.prepare(raw, request.principal.app, own, trace))
         self._refuse_if_full(messages)
         quota = self._queue.quotas.of(request.principal.app)
         if quota is None:

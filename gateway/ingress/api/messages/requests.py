@@ -94,11 +94,10 @@ def nothing_said(_: bytes) -> Sequence[Draft]:
 
 
 def read(
-    raw: bytes | msgspec.Raw, policy: Policy, app: str, drafts_of: DraftsOf = nothing_said
+    raw: bytes, policy: Policy, app: str, drafts_of: DraftsOf = nothing_said
 ) -> ValidRequest | Malformed | Faulty | WordsUnread:
     """Reads one request of an app. `drafts_of` gives what a campaign says that names those words;
     None: they are to be read first."""
-    raw = bytes(raw)
     try:
         request = _decode(raw)
         if not repeated_keys.surely_none(raw, request):
@@ -318,5 +317,5 @@ def _key_by_key(
     except NOT_JSON as error:
         return Malformed(not_json(raw, error))
     if found.faults and not found.unread:
-        return Faulty(found.faults, found.total)  # it is no object
+        return Faulty(found.faults, found.total)  # it is no object, or too long a one
     return _understood(SendRequest(**found.values), policy, app, drafts_of, found)

@@ -22,7 +22,7 @@ from gateway.core.conversions import By
 from gateway.core.records.conversion import Conversion
 from gateway.core.records.message import Message
 from gateway.core.texts import name_of
-from gateway.ingress.api.bodies.array_items import Items, answer_each
+from gateway.ingress.api.bodies.array_items import Items, answer_each, in_turns
 from gateway.ingress.api.bodies.decoder import moment_ms, read_item, require_json
 from gateway.ingress.api.bodies.names import Name, name_fault
 from gateway.ingress.api.results import message_after, outcome_of, own_message
@@ -123,7 +123,7 @@ class ConversionEndpoint:
 
     async def _decide(self, app: str, raws: Items) -> list[ConversionResult]:
         """What each came to, in order."""
-        items = [read_item(ConversionRequest, bytes(raw), _SHOWN) for raw in raws]
+        items = [read_item(ConversionRequest, raw, _SHOWN) async for raw in in_turns(raws)]
         ids = [i.message for i in items if isinstance(i, ConversionRequest) and i.message]
         messages = await self._messages.find(dict.fromkeys(ids))
         found = [self._asked(app, item, messages) for item in items]

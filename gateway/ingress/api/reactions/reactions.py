@@ -17,7 +17,7 @@ from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
 from gateway.core.reactions import reacted_ms, reacted_step
 from gateway.core.records.message import Message
-from gateway.ingress.api.bodies.array_items import Items, answer_each
+from gateway.ingress.api.bodies.array_items import Items, answer_each, in_turns
 from gateway.ingress.api.bodies.decoder import moment_ms, read_item
 from gateway.ingress.api.results import message_after, outcome_of, own_message
 from gateway.ingress.archived import ArchivedMessages
@@ -88,7 +88,7 @@ class ReactionEndpoint:
 
     async def _decide(self, app: str, raws: Items) -> list[ReactionResult]:
         """What each came to, in order."""
-        asked = [read_item(ReactionRequest, bytes(raw), _SHOWN) for raw in raws]
+        asked = [read_item(ReactionRequest, raw, _SHOWN) async for raw in in_turns(raws)]
         ids = dict.fromkeys(each.message for each in asked if isinstance(each, ReactionRequest))
         messages = await self._messages.find(ids)
         found = [self._item(app, each, messages) for each in asked]
