@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core.policy import Policy
 from gateway.dispatch.jobs import removed_providers
+from gateway.dispatch.pauses import Pauses
 from gateway.store import lanes, pauses, providers
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
@@ -218,9 +219,34 @@ async def test_a_pause_goes_on_under_the_new_name(redis_url: str) -> None:
         changes, heir = with_viber_renamed(w)
         ids = await w.admit(2)
         async with dispatching(w, **changes):
-            assert await pauses.read(w.redis) == {"viber-new": pause}
+            former = changes["store"].policy.former
+            assert await pauses.read(w.redis, former) == {"viber-new": pause}
             assert heir.batches == []
         assert await w.steps(ids[0]) == ["queued", "planned"]
+
+
+@under_trio
+async def test_who_has_only_the_former_name_keeps_to_what_operators_say_of_the_new_one(
+    redis_url: str,
+) -> None:
+    """It went on to send by a provider that was paused as soon as the first had the new name."""
+    async with world(redis_url) as w:
+        await pauses.hold(w.redis, "viber", "billed twice", "ann", w.clock())
+        changes, _ = with_viber_renamed(w)
+        former = changes["store"].policy.former
+        known = Pauses(w.deps())
+        async with dispatching(w, **changes):
+            await known.refresh()
+            assert known.of("viber") is not None
+            await pauses.resume(w.redis, "viber-new", "mended", "ann", w.clock(), former)
+            await known.refresh()
+            assert known.of("viber") is None
+            await pauses.hold(w.redis, "viber-new", "again", "ann", w.clock(), former)
+            await known.refresh()
+            held = known.of("viber")
+            assert held is not None
+            assert held.detail == "again"
+            assert await pauses.read(w.redis, former) == {"viber-new": held}
 
 
 @under_trio
