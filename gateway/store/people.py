@@ -154,7 +154,7 @@ async def look_after_waiting(store: StoreBase, people: Collection[Person], now_m
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
     as waiting."""
-    asked = set(overdue(people, store.policy, now_ms))
+    asked = set(overdue(people, store.policy, now_ms)) if people else None
     if not asked:
         return
     records = await read_messages(store, asked)
