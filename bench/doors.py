@@ -132,6 +132,35 @@ def unknown_keys(door: Door) -> Told:
     return _posted(door, b"{" + keys + b"}")
 
 
+def repeated_keys(door: Door) -> Told:
+    """One body of 2 MB, in which 149,000 small objects have a key twice."""
+    objects = b",".join([b'{"a":0,"a":0}'] * 149_000)
+    return _posted(door, b'{"a":[' + objects + b"]}")
+
+
+def faulty_items(door: Door) -> Told:
+    """An array of 1,000 messages of 15.6 KB each, all of small objects that have a key twice."""
+    item = b'{"a":[' + b",".join([b'{"a":0,"a":0}'] * 1_114) + b"]}"
+    return _posted(door, b"[" + b",".join([item] * 1_000) + b"]")
+
+
+def tiny_items(door: Door) -> Told:
+    """An array of 5.2 million objects without a key."""
+    return _posted(door, b"[" + b",".join([b"{}"] * 5_200_000) + b"]")
+
+
+def damaged_items(door: Door) -> Told:
+    """An array of 15.6 MB with many brackets, of which the last text is cut within a character."""
+    lists = b'{"a":[' + b",".join([b"[]"] * 5_200_000) + b"]}"
+    return _posted(door, b"[" + lists + b',{"a":"\\ud83d"}]')
+
+
+def faulty_lines(door: Door) -> Told:
+    """A stream of 500 lines of 64 KB each, all of small objects that have a key twice."""
+    line = b'{"a":[' + b",".join([b'{"a":0,"a":0}'] * 4_680) + b"]}\n"
+    return _posted(door, line * 500, b"x-ndjson")
+
+
 def unread(door: Door) -> Told:
     """A stream of lines full of unknown keys, whose answers are never read."""
     line = b"{" + b",".join(b'"k%04d":0' % number for number in range(6_500)) + b"}\n"
@@ -164,18 +193,26 @@ def half_bodies(door: Door) -> Told:
 SHAPES: dict[str, Callable[[Door], Told]] = {
     "pipelined": pipelined,
     "unknown-keys": unknown_keys,
+    "repeated-keys": repeated_keys,
+    "faulty-items": faulty_items,
+    "tiny-items": tiny_items,
+    "damaged-items": damaged_items,
+    "faulty-lines": faulty_lines,
     "unread": unread,
     "half-bodies": half_bodies,
 }
 
 
-def _posted(door: Door, body: bytes) -> Told:
+def _posted(door: Door, body: bytes, kind: bytes = b"json") -> Told:
+    key = APP_KEY.encode()
     with door.connect() as sock:
         length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
-        sock.sendall(HEAD % (APP_KEY.encode(), b"json") + length + body)
+        sender = threading.Thread(target=_send, args=(sock, HEAD % (key, kind) + length + body))
+        sender.start()
         answer = bytearray()
         while data := sock.recv(MIB):
             answer += data
+        sender.join()
     return Counter({_status(answer): 1, "answer KiB": len(answer) // 1024})
 
 
@@ -235,7 +272,7 @@ def main() -> None:
                 took = time.monotonic() - began
             what = ", ".join(f"{count} {key}" for key, count in told.items())
             print(
-                f"{name:<13} memory +{watch.rose_mib:.0f} MiB, longest /healthz "
+                f"{name:<14} memory +{watch.rose_mib:.0f} MiB, longest /healthz "
                 f"{watch.longest_s:.2f} s, {took:.1f} s in all: {what}"
             )
             sys.stdout.flush()

@@ -20,6 +20,7 @@ refused. For the limits of a machine use lifecycle.py.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import itertools
 import json
@@ -31,7 +32,7 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 from locust import FastHttpUser, LoadTestShape, events, task
-from locust.runners import LocalRunner, MasterRunner
+from locust.runners import LocalRunner
 
 from bench.load_patterns import PATTERNS, Duration, noisy_rate
 from bench.load_spec import TEXT
@@ -41,6 +42,10 @@ IDLE_S = 0.1
 OTP_LOOK_S = 1.0  # how long after acceptance an OTP's way is looked at
 REMEMBERED_MAX = 10_000
 PERSONS = 1_000_000_000
+ONE_PROCESS = (
+    "This generator is one process: leave out --processes, --master and --worker. For more load "
+    "start it several times, each with its --rate and --first-person."
+)
 
 _recent: deque[str] = deque(maxlen=REMEMBERED_MAX)
 _persons = itertools.count()
@@ -58,19 +63,22 @@ def _add_options(parser: Any) -> None:
     add("--lines", type=int, default=500, help="messages in one stream")
     add("--saturated-ms", type=float, default=1_000.0, help="where a ramp ends")
     add("--first-person", type=int, default=-1, help="default: from the clock")
+    for option in parser._actions:  # noqa: SLF001 - there is no other way to what locust added
+        if option.dest == "processes":
+            option.type = _refuse_processes
+
+
+def _refuse_processes(_: str) -> int:
+    """Before locust forks: of a master that ends at once, workers may wait for five minutes."""
+    raise argparse.ArgumentTypeError(ONE_PROCESS)
 
 
 @events.init.add_listener
-def _refuse_several_processes(environment: Any, runner: Any, **_: Any) -> None:
+def _refuse_several_processes(runner: Any, **_: Any) -> None:
     """Each would number the persons alike and deal out the whole rate."""
-    if isinstance(runner, LocalRunner):
-        return
-    if isinstance(runner, MasterRunner) or not environment.parsed_options.processes:
-        sys.stderr.write(
-            "This generator is one process: leave out --processes, --master and --worker. For more "
-            "load start it several times, each with its --rate and --first-person.\n"
-        )
-    sys.exit(2)
+    if not isinstance(runner, LocalRunner):
+        sys.stderr.write(f"{ONE_PROCESS}\n")
+        sys.exit(2)
 
 
 @events.test_start.add_listener

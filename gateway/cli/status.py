@@ -20,10 +20,10 @@ from gateway.cli.failures import DONE
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json, print_table
 from gateway.core.policy import Policy
-from gateway.ingress.api.ops_view import Fleet, OpsView, fleet_of, view_of
-from gateway.ingress.api.remarks import remarks
-from gateway.ingress.backlog import Backlog
-from gateway.ingress.server_watch import ServerWatch, disk_free_of
+from gateway.ingress.api.operators.ops_view import Fleet, OpsView, fleet_of, view_of
+from gateway.ingress.api.operators.remarks import remarks
+from gateway.ingress.intake.backlog import Backlog
+from gateway.ingress.intake.server_watch import ServerWatch, disk_free_of
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap

@@ -256,12 +256,15 @@ class Policy(msgspec.Struct, frozen=True):
         """Its present name, then the earlier ones."""
         return (provider, *(old for old, name in self.former.items() if name == provider))
 
-    def take_present_names(self, message: Message) -> None:
-        """A message of a provider that was renamed since goes on under the present name."""
+    def take_present_names(self, message: Message) -> bool:
+        """A message of a provider that was renamed since goes on under the present name; whether
+        the provider of its current step was."""
         if not self.former:
-            return
+            return False
+        provider = message.step.provider
         for step in message.steps:
             step.candidates = [
                 replace(candidate, provider=self.present(candidate.provider))
                 for candidate in step.candidates
             ]
+        return message.step.provider != provider

@@ -2,7 +2,8 @@
 
 The proof is a key that lapses; the moment until which it certainly stands is kept here. A
 dispatcher that stood still (a stopped process, an unavailable Redis) finds its proof stale and must
-not put bytes on the wire: another may have taken its messages over. Whoever started the process is
+not put bytes on the wire: another may have taken its messages over. Nor does what it asked before
+say anything of a provider: the answers came while nobody heard them. Whoever started the process is
 told apart from that that its loop turns.
 """
 
@@ -30,13 +31,18 @@ class Heartbeat:
         self._lease_ms = lease_ms
         self._every_s = every_ms / 1000
         self._retry = retry
-        self._stale_at = -1.0
+        self._stale_at = self._since = -1.0
         self._proven = trio.Event()
 
     @property
     def fresh(self) -> bool:
         """Whether the proof stands, with a margin, at this moment."""
         return trio.current_time() < self._stale_at
+
+    @property
+    def fresh_since(self) -> float:
+        """From when on the proof has stood without a break; this moment, where it does not."""
+        return self._since if self.fresh else trio.current_time()
 
     async def wait_fresh(self) -> None:
         while not self.fresh:
@@ -46,6 +52,8 @@ class Heartbeat:
         """Proves life once. Raises RedisUnavailable."""
         began = trio.current_time()
         await lanes.prove_alive(self._redis, self._consumer, self._lease_ms)
+        if not self.fresh:
+            self._since = trio.current_time()
         self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
         # Every worker waits for the same event: only who sets it may replace it.
         self._proven.set()

@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 
 from gateway import telemetry
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.ingress.backlog import Backlog
-from gateway.ingress.draining import Draining
-from gateway.ingress.server_watch import ServerWatch, WatchedServer
+from gateway.ingress.intake.backlog import Backlog
+from gateway.ingress.intake.draining import Draining
+from gateway.ingress.intake.server_watch import ServerWatch, WatchedServer
 from gateway.store.store import Store
 from gateway.timings import Timings
 
@@ -28,7 +28,7 @@ Series = dict[tuple[Counter, tuple[str, ...]], Counter]
 
 
 class QuotaMetrics:
-    """What is used and refused of the apps' quotas, for `gateway.ingress.quotas`."""
+    """What is used and refused of the apps' quotas, for `gateway.ingress.intake.quotas`."""
 
     def __init__(self, registries: telemetry.Registries) -> None:
         self.configured = Gauge(

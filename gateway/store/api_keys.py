@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 
 from gateway.redis.client import RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import audit, shared_keys
 from gateway.store.audit import Deed
-from gateway.store.totals import as_list, pairs
 
 Scope = Literal["send", "read", "report", "report-all", "manage", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

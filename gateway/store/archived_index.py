@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from gateway.core.archive.manifest import EntryId, entry_id
 from gateway.core.records.entries import Indexed, IndexEntry, index_codec
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list
 from gateway.store import archiving
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.person_index import entry_of
 from gateway.store.shared_keys import ARCHIVE
-from gateway.store.totals import as_list
 from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 200

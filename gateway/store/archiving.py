@@ -11,11 +11,11 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import leases, randomness
 from gateway.store.checkpoints import NOTHING_BOOKED
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import ARCHIVE, ARCHIVER
-from gateway.store.totals import as_list, pairs
 
 LEASE_MS = 15_000
 REASON_CHARS = 300

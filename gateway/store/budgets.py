@@ -23,11 +23,11 @@ from typing import NamedTuple, cast
 from gateway.core.budgets import GONE_MS, Budget, Funds, Lease, Move, named
 from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.redis.script import Script
 from gateway.store import shared_keys
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
-from gateway.store.totals import as_list, pairs
 
 LEASE_MS = 2_000
 READ_MS = 1_000  # what was read longer ago is read again before anything is leased by it

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import CANCELLING
-from gateway.store.totals import as_list
 
 PAGE = 200
 

@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from gateway.core.campaign_words import hash_of
 from gateway.core.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list, pairs
 from gateway.store import audit, outbox, randomness, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
-from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit, values_in
 
 UNREADABLE = Campaign(state="paused")

@@ -18,10 +18,10 @@ from gateway.core.reconciliation import ReconciledLine
 from gateway.core.settlement import uninvoiced
 from gateway.errors import CallerFault
 from gateway.redis.client import Command, Session
+from gateway.redis.replies import as_list, pairs
 from gateway.store import apply, randomness
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
-from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import commit
 
 REST_SHARD = 0  # in whose ledger is booked what is of no message

@@ -19,11 +19,11 @@ import msgspec
 from gateway.core.ids import shard_of_id
 from gateway.redis.client import Command, ErrorReply, RedisClient, RedisReply
 from gateway.redis.errors import CommandRefused
+from gateway.redis.replies import as_list, pairs
 from gateway.store import quarantine
 from gateway.store.apply import LaneEntry
 from gateway.store.keys import GROUP, keys_of, shard_in
 from gateway.store.shared_keys import alive
-from gateway.store.totals import as_list, pairs
 from gateway.store.writes import LANE_FIELD
 
 RECOVER_COUNT = 200  # entries taken over at once

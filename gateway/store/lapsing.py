@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from gateway.core.campaigns import Campaign
 from gateway.core.days import DAY_MS
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list
 from gateway.store import randomness, shared_keys
 from gateway.store.declarations import VERSION_FIELD, counts, read
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
-from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, commit
 
 LAPSE_MS = 30 * DAY_MS

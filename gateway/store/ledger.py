@@ -18,11 +18,12 @@ from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, LedgerEntry, ledger_codec
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store.checkpoints import NOTHING_BOOKED, Checkpoint
 from gateway.store.compression import unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
-from gateway.store.totals import Aside, LedgerFault, as_list, at_once, pairs, total_rows
+from gateway.store.totals import Aside, LedgerFault, at_once, total_rows
 from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 100  # each is one commit's bookings

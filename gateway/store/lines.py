@@ -25,8 +25,8 @@ import msgspec
 
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
+from gateway.redis.replies import as_list, pairs
 from gateway.store.shared_keys import LINES
-from gateway.store.totals import as_list, pairs
 
 LINES_MAX = 32
 CONFIRM_MS = 60_000

@@ -14,11 +14,11 @@ from gateway.core.ids import moment_of
 from gateway.core.months import ClosedMonths
 from gateway.core.records.message import Message
 from gateway.redis.client import RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import reads, scans
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import CLOSED_MONTHS, month_report
 from gateway.store.store import Store
-from gateway.store.totals import as_list, pairs
 
 
 async def closed_months(redis: RedisClient, days: Days) -> ClosedMonths:

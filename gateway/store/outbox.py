@@ -31,10 +31,10 @@ from gateway.core.records.webhook import (
 )
 from gateway.core.webhooks import LOST, Webhooks
 from gateway.redis.client import Command, RedisClient, RedisReply, Session
+from gateway.redis.replies import as_list
 from gateway.store import quarantine, randomness, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.keys import keys_of, shard_in
-from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, MakeCommands, commit
 from gateway.store.webhooks import KnownWebhooks
 

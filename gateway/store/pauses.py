@@ -16,9 +16,9 @@ import msgspec
 from gateway.backoff import delay_by_age_ms
 from gateway.core.webhooks import PAUSED
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list, pairs
 from gateway.store import audit, outbox, randomness, shared_keys
 from gateway.store.audit import Deed
-from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
 
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers

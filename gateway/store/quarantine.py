@@ -19,9 +19,9 @@ from msgspec import field
 
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of, shard_in
-from gateway.store.totals import as_list, pairs
 
 ENTRIES_MAX = 500  # a shard
 LATER_MS = 60_000  # what had no place is met again after so long

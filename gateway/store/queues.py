@@ -24,10 +24,10 @@ from typing import NamedTuple
 from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list
 from gateway.store import leases, randomness, shared_keys
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import QUEUES
-from gateway.store.totals import as_list
 from gateway.store.transaction import CommitCounts, commit
 
 CONFIRM_MS = 60_000

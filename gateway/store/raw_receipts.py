@@ -17,10 +17,10 @@ from msgspec import field
 
 from gateway.core.events import Reported
 from gateway.redis.client import Command
+from gateway.redis.replies import as_list
 from gateway.store.apply import Applied, Item
 from gateway.store.base import StoreBase
 from gateway.store.keys import keys_of, shard_of
-from gateway.store.totals import as_list
 
 RECEIPTS_MAX = 20  # of a message
 BYTES_MAX = 2_048  # of one

@@ -27,12 +27,12 @@ from gateway.core.ids import read_ref
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import archiving, quarantine, raw_receipts, scans
 from gateway.store.apply import Item
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_provider_id
 from gateway.store.store import Store
-from gateway.store.totals import as_list, pairs
 from providers.contract import Receipt
 
 PROVIDER_ID_MS = 7 * 86_400_000

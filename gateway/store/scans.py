@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 from gateway.redis.client import RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store.keys import Keys
-from gateway.store.totals import as_list, pairs
 
 ITEMS_A_PAGE = 1_000  # about
 

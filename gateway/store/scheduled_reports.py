@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.redis.client import RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import leases
 from gateway.store.shared_keys import REPORTER, SCHEDULED
-from gateway.store.totals import as_list, pairs
 
 LEASE_MS = 60_000
 REASON_CHARS = 300

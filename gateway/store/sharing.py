@@ -6,8 +6,8 @@ Raises RedisUnavailable.
 from __future__ import annotations
 
 from gateway.redis.client import RedisClient
+from gateway.redis.replies import as_list
 from gateway.store import leases, shared_keys
-from gateway.store.totals import as_list
 
 LEASE_MS = 5_000
 THERE_MS = 3_500  # since it said so last; less than a lease, so that what it has is free soon after

@@ -28,9 +28,9 @@ from gateway.core.waits import (
 )
 from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
+from gateway.redis.replies import as_list, pairs
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
-from gateway.store.totals import as_list, pairs
 
 REFRESH_MS = 5_000
 PERIOD_MS = 30 * DAY_MS  # what is counted in the same one fades together

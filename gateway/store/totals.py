@@ -8,17 +8,18 @@ One hash a day and shard, and beside it one by the hour of the day for what peop
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from gateway.core.effects import MEASURES
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import Group, total_codec
-from gateway.redis.client import Command, RedisClient, RedisReply
+from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 
@@ -139,13 +140,3 @@ def total_rows(
             )
         rows.append(TotalRow(day, total.group, total.measure, int(amount)))
     return rows
-
-
-def pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Names and values as Redis lists them: one after the other."""
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def as_list(reply: RedisReply) -> list[Any]:
-    assert isinstance(reply, list)
-    return reply

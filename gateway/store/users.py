@@ -27,12 +27,12 @@ from gateway.core.addresses import Addresses
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.user import StoredUser, user_codec
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import pairs
 from gateway.store import randomness
 from gateway.store.base import StoreBase
 from gateway.store.identities import link, separate
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
 from gateway.store.shared_keys import META
-from gateway.store.totals import pairs
 from gateway.store.transaction import commit, values_in
 from providers.contract import Device
 

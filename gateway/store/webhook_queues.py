@@ -21,10 +21,10 @@ from gateway.core.records.webhook import (
     tries_codec,
 )
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, pairs
 from gateway.store import shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.outbox import KEEP_MS, LOST_FIELD, LostEvents, lost_of, readable
-from gateway.store.totals import as_list, pairs
 
 TRIES_KEPT_MS = 3 * 86_400_000
 ENTRIES_MAX = 5_000  # of tries; one holds those that ended together

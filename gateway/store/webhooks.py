@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import Webhooks
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.replies import as_list, pairs
 from gateway.store import audit, randomness, shared_keys
 from gateway.store.audit import Deed
-from gateway.store.totals import as_list, pairs
 from gateway.store.transaction import CommitCounts, commit
 
 WEBHOOKS_MAX = 20  # of an app

@@ -127,13 +127,15 @@ def test_the_web_page_sets_key_pattern_rate_and_length() -> None:
     assert set(app.seen) == {"POST Bearer of-the-page"}
 
 
-def test_more_than_one_process_is_refused() -> None:
-    words = ["-f", "bench/locustfile.py", "--headless", "--processes", "2", "--host", "http://h"]
+@pytest.mark.parametrize("several", ["--processes 2", "--master --master-bind-port {port}"])
+def test_more_than_one_process_is_refused(several: str) -> None:
+    option = several.format(port=free_port()).split()
+    words = ["-f", "bench/locustfile.py", "--headless", *option, "--host", "http://h"]
     ended = subprocess.run(
         [sys.executable, "-m", "locust", *words], cwd=ROOT, capture_output=True, text=True
     )
     assert ended.returncode == 2
-    assert ended.stderr.count("This generator is one process: leave out --processes") == 1
+    assert " ".join(ended.stderr.split()).count("is one process: leave out --processes") == 1
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("5s", 5), ("1.5m", 90), ("1h", 3600)])

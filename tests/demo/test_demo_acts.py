@@ -20,7 +20,7 @@ from gateway.demo.campaign import expand, read_templates
 from gateway.demo.configuration import DemoAddresses, read_additions, write
 from gateway.demo.reach import Addressed, ReachShown, bodies, reach_of
 from gateway.demo.visitors import PERSON, visits
-from gateway.ingress.api import requests
+from gateway.ingress.api.messages import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load
 from providers.simulator import Manner, People, person_at, read_people

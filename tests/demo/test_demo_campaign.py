@@ -20,7 +20,7 @@ from gateway.demo.configuration import to_toml
 from gateway.demo.numbers import RANGES, Numbers
 from gateway.finance.question import Query
 from gateway.finance.report import Figures, Report, ReportLine
-from gateway.ingress.api import requests
+from gateway.ingress.api.messages import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load
 from providers.simulator.book import Bill, ChannelBill

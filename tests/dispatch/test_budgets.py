@@ -13,11 +13,11 @@ from gateway.core.records.webhook import Webhook, outbox_codec
 from gateway.core.webhooks import BUDGET
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.budgets import BudgetWatch
+from gateway.redis.replies import as_list
 from gateway.store import budget_warnings, shared_keys, webhooks
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.compression import unpack
-from gateway.store.totals import as_list
 from tests.worlds.cascade_world import DAY
 from tests.worlds.dispatch_world import under_trio, world
 

@@ -54,14 +54,14 @@ def with_viber_retired(w: DispatchWorld) -> dict[str, Any]:
     return {"store": under(w, replace(w.store.policy, providers=known | retired))}
 
 
-def renamed(rules: Policy) -> Policy:
-    known = {"viber-new": rules.providers["viber"], "sms": rules.providers["sms"]}
-    names = {"viber": ("viber-new",), "sms": ("sms",)}
+def renamed(rules: Policy, former: str = "viber") -> Policy:
+    names = {name: f"{name}-new" if name == former else name for name in rules.providers}
+    known = {names[name]: rule for name, rule in rules.providers.items()}
     routes = {
-        name: tuple(replace(step, providers=names[step.providers[0]]) for step in steps)
+        name: tuple(replace(step, providers=(names[step.providers[0]],)) for step in steps)
         for name, steps in rules.routes.items()
     }
-    return replace(rules, providers=known, routes=routes, former={"viber": "viber-new"})
+    return replace(rules, providers=known, routes=routes, former={former: names[former]})
 
 
 def with_viber_renamed(w: DispatchWorld) -> tuple[dict[str, Any], ScriptedProvider]:
@@ -180,6 +180,34 @@ async def test_a_renamed_provider_sends_what_waits_under_its_former_name(redis_u
             )
             assert taken.applied == 1
             assert (await w.message(ids[0])).steps[0].provider == "viber-new"
+
+
+@under_trio
+async def test_what_waits_under_a_former_name_is_sent_whoever_changed_it_meanwhile(
+    redis_url: str,
+) -> None:
+    """A change goes round: who has the new name takes a receipt of an earlier step, and who has the
+    former one still works on the lane."""
+    async with world(redis_url) as w:
+        (id_,) = await w.admit()
+        await w.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.LostAnswer(0))], w.clock())
+        for _ in range(2):
+            w.go_ahead(16 * MINUTE)
+            await w.store.apply([Item(id_, ev.TimerDue())], w.clock())
+        assert await w.steps(id_) == ["unknown", "queued"]
+        store = under(w, renamed(w.store.policy, "sms"))
+        receipt = Receipt("undelivered", ref=f"{id_}.0")
+        await take_receipts(store, "viber", [receipt], w.clock())
+
+        async def read() -> bool:
+            return await w.lane_entries("sms") == 0
+
+        async with dispatching(w):
+            await w.until_asked(read)
+        heir = ScriptedProvider("sms-new")
+        async with dispatching(w, store=store, providers={"viber": w.viber, "sms-new": heir}):
+            await w.until([id_], "undelivered", "sent")
+        assert w.sms.sent + heir.sent == {id_: 1}
 
 
 @under_trio

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.ingress.api.events import HEARTBEAT_S
-from gateway.ingress.api.request_body import KEY_MAX
+from gateway.ingress.api.events.events import HEARTBEAT_S
+from gateway.ingress.api.messages.request_body import KEY_MAX
 from gateway.ingress.http.problems import KINDS
 from gateway.ingress.http.protocol import HEADERS_MAX
 from gateway.ingress.http.routes import ROUTES

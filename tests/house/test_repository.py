@@ -385,7 +385,14 @@ def test_every_page_is_in_the_list_of_pages() -> None:
     assert sorted(listed) == sorted(pages)
 
 
-@pytest.mark.parametrize("package", ["gateway", "providers"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "gateway",
+        *(f"gateway/{room}" for room in ("core", "store", "ingress", "dispatch")),
+        "providers",
+    ],
+)
 def test_the_architecture_names_every_room_and_what_stands_beside_them(package: str) -> None:
     shown = "".join(re.findall(r"`[^`\n]+`", text_of("docs/architecture.md")))
     names = {path.stem for path in (ROOT / package).iterdir() if path.stem[0] not in "_."}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.ingress.batcher import Batcher, QueueFull
+from gateway.ingress.intake.batcher import Batcher, QueueFull
 from gateway.redis.errors import CommandRefused, RedisUnavailable
 from gateway.store.transaction import ConflictError
 

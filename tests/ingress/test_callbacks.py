@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.core.rejections import STREAK
-from gateway.ingress.api import callbacks
-from gateway.ingress.api.refused_callbacks import LOG_EVERY_MS
+from gateway.ingress.api.callbacks import callbacks
+from gateway.ingress.api.callbacks.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
 from gateway.settings.bootstrap import policy_of
 from gateway.store import reads

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.core.events import Accepted, Cancelled, Claimed, Reported
 from gateway.core.records.message import Message
-from gateway.ingress.api import campaigns
-from gateway.ingress.api.decoder import MOMENT_RULE
+from gateway.ingress.api.bodies.decoder import MOMENT_RULE
+from gateway.ingress.api.campaigns import campaigns
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.store import lapsing, reads
 from gateway.store.apply import Item

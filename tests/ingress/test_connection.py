@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.ingress.api import callbacks
-from gateway.ingress.batcher import Batcher, QueueFull
+from gateway.ingress.api.callbacks import callbacks
+from gateway.ingress.intake.batcher import Batcher, QueueFull
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store.store import Store

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.events import Cancelled
-from gateway.ingress.api import event_hub, events
+from gateway.ingress.api.events import event_hub, events
 from gateway.store import reads
 from gateway.store.apply import Item
 from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD

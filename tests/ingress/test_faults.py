@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.ingress.api import repeated_keys
-from gateway.ingress.api.decoder import read_keys
-from gateway.ingress.api.requests import Faulty, Malformed, ValidRequest, read
-from gateway.ingress.api.user_bodies import UserLine
+from gateway.ingress.api.bodies import repeated_keys
+from gateway.ingress.api.bodies.decoder import read_keys
+from gateway.ingress.api.messages.requests import Faulty, Malformed, ValidRequest, read
+from gateway.ingress.api.people.user_bodies import UserLine
 from gateway.ingress.http.problems import FAULTS_MAX
 from providers.contract import Device
 from tests.ingress.test_requests import GOOD, POLICY

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.api.json_array import split_array
+from gateway.ingress.api.bodies.json_array import TOKENS_AT_ONCE, DamagedArray, split_array
 
 ANY_JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -21,8 +21,7 @@ ANY_JSON: Any = st.recursive(
 @pytest.mark.no_cover  # the texts below take every way through it
 @given(st.lists(st.dictionaries(st.text(), ANY_JSON), max_size=5), st.sampled_from([None, 1]))
 def test_every_object_is_found_as_it_stands(items: list[Any], indent: int | None) -> None:
-    found = split_array(json.dumps(items, indent=indent).encode())
-    assert found is not None
+    (found,) = split_array(json.dumps(items, indent=indent).encode())
     assert [json.loads(item) for item in found] == items
 
 
@@ -44,8 +43,17 @@ def test_every_object_is_found_as_it_stands(items: list[Any], indent: int | None
     ],
 )
 def test_what_is_damaged_outside_its_objects_has_no_items(body: bytes) -> None:
-    assert split_array(body) is None
+    with pytest.raises(DamagedArray):
+        list(split_array(body))
 
 
 def test_a_text_that_never_ends_is_read_once() -> None:
-    assert split_array(b"[{" + rb"\"" * 2_000_000 + b"}]") is None
+    with pytest.raises(DamagedArray):
+        list(split_array(b"[{" + rb"\"" * 2_000_000 + b"}]"))
+
+
+def test_many_objects_are_cut_in_pieces() -> None:
+    many = TOKENS_AT_ONCE * 2 + 1
+    pieces = list(split_array(b"[" + b",".join([b"{}"] * many) + b"]"))
+    assert len(pieces) == 5
+    assert sum(map(len, pieces)) == many

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
-from gateway.ingress.api import ledger
+from gateway.ingress.api.reports import ledger
 from gateway.store import api_keys
 from gateway.store import ledger as entries
 from tests.finance.test_ledger import GROUP, NOON, book, money

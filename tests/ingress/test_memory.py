@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gateway.ingress import server_watch
+from gateway.ingress.intake import server_watch
 from gateway.redis.client import RedisClient
 from gateway.store.servers import ServerState, server_states
 from tests.ingress.test_callbacks import BASIC, report

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.api.ndjson import TOO_LONG, LineSplitter, NdjsonLine
+from gateway.ingress.api.bodies.ndjson import TOO_LONG, LineSplitter, NdjsonLine
 
 LIMIT = 8
 

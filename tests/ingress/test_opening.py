@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core.clickers import MAIL_SOON_MS
 from gateway.core.opens import Opened, code_of
-from gateway.ingress.api.opening import PICTURE
+from gateway.ingress.api.links.opening import PICTURE
 from tests.core.test_clickers import GMAIL_PROXY
 from tests.worlds.ingress_world import T0, Answer, World, with_ingress
 

@@ -16,7 +16,7 @@ from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message_codec import unpack_message
 from gateway.finance.verify import verify_ledger
-from gateway.ingress.api import users
+from gateway.ingress.api.people import users
 from gateway.redis.errors import CommandRefused
 from gateway.store import api_keys, opt_outs, persons, quarantine, reads, unindexed
 from gateway.store.api_keys import Scope

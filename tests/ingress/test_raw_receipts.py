@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from gateway.ingress.api.raw_receipts import with_raw
+from gateway.ingress.api.callbacks.raw_receipts import with_raw
 from gateway.store import api_keys, raw_receipts
 from gateway.store.keys import keys_of
 from providers.contract import Receipt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.ingress.api.reactions import REACTIONS_MAX
+from gateway.ingress.api.reactions.reactions import REACTIONS_MAX
 from gateway.redis.client import Command
 from gateway.store.keys import keys_of
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress

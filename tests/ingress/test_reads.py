@@ -13,7 +13,7 @@ from gateway import telemetry
 from gateway.core import events as ev
 from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
-from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
+from gateway.ingress.api.messages.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
 from gateway.store import audit, providers, shared_keys, snapshots
 from gateway.store.apply import Item

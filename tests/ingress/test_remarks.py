@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.ingress.api import remarks
-from gateway.ingress.api.health import RedisServer
-from gateway.ingress.api.ops_view import (
+from gateway.ingress.api.operators import remarks
+from gateway.ingress.api.operators.health import RedisServer
+from gateway.ingress.api.operators.ops_view import (
     ArchiveState,
     Fleet,
     LaneView,
@@ -20,7 +20,7 @@ from gateway.ingress.api.ops_view import (
     RedisView,
     WebhookState,
 )
-from gateway.ingress.api.schedule_view import ScheduledReport
+from gateway.ingress.api.reports.schedule_view import ScheduledReport
 from gateway.store.outbox import WAITING_MAX
 
 NOW_MS = 1_795_000_000_000

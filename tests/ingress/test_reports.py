@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
 from gateway.finance.report import ReportTally
-from gateway.ingress.api import reports as endpoint
-from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.reports import reports as endpoint
+from gateway.ingress.api.reports.reports import ReportEndpoints
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal
 from gateway.ingress.http.request import Request

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.core.policy import AppRule, CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.prices import Price
-from gateway.ingress.api.requests import (
+from gateway.ingress.api.messages.requests import (
     Faulty,
     Malformed,
     ValidRequest,
@@ -21,7 +21,7 @@ from gateway.ingress.api.requests import (
     overrides_of,
     read,
 )
-from gateway.ingress.api.sayings import WordsUnread
+from gateway.ingress.api.messages.sayings import WordsUnread
 
 BOTH = (RouteStep(("v",), 1, 1), RouteStep(("s",), 1, 1))
 POLICY = Policy(

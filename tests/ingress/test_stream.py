@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ingress.api import stream as stream_module
+from gateway.ingress.api.bodies import stream as stream_module
 from gateway.store import reads
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 

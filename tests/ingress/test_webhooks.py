@@ -12,7 +12,7 @@ from gateway.core.events import Claimed, StepRefused
 from gateway.core.records.webhook import WebhookEvent, WebhookTry, outbox_codec
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DEAD_MS, EVENTS
-from gateway.ingress.api import webhooks
+from gateway.ingress.api.events import webhooks
 from gateway.store import outbox, reads, webhook_queues
 from gateway.store.apply import Item
 from gateway.store.compression import unpack

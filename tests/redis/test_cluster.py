@@ -46,7 +46,8 @@ QUICK = Limits(down_wait_s=0.2, reconnect_delay_max_s=0.2)
 def three_masters() -> Iterator[RedisCluster]:
     with (
         tempfile.TemporaryDirectory(prefix="kaskad-") as folder,
-        RedisCluster(Path(folder) / "cluster") as made,
+        # With "everysec" what was answered may be unwritten still when a node is killed.
+        RedisCluster(Path(folder) / "cluster", settings={"appendfsync": "always"}) as made,
     ):
         yield made
 

@@ -25,7 +25,7 @@ from gateway.core.views.words import rfc3339
 from gateway.dispatch.webhooks.posting import CallAnswer
 from gateway.finance import schedule as schedules
 from gateway.finance.schedule import ReportSchedule
-from gateway.ingress.api.schedule_view import reports_of
+from gateway.ingress.api.reports.schedule_view import reports_of
 from gateway.redis.client import RedisClient
 from gateway.reporter import reporter as reporters
 from gateway.reporter import role

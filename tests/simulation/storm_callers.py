@@ -12,7 +12,7 @@ from gateway.core.opt_outs import Origin
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import ReactionName
-from gateway.ingress.known_users import KnownUsers
+from gateway.ingress.intake.known_users import KnownUsers
 from gateway.store import opt_outs, zones
 from gateway.store.apply import Item
 from tests.simulation.storm_audience import HIDING, LATER, QUIET

@@ -11,7 +11,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.records.message import Message
 from gateway.core.records.user import StoredUser
 from gateway.core.stop_words import wish_in
-from gateway.ingress.api.inbound import InboundEndpoints
+from gateway.ingress.api.people.inbound import InboundEndpoints
 from gateway.ingress.http.problems import Refusal
 from gateway.store import users
 from gateway.store.users import UserChange

@@ -12,6 +12,7 @@ from gateway.store import pauses
 from gateway.store.apply import Item
 from providers.contract import NotSent, Outcome, SendFault, Submission, Unknown
 from tests.simulation.pace import Pace
+from tests.worlds.virtual_clock import VirtualClock
 
 REFUSED = NotSent("connect_failed", "Connection refused.")
 BROKEN = Unknown("http_503", "The answer was HTTP 503.")
@@ -127,6 +128,34 @@ def test_a_dispatcher_that_starts_while_a_provider_is_out_sends_nothing() -> Non
             nursery.cancel_scope.cancel()
 
     pace.run(work, dispatchers=0)
+
+
+def test_a_dispatcher_that_stood_still_takes_no_provider_for_one_that_is_out() -> None:
+    """What was under way when it was stopped is over its deadline when it goes on. It paused the
+    provider for all dispatchers, and their codes went by the next channel."""
+    pace = Pace(0.005, rate=100, batch=10, connections=10)
+    well = pace.provider.otherwise
+
+    async def unheard(batch: Sequence[Submission]) -> list[Outcome]:
+        await trio.sleep(600.0)
+        return await well(batch)
+
+    async def work() -> None:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, VirtualClock)
+        pace.provider.otherwise = unheard
+        await pace.admit(100)
+        await trio.sleep(2.0)
+        pace.provider.otherwise = well
+        clock.jump(60.0)
+        await pace.admit(100)
+        await trio.sleep(5.0)
+        assert len(pace.arrived) >= 100
+
+    pace.run(work)
+    counted = {"provider": "viber", "kind": "outage"}
+    found = pace.metrics.registries.own.get_sample_value("kaskad_dispatch_pauses_total", counted)
+    assert found is None
 
 
 def test_while_redis_is_away_an_outage_stands() -> None:

@@ -19,6 +19,7 @@ from gateway.core.budgets import GONE_MS, Budget
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message
 from gateway.core.records.request import Answer, BudgetRefusal
+from gateway.redis.replies import as_list
 from gateway.redis.trio_driver import open_client
 from gateway.store import budgets as kept
 from gateway.store import reads, shared_keys
@@ -26,7 +27,6 @@ from gateway.store.apply import Applied, Item
 from gateway.store.budgets import EPOCHS_KEPT, LEASE_MS, READ_MS, Budgets, Reading
 from gateway.store.keys import keys_of
 from gateway.store.store import Store
-from gateway.store.totals import as_list
 from providers.contract import Receipt
 from tests.worlds.budget_race import ONE, SHARDS, SHARED, until_refused
 from tests.worlds.cascade_world import DAY, T0, policy, request

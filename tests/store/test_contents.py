@@ -17,7 +17,7 @@ from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import MessageRequest
 from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim
 from gateway.dispatch.worker.submission import content_said
-from gateway.ingress.api.sayings import sayings_of
+from gateway.ingress.api.messages.sayings import sayings_of
 from gateway.redis.client import Command, Session
 from gateway.store import declarations, reads, shared_keys
 from gateway.store.admit import Admission

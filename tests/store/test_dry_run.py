@@ -23,7 +23,7 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import Consent, StoredUser
 from gateway.core.records.words import Importance
 from gateway.core.send_windows import Hours, SendWindow
-from gateway.ingress.known_users import KnownUsers
+from gateway.ingress.intake.known_users import KnownUsers
 from gateway.store import declarations, opt_outs, reads, users
 from gateway.store.apply import Item
 from gateway.store.audit import Deed

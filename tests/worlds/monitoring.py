@@ -14,8 +14,8 @@ from gateway import telemetry
 from gateway.core.effects import Effects, Fallback
 from gateway.core.records.entries import StatusChange
 from gateway.dispatch.metrics import DispatchMetrics
+from gateway.ingress.intake.server_watch import WatchedServer
 from gateway.ingress.metrics import IngressMetrics
-from gateway.ingress.server_watch import WatchedServer
 from gateway.store.lanes import LaneState
 from gateway.store.outcomes import Outcomes
 from gateway.store.servers import ServerState

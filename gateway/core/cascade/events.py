@@ -45,11 +45,12 @@ def advance(
     funds: Funds = NO_FUNDS,
 ) -> Effects:
     """Applies one event, with `funds` for budgets; an outdated one leaves `changed` False."""
-    if policy.former:
-        policy.take_present_names(message)
+    renamed = policy.take_present_names(message) if policy.former else False
     change = Change(message, persons, policy, now_ms, funds)
     TRANSITIONS[type(event)](change, event)
     if change.effects.changed:
+        if renamed:
+            change.follow_lane()
         if message.delivered_step >= 0 and not message.finished:
             change.await_reaction()
         if message.loose:

@@ -77,6 +77,15 @@ class Failover(Transitions):
         attempt.fault = PROVIDER_REMOVED
         self.fail(message.current, step, attempt, StepStatus.REJECTED)
 
+    def follow_lane(self) -> None:
+        """The current step has its provider's present name from now on: where it waits in the lane
+        of the former one, it goes into the present one's as well. While a change goes round, who
+        has only the former name works on that lane, and finds no message of it there: what a late
+        receipt had changed meanwhile waited until its time was over (2026-11-30)."""
+        step = self.message.step
+        if step.status == StepStatus.QUEUED and self.effects.lane is None:
+            self.effects.lane = (step.candidate.provider, self.message.category)
+
     def _other(self, step: Step, away: Container[str], fewer_than: int | None) -> int | None:
         if step.attempt is not None and step.attempt.doubt:
             return None

@@ -286,8 +286,10 @@ class Sender:
         return self._streak.saw(codes, self._pauses.changed_at(self._name))
 
     def _judge(self, result: RequestResult, began: float, now: float, *, probe: bool) -> None:
-        """Finds an outage: many failed, or only asked for slower, or the probe did."""
-        since = self._pauses.changed_at(self._name)
+        """Finds an outage: many failed, or only asked for slower, or the probe did. What was asked
+        before this process stood still counts as none: one that was stopped for 70 s paused both
+        providers for all, and 17 codes went by the next channel (2026-11-30)."""
+        since = max(self._pauses.changed_at(self._name), self._heartbeat.fresh_since)
         out = self._breaker.outage.failed(result.failed, began=began, now=now, since=since)
         if result.trouble is not None:
             return

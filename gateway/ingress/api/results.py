@@ -18,7 +18,6 @@ from gateway.core.records.message import Message
 from gateway.core.records.request import Answer
 from gateway.core.views.message import Amount
 from gateway.core.views.words import HeldView, Status, Time, held_view, rfc3339
-from gateway.ingress.batcher import QueueFull
 from gateway.ingress.http.problems import (
     Problem,
     Refusal,
@@ -27,6 +26,7 @@ from gateway.ingress.http.problems import (
     problem,
     unavailable,
 )
+from gateway.ingress.intake.batcher import QueueFull
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.apply import Applied
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
+from gateway.ingress.api.bodies.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.console import actions
 from gateway.ingress.console.actions import ActionForm, FormFields, Input, form

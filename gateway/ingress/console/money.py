@@ -21,7 +21,7 @@ from gateway.core.months import LATE, Month
 from gateway.finance.closing import is_whole
 from gateway.finance.lines import ArchivedLines, LedgerLine, LinesQuery, LineView, pages_of_lines
 from gateway.finance.question import Query
-from gateway.ingress.api.ledger import BOOKINGS_MAX
+from gateway.ingress.api.reports.ledger import BOOKINGS_MAX
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.console.views import View
 from gateway.ingress.http.problems import refuse

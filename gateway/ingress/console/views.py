@@ -22,22 +22,22 @@ from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
 from gateway.finance.schedule import ReportSchedule
-from gateway.ingress.api.explain_view import explain_view
-from gateway.ingress.api.ops_view import OpsView, fleet_of, view_of
-from gateway.ingress.api.parameters import PARAMETERS_MAX, read_parameters
-from gateway.ingress.api.remarks import remarks
+from gateway.ingress.api.bodies.parameters import PARAMETERS_MAX, read_parameters
+from gateway.ingress.api.events.webhook_view import view_of as webhook_view
+from gateway.ingress.api.messages.explain_view import explain_view
+from gateway.ingress.api.messages.search import ADDRESSES, SearchRequest, sought_of
+from gateway.ingress.api.operators.ops_view import OpsView, fleet_of, view_of
+from gateway.ingress.api.operators.remarks import remarks
+from gateway.ingress.api.people.users import UserEndpoints
 from gateway.ingress.api.results import no_message
-from gateway.ingress.api.search import ADDRESSES, SearchRequest, sought_of
-from gateway.ingress.api.users import UserEndpoints
-from gateway.ingress.api.webhook_view import view_of as webhook_view
 from gateway.ingress.archived import ArchiveReader, message_anywhere
-from gateway.ingress.backlog import Backlog
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.pulse import Beat, Pulse, counted
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
-from gateway.ingress.server_watch import ServerWatch
+from gateway.ingress.intake.backlog import Backlog
+from gateway.ingress.intake.server_watch import ServerWatch
 from gateway.store import quarantine, raw_receipts, receipts, snapshots, webhook_queues
 from gateway.store.message_search import Sought, search
 from gateway.store.store import Store

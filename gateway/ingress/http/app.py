@@ -21,45 +21,40 @@ import structlog
 
 from gateway import telemetry
 from gateway.core.policy import Policy
-from gateway.ingress import campaign_watch
-from gateway.ingress.admission_queue import AdmissionQueue
-from gateway.ingress.api.budgets import BudgetEndpoints
-from gateway.ingress.api.callbacks import CallbackEndpoint
-from gateway.ingress.api.campaigns import CampaignEndpoints
-from gateway.ingress.api.conversions import ConversionEndpoint
+from gateway.ingress.api.bodies.stream import Streams
+from gateway.ingress.api.callbacks.callbacks import CallbackEndpoint
+from gateway.ingress.api.campaigns.budgets import BudgetEndpoints
+from gateway.ingress.api.campaigns.campaigns import CampaignEndpoints
 from gateway.ingress.api.docs import DocsEndpoints
-from gateway.ingress.api.event_hub import EventHub
-from gateway.ingress.api.events import EventsEndpoint
-from gateway.ingress.api.following import FollowEndpoint
-from gateway.ingress.api.health import HealthEndpoints
-from gateway.ingress.api.inbound import InboundEndpoints
-from gateway.ingress.api.ledger import LedgerEndpoint
-from gateway.ingress.api.links import LinkEndpoints
-from gateway.ingress.api.messages import MessageEndpoints, SendEndpoint
-from gateway.ingress.api.opening import OpenEndpoint
-from gateway.ingress.api.ops import OpsEndpoints
-from gateway.ingress.api.optouts import OptOutEndpoints
-from gateway.ingress.api.reactions import ReactionEndpoint
-from gateway.ingress.api.report_details import ReportDetails
-from gateway.ingress.api.report_shares import ReportShareEndpoints
-from gateway.ingress.api.reports import ReportEndpoints
+from gateway.ingress.api.events.event_hub import EventHub
+from gateway.ingress.api.events.events import EventsEndpoint
+from gateway.ingress.api.events.webhooks import WebhookEndpoints
+from gateway.ingress.api.links.following import FollowEndpoint
+from gateway.ingress.api.links.links import LinkEndpoints
+from gateway.ingress.api.links.opening import OpenEndpoint
+from gateway.ingress.api.messages.messages import MessageEndpoints, SendEndpoint
+from gateway.ingress.api.messages.search import SearchEndpoints
+from gateway.ingress.api.operators.health import HealthEndpoints
+from gateway.ingress.api.operators.ops import OpsEndpoints
+from gateway.ingress.api.people.inbound import InboundEndpoints
+from gateway.ingress.api.people.optouts import OptOutEndpoints
+from gateway.ingress.api.people.stored_users import StoredUserEndpoints
+from gateway.ingress.api.people.unsubscribing import UnsubscribeEndpoints
+from gateway.ingress.api.people.users import UserEndpoints
+from gateway.ingress.api.reactions.conversions import ConversionEndpoint
+from gateway.ingress.api.reactions.reactions import ReactionEndpoint
+from gateway.ingress.api.reports.ledger import LedgerEndpoint
+from gateway.ingress.api.reports.report_details import ReportDetails
+from gateway.ingress.api.reports.report_shares import ReportShareEndpoints
+from gateway.ingress.api.reports.reports import ReportEndpoints
 from gateway.ingress.api.results import refusal_of
-from gateway.ingress.api.search import SearchEndpoints
-from gateway.ingress.api.stored_users import StoredUserEndpoints
-from gateway.ingress.api.stream import Streams
-from gateway.ingress.api.unsubscribing import UnsubscribeEndpoints
-from gateway.ingress.api.users import UserEndpoints
-from gateway.ingress.api.webhooks import WebhookEndpoints
 from gateway.ingress.archived import ArchivedMessages, archive_reader
 from gateway.ingress.aside import OneThread
-from gateway.ingress.backlog import Backlog
-from gateway.ingress.batcher import Batcher
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.console.calls import Caller
 from gateway.ingress.console.endpoints import ConsoleEndpoints
 from gateway.ingress.console.money import MoneyViews
 from gateway.ingress.console.views import Views
-from gateway.ingress.draining import Draining
 from gateway.ingress.http import openapi
 from gateway.ingress.http.asgi import (
     ACTS_AS,
@@ -90,9 +85,14 @@ from gateway.ingress.http.route import (
 )
 from gateway.ingress.http.routes import ROUTES, Endpoints
 from gateway.ingress.http.waiting import WaitingBytes
+from gateway.ingress.intake import campaign_watch
+from gateway.ingress.intake.admission_queue import AdmissionQueue
+from gateway.ingress.intake.backlog import Backlog
+from gateway.ingress.intake.batcher import Batcher
+from gateway.ingress.intake.draining import Draining
+from gateway.ingress.intake.quotas import Quotas
+from gateway.ingress.intake.server_watch import ServerWatch, disk_free_of
 from gateway.ingress.metrics import IngressMetrics
-from gateway.ingress.quotas import Quotas
-from gateway.ingress.server_watch import ServerWatch, disk_free_of
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import callback_auths_of, callback_readers_of, schedules_of
 from gateway.settings.file import Settings

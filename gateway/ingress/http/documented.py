@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from gateway.ingress.api.parameters import LIMIT_DEFAULT, LIMIT_MAX
-from gateway.ingress.api.request_body import SendRequest
+from gateway.ingress.api.bodies.parameters import LIMIT_DEFAULT, LIMIT_MAX
+from gateway.ingress.api.messages.request_body import SendRequest
 from gateway.ingress.http.route import Doc, DocumentedSettings, Parameter, Payload, Schema
 
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}

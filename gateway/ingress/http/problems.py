@@ -95,7 +95,7 @@ KINDS: dict[str, ProblemKind] = {
     "too-large": ProblemKind(
         413,
         "The request is too large",
-        "Send fewer messages in one request, or a stream, which has any length.",
+        "Send fewer or shorter messages in one request, or a stream, which has any length.",
     ),
     "media-type": ProblemKind(
         415,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.ingress.api.statuses import STATUSES, STEP_STATUSES
+from gateway.ingress.api.messages.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
 from gateway.ingress.pages.page import Page
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.callbacks import CallbackResult, Greeting
+from gateway.ingress.api.callbacks.callbacks import CallbackResult, Greeting
 from gateway.ingress.http.documented import json_payload, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints

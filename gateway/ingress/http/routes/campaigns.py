@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.campaign_view import CampaignList, CampaignView
-from gateway.ingress.api.campaigns import CampaignRequest
+from gateway.ingress.api.campaigns.campaign_view import CampaignList, CampaignView
+from gateway.ingress.api.campaigns.campaigns import CampaignRequest
 from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter
 from gateway.ingress.http.routes.endpoints import Endpoints

@@ -6,11 +6,11 @@ from gateway.core import channels
 from gateway.core.views.message import MessageView, TimelineView
 from gateway.core.views.reply import ReplyView
 from gateway.core.views.words import Status
-from gateway.ingress.api.events import EventData
-from gateway.ingress.api.explain_view import DryResult, ExplainView
-from gateway.ingress.api.request_body import KEY_MAX
+from gateway.ingress.api.events.events import EventData
+from gateway.ingress.api.messages.explain_view import DryResult, ExplainView
+from gateway.ingress.api.messages.request_body import KEY_MAX
+from gateway.ingress.api.messages.search import ADDRESSES, WHO, MessagesPage, SearchRequest
 from gateway.ingress.api.results import Result
-from gateway.ingress.api.search import ADDRESSES, WHO, MessagesPage, SearchRequest
 from gateway.ingress.http.documented import PAGE, json_payload, one_or_many
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload

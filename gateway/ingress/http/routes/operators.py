@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.ingress.api.ops import (
+from gateway.ingress.api.operators.ops import (
     RATE_EXAMPLE,
     DeedsPage,
     PauseRequest,
@@ -12,7 +12,7 @@ from gateway.ingress.api.ops import (
     RateRequest,
     RateState,
 )
-from gateway.ingress.api.ops_view import DrainView, OpsView
+from gateway.ingress.api.operators.ops_view import DrainView, OpsView
 from gateway.ingress.http.documented import PAGE, json_payload, provider_name
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints

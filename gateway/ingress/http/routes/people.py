@@ -8,15 +8,19 @@ from msgspec import Meta
 
 from gateway.core import channels
 from gateway.core.addresses import Recipient
-from gateway.ingress.api.conversions import CONVERSIONS_MAX, ConversionRequest, ConversionResult
-from gateway.ingress.api.conversions import EXAMPLE as CONVERSION_EXAMPLE
-from gateway.ingress.api.inbound import RepliesPage
-from gateway.ingress.api.optouts import OptOutRequest, OptOutView
-from gateway.ingress.api.reactions import EXAMPLE as REACTION_EXAMPLE
-from gateway.ingress.api.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
-from gateway.ingress.api.stored_users import StoredUserView, UserResult
-from gateway.ingress.api.user_bodies import UserBody, UserLine
-from gateway.ingress.api.users import ErasedView, UserView
+from gateway.ingress.api.people.inbound import RepliesPage
+from gateway.ingress.api.people.optouts import OptOutRequest, OptOutView
+from gateway.ingress.api.people.stored_users import StoredUserView, UserResult
+from gateway.ingress.api.people.user_bodies import UserBody, UserLine
+from gateway.ingress.api.people.users import ErasedView, UserView
+from gateway.ingress.api.reactions.conversions import (
+    CONVERSIONS_MAX,
+    ConversionRequest,
+    ConversionResult,
+)
+from gateway.ingress.api.reactions.conversions import EXAMPLE as CONVERSION_EXAMPLE
+from gateway.ingress.api.reactions.reactions import EXAMPLE as REACTION_EXAMPLE
+from gateway.ingress.api.reactions.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
 from gateway.ingress.http.documented import PAGE, json_payload, text_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gateway.finance.lines import KINDS
-from gateway.ingress.api.budgets import BudgetList
-from gateway.ingress.api.ledger import LinesView
-from gateway.ingress.api.report_shares import EXAMPLE as SHARE_EXAMPLE
-from gateway.ingress.api.report_shares import PATH as SHARED_PAGE
-from gateway.ingress.api.report_shares import ShareRequest, ShareView
-from gateway.ingress.api.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_FILTERS
+from gateway.ingress.api.campaigns.budgets import BudgetList
+from gateway.ingress.api.reports.ledger import LinesView
+from gateway.ingress.api.reports.report_shares import EXAMPLE as SHARE_EXAMPLE
+from gateway.ingress.api.reports.report_shares import PATH as SHARED_PAGE
+from gateway.ingress.api.reports.report_shares import ShareRequest, ShareView
+from gateway.ingress.api.reports.reports import COST_PARAMETERS, COST_REPORT, DAYS_AND_FILTERS
 from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.ingress.api.health import Health, Readiness
+from gateway.ingress.api.operators.health import Health, Readiness
 from gateway.ingress.http.documented import json_payload, text_payload
 from gateway.ingress.http.route import HttpRoute
 from gateway.ingress.http.routes.endpoints import Endpoints

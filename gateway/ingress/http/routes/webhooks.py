@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.ingress.api.webhook_view import (
+from gateway.ingress.api.events.webhook_view import (
     AttemptsPage,
     RecoveryBegun,
     TestSent,
@@ -10,7 +10,7 @@ from gateway.ingress.api.webhook_view import (
     WebhookSet,
     WebhookView,
 )
-from gateway.ingress.api.webhooks import RecoverRequest, WebhookRequest
+from gateway.ingress.api.events.webhooks import RecoverRequest, WebhookRequest
 from gateway.ingress.http.documented import PAGE, json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints

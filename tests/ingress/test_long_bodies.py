@@ -1,0 +1,109 @@
+"""What one long request may ask of a process: others have their turns meanwhile, and no object is
+read that holds it for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from gateway.ingress.api.bodies.array_items import COUNTED_BYTES_MAX, TURN_BYTES
+from gateway.ingress.api.bodies.decoder import KEYS_TWICE, OBJECT_BYTES_MAX
+from gateway.ingress.api.bodies.repeated_keys import SEARCHED_BYTES_MAX
+from tests.worlds.ingress_world import OTP, Answer, World, with_ingress
+
+TWICE = b'{"a":0,"a":0}'
+JSON = {"content-type": "application/json"}
+
+
+def numbered(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [OTP | more | {"to": f"+7916123{number:04}"} for number in range(count)]
+
+
+async def posted(world: World, body: bytes, path: str = "/v1/messages") -> tuple[Answer, int]:
+    """The answer, and how often others could do something before it."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    others = asyncio.create_task(take_turns())
+    answer = await world.call("POST", path, body, JSON)
+    others.cancel()
+    return answer, turns
+
+
+@with_ingress()
+async def test_an_object_that_is_too_long_is_not_read(world: World) -> None:
+    long = OTP | {"text": "x" * OBJECT_BYTES_MAX}
+    size = len(json.dumps(long))
+    alone = await world.call("POST", "/v1/messages", json.dumps(long).encode(), JSON)
+    assert (alone.status, alone.json["type"]) == (413, "/docs#too-large")
+    assert f"{OBJECT_BYTES_MAX} bytes, this one has {size}" in alone.json["detail"]
+    first, second = (await world.send([long, OTP])).json
+    assert (first["outcome"], first["error"]["status"]) == ("rejected", 413)
+    assert second["outcome"] == "accepted"
+    just = OTP | {"text": "x" * (OBJECT_BYTES_MAX - 200)}
+    told = await world.call("POST", "/v1/messages", json.dumps(just).encode(), JSON)
+    assert (told.status, told.json["errors"][0]["pointer"]) == (422, "/text")
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/reactions", "/v1/conversions"])
+def test_others_have_their_turns_while_an_array_is_read(redis_url: str, path: str) -> None:
+    @with_ingress()
+    async def post(world: World) -> None:
+        item = b'{"a":[' + b",".join([TWICE] * 500) + b"]}"
+        answer, turns = await posted(world, b"[" + b",".join([item] * 200) + b"]", path)
+        assert [each["error"]["status"] for each in answer.json] == [422] * 200
+        assert turns > 200 * len(item) // (2 * TURN_BYTES)
+
+    post(redis_url)
+
+
+@with_ingress()
+async def test_others_have_their_turns_while_a_damaged_array_is_cut(world: World) -> None:
+    lists = b'{"a":[' + b",".join([b"[]"] * 100_000) + b"]}"
+    answer, turns = await posted(world, b"[" + lists + rb',{"a":"\ud83d"}]')
+    assert [each["error"]["status"] for each in answer.json] == [422, 400]
+    assert turns > 20
+
+
+@with_ingress()
+async def test_of_far_too_many_items_no_more_are_cut_than_may_be_there(world: World) -> None:
+    many = COUNTED_BYTES_MAX // 2
+    for last in (b"{}", rb'{"a":"\ud83d"}'):
+        body = b"[" + b"{}," * many + last + b"]"
+        tracemalloc.start()
+        answer, _ = await posted(world, body)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert answer.status == 413
+        assert "1000 messages, this one has more" in answer.json["detail"]
+        assert peak < 4 * len(body)
+
+
+@with_ingress()
+async def test_a_long_array_of_good_messages_is_taken_as_it_stands(world: World) -> None:
+    messages = numbered(100, metadata={"a": "x" * 1_000}, email={"html": "<p>" + "x" * 20_000})
+    body = json.dumps(messages).encode()
+    assert len(body) > COUNTED_BYTES_MAX
+    answer, turns = await posted(world, body)
+    assert [each["outcome"] for each in answer.json] == ["accepted"] * 100
+    assert turns > len(body) // (2 * TURN_BYTES)
+    other = await world.call("POST", "/v1/messages", body[:-1], JSON)
+    assert other.status == 400
+
+
+@with_ingress()
+async def test_keys_given_twice_in_a_long_object_are_told_of_the_whole(world: World) -> None:
+    body = b'{"a":[' + b",".join([TWICE] * (SEARCHED_BYTES_MAX // len(TWICE))) + b"]}"
+    answer = await world.call("POST", "/v1/messages", body, JSON)
+    assert answer.status == 422
+    assert answer.json["errors"][0] == {"pointer": "", "detail": KEYS_TWICE}
+    assert {each["pointer"] for each in answer.json["errors"]} > {"/a", "/category"}
