@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 from gateway.cli import books, operators
-from gateway.cli.failures import DONE, UNUSABLE, tell
+from gateway.cli.failures import DONE, UNUSABLE, UsageFault, tell
 from gateway.cli.options import Config, Json, Restored
 
 INTERRUPTED = 130  # how typer names a KeyboardInterrupt
@@ -268,23 +268,31 @@ def simulate(
 @app.command("copy", rich_help_panel=RUN)
 def copy_all(
     to: Annotated[
-        str, typer.Option("--to", metavar="URL", help="An empty Redis.", show_default=False)
-    ],
+        str | None, typer.Option("--to", metavar="URL", help="An empty Redis.", show_default=False)
+    ] = None,
     shards: Annotated[
         int | None,
         typer.Option(min=1, max=1024, help="How many there then are.", show_default=False),
     ] = None,
+    back: Annotated[
+        bool,
+        typer.Option("--take-back", help="The copy is not used: roles may start here again."),
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> int:
     """Copy everything into another Redis, and compare, while Kaskad is stopped.
 
-    Interrupted, it begins anew when it is run again.
+    Interrupted, it begins anew when it is run again. Afterwards no role starts on the old one.
 
     Example: `kaskad copy --to redis://redis.internal:6379 --shards 16`
     """
-    from gateway.cli.copying import copy
+    from gateway.cli.copying import copy, take_back
 
+    if back == (to is not None):
+        raise UsageFault("Name a Redis with --to, or give --take-back alone.")
+    if to is None:
+        return take_back(config, os.environ)
     return copy(config, os.environ, to, shards, as_json=as_json)
 
 

@@ -79,7 +79,7 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
         return await Run(store, archive, limits, _now_ms, partial(sleep, WAIT_S)).once()
 
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         done = run(url, work)
     if as_json:
         print_json(done)

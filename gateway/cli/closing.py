@@ -73,7 +73,7 @@ def close(
             redis, store.shards, policy.currency, policy.days, [month]
         )
 
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         told, changes = run(url, work)
     if isinstance(told, ClosingRefusal):
         _tell_refusal(told, as_json=as_json)

@@ -28,6 +28,7 @@ from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store import copying, installation, snapshots
 from gateway.store.copying import Placing, Unchanged
+from gateway.store.installation import Copied
 from gateway.store.ledger import read_books
 from gateway.store.sides import CopyFault, Side
 from gateway.store.spreading import Spread
@@ -53,8 +54,7 @@ def copy(
             with Side(parse_address(url)) as source, Side(target) as there:
                 copying.begin(there)
                 counts = _copy(source, there, lambda: _placing(settings, source, wanted))
-                _refuse_while_running(url)
-                copying.finish(source, there, wanted)
+                _close(url, source, there, wanted)
         except redis.RedisError as fault:
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
@@ -65,6 +65,27 @@ def copy(
     )
     _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
+
+
+def take_back(config: Path | None, environment: Mapping[str, str]) -> int:
+    """Lets roles start where everything was copied away from."""
+    settings = load(config, environment, secrets_required=False)
+    with redis_for_command(settings) as url, Side(parse_address(url)) as source:
+        copying.take_back(source)
+    sys.stdout.write("Roles may start on this Redis again: start none on its copy.\n")
+    return DONE
+
+
+def _close(url: str, source: Side, target: Side, shards: int) -> None:
+    """Nothing starts on the source from here on, and on the target everything may. Raises CopyFault
+    where something started meanwhile."""
+    copying.mark(source, Copied(target.label, shards, time.time_ns() // 1_000_000))
+    try:
+        _refuse_while_running(url)
+    except CopyFault:
+        copying.take_back(source)
+        raise
+    copying.finish(source, target, shards)
 
 
 def _placing(settings: Settings, source: Side, shards: int) -> Placing:

@@ -54,7 +54,7 @@ def erase(
         await audit.note(redis, deed, of_app=False)
         return told
 
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         told = run(url, work)
     if as_json:
         print_json(told)

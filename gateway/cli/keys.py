@@ -51,7 +51,7 @@ def new(
     now_ms = time.time_ns() // 1_000_000
     expires_ms = now_ms + lifetime_of(wish.expires) if wish.expires else 0
     settings = load(config, environment, secrets_required=False)
-    with redis_for_command(settings, begins=True) as url:
+    with redis_for_command(settings, begins=True, changes=True) as url:
         key = run(
             url,
             lambda redis: api_keys.create(
@@ -94,7 +94,7 @@ def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_
     """Ends the key with this id or prefix."""
     settings = load(config, environment, secrets_required=False)
     now_ms = time.time_ns() // 1_000_000
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         named = [each for each in run(url, api_keys.listed) if id_ in (each.id, each.key.prefix)]
         if len(named) != 1:
             raise UsageFault(

@@ -70,7 +70,7 @@ def _found(config: Path | None, environment: Mapping[str, str], name: str) -> tu
 def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Changed:
     require_text("--reason", reason)
     now_ms = time.time_ns() // 1_000_000
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         return run(url, lambda redis: how(redis, name, reason, who(), now_ms))
 
 

@@ -19,11 +19,14 @@ from gateway.store import installation
 
 
 @contextmanager
-def redis_for_command(settings: Settings, *, begins: bool = False) -> Iterator[str]:
+def redis_for_command(
+    settings: Settings, *, begins: bool = False, changes: bool = False
+) -> Iterator[str]:
     """The URL of Redis while a short command runs; the embedded one is started when none serves.
 
     Where nothing was ever kept only a command that `begins` an installation makes its folder: of
-    the others, one run in a wrong place would find nothing, and leave an empty store there. Raises
+    the others, one run in a wrong place would find nothing, and leave an empty store there. Where
+    all was copied away one that `changes` something is refused, the others say so. Raises
     UsageFault, StoreUnfitError for data that this configuration would misread, RedisUnavailable.
     """
     with ExitStack() as stack:
@@ -37,7 +40,11 @@ def redis_for_command(settings: Settings, *, begins: bool = False) -> Iterator[s
             url = stack.enter_context(embedded_redis(settings, _tell)).url
         wait_until_loaded(url, _tell)
         shards, currency = settings.redis.shards, settings.prices.currency
-        installation.insist(installation.look(url, shards, currency, zone=settings.reports.zone))
+        found = installation.look(url, shards, currency, zone=settings.reports.zone)
+        gone = [] if changes else [f for f in found if f.code == installation.COPIED_CODE]
+        installation.insist([finding for finding in found if finding not in gone])
+        for finding in gone:
+            _tell(finding.sentence)
         yield url
 
 

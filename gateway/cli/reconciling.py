@@ -97,7 +97,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Reconci
                 records = _records(settings)
                 return result, await _accept(store, result, work.items(), wish.invoice, records)
 
-            with redis_for_command(settings) as url:
+            with redis_for_command(settings, changes=wish.accept) as url:
                 result, accepted = run(url, ask)
         with output(wish.out, binary=wish.form == "xlsx") as file:
             _write(result, work.items(), wish.form, accepted, file)

@@ -41,7 +41,7 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     set_up_logs("reports", environment)
     from gateway.reporter import role
 
-    with redis_for_command(settings) as url:
+    with redis_for_command(settings, changes=True) as url:
         made = role.once(_at(settings, url))
     failed = [each for each in made or () if each.reason]
     if as_json:

@@ -4,7 +4,8 @@ Keys are copied by type and in pages: neither side holds more than a page, and t
 not agree. Then each page is read on both sides and compared, byte for byte, so that ledger, totals
 and everything else are the same. A mark stands in the target from the first write on; no role
 starts on a Redis that has it, and an interrupted copy begins anew. The installation's own record
-comes last, in the transaction that takes the mark away.
+comes last, in the transaction that takes the mark away. Before that the source is marked too: what
+waits there would be sent from both.
 
 Where each thing goes is said by a `Placing`: where it is, or, for another number of shards, what
 `gateway.store.spreading` says.
@@ -25,7 +26,7 @@ from typing import Any, Protocol
 
 from gateway.core.records.moved import is_moved
 from gateway.store import shared_keys
-from gateway.store.installation import SHARDS_FIELD
+from gateway.store.installation import SHARDS_FIELD, Copied
 from gateway.store.sides import CopyFault, KeyPart, Side, StringValue, call, each, types
 
 # Not copied: what lapses by itself (tokens, signs of life, places, snapshots, raw receipts;
@@ -33,7 +34,7 @@ from gateway.store.sides import CopyFault, KeyPart, Side, StringValue, call, eac
 # followed a campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
     rb"\{k\d+\}(?!t:|raw:|feeder$)|\{hook_\w+\}(?!t:)"
-    rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|cancelling$|asked$)"
+    rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|copied$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match
 # What several shards may hold of one thing: how much there is is counted over all of them.
@@ -115,9 +116,7 @@ class Unchanged:
         return list(found)
 
     def parts(self, name: bytes, kind: str) -> Iterator[KeyPart]:
-        ttl_ms = call(self._source.of(name), "PTTL", name)
-        for page in self._source.members(name, kind):
-            yield KeyPart(name, kind, page, ttl_ms)
+        yield from self._source.parts(name, kind, call(self._source.of(name), "PTTL", name))
 
     def rest(self) -> Iterable[KeyPart]:
         return ()
@@ -186,6 +185,18 @@ def compare(
     return dict(sorted((+counts).items()))
 
 
+def mark(source: Side, copied: Copied) -> None:
+    """No role starts on the source any more."""
+    fields = [*_flat(copied._asdict().items())]
+    call(source.of(shared_keys.COPIED), "HSET", shared_keys.COPIED, *fields)
+
+
+def take_back(source: Side) -> None:
+    """Roles may start on the source again. Raises CopyFault where it has no mark."""
+    if not call(source.of(shared_keys.COPIED), "DEL", shared_keys.COPIED):
+        raise CopyFault("There is nothing to take back: no copy of this Redis was finished.")
+
+
 def finish(source: Side, target: Side, shards: int) -> None:
     """The copy is whole: the installation's record is written and the mark goes."""
     record: dict[bytes, bytes] = call(source.of(shared_keys.META), "HGETALL", shared_keys.META)
@@ -242,11 +253,14 @@ def _end(ttl_ms: int) -> tuple[Any, ...]:
 
 
 def _write(target: Side, part: KeyPart) -> None:
-    key, kind, page, ttl_ms = part
-    if not page:
+    key, kind, page, ttl_ms, last = part
+    if not page and not last:
         return
     commands: list[tuple[Any, ...]] = []
-    if kind == "stream":
+    if last:
+        # XSETID does it only where there is a stream.
+        commands = [("XADD", key, last, "gone", ""), ("XDEL", key, last)]
+    elif kind == "stream":
         commands = [("XADD", key, id_, *_flat(fields.items())) for id_, fields in page]
     elif kind == "set":
         commands = [("SADD", key, *page)]
@@ -261,12 +275,14 @@ def _write(target: Side, part: KeyPart) -> None:
 
 def _is_same(target: Side, part: KeyPart) -> bool:
     """Whether the target holds all of it."""
-    key, kind, page, ttl_ms = part
+    key, kind, page, ttl_ms, last = part
     there = target.of(key)
-    if not page:
+    if not page and not last:
         return True
     if (call(there, "PTTL", key) > 0) != (ttl_ms > 0):
         return False
+    if last:
+        return target.last_id(key) == last
     if kind == "stream":
         found = call(there, "XRANGE", key, page[0][0], page[-1][0])
         return bool(found == page)

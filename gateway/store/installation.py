@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import redis
 from redis.client import Pipeline
 
 from gateway.core.records.codec import SCHEMA
+from gateway.core.views.words import rfc3339
 from gateway.errors import ConfigurationError
 from gateway.redis.address import Address, parse_address
 from gateway.redis.errors import RedisUnavailable
@@ -32,7 +34,16 @@ SHARDS_FIELD = "shards"
 RESTORED_FIELD = "restored"
 CURRENCY_FIELD = "currency"
 ZONE_FIELD = "zone"
+COPIED_CODE = "copied_away"
 AWAY_CODES = frozenset({"redis_unreachable", "redis_loading"})
+
+
+class Copied(NamedTuple):
+    """Where everything went by a copy that was finished."""
+
+    to: str
+    shards: int
+    at_ms: int
 
 
 class StoreUnfitError(ConfigurationError):
@@ -158,6 +169,8 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
             "ends, or empty it."
         )
         return [Finding("error", "copy_unfinished", sentence)]
+    if (gone := _copied_away(client)) is not None:
+        return [gone]
     with client.pipeline(transaction=True) as pipe:
         if write:
             pipe.hsetnx(shared_keys.META, shared_keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
@@ -179,6 +192,19 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
     if write and schema < SCHEMA and not findings:
         _raise_schema(client)
     return findings
+
+
+def _copied_away(client: redis.Redis) -> Finding | None:
+    found: Any = client.hgetall(shared_keys.COPIED)
+    if not found:
+        return None
+    to, shards, at_ms = (found[field.encode()].decode() for field in Copied._fields)
+    sentence = (
+        f"Everything here was copied to {to} at {rfc3339(int(at_ms))}: set redis.url (or "
+        f"KASKAD_REDIS_URL) to that and redis.shards = {shards}. Where nothing was ever started on "
+        "it, `kaskad copy --take-back` lets roles start here again."
+    )
+    return Finding("error", COPIED_CODE, sentence)
 
 
 def _indexed_since_ms(client: redis.Redis) -> int:

@@ -8,6 +8,7 @@ are in `keys`.
                                        hashed opt-outs and of hashed
                                        identities, users stored
     {kaskad}copying            string  a copy into it ended              `kaskad copy`
+    {kaskad}copied             hash    until it is taken back            `kaskad copy`, its source
     {kaskad}archiver           string  15 s: who archives                `kaskad archive`
     {kaskad}archive            hash    for ever: which archive it is,    `kaskad archive`
                                        and how its last run went
@@ -89,6 +90,7 @@ META = "{kaskad}meta"
 INDEXED_FIELD = "indexed"  # of it: since when every message is in the index of persons
 SHARDS_BEFORE_FIELD = "shards_before"  # of it: numbers with commas, once there was another
 COPYING = "{kaskad}copying"
+COPIED = "{kaskad}copied"
 ARCHIVE = "{kaskad}archive"
 ARCHIVER = "{kaskad}archiver"
 FORGOTTEN = "{kaskad}forgotten"

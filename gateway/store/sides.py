@@ -39,12 +39,14 @@ class StringValue(NamedTuple):
 
 
 class KeyPart(NamedTuple):
-    """Some of what a key of another type holds: pairs, and of a set the members alone."""
+    """Some of what a key of another type holds: pairs, and of a set the members alone. `last`: the
+    last id of a stream, where its entry is there no more."""
 
     key: bytes
     kind: str
     page: KeyPage
     ttl_ms: int
+    last: bytes = b""
 
 
 def call(client: redis.Redis, *command: Any) -> Any:
@@ -129,6 +131,24 @@ class Side:
 
     def length(self, name: bytes, kind: str) -> int:
         return int(call(self.of(name), _LENGTH[kind], name))
+
+    def parts(self, name: bytes, kind: str, ttl_ms: int) -> Iterator[KeyPart]:
+        """All that a key holds, and the last id of a stream whose newest entries are gone."""
+        newest = b""
+        for page in self.members(name, kind):
+            yield KeyPart(name, kind, page, ttl_ms)
+            if kind == "stream":
+                newest = page[-1][0]
+        if kind == "stream" and (last := self.last_id(name)) != newest:
+            yield KeyPart(name, kind, [], ttl_ms, last)
+
+    def last_id(self, name: bytes) -> bytes:
+        """The last that the stream gave; empty where there is no stream."""
+        client = self.of(name)
+        if not call(client, "EXISTS", name):
+            return b""
+        told: dict[str, bytes] = client.xinfo_stream(name)
+        return told["last-generated-id"]
 
     def members(self, name: bytes, kind: str, count: int = PAGE) -> Iterator[KeyPage]:
         """What a key holds, in pages of about `count`. Raises CopyFault for a type that Kaskad has

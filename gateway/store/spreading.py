@@ -180,8 +180,7 @@ class Spread:
             lasts_ms = self._message_ms + (SPARE_MS if key.kind == "index" else 0)
             ends_ms = ttl_ms if ttl_ms > 0 else lasts_ms
             ttl_ms = 0 if key.shard < self._after else ends_ms
-        for page in self._source.members(name, kind):
-            yield KeyPart(name, kind, page, ttl_ms)
+        yield from self._source.parts(name, kind, ttl_ms)
 
     def _placed(self, key: _Name, kind: str, page: KeyPage) -> Iterator[KeyPart]:
         assert key.shard is not None

@@ -29,9 +29,19 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
-from gateway.store import audit, installation, quarantine, snapshots, webhook_queues, webhooks
+from gateway.store import (
+    audit,
+    copying,
+    installation,
+    quarantine,
+    snapshots,
+    webhook_queues,
+    webhooks,
+)
+from gateway.store.installation import Copied
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import API_KEYS, PAUSED, PROVIDERS
+from gateway.store.sides import Side
 from gateway.store.store import Store
 from gateway.store.totals import LedgerFault
 from gateway.version import VERSION
@@ -654,6 +664,36 @@ def test_copy_tells_what_it_copied_and_refuses_what_it_cannot(
     assert (told["counts"]["API keys"], told["agrees"], told["shards"]) == (1, True, 4)
     assert app.run(["copy", "--to", redis_url]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.redis
+def test_a_copy_during_which_a_role_started_is_not_finished(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+) -> None:
+    """Not even one that started after all was compared."""
+
+    async def run_somewhere(redis: RedisClient) -> None:
+        await snapshots.publish(redis, "dispatch-host-1", b"", time.time_ns() // 1_000_000)
+
+    marked = copying.mark
+
+    def mark(source: Side, copied: Copied) -> None:
+        asyncio_driver.run(source_url, run_somewhere)
+        marked(source, copied)
+
+    monkeypatch.setattr(copying, "mark", mark)
+    with EmbeddedRedis(place / ".kaskad/redis", "everysec") as source:
+        source_url = source.url
+        installation.prepare(source.url, 1, "EUR")
+        assert app.run(["copy", "--to", redis_url]) == 2
+        assert "still runs on this Redis (dispatch-host-1)" in capsys.readouterr().err
+        installation.prepare(source.url, 1, "EUR")  # it has no mark
+    assert [f.code for f in installation.look(redis_url, 1, "EUR") if f.level == "error"] == [
+        "copy_unfinished"
+    ]
 
 
 def test_a_role_of_up_waits_for_a_redis_that_died_while_it_starts(

@@ -36,8 +36,9 @@ from gateway.store import receipts as store_receipts
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.copying import Unchanged
-from gateway.store.installation import StoreUnfitError
+from gateway.store.installation import Copied, StoreUnfitError
 from gateway.store.sides import CopyFault, Side, call
+from gateway.store.spreading import Spread
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
@@ -47,6 +48,7 @@ from tests.worlds.dispatch_world import dispatching, world
 __all__ = ["cluster", "three_masters"]  # fixtures
 
 SHARDS = 4
+COPIED = shared_keys.COPIED.encode()
 
 
 @pytest.fixture
@@ -63,6 +65,7 @@ def whole_copy(source_url: str, target_url: str) -> dict[str, int]:
         copying.begin(target)
         written = copying.copy(source, target, Unchanged(source), nothing)
         counts = copying.compare(source, target, Unchanged(source), written, nothing)
+        copying.mark(source, Copied(target.label, SHARDS, T0))
         copying.finish(source, target, SHARDS)
     return counts
 
@@ -108,7 +111,7 @@ def everything(url: str) -> dict[bytes, Any]:
     found: dict[bytes, Any] = {}
     with Side(parse_address(url)) as side:
         for client, names in side.pages():
-            for name in (name for name in names if b"}t:" not in name):
+            for name in (n for n in names if b"}t:" not in n and n != COPIED):
                 kind = call(client, "TYPE", name)
                 ask = {
                     b"string": ("GET", name),
@@ -148,7 +151,7 @@ def test_what_lapses_lapses_in_the_copy_too(redis_url: str, target_url: str) -> 
     with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
         for client, names in source.pages():
             for name in names:
-                if b"}t:" not in name:
+                if b"}t:" not in name and name != COPIED:
                     lapses = call(client, "PTTL", name) > 0
                     assert (call(target.of(name), "PTTL", name) > 0) == lapses
 
@@ -203,6 +206,51 @@ def test_what_was_written_meanwhile_is_found(
             call(client, *change)
         with pytest.raises(CopyFault, match="is not the same in both"):
             copying.compare(source, target, Unchanged(source), written, nothing)
+
+
+def test_nothing_starts_where_all_was_copied_away_until_that_is_taken_back(
+    redis_url: str, target_url: str
+) -> None:
+    installation.prepare(redis_url, SHARDS, "EUR")
+    whole_copy(redis_url, target_url)
+    with Side(parse_address(target_url)) as there:
+        told = rf"copied to {there.label} at 2100-.*redis.shards = {SHARDS}.*--take-back"
+        with pytest.raises(StoreUnfitError, match=told):
+            installation.prepare(redis_url, SHARDS, "EUR")
+        with pytest.raises(CopyFault, match="nothing to take back"):
+            copying.take_back(there)
+    with Side(parse_address(redis_url)) as source:
+        copying.take_back(source)
+    installation.prepare(redis_url, SHARDS, "EUR")
+    installation.prepare(target_url, SHARDS, "EUR")
+
+
+@pytest.mark.parametrize("entries", [0, 2, 3])
+@pytest.mark.parametrize("after", [SHARDS, 2])
+def test_a_stream_goes_on_behind_the_last_id_it_gave(
+    redis_url: str, target_url: str, entries: int, after: int
+) -> None:
+    """Or a place in it that a client has would be passed over."""
+    installation.prepare(redis_url, SHARDS, "EUR")
+    names = [keys.keys_of(n).events("shop").encode() for n in range(SHARDS)]
+    with Side(parse_address(redis_url)) as source, Side(parse_address(target_url)) as target:
+        for name in names:
+            for id_ in range(1, 4):
+                call(source.of(name), "XADD", name, f"{id_}-7", "d", "x")
+            gone = [f"{id_}-7" for id_ in range(entries + 1, 4)]
+            if gone:
+                call(source.of(name), "XDEL", name, *gone)
+        copying.begin(target)
+
+        def placing() -> copying.Placing:
+            return (
+                Unchanged(source) if after == SHARDS else Spread(source, SHARDS, after, T0, 60_000)
+            )
+
+        written = copying.copy(source, target, placing(), nothing)
+        copying.compare(source, target, placing(), written, nothing)
+        for name in names:
+            assert (target.last_id(name), target.length(name, "stream")) == (b"3-7", entries)
 
 
 def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:

@@ -63,12 +63,28 @@ def test_an_installation_moves_to_another_redis_with_other_shards(place: Place) 
             assert "agrees with its totals to the last unit" in moved.stdout
             again = place.run("copy", "--to", target.url, "--shards", str(SHARDS))
             assert (again.returncode, "is not empty" in again.stderr) == (2, True)
+            left_behind(place)
             wrong = place.run("check", KASKAD_REDIS_URL=target.url)
             assert (wrong.returncode, f"redis.shards = {SHARDS}" in wrong.stderr) == (2, True)
             config = place.folder / "kaskad.toml"
             text = config.read_text()
             config.write_text(text.replace("[redis]", f"[redis]\nshards = {SHARDS}", 1))
             after_the_move(place, target.url, ids, event)
+
+
+def left_behind(place: Place) -> None:
+    """Where all was copied away nothing starts or is changed; what is there can be read."""
+    for words in (["up"], ["key", "new", "--app", "shop"]):
+        refused = place.run(*words)
+        assert refused.returncode == 2, words
+        assert "Everything here was copied to unix:" in refused.stderr, words
+    read = place.run("report", "cost", "--json")
+    assert (read.returncode, json.loads(read.stdout)["total"]["delivered"]) == (0, 6)
+    assert "Everything here was copied to unix:" in read.stderr
+    assert place.run("copy").returncode == 2
+    assert place.run("copy", "--to", "redis://x", "--take-back").returncode == 2
+    assert place.run("copy", "--take-back").returncode == 0
+    assert "nothing to take back" in place.run("copy", "--take-back").stderr
 
 
 def before_the_move(place: Place) -> tuple[list[str], str]:
