@@ -17,7 +17,8 @@ from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
 from gateway.core.records.moved import is_moved
 from gateway.dispatch.jobs import timers
-from gateway.dispatch.worker.claim import Entry, claim, content_said, resolve
+from gateway.dispatch.worker.claim import Entry, claim, resolve
+from gateway.dispatch.worker.submission import content_said
 from gateway.redis.address import Address, parse_address
 from gateway.redis.trio_driver import open_client
 from gateway.store import copying, installation, lanes, reads
