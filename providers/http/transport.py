@@ -16,6 +16,7 @@ connections), which a provider of single messages pays for each.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
@@ -29,6 +30,7 @@ HEAD_BYTES_MAX = 64 * 1024  # status line, header lines and any 1xx answers befo
 BODY_BYTES_MAX = 1024 * 1024
 RECEIVE_BYTES = 64 * 1024
 IDLE_S_MAX = 15.0  # below the keep-alive time of common servers, so that they seldom close first
+BODY_MARGIN_S = 0.05  # before a request's time is over, when the head of its answer suffices
 IDLE_MARGIN_S = 1.0  # of a server's announced keep-alive time
 
 # Connects to a host and port; raises OSError.
@@ -39,6 +41,8 @@ class KeepAliveTransport:
     """At most `connections` sockets to one origin; one request on each at a time.
 
     `timeout_s` bounds a request as a whole: waiting for a socket, connecting, writing, reading.
+    With `body_s` an answer is what its head says: a body that is too long, cut short, compressed,
+    or not there so many seconds later, is what came of it.
     """
 
     def __init__(
@@ -49,8 +53,10 @@ class KeepAliveTransport:
         timeout_s: float,
         ssl_context: ssl.SSLContext | None = None,
         open_stream: OpenStream = trio.open_tcp_stream,
+        body_s: float | None = None,
     ) -> None:
         self._open_stream = open_stream
+        self._body_s = body_s
         self._host = origin.raw_host.decode("ascii")
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
         self._timeout_s = timeout_s
@@ -83,7 +89,7 @@ class KeepAliveTransport:
             connection = self._take_idle() or await self._connect()
             attempt.start(connection)
             try:
-                return await connection.exchange(payload)
+                return await connection.exchange(payload, self._body_s)
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 raise attempt.failure("The connection broke") from error
             finally:
@@ -235,7 +241,7 @@ class _Connection:
         self._idle_s_max = IDLE_S_MAX
         self._idle_until = 0.0
 
-    async def exchange(self, payload: bytes) -> ReplyReader:
+    async def exchange(self, payload: bytes, body_s: float | None) -> ReplyReader:
         """Writes one request and reads its answer; the connection can be kept only if all is well.
 
         Raises httpx2.RemoteProtocolError, or what the stream raises.
@@ -243,15 +249,36 @@ class _Connection:
         self.can_be_kept = False
         await self._stream.send_all(payload)
         answer = ReplyReader()
-        while not answer.done:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-            if data:
-                answer.feed(data)
-            else:
-                answer.end()
+        while body_s is None and not answer.done:
+            await self._read(answer)
+        if body_s is not None:
+            await self._read_head(answer, body_s)
         self.can_be_kept = answer.keep_alive
         self._idle_s_max = answer.idle_s_max
         return answer
+
+    async def _read(self, answer: ReplyReader) -> None:
+        data = await self._stream.receive_some(RECEIVE_BYTES)
+        if data:
+            answer.feed(data)
+        else:
+            answer.end()
+
+    async def _read_head(self, answer: ReplyReader, body_s: float) -> None:
+        """The head at least, and of the body what comes."""
+        with trio.CancelScope() as scope:
+            try:
+                while not answer.done:
+                    await self._read(answer)
+                    if answer.has_head and scope.deadline == math.inf:
+                        end = trio.current_effective_deadline() - BODY_MARGIN_S
+                        scope.deadline = min(trio.current_time() + body_s, end)
+            except (httpx2.RemoteProtocolError, trio.BrokenResourceError, OSError):
+                if not answer.has_head:
+                    raise
+                answer.cut()
+        if not answer.done:
+            answer.cut()
 
     def is_over(self, now: float) -> bool:
         """Whether it idled for too long. It is cheap; whether the peer closed is a system call."""
@@ -285,7 +312,7 @@ class ReplyReader:
         self._parser = httptools.HttpResponseParser(self)
         self._chunks: list[bytes] = []
         self._bytes_in = 0
-        self._has_head = False
+        self.has_head = False
         self._has_more = False
 
     def feed(self, data: bytes | bytearray) -> None:
@@ -298,7 +325,7 @@ class ReplyReader:
             self._has_more = True
         if self._has_more:
             self.keep_alive = False  # bytes nobody asked for: the next answer could be misread
-        if not self._has_head and self._bytes_in > HEAD_BYTES_MAX:
+        if not self.has_head and self._bytes_in > HEAD_BYTES_MAX:
             raise httpx2.RemoteProtocolError(f"The head is over {HEAD_BYTES_MAX} bytes.")
         if self._bytes_in > HEAD_BYTES_MAX + BODY_BYTES_MAX:
             raise httpx2.RemoteProtocolError(f"The body is over {BODY_BYTES_MAX} bytes.")
@@ -307,15 +334,25 @@ class ReplyReader:
 
     def end(self) -> None:
         """The peer closed: the end of a body without a length, else an answer cut short."""
-        if not self._has_head or self._header(b"content-length", b"transfer-encoding") is not None:
+        if not self.has_head or self._header(b"content-length", b"transfer-encoding") is not None:
             raise httpx2.RemoteProtocolError("The connection ended before the answer did.")
         self._refuse_compressed()
         self._finish()
 
+    def cut(self) -> None:
+        """The answer ends here, where it stands."""
+        self._chunks = [] if self._is_compressed else self._chunks
+        self._finish()
+        self.keep_alive = False
+
+    @property
+    def _is_compressed(self) -> bool:
+        return (self._header(b"content-encoding") or b"identity").lower() != b"identity"
+
     def _refuse_compressed(self) -> None:
         # "identity" is what we ask for; unpacking what a server sends all the same would need
         # bounds of its own.
-        if (self._header(b"content-encoding") or b"identity").lower() != b"identity":
+        if self._is_compressed:
             raise httpx2.RemoteProtocolError("The answer is compressed, which was not asked for.")
 
     # What httptools calls.
@@ -327,20 +364,20 @@ class ReplyReader:
             self.headers.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head:  # behind the head it is a trailer, of which a body's room has many
+        if not self.has_head:  # behind the head it is a trailer, of which a body's room has many
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if not self.done:
             self.status = self._parser.get_status_code()
-            self._has_head = self.status >= 200
+            self.has_head = self.status >= 200
 
     def on_body(self, data: bytes) -> None:
         if not self.done:
             self._chunks.append(data)
 
     def on_message_complete(self) -> None:
-        if self._has_head and not self.done:
+        if self.has_head and not self.done:
             self.keep_alive = self._parser.should_keep_alive()
             self._finish()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 import trio
@@ -104,7 +105,6 @@ async def test_of_a_long_answer_the_beginning_is_kept() -> None:
     [
         (b"", "answer_malformed"),
         (b"garbage\r\n\r\n", "answer_malformed"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "answer_malformed"),
         (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000, "answer_malformed"),
     ],
 )
@@ -116,6 +116,53 @@ async def test_what_is_no_answer_is_none(said: bytes, code: str) -> None:
     async with serving(script) as server:
         (answer,) = await call(server.base_url + "/")
     assert (answer.status, answer.error.partition(":")[0]) == (0, code)
+
+
+GZIPPED = b"HTTP/1.1 410 Gone\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08"
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", CallAnswer(200, "short")),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 3_000_000, CallAnswer(200, "x" * ANSWER_CHARS)),
+        (
+            b"HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nz",
+            CallAnswer(202, "ok"),
+        ),
+        (GZIPPED, CallAnswer(410)),
+    ],
+)
+async def test_the_status_counts_whatever_the_body_is(said: bytes, wanted: CallAnswer) -> None:
+    """A receiver that said 200 has the event: it is not told again for three days."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        with suppress(trio.BrokenResourceError):
+            await peer.say(said)
+
+    async with serving(script) as server:
+        assert await call(server.base_url + "/") == [wanted]
+
+
+@pytest.mark.parametrize("times", [{"BODY_S": 0.05}, {"TIMEOUT_S": 0.3}])
+async def test_a_body_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, times: dict[str, float]
+) -> None:
+    for name, value in times.items():
+        monkeypatch.setattr(posting, name, value)
+    asked = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked
+        await peer.request()
+        asked += 1
+        await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsh")
+        await trio.sleep_forever()
+
+    async with serving(script) as server:
+        assert await call(server.base_url + "/", times=2) == [CallAnswer(200, "sh")] * 2
+    assert asked == 2
 
 
 async def test_a_receiver_that_hangs_is_waited_for_so_long_and_no_longer(

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
-from gateway.ingress.http.request_log import RequestLog
+from gateway.ingress.http.request_log import LINES_MAX, RequestLog, RequestOutcome
 from gateway.ingress.http.waiting import WaitingBytes
 from gateway.store import api_keys, audit
 from tests.worlds.ingress_world import ENV, OTP, PHONE, T0, World, with_ingress
@@ -109,6 +110,30 @@ def test_a_proxys_own_line_counts_beside_the_callers() -> None:
     scope: Any = {"method": "GET", "path": "/", "headers": hops}
     request = Request(scope, _never, _never, RequestIds(), WaitingBytes(0))
     assert request.lines(b"x-forwarded-for") == b"6.6.6.6,9.9.9.9"
+
+
+def test_of_requests_refused_alike_some_a_second_have_a_line_and_the_rest_are_counted() -> None:
+    now = 7.0
+    log = RequestLog([], clock=lambda: now)
+
+    def refused(kind: str, app: str = "", times: int = 1) -> list[int]:
+        """What each line says of those before it."""
+        scope: Any = {"method": "GET", "path": "/", "headers": []}
+        request = Request(scope, _never, _never, RequestIds(), WaitingBytes(0))
+        request.principal = Principal(app, frozenset(), b"")
+        with capture_logs() as lines:
+            for _ in range(times):
+                log.tell(request, "send", RequestOutcome(kind, 401), 0.1)
+        return [line.get("untold", 0) for line in lines]
+
+    assert refused("unauthorized", times=LINES_MAX + 250) == [0] * LINES_MAX
+    assert refused("unauthorized", "shop") == refused("unavailable") == [0]
+    now = 7.99
+    assert refused("unauthorized") == []
+    now = 9.0
+    assert refused("unauthorized", times=2) == [251, 0]
+    now = 10.0
+    assert refused("unauthorized", times=LINES_MAX) == [0] * LINES_MAX
 
 
 async def _never(*_: Any) -> Any:

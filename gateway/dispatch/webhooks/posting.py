@@ -21,6 +21,7 @@ from providers.http.replies import retry_after_ms
 from providers.http.transport import KeepAliveTransport, OpenStream
 
 TIMEOUT_S = 15.0
+BODY_S = 2.0  # for a body once its head came: the status says what counts
 CONNECTIONS = 16
 ANSWER_CHARS = 256  # of the answer that are kept
 BUSY, BUSY_MS = 429, 60_000  # and for how long, where it does not say
@@ -67,6 +68,7 @@ class Posting:
                 timeout_s=TIMEOUT_S,
                 ssl_context=ssl_context,
                 open_stream=trio.open_tcp_stream if is_allowed else open_stream,
+                body_s=BODY_S,
             )
 
     async def call(self, webhook: Webhook, event_id: str, now_ms: int, body: bytes) -> CallAnswer:

@@ -1,20 +1,25 @@
 """One line in the log for each request that is refused, and for each that changes something: whose
 it was, from where, and what came of it. Sends that were taken are counted instead.
 
-A line has the endpoint and not the address, which may hold a phone number, and of a key no more
-than its beginning. Behind trusted proxies the peer is the one that the last of them names.
+Of an app's requests that are refused alike LINES_MAX a second have a line, and a later one says how
+many had none: neither a stranger nor an hour without Redis fills a disk. A line has the endpoint
+and not the address, which may hold a phone number, and of a key no more than its beginning. Behind
+trusted proxies the peer is the one that the last of them names.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
 
 from gateway.ingress.http.request import Request
 
+LINES_MAX = 100  # a second, of an app's refusals of one kind in a worker
 HOPS_MAX = 32  # addresses of X-Forwarded-For that are looked at
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -32,8 +37,24 @@ class RequestOutcome(NamedTuple):
 DONE = RequestOutcome("done")
 
 
+class _Alike:
+    """Refusals of one kind to one app in one second: how many, and how many had no line until now
+    since the last that had one."""
+
+    __slots__ = ("count", "second", "untold")
+
+    def __init__(self) -> None:
+        self.second = self.count = self.untold = 0
+
+
 class RequestLog:
-    def __init__(self, trusted_proxies: Sequence[str]) -> None:
+    """`clock` gives seconds."""
+
+    def __init__(
+        self, trusted_proxies: Sequence[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._refused: defaultdict[tuple[str, str], _Alike] = defaultdict(_Alike)
         self._trusted = [ipaddress.ip_network(each, strict=False) for each in trusted_proxies]
 
     def tell(
@@ -42,6 +63,14 @@ class RequestLog:
         """What came of a request. What was only read is told for debugging."""
         status = outcome.status or request.status
         worth_a_line = status >= 400 or request.method not in _READS
+        more: dict[str, int] = {}
+        if status >= 400:
+            alike = self._refused[request.principal.app, outcome.kind]
+            if not self._has_line(alike):
+                return
+            if alike.untold:
+                more = {"untold": alike.untold}
+                alike.untold = 0
         (_log.info if worth_a_line else _log.debug)(
             "request",
             endpoint=endpoint,
@@ -53,7 +82,18 @@ class RequestLog:
             peer=self.asker(request),
             request_id=request.id.decode(),
             ms=round(seconds * 1000, 1),
+            **more,
         )
+
+    def _has_line(self, alike: _Alike) -> bool:
+        second = int(self._clock())
+        if second != alike.second:
+            alike.second, alike.count = second, 0
+        alike.count += 1
+        if alike.count <= LINES_MAX:
+            return True
+        alike.untold += 1
+        return False
 
     def asker(self, request: Request) -> str:
         """Who asks."""
