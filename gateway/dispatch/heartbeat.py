@@ -3,12 +3,14 @@
 The proof is a key that lapses; the moment until which it certainly stands is kept here. A
 dispatcher that stood still (a stopped process, an unavailable Redis) finds its proof stale and must
 not put bytes on the wire: another may have taken its messages over. Nor does what it asked before
-say anything of a provider: the answers came while nobody heard them. Whoever started the process is
+say anything of a provider: the answers came while nobody heard them. A machine that slept stood
+still as well, though trio's clock did. Whoever started the process is
 told apart from that that its loop turns.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import trio
@@ -21,10 +23,24 @@ from gateway.supervisor import BEAT_S
 # Of the lease: room for a clock that runs differently and for a write in flight.
 MARGIN_PERCENT = 20
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def slept_s() -> float:
+    """How long this machine has slept, which a monotonic clock leaves out."""
+    return time.clock_gettime(_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
 
 class Heartbeat:
     def __init__(
-        self, redis: RedisClient, consumer: str, *, lease_ms: int, every_ms: int, retry: RedisRetry
+        self,
+        redis: RedisClient,
+        consumer: str,
+        *,
+        lease_ms: int,
+        every_ms: int,
+        retry: RedisRetry,
+        slept_s: Callable[[], float] = slept_s,
     ) -> None:
         self._redis = redis
         self._consumer = consumer
@@ -32,12 +48,14 @@ class Heartbeat:
         self._every_s = every_ms / 1000
         self._retry = retry
         self._stale_at = self._since = -1.0
+        self._slept_s = slept_s
+        self._slept = slept_s()  # at the last proof
         self._proven = trio.Event()
 
     @property
     def fresh(self) -> bool:
         """Whether the proof stands, with a margin, at this moment."""
-        return trio.current_time() < self._stale_at
+        return trio.current_time() + self._slept_s() - self._slept < self._stale_at
 
     @property
     def fresh_since(self) -> float:
@@ -50,11 +68,12 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Proves life once. Raises RedisUnavailable."""
-        began = trio.current_time()
+        began, slept = trio.current_time(), self._slept_s()
         await lanes.prove_alive(self._redis, self._consumer, self._lease_ms)
         if not self.fresh:
             self._since = trio.current_time()
         self._stale_at = began + self._lease_ms * (100 - MARGIN_PERCENT) / 100_000
+        self._slept = slept
         # Every worker waits for the same event: only who sets it may replace it.
         self._proven.set()
         self._proven = trio.Event()

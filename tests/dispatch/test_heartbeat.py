@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -25,13 +26,14 @@ class GoodClient:
         return ["OK" for _ in commands]
 
 
-def heartbeat() -> Heartbeat:
+def heartbeat(slept_s: Callable[[], float] = lambda: 0.0) -> Heartbeat:
     return Heartbeat(
         cast("RedisClient", GoodClient()),
         "dispatch-1",
         lease_ms=LEASE_MS,
         every_ms=EVERY_MS,
         retry=RedisRetry("heartbeat", lambda loop: None),
+        slept_s=slept_s,
     )
 
 
@@ -47,6 +49,26 @@ async def test_a_proof_stands_for_the_lease_less_a_margin(
     assert now(life.fresh)
     await trio.sleep(0.02)
     assert not now(life.fresh)
+
+
+@pytest.mark.trio
+async def test_a_proof_is_stale_when_the_machine_has_slept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Trio's clock stands still meanwhile, and the lease is over for all others."""
+    slept = [100.0]
+    life = heartbeat(lambda: slept[-1])
+    await life.beat()
+    began = trio.current_time()
+    assert now(life.fresh_since) == began
+    slept.append(100.79)
+    assert now(life.fresh)
+    slept.append(160.0)
+    assert not now(life.fresh)
+    await trio.sleep(0.1)
+    await life.beat()
+    assert now(life.fresh)
+    assert now(life.fresh_since) > began
 
 
 @pytest.mark.trio

@@ -112,7 +112,7 @@ class Sender:
         sent after all is a result as well.
         """
         parts: list[Sequence[ClaimedStep]] = [batch]
-        since = min(step.since for step in batch)
+        since = claimed = min(step.since for step in batch)
         start: float | None = trio.current_time()
         results: list[RequestResult] = []
         while parts:
@@ -130,7 +130,7 @@ class Sender:
                     break
             if probe and part:
                 await self._announce(part)
-            if not part or not await self._may_go(start, since, probe):
+            if not part or not await self._may_go(start, since, claimed, probe):
                 parts.append(part)
                 break
             start = None
@@ -185,12 +185,13 @@ class Sender:
             taken += count
         return taken, start
 
-    async def _may_go(self, start: float, since: float, probe: bool) -> bool:
-        """Waits for the start; whether then everything still speaks for sending."""
+    async def _may_go(self, start: float, since: float, claimed: float, probe: bool) -> bool:
+        """Waits for the start; whether then everything still speaks for sending. Nobody else took
+        it over where the proof of life has stood since it was claimed."""
         await self._deps.until(start)
         return (
             not self._deps.stopping.is_set()
-            and self._heartbeat.fresh
+            and self._heartbeat.fresh_since <= claimed
             and trio.current_time() - since < CLAIM_AGE_MAX_S
             and self._breaker.rest_s == 0.0
             and (probe or self._pauses.of(self._name) is None)
