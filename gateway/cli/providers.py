@@ -22,7 +22,7 @@ from gateway.store import pauses
 from gateway.store.pauses import Changed, Pause
 from providers.registry import KINDS
 
-ChangePause = Callable[[RedisClient, str, str, str, int], Awaitable[Changed]]
+ChangePause = Callable[[RedisClient, str, str, str, int, Mapping[str, str]], Awaitable[Changed]]
 
 
 def pause(
@@ -49,7 +49,7 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     """Prints every provider of the configuration, and its pause where it has one."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        found = run(url, pauses.read)
+        found = run(url, lambda redis: pauses.read(redis, _former(settings)))
     shapes = [_shape(settings, name, found.get(name)) for name in sorted(settings.providers)]
     columns = ("name", "channel", "state", "kind", "since", "until", "by", "reason")
     nothing = "The configuration has no provider."
@@ -71,7 +71,12 @@ def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Cha
     require_text("--reason", reason)
     now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings, changes=True) as url:
-        return run(url, lambda redis: how(redis, name, reason, who(), now_ms))
+        former = _former(settings)
+        return run(url, lambda redis: how(redis, name, reason, who(), now_ms, former))
+
+
+def _former(settings: Settings) -> dict[str, str]:
+    return {old: name for name, each in settings.providers.items() for old in each.was}
 
 
 def _tell(

@@ -97,6 +97,13 @@ class Addresses(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.phone or self.email or ""
 
     @property
+    def contacts(self) -> list[str]:
+        """Each address by which somebody can opt out, as it stands in opt-outs."""
+        if self.email is None:
+            return [] if self.phone is None else [self.phone]
+        return [self.email] if self.phone is None else [self.phone, self.email]
+
+    @property
     def singles(self) -> list[Addresses]:
         """Each address by which somebody can opt out, alone."""
         phone = [Addresses(phone=self.phone)] if self.phone is not None else []

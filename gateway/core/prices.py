@@ -59,6 +59,7 @@ class PriceBook:
 
     def __init__(self, rows: Iterable[PriceRow]) -> None:
         self.rows = tuple(rows)
+        self.names_networks = any(row.mccmnc for row in self.rows)
         self._days: dict[date, dict[tuple[str, str], _Layout]] = {}
 
     def quote(self, provider: str, digits: str, category: str, on: date) -> Price | None:

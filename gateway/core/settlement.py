@@ -18,7 +18,7 @@ from gateway.core.channels import BASELINE_COLUMN, CHANNELS
 from gateway.core.days import day_of
 from gateway.core.effects import COUNTS, NOT_COMPARED, IgnoredPrice, WhyIgnored, group_of
 from gateway.core.money import AmountError, from_decimal
-from gateway.core.policy import Policy
+from gateway.core.policy import Policy, nowhere
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Group, Post
 from gateway.core.records.message import Message, Step
@@ -213,7 +213,7 @@ def uninvoiced(provider: str, channel: str, amount: int, invoice: str) -> Post:
 def learn_network(work: Work, receipt: Receipt) -> bool:
     """Keeps what the list says of the network that a receipt names, as of the day of acceptance; of
     several the dearest. True where that is news."""
-    if receipt.network is None:
+    if receipt.network is None or work.policy.quote_network is nowhere:
         return False
     message, known = work.message, work.attempt.network_cost
     day = day_of(message.created_ms)

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from gateway.core.channels import CHANNELS
+from gateway.core.channels import CHANNELS, ChannelContent
 from gateway.core.records.message import Message
 from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.core.urls import Said, is_one_click
@@ -44,6 +44,15 @@ def text_to_price(text: str, root: str) -> str:
     return _place.sub(f"{root}/u/{_ANY_CODE}", text)
 
 
+def _asking(channel: str, said: ChannelContent) -> list[str]:
+    """The fields that have a place for the address."""
+    return [
+        name
+        for name in _FIELDS[channel]
+        if "{{" in (text := getattr(said, name) or "") and _place.search(text)
+    ]
+
+
 class UnsubscribeWriter:
     """Writes addresses into what is sent, and remembers whose they are: they are to be kept before
     it is. `root` is where our pages are; empty: nowhere."""
@@ -54,16 +63,17 @@ class UnsubscribeWriter:
         self._is_one_click = is_one_click(root)
         self.used: dict[str, Unsubscriber] = {}  # by code
 
+    def is_asked_by(self, channel: str, said: ChannelContent) -> bool:
+        """Whether what is said on a channel of marketing has an address in it or beside it."""
+        beside = CHANNELS[channel].one_click and self._is_one_click
+        return beside or bool(_asking(channel, said))
+
     def written(self, message: Message, said: Said) -> tuple[Said, str | None]:
         """What the current step of a message of marketing says, and the address of its header."""
         row = CHANNELS[message.step.channel]
-        asking = [
-            name
-            for name in _FIELDS[row.name]
-            if "{{" in (text := getattr(said, name) or "") and _place.search(text)
-        ]
+        asking = _asking(row.name, said)
         one_click = row.one_click and self._is_one_click
-        if not asking and not one_click:  # as almost always
+        if not asking and not one_click:
             return said, None
         address = message.addresses.one(row.address).removeprefix("+")
         if not address:

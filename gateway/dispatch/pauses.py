@@ -124,7 +124,7 @@ class Pauses:
         the pause had begun: there may be no message left to probe with. What changed here while it
         was read stands. Raises RedisUnavailable."""
         began = trio.current_time()
-        found = await pauses.read(self._deps.redis)
+        found = await pauses.read(self._deps.redis, self._deps.store.policy.former)
         for provider in self._deps.providers:
             if self.changed_at(provider) > began:
                 continue
@@ -156,7 +156,8 @@ class Pauses:
 
     async def _change(self, provider: str, decide: DecidePause) -> Changed:
         """Changes what all dispatchers know, and knows what stands then."""
-        changed = await pauses.change(self._deps.redis, provider, decide)
+        former = self._deps.store.policy.former
+        changed = await pauses.change(self._deps.redis, provider, decide, former=former)
         if changed.after is not None:
             self._note(provider, changed.after)
             return changed

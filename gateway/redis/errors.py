@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain, compress, repeat
+from operator import is_
 from typing import Any
 
 import hiredis
@@ -162,8 +164,8 @@ def _has_fault(replies: list[Any]) -> bool:
     kinds = list(map(type, replies))
     if ErrorReply in kinds:
         return True
-    nested = (reply for reply in replies if type(reply) is list)
-    return list in kinds and any(ErrorReply in map(type, reply) for reply in nested)
+    nested = compress(replies, map(is_, kinds, repeat(list)))
+    return ErrorReply in map(type, chain.from_iterable(nested))
 
 
 def _fault_in(reply: Any) -> ErrorReply | None:

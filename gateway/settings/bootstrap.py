@@ -85,6 +85,13 @@ def schedules_of(settings: Settings) -> tuple[ReportSchedule, ...]:
     )
 
 
+def _quote_network(prices: PriceBook | Quote) -> Quote:
+    """Most lists price no network, and then no receipt is asked for its own."""
+    if isinstance(prices, PriceBook) and prices.names_networks:
+        return prices.quote_network
+    return nowhere
+
+
 def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
     """The business rules' parameters. `prices` is a price list, or its `quote` alone."""
     caps = caps_of(settings)
@@ -102,7 +109,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         slot_ms={category: ms for category, ms in slots_ms.items() if ms},
         currency=settings.prices.currency,
         quote=prices.quote if isinstance(prices, PriceBook) else prices,
-        quote_network=prices.quote_network if isinstance(prices, PriceBook) else nowhere,
+        quote_network=_quote_network(prices),
         baseline=settings.prices.baseline,
         days=days_of(settings),
         apps={app.name: _app_rule(app) for app in settings.apps},

@@ -101,7 +101,9 @@ class Application:
         self._token, self._funds = once
         self._writes = store.writes(keys, now_ms)
         self._people = People(keys, store.policy, now_ms)
-        self._times = Counter([item.message_id for item in items])
+        ids = [item.message_id for item in items]
+        self._ids = list(dict.fromkeys(ids))
+        self._several = _repeated(ids) if len(self._ids) < len(ids) else frozenset[str]()
         self._messages: dict[str, Message] = {}
         self._changed: dict[str, None] = {}  # messages, in the order in which they did
         self._newer: set[str] = set()  # messages that are left alone, and in none of the others
@@ -123,7 +125,7 @@ class Application:
         return self._writes.commands(), applied
 
     async def _load_messages(self, session: Session) -> None:
-        ids = list(self._times)
+        ids = self._ids
         self._ask_hinted()
         hinted = self._people.wanted()
         keys = [*self._keys.messages(ids), *hinted]
@@ -160,6 +162,8 @@ class Application:
             for i in self._items
             if isinstance(i.event, Claimed) and (m := self._messages.get(i.message_id))
         }
+        if not claimed:
+            return list(self._items)
         scopes = await read_scopes(self._redis, self._shards, claimed.values())
         for id_, lacks in (await self._lacking(list(claimed.values()))).items():
             if lacks:
@@ -196,7 +200,7 @@ class Application:
             message = self._messages.get(item.message_id)
             if message is None:
                 continue
-            alone = self._times[message.id] == 1
+            alone = message.id not in self._several
             needed = cascade.needs_people(
                 message, item.event, self._policy, self._now_ms, alone=alone
             )
@@ -295,6 +299,11 @@ async def set_item_aside(
         later.append(("ZADD", keys.timers, "XX", due_ms, item.message_id))
     listed = await quarantine.set_aside(redis, keys.shard, found, error, now_ms, ends, later)
     return Applied(item, None, Effects(), set_aside=listed, postponed=not listed)
+
+
+def _repeated(ids: Iterable[str]) -> frozenset[str]:
+    """Messages of which there are several events."""
+    return frozenset(id_ for id_, times in Counter(ids).items() if times > 1)
 
 
 def is_sent_by_another(item: Item, message: Message) -> bool:

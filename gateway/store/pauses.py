@@ -1,9 +1,10 @@
 """The record of providers that are paused, whatever for: one hash, a field a provider.
 
 Dispatch writes it, ingress when receipts tell of an account's fault, and operators; dispatch,
-`/readyz` and `/v1/ops` read it. What an operator does stands in the audit with it. A value that
-another version wrote and this one cannot read counts as a pause whose time is over; fields it does
-not know are ignored.
+`/readyz` and `/v1/ops` read it. Of a provider that was renamed (`former` has its earlier names)
+what holds stands under each name, for processes that do not know the new one yet. What an operator
+does stands in the audit with it. A value that another version wrote and this one cannot read counts
+as a pause whose time is over; fields it does not know are ignored.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gateway.store import audit, outbox, randomness, shared_keys
 from gateway.store.audit import Deed
 from gateway.store.transaction import CommitCounts, commit
 
+NOT_RENAMED: Mapping[str, str] = {}
 SHOWN_MAX = 1_000  # fields read at once; far above the number of providers
 DETAIL_MAX = 300  # characters of the provider's own words
 
@@ -126,36 +128,45 @@ def outranks(trouble: Trouble, pause: Pause) -> bool:
     return known and KINDS.index(trouble.kind) > KINDS.index(pause.kind)
 
 
-async def read(redis: RedisClient) -> dict[str, Pause]:
-    """Every provider that is paused. Raises RedisUnavailable."""
+async def read(redis: RedisClient, former: Mapping[str, str] = NOT_RENAMED) -> dict[str, Pause]:
+    """Every provider that is paused, by its present name. Raises RedisUnavailable."""
     (reply,) = await redis.call([("HGETALL", shared_keys.PAUSED)])
     shown = as_list(reply)[: 2 * SHOWN_MAX]
-    return {name.decode(errors="replace"): _pause(value) for name, value in pairs(shown)}
+    found = {name.decode(errors="replace"): _pause(value) for name, value in pairs(shown)}
+    under_former = {former[name]: found.pop(name) for name in former if name in found}
+    return under_former | found
 
 
 async def change(
-    redis: RedisClient, provider: str, decide: DecidePause, deed: Deed | None = None
+    redis: RedisClient,
+    provider: str,
+    decide: DecidePause,
+    deed: Deed | None = None,
+    *,
+    former: Mapping[str, str] = NOT_RENAMED,
 ) -> Changed:
     """Puts what `decide` says of a provider's pause as it stands in its place: None is no pause.
     Nobody else writes in between, or it is decided again; a `deed` is noted with the change. Raises
     RedisUnavailable."""
     token = shared_keys.installation_token(randomness.token())
     noted = () if deed is None else (audit.command(deed),)
+    names = [provider, *(old for old, present in former.items() if present == provider)]
 
     async def attempt(session: Session) -> tuple[list[Command], Changed]:
         commands: list[Command] = [
             ("WATCH", token, shared_keys.PAUSED),
-            ("HGET", shared_keys.PAUSED, provider),
+            ("HMGET", shared_keys.PAUSED, *names),
         ]
-        _, value = await session.call(commands)
+        value = next((each for each in as_list((await session.call(commands))[1]) if each), None)
         before = _pause(value) if isinstance(value, bytes) else None
         after = decide(before)
         if after == before:
             return [], Changed(before, before)
-        write: Command = ("HDEL", shared_keys.PAUSED, provider)
+        write: Command = ("HDEL", shared_keys.PAUSED, *names)
         told: list[Command] = []
         if after is not None:
-            write = ("HSET", shared_keys.PAUSED, provider, msgspec.json.encode(after))
+            stands = msgspec.json.encode(after)
+            write = ("HSET", shared_keys.PAUSED, *(p for name in names for p in (name, stands)))
             if before is None:
                 told = await outbox.about(redis, PAUSED, after.since, _said_of(provider, after))
         return [write, *noted, *told], Changed(before, after)
@@ -174,18 +185,32 @@ def _said_of(provider: str, pause: Pause) -> dict[str, str]:
     }
 
 
-async def hold(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+async def hold(
+    redis: RedisClient,
+    provider: str,
+    reason: str,
+    by: str,
+    now_ms: int,
+    former: Mapping[str, str] = NOT_RENAMED,
+) -> Changed:
     """An operator pauses a provider, whatever it was paused for. Raises RedisUnavailable."""
     reason = reason[:DETAIL_MAX]
     pause = Pause("held", reason, now_ms, MOMENT_MAX, OPERATOR, by=by)
     deed = Deed(now_ms, by, "provider.pause", provider, reason)
-    return await change(redis, provider, lambda _before: pause, deed)
+    return await change(redis, provider, lambda _before: pause, deed, former=former)
 
 
-async def resume(redis: RedisClient, provider: str, reason: str, by: str, now_ms: int) -> Changed:
+async def resume(
+    redis: RedisClient,
+    provider: str,
+    reason: str,
+    by: str,
+    now_ms: int,
+    former: Mapping[str, str] = NOT_RENAMED,
+) -> Changed:
     """An operator ends a pause, whatever it is for. Raises RedisUnavailable."""
     deed = Deed(now_ms, by, "provider.resume", provider, reason[:DETAIL_MAX])
-    return await change(redis, provider, lambda _before: None, deed)
+    return await change(redis, provider, lambda _before: None, deed, former=former)
 
 
 async def delete(redis: RedisClient, provider: str) -> None:
@@ -194,16 +219,16 @@ async def delete(redis: RedisClient, provider: str) -> None:
 
 
 async def rename(redis: RedisClient, former: Mapping[str, str]) -> None:
-    """Pauses of earlier names go on under the present ones. Raises RedisUnavailable."""
+    """Pauses of earlier names go on under the present ones too, where they stand when those names
+    leave the configuration. They were moved: a dispatcher that had only the former name sent by a
+    provider that somebody had paused. Raises RedisUnavailable."""
     if not former:
         return
     (values,) = await redis.call([("HMGET", shared_keys.PAUSED, *former)])
     assert isinstance(values, list)
-    for (old, name), value in zip(former.items(), values, strict=True):
+    for name, value in zip(former.values(), values, strict=True):
         if value is not None:
-            await redis.call(
-                [("HSETNX", shared_keys.PAUSED, name, value), ("HDEL", shared_keys.PAUSED, old)]
-            )
+            await redis.call([("HSETNX", shared_keys.PAUSED, name, value)])
 
 
 def _pause(value: bytes) -> Pause:

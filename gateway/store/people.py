@@ -154,7 +154,7 @@ async def look_after_waiting(store: StoreBase, people: Collection[Person], now_m
     """Slots older than a cap's window count there while their messages wait: asks those messages,
     where there are such slots, and notes which were sent meanwhile. One that cannot be read counts
     as waiting."""
-    asked = set(overdue(people, store.policy, now_ms))
+    asked = set(overdue(people, store.policy, now_ms)) if people else None
     if not asked:
         return
     records = await read_messages(store, asked)
@@ -244,9 +244,9 @@ async def read_scopes(
     opted_out: dict[str, OptOuts] = {}
     asked: set[str] = set()
     unread = dict.fromkeys([m.person for m in messages if m.person])
-    named = [*unread, *[i for m in messages for i in m.identities]]
+    named = [*addresses_in(unread), *[a for m in messages for a in m.addresses.contacts]]
     while unread or named:
-        addresses = dict.fromkeys([a for a in addresses_in(named) if a not in asked])
+        addresses = dict.fromkeys([a for a in named if a not in asked])
         records, scopes = await _read(redis, shards, unread, addresses)
         opted_out |= scopes
         asked.update(addresses)
@@ -254,7 +254,8 @@ async def read_scopes(
         people.update(zip(records, found, strict=True))
         linked = [p for p in found if p.home or p.aliases]
         unread = dict.fromkeys(p.home for p in linked if p.home and p.home not in people)
-        named = [i for p in linked for i in (*p.aliases, p.home) if i and i[2:] not in asked]
+        others = addresses_in([i for p in linked for i in (*p.aliases, p.home) if i])
+        named = [address for address in others if address not in asked]
     if not opted_out:
         return {}
     told = {m.id: scopes_of(_everybody(m, people), opted_out) for m in messages}
@@ -270,14 +271,14 @@ def _readable(record: bytes | None) -> Person:
 
 def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     """The addresses of a message's person."""
-    identities = message.identities
+    identities: list[str] = []
     identity = message.person
     seen: set[str] = set()
     while identity and identity not in seen:
         seen.add(identity)
         identities += [identity, *people[identity].aliases]
         identity = people[identity].home
-    return addresses_in(identities)
+    return [*message.addresses.contacts, *addresses_in(identities)]
 
 
 def take_opt_outs(

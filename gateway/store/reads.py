@@ -141,19 +141,29 @@ async def events_after(
 
 
 async def events_from(
-    redis: RedisClient, app: str, shard: int, entry: str, most: int = EVENT_ENTRIES_MAX
+    redis: RedisClient,
+    app: str,
+    shard: int,
+    entry: str,
+    most: int = EVENT_ENTRIES_MAX,
+    changes_max: int | None = None,
 ) -> list[EventEntry]:
     """The entries of one shard from `entry` on, itself included where it still exists and has no
-    bracket before it; at most so many."""
+    bracket before it; at most so many, and behind the second none once they have `changes_max`."""
     key = keys_of(shard).events(app)
     (reply,) = await redis.call([("XRANGE", key, entry, "+", "COUNT", most)])
-    return await _entries(redis, key, reply)
+    return await _entries(redis, key, reply, changes_max)
 
 
-async def _entries(redis: RedisClient, key: str, reply: RedisReply) -> list[EventEntry]:
+async def _entries(
+    redis: RedisClient, key: str, reply: RedisReply, changes_max: int | None = None
+) -> list[EventEntry]:
     shard = shard_in(key)
-    found = []
+    found: list[EventEntry] = []
+    count = 0
     for entry, fields in cast("list[tuple[bytes, list[bytes]]]", reply):
+        if changes_max is not None and count >= changes_max and len(found) > 1:
+            break
         name = entry.decode()
         try:
             changes = _changes(fields)
@@ -165,6 +175,7 @@ async def _entries(redis: RedisClient, key: str, reply: RedisReply) -> list[Even
             what = {f"{key} {name}": b" ".join(fields)}
             await quarantine.set_aside(redis, shard, what, error, at_ms)
         found.append(EventEntry(shard, name, changes))
+        count += len(changes)
     return found
 
 

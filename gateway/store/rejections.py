@@ -10,7 +10,7 @@ gone begins to count anew. Redis unavailable: nothing happens, and the next rece
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -30,9 +30,14 @@ class RejectionWatch:
     """`count` is told the provider of each pause that begins here."""
 
     def __init__(
-        self, redis: RedisClient, now_ms: Callable[[], int], count: Callable[[str], None]
+        self,
+        redis: RedisClient,
+        now_ms: Callable[[], int],
+        count: Callable[[str], None],
+        former: Mapping[str, str] = pauses.NOT_RENAMED,
     ) -> None:
         self._redis = redis
+        self._former = former
         self._now_ms = now_ms
         self._count = count
         self._streaks: defaultdict[str, RejectionStreak] = defaultdict(RejectionStreak)
@@ -69,7 +74,7 @@ class RejectionWatch:
         return self._pauses.get(provider)
 
     async def _read(self) -> None:
-        found = await pauses.read(self._redis)
+        found = await pauses.read(self._redis, self._former)
         for provider, known in self._pauses.items():
             pause = found.get(provider)
             if pause is None or pause.since != known.since:
@@ -106,7 +111,8 @@ class RejectionWatch:
 
     async def _change(self, provider: str, decide: DecidePause) -> Pause | None:
         """What stands after it."""
-        stands = (await pauses.change(self._redis, provider, decide)).after
+        changed = await pauses.change(self._redis, provider, decide, former=self._former)
+        stands = changed.after
         if stands is None:
             self._pauses.pop(provider, None)
         else:

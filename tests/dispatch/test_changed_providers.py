@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core.policy import Policy
 from gateway.dispatch.jobs import removed_providers
+from gateway.dispatch.pauses import Pauses
 from gateway.store import lanes, pauses, providers
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.pauses import Pause
-from gateway.store.receipts import note_provider_ids, take_receipts
+from gateway.store.receipts import note_provider_ids, sweep_unmatched, take_receipts
 from gateway.store.store import Store
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
@@ -218,9 +219,34 @@ async def test_a_pause_goes_on_under_the_new_name(redis_url: str) -> None:
         changes, heir = with_viber_renamed(w)
         ids = await w.admit(2)
         async with dispatching(w, **changes):
-            assert await pauses.read(w.redis) == {"viber-new": pause}
+            former = changes["store"].policy.former
+            assert await pauses.read(w.redis, former) == {"viber-new": pause}
             assert heir.batches == []
         assert await w.steps(ids[0]) == ["queued", "planned"]
+
+
+@under_trio
+async def test_who_has_only_the_former_name_keeps_to_what_operators_say_of_the_new_one(
+    redis_url: str,
+) -> None:
+    """It went on to send by a provider that was paused as soon as the first had the new name."""
+    async with world(redis_url) as w:
+        await pauses.hold(w.redis, "viber", "billed twice", "ann", w.clock())
+        changes, _ = with_viber_renamed(w)
+        former = changes["store"].policy.former
+        known = Pauses(w.deps())
+        async with dispatching(w, **changes):
+            await known.refresh()
+            assert known.of("viber") is not None
+            await pauses.resume(w.redis, "viber-new", "mended", "ann", w.clock(), former)
+            await known.refresh()
+            assert known.of("viber") is None
+            await pauses.hold(w.redis, "viber-new", "again", "ann", w.clock(), former)
+            await known.refresh()
+            held = known.of("viber")
+            assert held is not None
+            assert held.detail == "again"
+            assert await pauses.read(w.redis, former) == {"viber-new": held}
 
 
 @under_trio
@@ -235,6 +261,28 @@ async def test_a_receipt_by_an_id_that_was_noted_under_the_former_name_is_matche
         for name in ("viber", "viber-new"):
             receipt = Receipt("delivered", provider_id="theirs")
             assert (await take_receipts(store, name, [receipt], w.clock())).applied == 1
+        assert await w.steps(id_) == ["delivered", "skipped"]
+
+
+@under_trio
+async def test_a_receipt_that_comes_where_the_new_name_is_not_known_yet_waits_for_who_knows_it(
+    redis_url: str,
+) -> None:
+    """It was dropped: what had arrived was `expired` for good, and its cost in no ledger."""
+    async with world(redis_url) as w:
+        (id_,) = await w.admit()
+        await w.store.apply([Item(id_, ev.Claimed(0)), Item(id_, ev.Accepted(0, "theirs"))], 1)
+        store = under(w, renamed(w.store.policy))
+        w.go_ahead(16 * MINUTE)
+        await store.apply([Item(id_, ev.TimerDue())], w.clock())
+        assert await w.steps(id_) == ["expired", "queued"]
+        receipt = Receipt("delivered", ref=f"{id_}.0")
+        taken = await take_receipts(w.store, "viber", [receipt], w.clock())
+        assert (taken.applied, taken.kept, taken.absent) == (0, 1, [])
+        w.go_ahead(1_000)
+        assert (await sweep_unmatched(w.store, 0, w.clock())).kept == 1
+        w.go_ahead(2_000)
+        assert (await sweep_unmatched(store, 0, w.clock())).applied == 1
         assert await w.steps(id_) == ["delivered", "skipped"]
 
 

@@ -14,12 +14,13 @@ from gateway.backoff import Backoff
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.channels import Button, PushContent, ViberContent
-from gateway.core.records.content import Content, content_with
+from gateway.core.records.content import Content, content_codec, content_with
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.dispatch.worker import breaker as b
 from gateway.dispatch.worker.answers import read_fault, read_outcomes
 from gateway.dispatch.worker.breaker import FAILURES_IN_A_ROW, WINDOW_S, Breaker, OutageRule
-from gateway.dispatch.worker.claim import ClaimedStep, Entry, submission_of
+from gateway.dispatch.worker.claim import ClaimedStep, Entry
+from gateway.dispatch.worker.submission import SubmissionWriter
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.apply import LaneEntry
 from gateway.store.pauses import (
@@ -43,6 +44,7 @@ from providers.contract import (
     NotSent,
     Refused,
     SendFault,
+    Submission,
     Submitted,
     Throttled,
     Unknown,
@@ -57,7 +59,7 @@ def in_virtual_time(work: Callable[[], Awaitable[None]]) -> None:
 
 def claimed(count: int) -> list[ClaimedStep]:
     world = World()
-    submission = submission_of(world.message, Content("text"), "Shop", world.now_ms)
+    submission = submission_of(world, Content("text"))
     entry = Entry(ID, LaneEntry("lane", b"1-1", 0), "marketing")
     return [
         ClaimedStep(
@@ -65,6 +67,11 @@ def claimed(count: int) -> list[ClaimedStep]:
         )
         for n in range(count)
     ]
+
+
+def submission_of(world: World, content: Content, sender: str = "Shop") -> Submission:
+    world.message.content = content_codec.encode(content)
+    return SubmissionWriter(sender).write(world.message, world.now_ms)
 
 
 def _fields(struct: Any) -> dict[str, Any]:
@@ -299,10 +306,10 @@ def test_pictures_and_buttons_are_for_viber_alone() -> None:
     content = content_with(
         "text", {"viber": ViberContent(None, "https://example.com/a.png", button)}
     )
-    viber = submission_of(world.message, content, "Shop", world.now_ms)
+    viber = submission_of(world, content)
     assert (viber.image_url, viber.button) == ("https://example.com/a.png", button)
     world.message.current = 1
-    sms = submission_of(world.message, content, "Shop", world.now_ms)
+    sms = submission_of(world, content)
     assert (sms.image_url, sms.button) == (None, None)
 
 
@@ -313,15 +320,15 @@ def test_a_notification_goes_to_devices_and_has_words_of_its_own() -> None:
     content = content_with(
         "text", {"push": PushContent(title="Hi", url="https://example.com", data={"a": "b"})}
     )
-    sms = submission_of(world.message, content, "Shop", world.now_ms)
+    sms = submission_of(world, content)
     assert (sms.to, sms.devices, sms.message) == ("+79161234567", (), ID)
     world.message.step.channel = "push"
-    told = submission_of(world.message, content, "Shop", world.now_ms)
+    told = submission_of(world, content)
     assert (told.to, told.devices) == ("", devices)
     assert (told.title, told.text, told.url) == ("Hi", "text", "https://example.com")
     assert told.data == {"a": "b"}
     world.message.step.channel = "email"
-    assert submission_of(world.message, content, "", world.now_ms).to == "anna@shop.example"
+    assert submission_of(world, content, "").to == "anna@shop.example"
 
 
 def test_an_answer_may_say_that_it_is_all_and_which_devices_are_gone() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -97,9 +97,9 @@ def read_before(change: Callable[[], Awaitable[None]]) -> Iterator[None]:
     """What is read first is what was there before the change, and comes after it."""
     read = stored.read
 
-    async def early(redis: RedisClient) -> dict[str, Pause]:
+    async def early(redis: RedisClient, former: Mapping[str, str]) -> dict[str, Pause]:
         patch.undo()
-        found = await read(redis)
+        found = await read(redis, former)
         await change()
         return found
 

@@ -14,7 +14,7 @@ from gateway.core.campaign_words import hash_of
 from gateway.core.campaigns import Campaign
 from gateway.core.records.content import content_codec
 from gateway.core.records.message import Message
-from gateway.dispatch.worker.claim import content_said
+from gateway.dispatch.worker.submission import content_said
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import declarations, reads, shared_keys
 from gateway.store.audit import Deed

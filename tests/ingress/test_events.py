@@ -12,6 +12,8 @@ from gateway.core.events import Cancelled
 from gateway.ingress.api.events import event_hub, events
 from gateway.store import reads
 from gateway.store.apply import Item
+from gateway.store.keys import keys_of
+from gateway.store.reads import EventEntry
 from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD
 from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
 
@@ -121,6 +123,69 @@ async def test_a_client_that_is_too_slow_for_its_queue_misses_nothing(
     wanted = [(await world.send(OTP)).json["id"] for _ in range(10)]
     exchange.reading.set()
     assert [(await next_event(exchange))[1]["id"] for _ in range(10)] == wanted
+    await leave(exchange)
+
+
+@with_ingress()
+async def test_who_takes_nothing_of_what_it_missed_is_read_little_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MISSED_TOGETHER", 6)
+    monkeypatch.setattr(events, "EVENT_BYTES_MAX", 1)
+    read: list[int] = []
+    events_from = reads.events_from
+
+    async def counted(*arguments: Any) -> list[EventEntry]:
+        found = await events_from(*arguments)
+        read.append(sum(len(entry.changes) for entry in found))
+        if len(read) == 1:
+            exchange.reading.clear()
+        return found
+
+    monkeypatch.setattr(reads, "events_from", counted)
+    noted = OTP | {"metadata": {"order": "17"}}
+    wanted = [(await world.send(noted)).json["id"] for _ in range(10)]
+    wanted += [each["id"] for _ in range(6) for each in (await world.send([noted] * 4)).json]
+    exchange = await opened(world, last="0-0.0")
+    for _ in range(5):
+        await world.call("GET", "/readyz")
+    assert read == [2]
+    exchange.reading.set()
+    told = [await next_event(exchange) for _ in wanted]
+    assert [data["id"] for _, data in told] == wanted
+    assert {data["metadata"]["order"] for _, data in told} == {"17"}
+    await leave(exchange)
+    assert max(read) <= 6 + 4, "what it stood at, and whole transactions"
+    assert len(read) <= 20
+
+
+@with_ingress()
+async def test_a_queue_is_bounded_in_changes_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_hub, "QUEUE_CHANGES_MAX", 4)
+    subscription = await event_hub.EventHub(world.store).join("shop")
+    await world.send([OTP] * 3)
+    (entry,) = await reads.events_from(world.store.redis, "shop", 0, "0-0")
+    overflowed = []
+    for _ in range(3):
+        subscription.add(entry)
+        overflowed.append(subscription.overflowed)
+    assert overflowed == [False, False, True]
+    assert subscription.take() == [entry]
+
+
+@with_ingress()
+async def test_what_nobody_can_read_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many in a row as are read together were read again for ever."""
+    monkeypatch.setattr(events, "EVENT_ENTRIES_MAX", 3)
+    key = keys_of(0).events("shop")
+    await world.store.redis.call([("XADD", key, f"1-{n}", "d", "?") for n in range(1, 8)])
+    id_ = (await world.send(OTP)).json["id"]
+    exchange = await opened(world, last="0-0.0")
+    assert (await next_event(exchange))[1]["id"] == id_
     await leave(exchange)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from gateway.core.policy import nowhere
+from gateway.core.prices import PriceBook
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.settings.price_file import PricesError
@@ -76,6 +78,16 @@ def test_quotes_come_from_the_configured_price_file(settings: Settings) -> None:
     price = policy.quote("infobip-viber", "447700900123", "marketing", datetime.date(2026, 11, 21))
     assert price is not None
     assert (price.cost, price.sell, price.currency) == (12_000, 15_000, "EUR")
+
+
+def test_a_networks_price_is_asked_for_where_the_list_has_any(settings: Settings) -> None:
+    shipped = bootstrap.load_prices(settings)
+    assert bootstrap.policy_of(settings, shipped).quote_network is nowhere
+    row = replace(shipped.rows[0], mccmnc="25001", prefix="")
+    asked = bootstrap.policy_of(settings, PriceBook((*shipped.rows, row))).quote_network
+    day = datetime.date(2026, 11, 21)
+    assert asked(row.provider, "25001", row.category or "otp", day) == row.price
+    assert asked(row.provider, "25002", row.category or "otp", day) is None
 
 
 def test_a_price_file_that_is_missing_is_named(settings: Settings, tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.plan import Known
 from gateway.core.rates import NOTHING, THOUSAND, Counted
 from gateway.core.reactions import reacted_step
-from gateway.core.records.content import Content, content_codec
+from gateway.core.records.content import Content
 from gateway.core.records.message import Message
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import Importance
 from gateway.core.stop_words import wish_in
-from gateway.dispatch.worker.claim import submission_of
+from gateway.dispatch.worker.submission import SubmissionWriter
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings
 from providers.contract import PersonReply, Refused, Submitted
@@ -178,9 +178,9 @@ class Season:
         if not self._happen(message, events.Claimed(step, opt_outs)).submit:
             return
         name = message.step.candidate.provider
-        adapter, content = self.adapters[name], content_codec.decode(message.content)
+        adapter = self.adapters[name]
         sender = self.settings.providers[name].sender
-        batch = [submission_of(message, content, sender, self.now_ms)]
+        batch = [SubmissionWriter(sender).write(message, self.now_ms)]
         asked = adapter.submit(batch)
         twin = next(twin for twin in TWINS.values() if twin.sends_at(asked.path))
         read = twin.read_send(message.step.channel, asked.body, asked.path)

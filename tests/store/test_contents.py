@@ -15,7 +15,8 @@ from gateway.core.campaign_words import pack_words, unpack_words
 from gateway.core.campaigns import Campaign
 from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import MessageRequest
-from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim, content_said
+from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim
+from gateway.dispatch.worker.submission import content_said
 from gateway.ingress.api.messages.sayings import sayings_of
 from gateway.redis.client import Command, Session
 from gateway.store import declarations, reads, shared_keys

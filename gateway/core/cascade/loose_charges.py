@@ -65,9 +65,12 @@ class LooseCharges(CascadeDecision):
     def arrive_by(self, work: Work, series: int) -> None:
         """What was sent by this reference arrived. The first to arrive is the charged one, where
         arriving is charged; each further one costs beside it."""
+        attempt = work.attempt
+        if not (series or attempt.series or attempt.loose_ids):
+            return  # it was sent once, and nothing is charged beside that: as almost always
         if self.policy.provider(work.provider).charged_on != "delivered":
             return
-        if not work.step.arrival_of(work.attempt):
+        if not work.step.arrival_of(attempt):
             self.charge_by(work, series)
         else:
             self.charge_other_sending(work, series, "delivered")

@@ -92,7 +92,8 @@ class _Desk:
         self._provider = provider
         self._channel = deps.store.policy.provider(provider).channel
         self._retry = deps.redis_retry("receipts")
-        self._watch = RejectionWatch(deps.redis, deps.clock, self._count_pause)
+        former = deps.store.policy.former
+        self._watch = RejectionWatch(deps.redis, deps.clock, self._count_pause, former)
 
     async def take(self, receipts: Sequence[Receipt]) -> None:
         for start in range(0, len(receipts), BATCH_MAX):

@@ -15,16 +15,12 @@ import msgspec
 import structlog
 
 from gateway.core.campaign_words import Version
-from gateway.core.channels import CHANNELS
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, StepRefused
-from gateway.core.ids import step_ref
-from gateway.core.opens import with_picture
 from gateway.core.policy import SENDING_LIMIT_MS
-from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, StepStatus
-from gateway.core.timing import patience_ms
 from gateway.core.tracking import LinkWriter
 from gateway.core.unsubscribing import UnsubscribeWriter
+from gateway.dispatch.worker.submission import NoContentError, SubmissionWriter
 from gateway.failpoints import failpoint
 from gateway.store import reads, unsubscribing
 from gateway.store.apply import Applied, Item, LaneEntry, is_sent_by_another
@@ -121,10 +117,10 @@ async def claim(
     )
     named = {each.message.content_of for each in found if each.message is not None} - {b""}
     versions: Mapping[bytes, Version] = {}
-    links: LinkWriter | None = None
     unsubscribe = await _unsubscribe_writer(store, found)
     if named:
         versions = await store.contents.read_versions(store.redis, entries[0].shard, named)
+    writer = SubmissionWriter(sender, versions, unsubscribe)
     for applied in found:
         message, entry = applied.message, by_id[applied.item.message_id]
         if message is None:
@@ -135,9 +131,9 @@ async def claim(
             if is_sent_by_another(applied.item, message):
                 result.busy.append(entry)
             continue
-        if message.links is not None and links is None:
-            links = LinkWriter(store.policy.links, await store.links.key(store.redis))
-        submission = _submission(message, versions, sender, now_ms, links, unsubscribe)
+        if message.links is not None and writer.links is None:
+            writer.links = LinkWriter(store.policy.links, await store.links.key(store.redis))
+        submission = _submission(message, writer, now_ms)
         if isinstance(submission, Fault):
             refusal = StepRefused(message.current, submission)
             result.broken.append(Item(entry.message_id, refusal, entry.at, now_ms))
@@ -163,74 +159,15 @@ async def _unsubscribe_writer(store: Store, found: Iterable[Applied]) -> Unsubsc
     return UnsubscribeWriter(rules.root, await store.links.key(store.redis))
 
 
-def _submission(
-    message: Message,
-    versions: Mapping[bytes, Version],
-    sender: str,
-    now_ms: int,
-    links: LinkWriter | None,
-    unsubscribe: UnsubscribeWriter | None,
-) -> Submission | Fault:
+def _submission(message: Message, writer: SubmissionWriter, now_ms: int) -> Submission | Fault:
     """What the provider of the current step is asked to send, or why it cannot be said."""
     try:
-        content = content_said(message, versions)
-        return submission_of(message, content, sender, now_ms, links, unsubscribe)
+        return writer.write(message, now_ms)
     except NoContentError:
         return NO_CONTENT
     except Exception:
         _log.exception("content cannot be read", message=message.id)
         return UNREADABLE_CONTENT
-
-
-class NoContentError(Exception):
-    """There is nothing of it left."""
-
-
-def content_said(message: Message, versions: Mapping[bytes, Version]) -> Content:
-    """What the message says on the channel of its current step; `versions` has what was read.
-    Raises NoContentError, and what reading it raises."""
-    if not message.content_of:
-        if not message.content:
-            raise NoContentError
-        return content_codec.decode(message.content)
-    version = versions.get(message.content_of)
-    if version is None:
-        raise NoContentError
-    own = content_codec.decode(message.content) if message.content else NO_WORDS
-    return version.said(own, message.vars or {}, message.step.channel)
-
-
-def submission_of(
-    message: Message,
-    content: Content,
-    sender: str,
-    now_ms: int,
-    links: LinkWriter | None = None,
-    unsubscribe: UnsubscribeWriter | None = None,
-) -> Submission:
-    """What the provider of the current step is asked to send; `sender` is the configured one,
-    `links` writes its links, if it has any, and `unsubscribe` where marketing is stopped."""
-    step = message.step
-    said, kind = content.of(step.channel), CHANNELS[step.channel].address
-    if message.links is not None and links is not None:
-        said = links.written(said, message.links, message.current)
-        said = with_picture(said, message, links.rules.root, links.key)
-    url: str | None = None
-    if unsubscribe is not None and message.category == "marketing":
-        said, url = unsubscribe.written(message, said)
-    fields = msgspec.structs.asdict(said)  # a submission calls them the same
-    fields["text"] = said.text or ""
-    fields["sender"] = fields.get("sender") or sender
-    return Submission(
-        ref=step_ref(message.id, message.current, step.series),
-        to=message.addresses.one(kind),
-        devices=message.addresses.several(kind),
-        message=message.id,
-        category=message.category,
-        validity_ms=patience_ms(message, step, now_ms),
-        unsubscribe_url=url,
-        **fields,
-    )
 
 
 async def resolve(

@@ -211,7 +211,9 @@ class Ingress:
                 store, self.backlog, self.servers, self.draining, schedules_of(settings), now_ms
             ),
             console=self.console,
-            health=HealthEndpoints(store.redis, self.servers, self._render, now_ms),
+            health=HealthEndpoints(
+                store.redis, store.policy.former, self.servers, self._render, now_ms
+            ),
             docs=DocsEndpoints(
                 partial(openapi.document, ROUTES, configured),
                 settings.server.public_url,

@@ -93,7 +93,8 @@ class CallbackEndpoint:
         self._now_ms = now_ms
         self._refused = RefusedCallbacks(metrics, now_ms)
         self._body_bytes_max = body_bytes_max
-        self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause)
+        former = store.policy.former
+        self._watch = RejectionWatch(store.redis, now_ms, metrics.count_pause, former)
         self._providers = list(readers)
         self.take_over(auths)
         # One queue a provider, in the place of shards: a receipt's shard is found by the store.

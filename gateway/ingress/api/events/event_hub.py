@@ -24,6 +24,7 @@ from gateway.store.store import Store
 POLL_S = 0.1
 RETRY_S = 1.0
 QUEUE_ENTRIES_MAX = 256  # a client; an entry is what one transaction changed for the app
+QUEUE_CHANGES_MAX = 4_096  # of these entries together, but for the last
 
 _log = structlog.get_logger("ingress")
 
@@ -56,12 +57,15 @@ class EventSubscription:
         self.closing = False
         self.news = asyncio.Event()
         self._entries: deque[EventEntry] = deque()
+        self._changes = 0
 
     def add(self, entry: EventEntry) -> None:
-        if len(self._entries) >= QUEUE_ENTRIES_MAX:
+        if len(self._entries) >= QUEUE_ENTRIES_MAX or self._changes >= QUEUE_CHANGES_MAX:
             self._entries.clear()
+            self._changes = 0
             self.overflowed = True
         self._entries.append(entry)
+        self._changes += len(entry.changes)
         self.news.set()
 
     def close(self) -> None:
@@ -73,6 +77,7 @@ class EventSubscription:
         """All that came since the last call."""
         entries = list(self._entries)
         self._entries.clear()
+        self._changes = 0
         self.news.clear()
         return entries
 

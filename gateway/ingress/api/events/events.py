@@ -40,6 +40,8 @@ HEARTBEAT_S = 15.0
 RECONNECT_MS = 2_000  # what a browser is told to wait
 RETRY_S = 1.0  # until catching up is tried again
 EVENT_BYTES_MAX = 64 * 1024  # of events in one write
+# Changes that are read together of what a client missed, but for those of one transaction.
+MISSED_TOGETHER = 250
 
 _HEADERS = (
     (b"content-type", b"text/event-stream"),
@@ -155,6 +157,7 @@ class _EventStream:
         self._positions = positions
         self._timeout_s = timeout_s
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
 
     async def run(self) -> None:
         """Writes events until told to close. Raises TimeoutError when nobody takes them."""
@@ -181,23 +184,34 @@ class _EventStream:
         self._subscription.overflowed = False
         try:
             for shard in range(len(self._positions)):
-                page = EVENT_ENTRIES_MAX
-                while page >= EVENT_ENTRIES_MAX:
-                    start = self._positions[shard].entry
-                    app = self._subscription.app
-                    entries = await reads.events_from(self._store.redis, app, shard, start)
-                    await reads.add_metadata(self._store, entries)
-                    await replies.add(self._store, entries)
-                    for entry in entries:
-                        await self._tell(entry)
-                    page = len(entries)
+                await self._read_missed(shard)
             self._behind = False
         except RedisError:
             self._behind = True
             await self._write(_HEARTBEAT)
             await asyncio.sleep(RETRY_S)
 
+    async def _read_missed(self, shard: int) -> None:
+        """Reads one shard, no more at once than a client that takes its time may hold: 60 that took
+        nothing held 2.9 GB, and the worker answered nobody for 0.8 s (2026-11-30)."""
+        app, redis = self._subscription.app, self._store.redis
+        most = 2  # where it stands, and the next
+        while True:
+            told = self._positions[shard]
+            found = await reads.events_from(redis, app, shard, told.entry, most, MISSED_TOGETHER)
+            missed = [each for each in found if _end_of(each) > told]
+            await reads.add_metadata(self._store, missed)
+            await replies.add(self._store, missed)
+            for entry in missed:
+                await self._tell(entry)
+            full = sum(len(entry.changes) for entry in found) >= MISSED_TOGETHER
+            if len(found) < (2 if full else most):
+                return
+            most = len(found) if full else min(2 * most, EVENT_ENTRIES_MAX)
+
     async def _tell(self, entry: EventEntry) -> None:
+        if not entry.changes:  # it is not for this process to read
+            self._positions[entry.shard] = max(self._positions[entry.shard], _end_of(entry))
         for index, change in enumerate(entry.changes):
             position = position_at(entry.entry, index)
             if position <= self._positions[entry.shard]:
@@ -213,18 +227,25 @@ class _EventStream:
                 kind, data = b"inbound", to_json(reply_view(change.reply, reply))
             else:
                 kind, data = b"status", to_json(_data(change))
-            self._unsent.append(b"event: %s\nid: %s\ndata: %s\n\n" % (kind, id_.encode(), data))
-        if sum(map(len, self._unsent)) >= EVENT_BYTES_MAX:
-            await self._flush()
+            event = b"event: %s\nid: %s\ndata: %s\n\n" % (kind, id_.encode(), data)
+            self._unsent.append(event)
+            self._unsent_bytes += len(event)
+            if self._unsent_bytes >= EVENT_BYTES_MAX:
+                await self._flush()
 
     async def _flush(self) -> None:
         if self._unsent:
-            body, self._unsent = b"".join(self._unsent), []
+            body, self._unsent, self._unsent_bytes = b"".join(self._unsent), [], 0
             await self._write(body)
 
     async def _write(self, body: bytes) -> None:
         async with asyncio.timeout(self._timeout_s):
             await self._request.write(body)
+
+
+def _end_of(entry: EventEntry) -> Position:
+    """The position of its last event."""
+    return position_at(entry.entry, max(len(entry.changes) - 1, 0))
 
 
 def _data(change: StatusChange) -> EventData:

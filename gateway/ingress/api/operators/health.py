@@ -8,7 +8,7 @@ Redis.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -96,11 +96,13 @@ class HealthEndpoints:
     def __init__(
         self,
         redis: RedisClient,
+        former: Mapping[str, str],
         servers: ServerWatch,
         render: Callable[[list[bytes] | None], bytes],
         now_ms: Callable[[], int],
     ) -> None:
         self._redis = redis
+        self._former = former
         self._servers = servers
         self._render = render
         self._now_ms = now_ms
@@ -125,7 +127,7 @@ class HealthEndpoints:
     async def _readiness(self) -> Readiness:
         try:
             names = await snapshots.processes(self._redis, self._now_ms())
-            paused = await pauses.read(self._redis)
+            paused = await pauses.read(self._redis, self._former)
         except RedisError:
             return Readiness(ready=False, redis="away", dispatchers=None, paused=[])
         dispatchers = sum(telemetry.role_of(name) == "dispatch" for name in names)

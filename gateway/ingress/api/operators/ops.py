@@ -119,14 +119,14 @@ class OpsEndpoints:
 
     async def pause(self, request: Request) -> None:
         name, reason = self._provider(request), await _reason(request)
-        by, now_ms = request.principal.named, self._now_ms()
-        changed = await pauses.hold(self._redis, name, reason, by, now_ms)
+        by, now_ms, former = request.principal.named, self._now_ms(), self._store.policy.former
+        changed = await pauses.hold(self._redis, name, reason, by, now_ms, former)
         await _respond(request, name, changed.after)
 
     async def resume(self, request: Request) -> None:
         name, reason = self._provider(request), await _reason(request)
-        by, now_ms = request.principal.named, self._now_ms()
-        changed = await pauses.resume(self._redis, name, reason, by, now_ms)
+        by, now_ms, former = request.principal.named, self._now_ms(), self._store.policy.former
+        changed = await pauses.resume(self._redis, name, reason, by, now_ms, former)
         await _respond(request, name, changed.after)
 
     async def set_rate(self, request: Request) -> None:

@@ -180,7 +180,7 @@ async def fleet_of(
     redis, policy = store.redis, store.policy
     return Fleet(
         fleet.by_provider(figures),
-        await pauses.read(redis),
+        await pauses.read(redis, policy.former),
         await temporary_rates.read(redis, policy.providers, policy.former),
         await drains.read(redis),
         await views_of(store, policy.budgets, now_ms),
