@@ -121,6 +121,25 @@ async def test_a_long_array_of_good_messages_is_taken_as_it_stands(world: World)
     assert other.status == 400
 
 
+LONG = "x" * 100_000
+
+
+@with_ingress()
+async def test_what_cannot_be_taken_is_not_sent_back_as_a_whole(world: World) -> None:
+    """It stood twice in the answer, in `detail` and in `errors`."""
+    for key, pointer in (
+        ({"category": LONG}, "/category"),
+        ({"importance": LONG}, "/importance"),
+        ({"links": LONG}, "/links"),
+        ({"route": LONG}, "/route"),
+        ({"to": {"push": [{"kind": LONG}]}}, "/to/push/0/kind"),
+    ):
+        answer = await world.send(OTP | key)
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, pointer)
+        assert f"'{LONG[:64]}" in answer.json["detail"]
+        assert len(answer.body) < 1_500, key
+
+
 @with_ingress()
 async def test_keys_given_twice_in_a_long_object_are_told_of_the_whole(world: World) -> None:
     body = b'{"a":[' + b",".join([TWICE] * (SEARCHED_BYTES_MAX // len(TWICE))) + b"]}"
