@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
+from types import ModuleType
 
 import pytest
 import trio
@@ -13,6 +14,7 @@ from standardwebhooks import Webhook as Receiver
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import posting
 from gateway.dispatch.webhooks.posting import ANSWER_CHARS, CallAnswer, Posting
+from providers.http import transport
 from tests.providers.test_web_push import Resolver
 from tests.worlds.raw_server import Peer, client_context, serving
 
@@ -145,12 +147,16 @@ async def test_the_status_counts_whatever_the_body_is(said: bytes, wanted: CallA
         assert await call(server.base_url + "/") == [wanted]
 
 
-@pytest.mark.parametrize("times", [{"BODY_S": 0.05}, {"TIMEOUT_S": 0.3}])
+@pytest.mark.parametrize(
+    ("module", "name", "seconds"),
+    [(posting, "BODY_S", 0.05), (transport, "BODY_MARGIN_S", posting.TIMEOUT_S - 0.05)],
+)
 async def test_a_body_that_does_not_end_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, times: dict[str, float]
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, seconds: float
 ) -> None:
-    for name, value in times.items():
-        monkeypatch.setattr(posting, name, value)
+    """Neither for long nor beyond the time for the whole call."""
+    monkeypatch.setattr(posting, "BODY_S", posting.TIMEOUT_S)
+    monkeypatch.setattr(module, name, seconds)
     asked = 0
 
     async def script(peer: Peer) -> None:
