@@ -57,9 +57,15 @@ class Template(msgspec.Struct, frozen=True):
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Raises KeyError."""
-        parts = [
-            part for text, name, escape in self.places for part in (text, escape(values[name]))
-        ]
+        said: dict[
+            tuple[str, Escape], str
+        ] = {}  # each value is escaped once: a text has many places
+        parts: list[str] = []
+        for text, name, escape in self.places:
+            value = said.get((name, escape))
+            if value is None:
+                value = said[name, escape] = escape(values[name])
+            parts += (text, value)
         return "".join((*parts, self.end))
 
 

@@ -41,6 +41,7 @@ from providers.contract import Category, Fault
 from ratelimit.caps import Full
 
 OPTED_OUT = Fault("opted_out", "opted_out", True)
+ROUTE_SHOWN_MAX = 128  # characters of one that there is not
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -240,9 +241,8 @@ def _route(
         )
     steps = policy.resolved.get(name)
     if steps is None:
-        return Rejection(
-            "/route", f"There is no route '{name}'; there are: {', '.join(policy.routes)}."
-        )
+        shown, there_are = name[:ROUTE_SHOWN_MAX], ", ".join(policy.routes)
+        return Rejection("/route", f"There is no route '{shown}'; there are: {there_are}.")
     return name, steps
 
 

@@ -4,8 +4,8 @@ The proof is a key that lapses; the moment until which it certainly stands is ke
 dispatcher that stood still (a stopped process, an unavailable Redis) finds its proof stale and must
 not put bytes on the wire: another may have taken its messages over. Nor does what it asked before
 say anything of a provider: the answers came while nobody heard them. A machine that slept stood
-still as well, though trio's clock did. Whoever started the process is
-told apart from that that its loop turns.
+still as well, though trio's clock did. Whoever started the process is told apart from that that its
+loop turns.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Heartbeat:
     @property
     def fresh(self) -> bool:
         """Whether the proof stands, with a margin, at this moment."""
-        return trio.current_time() + self._slept_s() - self._slept < self._stale_at
+        # Never less: this process may have stood still between the clocks' two readings.
+        slept = max(self._slept_s() - self._slept, 0.0)
+        return trio.current_time() + slept < self._stale_at
 
     @property
     def fresh_since(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -44,6 +45,7 @@ from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
 WAITING_MAX = 50  # questions; one more is refused
+TELL_EVERY_S = 60.0  # what could not be answered has a line, and how much that was
 TRIES = 2  # the process may have ended just when it was asked
 
 _log = structlog.get_logger("ingress")
@@ -60,6 +62,8 @@ class ArchiveReader:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
+        self._unanswered = 0  # since it was told
+        self._tell_at = 0.0
 
     async def records(self, message_ids: Iterable[str]) -> dict[str, bytes]:
         """The latest records of messages; what is not archived is absent."""
@@ -106,8 +110,7 @@ class ArchiveReader:
         finally:
             self._waiting -= 1
         if isinstance(found, NotRead):
-            _log.error("the archive cannot be read", reason=found.reason)
-            raise _unreadable()
+            raise self._unread(found.reason)
         return found
 
     async def _answer(self, asked: ArchiveQuestion) -> ArchiveAnswer:
@@ -124,8 +127,22 @@ class ArchiveReader:
                 # Its answer would be read as that to the next question.
                 await self.close()
                 raise
-        _log.error("the archive's reader does not answer", url=self._url)
-        raise _unreadable()
+        raise self._unread("Its reader ended, or did not answer in time.")
+
+    def _unread(self, reason: str) -> Refusal:
+        """A question could not be answered. While the archive is away each is one: few are told."""
+        self._unanswered += 1
+        now = time.monotonic()
+        if now >= self._tell_at:
+            _log.error(
+                "the archive cannot be read",
+                reason=reason,
+                url=self._url,
+                n=self._unanswered,
+                advice="see that archive.url is there and may be read; `kaskad archive verify`",
+            )
+            self._unanswered, self._tell_at = 0, now + TELL_EVERY_S
+        return _unreadable()
 
     async def _exchange(self, asked: ArchiveQuestion) -> ArchiveAnswer:
         process = self._process

@@ -24,7 +24,7 @@ from gateway.core.campaign_words import (
 )
 from gateway.core.campaigns import HOLDOUT_PARTS, VARIANT_DRAW, Campaign, Declared, share_of
 from gateway.core.opt_outs import NONE
-from gateway.core.placeholders import as_html, as_line, as_text, as_url, template_of
+from gateway.core.placeholders import Template, as_html, as_line, as_text, as_url, template_of
 from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.person import Person
 from gateway.core.records.request import Saying
@@ -224,3 +224,17 @@ def test_variants_are_as_large_as_they_were_asked_for_and_drawn_apart_from_the_h
     first = {p for p in people if share_of(b"k", "spring", p, VARIANT_DRAW) < HOLDOUT_PARTS // 2}
     assert 0.48 < len(first) / len(people) < 0.52
     assert 0.23 < len(first & held) / len(people) < 0.27
+
+
+def test_a_value_is_escaped_once_however_many_places_it_has() -> None:
+    asked: list[str] = []
+
+    def escape(value: str) -> str:
+        asked.append(value)
+        return f"<{value}>"
+
+    template = Template((("a ", "x", escape), (" b ", "y", escape), (" c ", "x", escape)), ".")
+    assert template.fill({"x": "1", "y": "2"}) == "a <1> b <2> c <1>."
+    assert asked == ["1", "2"]
+    both = Template((("", "x", as_url), (" ", "x", as_text)), "")
+    assert both.fill({"x": "a b"}) == "a%20b a b"

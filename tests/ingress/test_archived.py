@@ -6,13 +6,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.run import Run, RunLimits
+from gateway.ingress import archived
 from gateway.store.keys import keys_of
 from gateway.store.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
@@ -161,6 +164,25 @@ async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
     answer = await world.call("GET", f"/v1/messages/{id_}")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
     assert (await world.send(OTP | {"to": "+79161234590"})).status == 202
+
+
+@with_archive
+async def test_while_the_archive_is_away_a_line_a_minute_says_so(
+    world: World, archive: Archive
+) -> None:
+    """Each question had one."""
+    (id_,) = await send(world, 1)
+    await archive_all(world, archive)
+    hide(archive, "messages")
+    now = 0.0
+    with pytest.MonkeyPatch.context() as patch, capture_logs() as lines:
+        patch.setattr(archived, "time", SimpleNamespace(monotonic=lambda: now))
+        for seconds in (0, 20, 39, 1):
+            now += seconds
+            assert (await world.call("GET", f"/v1/messages/{id_}")).status == 503
+    told = [line for line in lines if line["event"] == "the archive cannot be read"]
+    assert [line["n"] for line in told] == [1, 3]
+    assert "parquet" in told[0]["reason"]
 
 
 async def found(world: World, query: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.ingress.api.bodies.json_array import DamagedArray, split_array
+from gateway.ingress.api.bodies.turns import LoopTurns
 from gateway.ingress.http.asgi import NOT_JSON, to_json
 from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -24,7 +25,6 @@ class ItemResult(Protocol):
     error: Problem | msgspec.UnsetType
 
 
-TURN_BYTES = 64 * 1024  # of items are read before everybody else has a turn
 COUNTED_BYTES_MAX = 1024 * 1024  # of an array whose items are counted where they are too many
 
 _NONE = msgspec.Raw()
@@ -84,16 +84,11 @@ async def array_items(body: bytes, most: int, what: str, hint: str = "") -> Item
 
 
 async def in_turns(items: Items) -> AsyncIterator[bytes]:
-    """Each item as it stands. A thousand full of faults take seconds, in which others have their
-    turns."""
-    taken = 0
+    """Each item as it stands, and others have their turns in between."""
+    turns = LoopTurns()
     for item in items:
-        raw = bytes(item)
-        taken += len(raw)
-        if taken > TURN_BYTES:
-            taken = 0
-            await asyncio.sleep(0)
-        yield raw
+        await turns.give()
+        yield bytes(item)
 
 
 def _too_many(most: int, has: str, what: str, hint: str) -> Refusal:

@@ -38,6 +38,8 @@ Moment = Annotated[datetime.datetime, msgspec.Meta(tz=True, description=MOMENT_R
 # 0.1 s, one of 16 MiB in 14 s (2026-11-30).
 OBJECT_BYTES_MAX = 2 * 1024 * 1024
 KEYS_TWICE = "It has keys that are given more than once: give each once."
+REASON_CHARS_MAX = 300  # of what is wrong with a value, which may say all of it
+REASON_SHOWN = 100  # ... of one that is longer
 POINTER_KEY_MAX = 64  # characters of an unknown key that are repeated to the caller
 
 _JSON_TYPES = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
@@ -65,6 +67,8 @@ class JsonWords:
     def wrong(self, kind: Any, raw: Any, reason: str) -> str:  # noqa: ARG002 - may be personal
         if bare(kind) is datetime.datetime:
             return " ".join(dict.fromkeys([MOMENT_RULE, _rule_of(kind)])).rstrip()
+        if len(reason) > REASON_CHARS_MAX:
+            reason = f"{reason[:REASON_SHOWN]}…'"
         return f"{_types(_in_json, reason)}. {_rule_of(kind)}".rstrip()
 
     def no_choice(self, raw: str, known: Collection[str]) -> str:  # noqa: ARG002

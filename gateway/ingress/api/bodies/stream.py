@@ -29,6 +29,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.ingress.api.bodies.ndjson import LineSplitter, NdjsonLine, TooLong
+from gateway.ingress.api.bodies.turns import LoopTurns
 from gateway.ingress.api.results import failure
 from gateway.ingress.http.asgi import NDJSON, ClientGone, to_json
 from gateway.ingress.http.key_watch import KeyWatch
@@ -111,6 +112,7 @@ class LineStream(ABC):
         self._pending: deque[PendingLine] = deque()
         self._bytes = 0  # of lines and answers that are pending
         self._shared = 0  # ... as the request was told
+        self._turns = LoopTurns()
         self._line = 0  # how many were begun
         self._ended = False  # nothing more is read
         self._answered = asyncio.Event()  # the first has its answer, or the last was read
@@ -166,6 +168,7 @@ class LineStream(ABC):
     async def _take(self, line: NdjsonLine) -> None:
         while len(self._pending) >= WINDOW or self._bytes >= WINDOW_BYTES:
             await self._next_written()
+        await self._turns.give()
         if self.over():
             return
         if isinstance(line, TooLong):
