@@ -9,9 +9,12 @@ import trio
 
 from gateway.core.records.content import Content
 from gateway.dispatch.jobs import places
+from gateway.redis.replies import as_list
 from gateway.store import opt_outs, replies
+from gateway.store.keys import GROUP, keys_of
 from gateway.store.ledger import pages_of_entries
 from gateway.store.sent_lines import lines_within
+from gateway.store.shared_keys import place
 from providers.smpp import pdu
 from providers.smpp.provider import SmppProvider
 from tests.worlds.cascade_world import PRICES
@@ -33,8 +36,8 @@ def sms(smsc: Smsc, **changes: Any) -> dict[str, SmppProvider]:
     return {"sms": SmppProvider(config(**(terms | changes)), smsc.connect)}
 
 
-async def admit(w: DispatchWorld, count: int = 1, text: str = "Hello") -> list[str]:
-    return await w.admit(count, route="sms-only", content=Content(text))
+async def admit(w: DispatchWorld, count: int = 1, text: str = "Hello", **changes: Any) -> list[str]:
+    return await w.admit(count, route="sms-only", content=Content(text), **changes)
 
 
 def receipt(id_: str, stat: str = "DELIVRD") -> pdu.Short:
@@ -262,6 +265,44 @@ async def test_one_session_is_one_dispatchers_and_the_other_takes_it_over(redis_
             more = await admit(w, 5)
             await w.until(more, "sent")
     assert smsc.unbound == 2
+
+
+@under_trio
+async def test_who_has_no_session_keeps_no_code_waiting(redis_url: str) -> None:
+    """It read codes as they came, and had them until their step's time was over."""
+    smsc = Smsc()
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc)):
+        await smsc.until(lambda: len(smsc.binds) == 1)
+        async with dispatching(w, providers=sms(smsc)):
+            for _ in range(30):
+                (id_,) = await admit(w, category="otp", campaign=None)
+                await w.until([id_], "sent")
+
+
+@under_trio
+async def test_who_lost_its_session_gives_back_what_it_had_read(redis_url: str) -> None:
+    smsc = Smsc()
+    lane = keys_of(0).lane("sms", "marketing")
+
+    async def held(w: DispatchWorld) -> int:
+        (pending,) = await w.redis.call([("XPENDING", lane, GROUP)])
+        return int(as_list(pending)[0])
+
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc, rate_per_s=1)):
+        await smsc.until(lambda: len(smsc.binds) == 1)
+        await admit(w, 20)
+
+        async def has_read() -> bool:
+            return await held(w) > 1
+
+        await w.until_asked(has_read)
+        await w.redis.call([("SET", place("sms", "0"), "another", "PX", 60_000)])
+
+        async def gave_back() -> bool:
+            return await held(w) == 0
+
+        await w.until_asked(gave_back)
+        assert await w.lane_entries("sms") >= 17
 
 
 @under_trio

@@ -50,6 +50,11 @@ class Capacity:
         self._connections = max(connections * count // places, min(count, 1))
         self._in_flight.freed()
 
+    @property
+    def can_send(self) -> bool:
+        """Not without one of the provider's sessions, where dispatchers share them."""
+        return self._connections > 0
+
     def claim_took(self, seconds: float) -> None:
         self._claim_s += (seconds - self._claim_s) / 8
 
@@ -89,7 +94,7 @@ class Capacity:
     def claimable(self) -> int:
         """How many more messages may be claimed beside those there are tokens for; none where
         nothing can be sent from here."""
-        if not self._connections:
+        if not self.can_send:
             return 0
         held = self._in_flight.messages_of(self._shards.open)
         return self._claim_max - held - self._in_flight.granted

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import trio
@@ -149,11 +148,14 @@ class EntryReader:
                 self._add(waitings)
 
     async def give_back(self) -> None:
-        """The dispatcher stops: what was read and not selected goes back to its lanes. Should that
-        fail it stays pending, for `leave`."""
+        """What was read and not selected goes back to its lanes, because the dispatcher stops or
+        has no session any more. Should that fail it stays here, and pending for `leave`."""
         entries = [entry for turns in self._buffers.values() for entry in turns.clear()]
-        with suppress(*RETRYABLE):
+        try:
             await lanes.give_back(self._deps.redis, map(_as_read, entries))
+        except RETRYABLE:
+            self.give(reversed(entries))
+        else:
             self.forget(entries)
 
     async def leave(self, *, unanswered: bool) -> None:

@@ -220,7 +220,8 @@ class ProviderWorker:
             await self.reader.wake_ups.wait_for_otp()
             self.token_source.hurry()
             await self._away_lanes.clear()
-            await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
+            if self.capacity.can_send:
+                await self.reader.fill(CLAIM_TOGETHER, now=True, only=CATEGORIES[:1])
             room = self.capacity.express_room(trio.current_time(), self.limiter.quantum)
             if room > 0 and not self.token_source.alone and self._breaker.rest_s == 0.0:
                 entries = self.reader.select((room, 0, 0))
@@ -380,13 +381,16 @@ class ProviderWorker:
     # Back to the lane
 
     async def _return_unused(self) -> None:
-        """What finds no tokens goes back; while the provider is away, what waits is seen to."""
+        """What finds no tokens goes back, and what was read where nothing can be sent; while the
+        provider is away, what waits is seen to."""
         while True:
             await trio.sleep(UNUSED_S)
             if len(self._queue):
                 self._tasks.start_soon(self._put_back, trio.current_time() - UNUSED_S)
             if self._pauses.of(self.name) is not None:
                 self._tasks.start_soon(self._away_lanes.clear)
+            elif not self.capacity.can_send and any(self.reader.waiting()):
+                self._tasks.start_soon(self.reader.give_back)
 
     async def _put_back(self, claimed_before: float) -> None:
         if steps := self._queue.drop(claimed_before):
