@@ -117,7 +117,7 @@ CHANGES = (
     ),
     (
         "`kaskad copy` to another Redis",
-        "all is there, counts and money agree; interrupted, it starts anew",
+        "all is there, money agrees; interrupted, it starts anew; nothing starts on the old",
         "`tests/store/test_copying.py`, `tests/system/test_moving.py`",
     ),
     (
