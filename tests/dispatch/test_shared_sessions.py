@@ -318,17 +318,15 @@ async def test_who_has_two_sessions_gives_one_to_who_has_none(redis_url: str) ->
 @under_trio
 async def test_receipts_come_over_any_session_of_the_account(redis_url: str) -> None:
     smsc = Smsc()
-    async with (
-        dispatch_world(redis_url) as w,
-        dispatching(w, providers=sms(smsc, binds=2)),
-        dispatching(w, providers=sms(smsc, binds=2)),
-    ):
-        await smsc.until(lambda: len(smsc.binds) >= 2)
-        ids = await admit(w, 10)
-        await w.until(ids, "sent")
-        for number in range(1, 11):
-            await smsc.push(receipt(f"id-{number}"), stream=-(number % 2) - 1)
-        await w.until(ids, "delivered")
+    async with dispatch_world(redis_url) as w, dispatching(w, providers=sms(smsc, binds=2)):
+        await smsc.until(lambda: len(smsc.binds) == 2)
+        async with dispatching(w, providers=sms(smsc, binds=2)):
+            await smsc.until(lambda: (len(smsc.binds), smsc.unbound) == (3, 1))
+            ids = await admit(w, 10)
+            await w.until(ids, "sent")
+            for number in range(1, 11):
+                await smsc.push(receipt(f"id-{number}"), stream=number % 2)
+            await w.until(ids, "delivered")
 
 
 @under_trio

@@ -76,7 +76,7 @@ class Smsc:
         self.sequences: list[int] = []  # theirs
         self.answered: list[int] = []  # sequences of deliver_sm that we were thanked for
         self.unbound = 0
-        self.streams: list[trio.abc.Stream] = []
+        self.streams: list[trio.abc.Stream] = []  # but for those that were unbound
         self.changed = trio.Event()
         self._sending = trio.Lock()
         self._sequence = itertools.count(1)
@@ -99,7 +99,10 @@ class Smsc:
         self.streams.append(stream)
         frames = Frames()
         while data := await stream.receive_some(65_536):
+            unbound = self.unbound
             answers = [self._answer(frame) for frame in frames.feed(bytes(data))]
+            if self.unbound > unbound:
+                self.streams.remove(stream)
             self.changed.set()
             self.changed = trio.Event()
             if any(answers):
