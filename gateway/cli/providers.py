@@ -49,7 +49,7 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     """Prints every provider of the configuration, and its pause where it has one."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        found = run(url, lambda redis: pauses.read(redis, _former(settings)))
+        found = run(url, lambda redis: pauses.read(redis, settings.former))
     shapes = [_shape(settings, name, found.get(name)) for name in sorted(settings.providers)]
     columns = ("name", "channel", "state", "kind", "since", "until", "by", "reason")
     nothing = "The configuration has no provider."
@@ -71,12 +71,7 @@ def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Cha
     require_text("--reason", reason)
     now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings, changes=True) as url:
-        former = _former(settings)
-        return run(url, lambda redis: how(redis, name, reason, who(), now_ms, former))
-
-
-def _former(settings: Settings) -> dict[str, str]:
-    return {old: name for name, each in settings.providers.items() for old in each.was}
+        return run(url, lambda redis: how(redis, name, reason, who(), now_ms, settings.former))
 
 
 def _tell(

@@ -57,9 +57,7 @@ class Template(msgspec.Struct, frozen=True):
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Raises KeyError."""
-        said: dict[
-            tuple[str, Escape], str
-        ] = {}  # each value is escaped once: a text has many places
+        said: dict[tuple[str, Escape], str] = {}  # escaped once: a text has many places
         parts: list[str] = []
         for text, name, escape in self.places:
             value = said.get((name, escape))

@@ -7,7 +7,7 @@ Built once from the settings at start-up (`gateway.settings.bootstrap`), passed 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Literal
 
 import msgspec
@@ -159,6 +159,11 @@ UNKNOWN_PROVIDER = ProviderRule(channel="")
 _UNBOUND = AppRule()  # an app that is gone from the configuration has no key of it
 
 
+def names_of(provider: str, former: Mapping[str, str]) -> tuple[str, ...]:
+    """A provider's present name, then the earlier ones; `former` has each with the present."""
+    return (provider, *(old for old, name in former.items() if name == provider))
+
+
 class Policy(msgspec.Struct, frozen=True):
     """`resolved` are the steps of `routes`, looked up once for all messages, and so are `learning`,
     `counts`, `shared`, `holds_steps` and `holds_for_zone`. `declared` is what was read last of
@@ -254,7 +259,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     def names_of(self, provider: str) -> tuple[str, ...]:
         """Its present name, then the earlier ones."""
-        return (provider, *(old for old, name in self.former.items() if name == provider))
+        return names_of(provider, self.former)
 
     def take_present_names(self, message: Message) -> bool:
         """A message of a provider that was renamed since goes on under the present name; whether

@@ -36,6 +36,7 @@ from gateway.finance.archive_calls import (
 )
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
+from gateway.log_throttle import LogThrottle
 from gateway.settings.file import Settings
 from gateway.store import reads
 from gateway.store.closed import bring_back
@@ -45,7 +46,7 @@ from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
 WAITING_MAX = 50  # questions; one more is refused
-TELL_EVERY_S = 60.0  # what could not be answered has a line, and how much that was
+LOG_EVERY_MS = 60_000  # what could not be answered has a line, and how much that was
 TRIES = 2  # the process may have ended just when it was asked
 
 _log = structlog.get_logger("ingress")
@@ -62,8 +63,7 @@ class ArchiveReader:
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self._waiting = 0
-        self._unanswered = 0  # since it was told
-        self._tell_at = 0.0
+        self._lines = LogThrottle(LOG_EVERY_MS)
 
     async def records(self, message_ids: Iterable[str]) -> dict[str, bytes]:
         """The latest records of messages; what is not archived is absent."""
@@ -131,17 +131,14 @@ class ArchiveReader:
 
     def _unread(self, reason: str) -> Refusal:
         """A question could not be answered. While the archive is away each is one: few are told."""
-        self._unanswered += 1
-        now = time.monotonic()
-        if now >= self._tell_at:
+        if n := self._lines.note("unread", int(time.monotonic() * 1000)):
             _log.error(
                 "the archive cannot be read",
                 reason=reason,
                 url=self._url,
-                n=self._unanswered,
+                n=n,
                 advice="see that archive.url is there and may be read; `kaskad archive verify`",
             )
-            self._unanswered, self._tell_at = 0, now + TELL_EVERY_S
         return _unreadable()
 
     async def _exchange(self, asked: ArchiveQuestion) -> ArchiveAnswer:

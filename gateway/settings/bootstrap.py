@@ -125,7 +125,7 @@ def policy_of(settings: Settings, prices: PriceBook | Quote) -> Policy:
         best={
             name: route.order_by for name, route in settings.routes.items() if route.order == "best"
         },
-        former={old: name for name, each in settings.providers.items() for old in each.was},
+        former=settings.former,
     )
 
 

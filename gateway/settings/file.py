@@ -67,6 +67,11 @@ class Settings(Document, frozen=True, kw_only=True):
             callback_url=f"{self.server.public_url}/v1/callbacks/{quote(name, safe='')}",
         )
 
+    @property
+    def former(self) -> dict[str, str]:
+        """Earlier names of providers, each with the present one."""
+        return {old: name for name, each in self.providers.items() for old in each.was}
+
     def app_keys(self) -> dict[str, str]:
         """App name: the key its `key_env` holds. Other apps have keys of `kaskad key new` only."""
         keys = ((app.name, self.secrets.get(app.key_env)) for app in self.apps)

@@ -187,7 +187,7 @@ def compare(
 
 def mark(source: Side, copied: Copied) -> None:
     """No role starts on the source any more."""
-    fields = [*_flat(copied._asdict().items())]
+    fields = _flat(copied._asdict().items())
     call(source.of(shared_keys.COPIED), "HSET", shared_keys.COPIED, *fields)
 
 

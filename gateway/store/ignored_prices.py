@@ -14,6 +14,7 @@ import structlog
 
 from gateway.core.effects import IgnoredPrice, WhyIgnored
 from gateway.core.money import format_amount
+from gateway.log_throttle import LogThrottle
 
 LOG_EVERY_MS = 60_000
 
@@ -36,15 +37,14 @@ class IgnoredPrices:
         self.counts: Counter[tuple[str, str]] = Counter(
             {(provider, why): 0 for provider in providers for why in reasons}
         )
-        self._told: dict[tuple[str, str], tuple[int, int]] = {}  # when, and the count then
+        self._lines = LogThrottle(LOG_EVERY_MS)
 
     def note(self, ignored: IgnoredPrice, now_ms: int) -> None:
         key = (ignored.provider, ignored.why)
         self.counts[key] += 1
-        told_ms, told = self._told.get(key, (now_ms - LOG_EVERY_MS, 0))
-        if 0 <= now_ms - told_ms < LOG_EVERY_MS:
+        n = self._lines.note(key, now_ms)
+        if not n:
             return
-        self._told[key] = (now_ms, self.counts[key])
         log = _log.error if ignored.why == "amount" else _log.warning
         log(
             "receipt_price_ignored",
@@ -54,5 +54,5 @@ class IgnoredPrices:
             price=ignored.price,
             currency=ignored.currency,
             list_price=format_amount(ignored.list_price),
-            n=self.counts[key] - told,
+            n=n,
         )

@@ -15,6 +15,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from gateway.backoff import delay_by_age_ms
+from gateway.core.policy import names_of
 from gateway.core.webhooks import PAUSED
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.replies import as_list, pairs
@@ -150,7 +151,7 @@ async def change(
     RedisUnavailable."""
     token = shared_keys.installation_token(randomness.token())
     noted = () if deed is None else (audit.command(deed),)
-    names = [provider, *(old for old, present in former.items() if present == provider)]
+    names = names_of(provider, former)
 
     async def attempt(session: Session) -> tuple[list[Command], Changed]:
         commands: list[Command] = [

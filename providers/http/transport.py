@@ -249,10 +249,10 @@ class _Connection:
         self.can_be_kept = False
         await self._stream.send_all(payload)
         answer = ReplyReader()
-        while body_s is None and not answer.done:
-            await self._read(answer)
         if body_s is not None:
             await self._read_head(answer, body_s)
+        while not answer.done:
+            await self._read(answer)
         self.can_be_kept = answer.keep_alive
         self._idle_s_max = answer.idle_s_max
         return answer

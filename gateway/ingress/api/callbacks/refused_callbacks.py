@@ -6,13 +6,13 @@ in LOG_EVERY_MS is logged, with their number. What they carried is never said.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
 import structlog
 
 from gateway.ingress.metrics import IngressMetrics
+from gateway.log_throttle import LogThrottle
 
 LOG_EVERY_MS = 10_000
 
@@ -27,15 +27,10 @@ class RefusedCallbacks:
     def __init__(self, metrics: IngressMetrics, now_ms: Callable[[], int]) -> None:
         self._metrics = metrics
         self._now_ms = now_ms
-        self._unsaid: Counter[tuple[str, ProofFault]] = Counter()
-        self._next_ms: dict[tuple[str, ProofFault], int] = {}
+        self._lines = LogThrottle(LOG_EVERY_MS)
 
     def note(self, provider: str, reason: ProofFault, peer: str) -> None:
         """A callback to `provider`, a configured one, was refused."""
         self._metrics.callbacks_refused.labels(provider, reason).inc()
-        kind, now_ms = (provider, reason), self._now_ms()
-        self._unsaid[kind] += 1
-        if now_ms >= self._next_ms.get(kind, 0):
-            self._next_ms[kind] = now_ms + LOG_EVERY_MS
-            n = self._unsaid.pop(kind)
+        if n := self._lines.note((provider, reason), self._now_ms()):
             _log.warning("callback_refused", provider=provider, reason=reason, peer=peer, n=n)
