@@ -54,6 +54,7 @@ def test_long_work_shows_how_far_it_is_where_somebody_looks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")  # on a dumb one nothing is shown
     monkeypatch.setenv("COLUMNS", "80")
     with progress.counting() as shown:
         assert list(shown.of(range(2_345), "By id")) == list(range(2_345))
