@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -34,12 +35,14 @@ from gateway.store import (
     copying,
     installation,
     quarantine,
+    scheduled_reports,
     snapshots,
     webhook_queues,
     webhooks,
 )
 from gateway.store.installation import Copied
 from gateway.store.keys import keys_of
+from gateway.store.scheduled_reports import ScheduleState
 from gateway.store.shared_keys import API_KEYS, PAUSED, PROVIDERS
 from gateway.store.sides import Side
 from gateway.store.store import Store
@@ -526,6 +529,8 @@ def test_status_tells_what_runs_and_what_to_look_at(
             await webhooks.change(redis, "shop", webhook.id, lambda *_, w=webhook: w, deed)
             nothing = webhook_queues.TryResults((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
+        last = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=4)
+        await scheduled_reports.note(redis, "daily", ScheduleState(last.isoformat()))
 
     path, alone = place / "kaskad.toml", 'providers = [{ name = "infobip-sms", weight = 7 }]'
     path.write_text(path.read_text().replace("[channels.sms]", f"[channels.sms]\n{alone}"))
