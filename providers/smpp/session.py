@@ -28,6 +28,8 @@ HALF_FRAME_S: Final = 10.0  # between the octets of one PDU
 # of six (medians of four; 2026-11-29).
 HAND_OVER_PACE_S: Final = 0.01
 ARRIVED_MAX: Final = 5_000  # not handed over yet; beyond it nothing more is read
+LATE_BY_S: Final = 0.5  # a wait that ends so much late: this process stood still
+READ_ON_S: Final = 1.0  # ... and reads for so long what came meanwhile, before it judges
 LEAVE_S: Final = 5.0  # for answers that are under way when we unbind
 UNBIND_S: Final = 2.0
 LATE_S: Final = 600.0  # beyond their time answers are known for so long
@@ -197,8 +199,12 @@ class Session:
             await self._write_all(batch)
             waiting.sending = False
             waiting.look()
-            with trio.move_on_after(self._config.response_timeout_s):
+            until = trio.current_time() + self._config.response_timeout_s
+            with trio.move_on_at(until):
                 await waiting.done.wait()
+            if trio.current_time() >= until + LATE_BY_S:
+                with trio.move_on_after(READ_ON_S):
+                    await waiting.done.wait()
         finally:
             until = trio.current_time() + LATE_S
             for sequence, place in waiting.sequences.items():
@@ -362,13 +368,15 @@ class Session:
     async def _keep_alive(self) -> None:
         silence_s = self._config.enquire_link_s
         while True:
-            due = self._heard_at + silence_s
-            if due > trio.current_time():
+            if (due := self._heard_at + silence_s) > trio.current_time():
                 await trio.sleep_until(due)
                 continue
             asked_at = trio.current_time()
             await self._write(pdu.encode(pdu.ENQUIRE_LINK, self._next()))
-            await trio.sleep(min(silence_s, self._config.response_timeout_s))
+            until = asked_at + min(silence_s, self._config.response_timeout_s)
+            await trio.sleep_until(until)
+            if trio.current_time() >= until + LATE_BY_S:
+                await trio.sleep(READ_ON_S)
             if self._heard_at < asked_at:
                 raise Ended("The provider does not answer any more.")
 
