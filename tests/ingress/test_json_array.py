@@ -11,17 +11,25 @@ from hypothesis import strategies as st
 
 from gateway.ingress.api.bodies.json_array import TOKENS_AT_ONCE, DamagedArray, split_array
 
+# What could be taken for the end of something: of a text, an object or the array.
+TEXTS = st.text('"\\{}[],: \n1é\u2028\U0001f600', max_size=6)
 ANY_JSON: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=8,
 )
 
 
 @pytest.mark.no_cover  # the texts below take every way through it
-@given(st.lists(st.dictionaries(st.text(), ANY_JSON), max_size=5), st.sampled_from([None, 1]))
-def test_every_object_is_found_as_it_stands(items: list[Any], indent: int | None) -> None:
-    (found,) = split_array(json.dumps(items, indent=indent).encode())
+@given(
+    st.lists(st.dictionaries(TEXTS, ANY_JSON, max_size=3), max_size=5),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_every_object_is_found_as_it_stands(
+    items: list[Any], indent: int | None, escaped: bool
+) -> None:
+    (found,) = split_array(json.dumps(items, indent=indent, ensure_ascii=escaped).encode())
     assert [json.loads(item) for item in found] == items
 
 
