@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
+from providers.http.standstill import READ_ON_S, stood_still
 from providers.smpp import pdu
 from providers.smpp.pdu import Frame, Frames, Malformed
 from providers.smpp.settings import SmppConfig
@@ -28,8 +29,6 @@ HALF_FRAME_S: Final = 10.0  # between the octets of one PDU
 # of six (medians of four; 2026-11-29).
 HAND_OVER_PACE_S: Final = 0.01
 ARRIVED_MAX: Final = 5_000  # not handed over yet; beyond it nothing more is read
-LATE_BY_S: Final = 0.5  # a wait that ends so much late: this process stood still
-READ_ON_S: Final = 1.0  # ... and reads for so long what came meanwhile, before it judges
 LEAVE_S: Final = 5.0  # for answers that are under way when we unbind
 UNBIND_S: Final = 2.0
 LATE_S: Final = 600.0  # beyond their time answers are known for so long
@@ -202,7 +201,7 @@ class Session:
             until = trio.current_time() + self._config.response_timeout_s
             with trio.move_on_at(until):
                 await waiting.done.wait()
-            if trio.current_time() >= until + LATE_BY_S:
+            if stood_still(until):
                 with trio.move_on_after(READ_ON_S):
                     await waiting.done.wait()
         finally:
@@ -375,7 +374,7 @@ class Session:
             await self._write(pdu.encode(pdu.ENQUIRE_LINK, self._next()))
             until = asked_at + min(silence_s, self._config.response_timeout_s)
             await trio.sleep_until(until)
-            if trio.current_time() >= until + LATE_BY_S:
+            if stood_still(until):
                 await trio.sleep(READ_ON_S)
             if self._heard_at < asked_at:
                 raise Ended("The provider does not answer any more.")
