@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
-from providers.http.standstill import READ_ON_S, stood_still
+from providers.http.standstill import READ_ON_S, read_on, stood_still
 from providers.smpp import pdu
 from providers.smpp.pdu import Frame, Frames, Malformed
 from providers.smpp.settings import SmppConfig
@@ -200,10 +200,7 @@ class Session:
             waiting.look()
             until = trio.current_time() + self._config.response_timeout_s
             with trio.move_on_at(until):
-                await waiting.done.wait()
-            if stood_still(until):
-                with trio.move_on_after(READ_ON_S):
-                    await waiting.done.wait()
+                await read_on(waiting.done.wait, until)
         finally:
             until = trio.current_time() + LATE_S
             for sequence, place in waiting.sequences.items():
