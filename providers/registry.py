@@ -37,13 +37,15 @@ class ProviderKind(msgspec.Struct, frozen=True, kw_only=True):
     with a sentence. `reconfigure` tells it of another callback proof while it runs; None: it needs
     not know. `adapter` is that of a kind which is spoken to over HTTP; `callbacks` reads what a
     kind calls back with, if it is configured to. `devices` is the one kind of devices that it
-    reaches, where its channel has several.
+    reaches, where its channel has several. `answers_late`: it may tell, of what it gave no answer
+    to, that it took it.
     """
 
     settings: type[ProviderSettings]
     channel: Channel
     connect: Callable[[Configured], Provider]
     can_look_up: bool = False
+    answers_late: bool = False
     reconfigure: Callable[[Provider, Configured], None] | None = None
     adapter: Callable[[HttpConfig], Adapter] | None = None
     devices: str = ""
@@ -121,7 +123,12 @@ KINDS: dict[str, ProviderKind] = {
     each.kind: http_kind(each, each.channel, can_look_up=each.can_look_up)
     for each in (InfobipSms, InfobipViber, SmscRu)
 } | {
-    "smpp": ProviderKind(settings=SmppSettings, channel="sms", connect=_connect_smpp),
+    "smpp": ProviderKind(
+        settings=SmppSettings,
+        channel="sms",
+        connect=_connect_smpp,
+        answers_late=True,
+    ),
     "fcm": ProviderKind(
         settings=FcmSettings,
         channel="push",

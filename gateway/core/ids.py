@@ -18,7 +18,8 @@ _REF = re.compile(r"([^.]+)\.([0-9]{1,3})(?:\.([0-9]{1,3}))?").fullmatch
 
 class Ref(NamedTuple):
     """What a reference of ours names. A step gets a new `series` after each refusal: a provider
-    that refused an id would take the same id for a repetition."""
+    that refused an id would take the same id for a repetition. It also gets one where an answer
+    was lost that may come yet."""
 
     message_id: str
     step: int

@@ -107,9 +107,10 @@ class ResolvedStep(msgspec.Struct, frozen=True):
 
 class CategoryRule(msgspec.Struct, frozen=True):
     """`route` "": each message names its own. `resend_unknown`: a lost answer is sent again under
-    the same id instead of being waited for. `when_away`: what a step does whose provider is away:
-    it is passed over at once while a later one can run, it waits as long as it may, or it is held
-    until the provider is back. `send_window`: the hours in which its steps may start; None: any."""
+    the same id (`answers_late`: under another) instead of being waited for. `when_away`: what a
+    step does whose provider is away: it is passed over at once while a later one can run, it waits
+    as long as it may, or it is held until the provider is back. `send_window`: the hours in which
+    its steps may start; None: any."""
 
     route: str
     ttl_ms: int
@@ -121,7 +122,9 @@ class CategoryRule(msgspec.Struct, frozen=True):
 class ProviderRule(msgspec.Struct, frozen=True):
     """`attempts_max` bounds temporary refusals and, apart from them, lost answers; `retry_ms` is
     the first delay, doubled each time. `retired`: nothing new is sent. `weight` is its share of its
-    channel; 0: none, it is sent what names it."""
+    channel; 0: none, it is sent what names it. `answers_late`: an answer that was lost
+    may come yet, so that what is sent again has another reference, by which both answers are told
+    apart."""
 
     channel: str
     devices: str = (
@@ -131,6 +134,7 @@ class ProviderRule(msgspec.Struct, frozen=True):
     attempts_max: int = 3
     retry_ms: int = 1_000
     can_look_up: bool = False
+    answers_late: bool = False
     retired: bool = False
     weight: int = 1
 

@@ -311,6 +311,7 @@ def _provider_rule(settings: Settings, name: str) -> ProviderRule:
         attempts_max=provider.attempts_max,
         retry_ms=int(provider.retry_delay_ms),
         can_look_up=kind.can_look_up,
+        answers_late=kind.answers_late,
         retired=provider.retired,
         weight=settings.weights(kind.channel).get(name, 0),
     )

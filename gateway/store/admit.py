@@ -68,7 +68,7 @@ class Admission:
         self._now_ms = now_ms
         self._token, self._funds = once
         self._writes = store.writes(keys, now_ms)
-        self._versions = ShardVersions(keys, (ask.request for ask in asks))
+        self._versions = ShardVersions(keys, (ask.request for ask in asks), now_ms)
         self._links = ShardLinks(store.links, keys, store.policy.links.ttl_ms, now_ms)
         self._people = People(keys, store.policy, now_ms)
         self._others: dict[str, list[Person]] = {}  # by home

@@ -114,7 +114,8 @@ class ShardVersions:
     """The versions of one shard in one try at accepting a batch: what stands there is watched, so
     that no other batch makes it stand shorter than this one needs."""
 
-    def __init__(self, keys: Keys, requests: Iterable[MessageRequest]) -> None:
+    def __init__(self, keys: Keys, requests: Iterable[MessageRequest], now_ms: int) -> None:
+        self._now_ms = now_ms
         said = (each.version for request in requests for each in request.sayings)
         self._versions = {version.id: version for version in said if version is not None}
         self.keys = {keys.version(id_): id_ for id_ in self._versions}
@@ -146,5 +147,5 @@ class ShardVersions:
             if needed_ms > self._until_ms[id_]:
                 until_ms = (needed_ms // DAY_MS + 1) * DAY_MS
                 value = until_ms.to_bytes(_UNTIL_BYTES) + self._versions[id_].record
-                commands.append(("SET", key, value, "PXAT", until_ms))
+                commands.append(("SET", key, value, "PX", until_ms - self._now_ms))
         return commands

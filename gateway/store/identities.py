@@ -213,8 +213,8 @@ async def _write(
             keys_of(shard_of_identity(write.identity, store.shards)).person(write.identity),
             pack_person(write.after),
             "NX",
-            "PXAT",
-            write.after.linked_ms,
+            "PX",
+            write.after.linked_ms - now_ms,
         )
         for write in fresh
     ]

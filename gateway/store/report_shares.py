@@ -11,9 +11,10 @@ from gateway.redis.client import RedisClient
 from gateway.store import shared_keys
 
 
-async def keep(redis: RedisClient, secret: str, share: ReportShare) -> None:
+async def keep(redis: RedisClient, secret: str, share: ReportShare, now_ms: int) -> None:
+    """Until its end, which must be to come."""
     record = report_share_codec.encode(share)
-    await redis.call([("SET", _key(secret), record, "PXAT", share.until_ms)])
+    await redis.call([("SET", _key(secret), record, "PX", share.until_ms - now_ms)])
 
 
 async def find(redis: RedisClient, secret: str, now_ms: int) -> ReportShare | None:

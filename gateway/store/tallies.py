@@ -46,7 +46,7 @@ def tally_commands(keys: Keys, tallies: Iterable[Tally], now_ms: int) -> Iterato
     key = keys.rates(period)
     counts = Counter(f"{tally.channel}:{tally.what}:{tally.app}" for tally in tallies)
     yield from (("HINCRBY", key, field, count) for field, count in counts.items())
-    yield "PEXPIREAT", key, (period + PERIODS) * PERIOD_MS + SPARE_MS
+    yield "PEXPIRE", key, (period + PERIODS) * PERIOD_MS + SPARE_MS - now_ms
 
 
 def delay_commands(keys: Keys, delays: Iterable[Delay], now_ms: int) -> Iterator[Command]:
@@ -56,7 +56,7 @@ def delay_commands(keys: Keys, delays: Iterable[Delay], now_ms: int) -> Iterator
         number = now_ms // length_ms
         key = keys.delays(kind, number)
         yield from (("HINCRBY", key, field, count) for field, count in counts.items())
-        yield "PEXPIREAT", key, (number + kept) * length_ms
+        yield "PEXPIRE", key, (number + kept) * length_ms - now_ms
 
 
 class Tallies:

@@ -274,7 +274,7 @@ class Writes:
             if before is not None:
                 self._deleted.append(key)
         elif (record := pack_person(person)) != before:
-            self._single.append(("SET", key, record, "PXAT", until_ms))
+            self._single.append(("SET", key, record, "PX", until_ms - self._now_ms))
 
     def _claim_apart(
         self, identity: str, person: Person, campaign: str, claim: DedupeClaim
@@ -282,7 +282,8 @@ class Writes:
         until_ms = claim.until_ms or person.keep_ms
         person.apart_ms = max(person.apart_ms or 0, until_ms)
         key = self._keys.claim(identity, campaign)
-        self._single.append(("SET", key, claim_codec.encode(claim), "PXAT", until_ms))
+        lives_ms = max(until_ms - self._now_ms, 1)
+        self._single.append(("SET", key, claim_codec.encode(claim), "PX", lives_ms))
 
     def remember(self, key: str, answer: RememberedAnswer) -> None:
         record = remembered_codec.encode(answer)

@@ -21,17 +21,16 @@ import select
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 
-import httptools
 import httpx2
 import trio
 
-HEAD_BYTES_MAX = 64 * 1024  # status line, header lines and any 1xx answers before them
-BODY_BYTES_MAX = 1024 * 1024
+from providers.http.reply_reader import IDLE_S_MAX, ReplyReader
+from providers.http.standstill import read_on
+
 RECEIVE_BYTES = 64 * 1024
-IDLE_S_MAX = 15.0  # below the keep-alive time of common servers, so that they seldom close first
 BODY_MARGIN_S = 0.05  # before a request's time is over, when the head of its answer suffices
-IDLE_MARGIN_S = 1.0  # of a server's announced keep-alive time
 
 # Connects to a host and port; raises OSError.
 OpenStream = Callable[[str, int], Awaitable[trio.SocketStream]]
@@ -72,8 +71,8 @@ class KeepAliveTransport:
 
         Raises httpx2.TransportError subclasses as the module says.
         """
-        attempt = _Attempt()
-        with trio.move_on_after(self._timeout_s):
+        attempt = _Attempt(trio.current_time() + self._timeout_s)
+        with trio.move_on_at(attempt.until):
             return await self._attempt(attempt, payload)
         raise attempt.timeout()
 
@@ -89,7 +88,7 @@ class KeepAliveTransport:
             connection = self._take_idle() or await self._connect()
             attempt.start(connection)
             try:
-                return await connection.exchange(payload, self._body_s)
+                return await connection.exchange(payload, self._body_s, attempt.until)
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
                 raise attempt.failure("The connection broke") from error
             finally:
@@ -150,7 +149,8 @@ class KeepAliveTransport:
 class _Attempt:
     """How far one request got, to name its failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
+        self.until = until
         self.connecting = False
         self._connection: _Connection | None = None
         self._bytes_before = 0
@@ -241,21 +241,25 @@ class _Connection:
         self._idle_s_max = IDLE_S_MAX
         self._idle_until = 0.0
 
-    async def exchange(self, payload: bytes, body_s: float | None) -> ReplyReader:
+    async def exchange(self, payload: bytes, body_s: float | None, until: float) -> ReplyReader:
         """Writes one request and reads its answer; the connection can be kept only if all is well.
+        What came until then is read, though this process stood still.
 
         Raises httpx2.RemoteProtocolError, or what the stream raises.
         """
         self.can_be_kept = False
         await self._stream.send_all(payload)
         answer = ReplyReader()
+        await read_on(partial(self._read_whole, answer, body_s), until)
+        self.can_be_kept = answer.keep_alive
+        self._idle_s_max = answer.idle_s_max
+        return answer
+
+    async def _read_whole(self, answer: ReplyReader, body_s: float | None) -> None:
         if body_s is not None:
             await self._read_head(answer, body_s)
         while not answer.done:
             await self._read(answer)
-        self.can_be_kept = answer.keep_alive
-        self._idle_s_max = answer.idle_s_max
-        return answer
 
     async def _read(self, answer: ReplyReader) -> None:
         data = await self._stream.receive_some(RECEIVE_BYTES)
@@ -293,107 +297,3 @@ class _Connection:
     def close(self) -> None:
         # Without a TLS goodbye: closing must not wait, since it also happens while being cancelled.
         self.wire.close()
-
-
-class ReplyReader:
-    """One answer, read with httptools; 1xx answers before it and trailers are skipped. Names of
-    `headers` are in lower case.
-
-    Raises httpx2.RemoteProtocolError on anything malformed, too large, cut short or compressed.
-    """
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = b""
-        self.done = False
-        self.keep_alive = False
-        self.idle_s_max = IDLE_S_MAX
-        self._parser = httptools.HttpResponseParser(self)
-        self._chunks: list[bytes] = []
-        self._bytes_in = 0
-        self.has_head = False
-        self._has_more = False
-
-    def feed(self, data: bytes | bytearray) -> None:
-        self._bytes_in += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.done:
-                raise httpx2.RemoteProtocolError(f"The answer is not HTTP: {error}") from error
-            self._has_more = True
-        if self._has_more:
-            self.keep_alive = False  # bytes nobody asked for: the next answer could be misread
-        if not self.has_head and self._bytes_in > HEAD_BYTES_MAX:
-            raise httpx2.RemoteProtocolError(f"The head is over {HEAD_BYTES_MAX} bytes.")
-        if self._bytes_in > HEAD_BYTES_MAX + BODY_BYTES_MAX:
-            raise httpx2.RemoteProtocolError(f"The body is over {BODY_BYTES_MAX} bytes.")
-        if self.done:
-            self._refuse_compressed()
-
-    def end(self) -> None:
-        """The peer closed: the end of a body without a length, else an answer cut short."""
-        if not self.has_head or self._header(b"content-length", b"transfer-encoding") is not None:
-            raise httpx2.RemoteProtocolError("The connection ended before the answer did.")
-        self._refuse_compressed()
-        self._finish()
-
-    def cut(self) -> None:
-        """The answer ends here, where it stands."""
-        self._chunks = [] if self._is_compressed else self._chunks
-        self._finish()
-        self.keep_alive = False
-
-    @property
-    def _is_compressed(self) -> bool:
-        return (self._header(b"content-encoding") or b"identity").lower() != b"identity"
-
-    def _refuse_compressed(self) -> None:
-        # "identity" is what we ask for; unpacking what a server sends all the same would need
-        # bounds of its own.
-        if self._is_compressed:
-            raise httpx2.RemoteProtocolError("The answer is compressed, which was not asked for.")
-
-    # What httptools calls.
-
-    def on_message_begin(self) -> None:
-        if self.done:
-            self._has_more = True
-        else:
-            self.headers.clear()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.has_head:  # behind the head it is a trailer, of which a body's room has many
-            self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        if not self.done:
-            self.status = self._parser.get_status_code()
-            self.has_head = self.status >= 200
-
-    def on_body(self, data: bytes) -> None:
-        if not self.done:
-            self._chunks.append(data)
-
-    def on_message_complete(self) -> None:
-        if self.has_head and not self.done:
-            self.keep_alive = self._parser.should_keep_alive()
-            self._finish()
-
-    def _finish(self) -> None:
-        self.body = b"".join(self._chunks)
-        self.idle_s_max = _idle_s(self._header(b"keep-alive"))
-        self.done = True
-
-    def _header(self, *names: bytes) -> bytes | None:
-        return next((value for name, value in self.headers if name in names), None)
-
-
-def _idle_s(keep_alive: bytes | None) -> float:
-    """Seconds a connection may idle, from a `Keep-Alive: timeout=5, max=100` header."""
-    for item in (keep_alive or b"").split(b","):
-        name, _, value = item.strip().partition(b"=")
-        if name.lower() == b"timeout" and value.isdigit():
-            return min(max(int(value[:6]) - IDLE_MARGIN_S, 0.0), IDLE_S_MAX)
-    return IDLE_S_MAX

@@ -35,7 +35,7 @@ from providers.contract import (
 )
 from providers.smpp import pdu, reasons, texts, words
 from providers.smpp.batch import Batch, Message
-from providers.smpp.session import Answer, Arrived, Ended, Session
+from providers.smpp.session import LEAVE_S, Answer, Arrived, Ended, Session
 from providers.smpp.settings import SmppConfig
 
 RECONNECT_S_MIN, RECONNECT_S_MAX = 1.0, 60.0
@@ -260,13 +260,26 @@ class SmppProvider(WithoutLookUps):
                 working.cancel()
 
     async def _bring_late(self, receive: Receive) -> None:
-        """For ever. What is on its way when it is cancelled stays unknown."""
-        while True:
-            await self._late_came.wait()
-            self._late_came = trio.Event()
-            late, self._late = self._late, []
-            if late:
+        """Until cancelled, and then what came until then, unless that takes long: it is brought by
+        the next session."""
+        try:
+            while True:
+                await self._late_came.wait()
+                self._late_came = trio.Event()
+                await self._bring(receive)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
+                await self._bring(receive)
+
+    async def _bring(self, receive: Receive) -> None:
+        late, self._late = self._late, []
+        if late:
+            try:
                 await receive((), (), late)
+            except BaseException:
+                self._late = late + self._late
+                self._late_came.set()
+                raise
 
     def _tell(self) -> None:
         self._changed.set()

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
+from providers.http.standstill import READ_ON_S, read_on, stood_still
 from providers.smpp import pdu
 from providers.smpp.pdu import Frame, Frames, Malformed
 from providers.smpp.settings import SmppConfig
@@ -197,8 +198,9 @@ class Session:
             await self._write_all(batch)
             waiting.sending = False
             waiting.look()
-            with trio.move_on_after(self._config.response_timeout_s):
-                await waiting.done.wait()
+            until = trio.current_time() + self._config.response_timeout_s
+            with trio.move_on_at(until):
+                await read_on(waiting.done.wait, until)
         finally:
             until = trio.current_time() + LATE_S
             for sequence, place in waiting.sequences.items():
@@ -362,13 +364,15 @@ class Session:
     async def _keep_alive(self) -> None:
         silence_s = self._config.enquire_link_s
         while True:
-            due = self._heard_at + silence_s
-            if due > trio.current_time():
+            if (due := self._heard_at + silence_s) > trio.current_time():
                 await trio.sleep_until(due)
                 continue
             asked_at = trio.current_time()
             await self._write(pdu.encode(pdu.ENQUIRE_LINK, self._next()))
-            await trio.sleep(min(silence_s, self._config.response_timeout_s))
+            until = asked_at + min(silence_s, self._config.response_timeout_s)
+            await trio.sleep_until(until)
+            if stood_still(until):
+                await trio.sleep(READ_ON_S)
             if self._heard_at < asked_at:
                 raise Ended("The provider does not answer any more.")
 

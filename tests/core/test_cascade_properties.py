@@ -524,8 +524,15 @@ class SentAgain:
     """A code that is sent again when an answer was lost, by who knows no message again. After each
     word of the provider's it must cost what its references cost of which a charge is known."""
 
-    def __init__(self, charged_on: Literal["sent", "delivered"], arrives: list[bool]) -> None:
-        rules = policy(charged_on=charged_on, can_look_up=False, resend_unknown=True)
+    def __init__(
+        self, charged_on: Literal["sent", "delivered"], arrives: list[bool], *, answers_late: bool
+    ) -> None:
+        rules = policy(
+            charged_on=charged_on,
+            can_look_up=False,
+            answers_late=answers_late,
+            resend_unknown=True,
+        )
         self.world = World(rules, request(category="otp", route="sms-only"))
         self.arrives = arrives  # by series
         self.taken: list[int] = []
@@ -563,7 +570,8 @@ class SentAgain:
 
 
 @given(
-    # Groups, because it takes an answer that is lost and then a refusal to get another reference.
+    # Groups, because it takes an answer that is lost and then a refusal to get another reference
+    # where answers do not come late.
     st.lists(
         st.sampled_from(
             [
@@ -580,6 +588,7 @@ class SentAgain:
     ),
     st.sampled_from(["sent", "delivered"]),
     st.lists(st.booleans(), min_size=20, max_size=20),
+    st.booleans(),
     st.data(),
 )
 @settings(max_examples=500)
@@ -587,9 +596,10 @@ def test_each_sending_that_was_taken_costs_once(
     moves: list[tuple[str, ...]],
     charged_on: Literal["sent", "delivered"],
     arrives: list[bool],
+    answers_late: bool,
     data: st.DataObject,
 ) -> None:
-    code = SentAgain(charged_on, arrives)
+    code = SentAgain(charged_on, arrives, answers_late=answers_late)
     for move in chain.from_iterable(moves):
         if move not in ("reported", "answered late"):
             code.send(move)

@@ -58,8 +58,11 @@ def test_a_message_reaches_the_devices_that_are_left_and_then_the_phone(
             async with dispatching(w, providers=providers):
                 await w.until([first], "delivered", "skipped")
                 await w.until([second], "rejected", "sent")
-                left = (await users.read(w.store, ["u1"]))["u1"]
-                assert left.addresses.push == (ALIVE,)
+
+                async def left() -> bool:  # the user is changed after the message
+                    return (await users.read(w.store, ["u1"]))["u1"].addresses.push == (ALIVE,)
+
+                await w.until_asked(left)
                 (third,) = await w.admit(addresses=only, campaign="three")
                 await w.until([third], "skipped", "sent")
             message = await w.message(third)

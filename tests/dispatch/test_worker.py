@@ -319,8 +319,9 @@ async def test_an_otp_goes_at_once_although_the_limit_is_used_up(redis_url: str)
                 (otp,) = await w.admit(category="otp", campaign=None)
                 begun = len(w.viber.refs)
                 await w.until_true(lambda otp=otp: w.viber.sent[otp] == 1)  # type: ignore[misc]
-                # Not even behind what was granted within the horizon: a tenth of a second.
-                assert len(w.viber.refs) - begun < 100
+                # Not even behind what was granted within the horizon: a tenth of a second. Its
+                # place counts: more are sent until the test looks again.
+                assert w.viber.refs.index(f"{otp}.0") - begun < 100
         assert set(w.viber.sent.values()) == {1}
 
 

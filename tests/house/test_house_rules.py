@@ -173,6 +173,11 @@ def channels_named(source: str) -> list[str]:
     ]
 
 
+def moments_told(source: str) -> list[str]:
+    """Every word of Redis that says at what moment a key ends."""
+    return re.findall(r"\b(?:PXAT|EXAT|P?EXPIREAT)\b", source)
+
+
 def of_ours(source: str) -> list[str]:
     """Every import of one of our packages."""
     found = []
@@ -253,6 +258,12 @@ def test_only_the_store_builds_redis_commands() -> None:
     assert complaints(others, redis_calls) == {}, "read and write records in gateway/store"
 
 
+def test_redis_is_told_how_long_and_not_until_when() -> None:
+    """Its clock is its own: one that is a month ahead would drop what is kept for a month."""
+    written = [path for path in (ROOT / "gateway").rglob("*") if path.suffix in (".py", ".lua")]
+    assert complaints([*written, *sources("ratelimit")], moments_told) == {}
+
+
 def test_no_line_outside_the_table_names_a_channel() -> None:
     written = [
         path
@@ -311,6 +322,7 @@ def test_the_benchmarks_import_nothing_of_ours() -> None:
         (channels_named, "    return content.sms_sender"),
         (channels_named, "# What an SMS would have cost."),
         (channels_named, "class OldEmailContent:"),
+        (moments_told, 'commands.append(("SET", key, value, "PXAT", until_ms))'),
         (of_ours, "from gateway.core import ids"),
         (of_ours, "import providers.http.client as http"),
     ],
@@ -330,6 +342,7 @@ def test_a_rule_sees_the_line_that_breaks_it(rule: Callable[[str], list[str]], s
         (floats, "price = 12_000"),
         (redis_calls, "await script.call(link, keys, args)"),
         (channels_named, "stack.push_async_callback(close)  # it pushes, and sends smsc a message"),
+        (moments_told, 'commands.append(("SET", key, value, "PX", until_ms - now_ms))'),
         (of_ours, "import gateways"),
     ],
 )

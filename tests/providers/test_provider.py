@@ -102,7 +102,7 @@ async def test_a_look_up_of_any_size_is_asked_in_steps(count: int) -> None:
 
 
 def test_a_batch_of_the_maximum_is_read_within_the_bounds_of_an_answer() -> None:
-    from providers.http.transport import BODY_BYTES_MAX
+    from providers.http.reply_reader import BODY_BYTES_MAX
 
     batch = [submission(f"{i:064d}") for i in range(ROWS[0].adapter().batch_max)]
     answer = infobip_answer([(sent, "accepted") for sent in batch])

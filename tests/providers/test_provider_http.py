@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from providers.contract import NotSent, Unknown
 from providers.http.adapter import ProviderRequest, Reply
 from providers.http.client import ProviderClient
-from providers.http.transport import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_S_MAX
+from providers.http.reply_reader import BODY_BYTES_MAX, HEAD_BYTES_MAX, IDLE_S_MAX
 from tests.worlds.provider_examples import config
 from tests.worlds.raw_server import Peer, Server, client_context, ok, serving
 
@@ -275,6 +276,28 @@ async def test_a_servers_announced_keep_alive_time_is_respected(mock_clock: Mock
         mock_clock.jump(4.5)
         await wire.get()
         assert wire.server.connections == 2
+
+
+async def test_an_answer_that_came_during_a_standstill_is_read(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By TLS it comes as two records, of which the second was not read."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        assert isinstance(peer.stream, trio.SSLStream)
+        tcp = peer.stream.transport_stream
+
+        async def say_and_stand_still(data: bytes) -> None:
+            assert os.write(tcp.socket.fileno(), data) == len(data)
+            mock_clock.jump(60.0)
+
+        monkeypatch.setattr(tcp, "send_all", say_and_stand_still)
+        await peer.say(ok(b"x" * 20_000))
+        await peer.request()
+
+    async with serving(script, tls=True) as server, client_of(server.base_url) as client:
+        assert len((await client.send(GET)).body) == 20_000
 
 
 async def test_an_answer_that_never_comes_is_unknown(mock_clock: MockClock) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.core.policy import nowhere
 from gateway.core.prices import PriceBook
 from gateway.settings import bootstrap
-from gateway.settings.file import Settings, load
+from gateway.settings.file import Settings, load, parse
 from gateway.settings.price_file import PricesError
 
 ENV = {
@@ -45,6 +45,19 @@ def test_the_policy_holds_every_route_category_provider_and_cap(settings: Settin
     assert policy.providers["infobip-sms"].charged_on == "sent"
     assert policy.currency == "EUR"
     assert policy.dedupe_ms == 30 * 86_400_000
+
+
+def test_what_smpp_sends_again_has_a_reference_of_its_own() -> None:
+    """Its lost answers may come yet; nobody else's do."""
+    text = (
+        '[providers]\nsmsc = { kind = "smpp", host = "localhost", system_id = "k", sender = "A" }\n'
+        'relay = { kind = "smtp", host = "localhost", tls = "none", from = "a@shop.example" }\n'
+    )
+    rules = bootstrap.policy_of(parse(text, Path("/k.toml"), {}), lambda *_: None)
+    assert {name: rule.answers_late for name, rule in rules.providers.items()} == {
+        "smsc": True,
+        "relay": False,
+    }
 
 
 def test_a_category_that_is_not_configured_has_no_route_and_its_usual_time(

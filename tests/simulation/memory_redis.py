@@ -159,8 +159,6 @@ class MemoryRedis(StreamCommands):
         match options:
             case [b"PX", ms]:
                 self.outlive(key, int(ms))
-            case [b"PXAT", at]:
-                self._expires[key] = int(at)
             case _:
                 assert not options
         self.value(key)
@@ -242,10 +240,6 @@ class MemoryRedis(StreamCommands):
 
     def do_pexpire(self, key: bytes, ms: bytes) -> Value:
         self.outlive(key, int(ms))
-        return 1
-
-    def do_pexpireat(self, key: bytes, at_ms: bytes) -> Value:
-        self._expires[key] = int(at_ms)
         return 1
 
     def do_srem(self, key: bytes, *members: bytes) -> Value:

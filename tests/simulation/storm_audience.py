@@ -71,8 +71,8 @@ class Audience:
             identity = f"p:{HIDING}"
             keys = keys_of(shard_of_identity(identity, storm.plan.shards))
             person = Person(channels={"viber": HIDDEN})
-            ends = str(HIDDEN.keep_d * DAY).encode()
-            storm.server.do_set(keys.person(identity).encode(), pack_person(person), b"PXAT", ends)
+            lives = str(HIDDEN.keep_d * DAY - storm.server.now_us() // 1_000).encode()
+            storm.server.do_set(keys.person(identity).encode(), pack_person(person), b"PX", lives)
 
     async def _declare(self, name: str) -> None:
         def decide(before: Campaign | None, content: bytes) -> tuple[Campaign, bytes]:

@@ -35,7 +35,6 @@ SIMPLE = st.one_of(
     command("MSET", STRINGS, MEMBERS, STRINGS, MEMBERS),
     command("SET", STRINGS, MEMBERS),
     command("SET", STRINGS, MEMBERS, "PX", HOUR),
-    command("SET", STRINGS, MEMBERS, "PXAT", st.sampled_from([1, 4_102_444_800_000])),
     command("DEL", STRINGS, STRINGS),
     command("EXISTS", STRINGS),
     command("SETBIT", STRINGS, st.integers(0, 20), st.integers(0, 1)),

@@ -130,7 +130,7 @@ def test_ten_thousand_claims_cost_what_ten_do(redis_url: str) -> None:
         claim = claim_codec.encode(DedupeClaim("1M7Q5CQG0000000000AB", T0 + DAY))
         await store.redis.call(
             [
-                ("SET", keys.claim(holder, f"c{number:05}"), claim, "PXAT", T0 + DAY)
+                ("SET", keys.claim(holder, f"c{number:05}"), claim, "PX", DAY)
                 for number in range(Retention().claims_max + 10, 10_000)
             ]
         )

@@ -109,6 +109,7 @@ POLICY_TERMS: dict[str, Callable[[str], Any]] = {
     "when_away": str,
     "caps": lambda _: (Cap("day", 2, DAY, "1d", "marketing", None),),
     "can_look_up": lambda text: text == "yes",
+    "answers_late": lambda text: text == "yes",
     "steps": lambda text: tuple(_route_step(each.split()) for each in text.split(",")),
 }
 

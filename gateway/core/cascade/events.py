@@ -187,6 +187,7 @@ def _lost_answer(change: Change, index: int) -> None:
     attempt.look_ups = attempt.not_known = 0
     rule = change.policy.categories.get(change.message.category)
     if rule is not None and rule.resend_unknown and _may_send_again(change, index, step, attempt):
+        attempt.series += change.policy.provider(step.provider_of(attempt)).answers_late
         change.enqueue(step)
         return
     step.status = StepStatus.UNKNOWN

@@ -85,8 +85,8 @@ class ReportShareEndpoints:
     async def make(self, request: Request) -> None:
         require_json(request)
         asked = read_object(ShareRequest, await request.body(BODY_BYTES_MAX), _SHOWN)
-        until_ms = moment_ms(asked.expires_at)
-        if until_ms <= self._now_ms():
+        until_ms, now_ms = moment_ms(asked.expires_at), self._now_ms()
+        if until_ms <= now_ms:
             raise Refusal(invalid([RequestFault("/expires_at", "Give a moment in the future.")]))
         try:
             query = parse_query(_pairs(asked.query), self._reports.today())
@@ -103,9 +103,9 @@ class ReportShareEndpoints:
             app_seen(request.principal, query),
         )
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        await report_shares.keep(self._redis, secret, share)
+        await report_shares.keep(self._redis, secret, share, now_ms)
         until = rfc3339(until_ms)
-        deed = Deed(self._now_ms(), named, "report.share", detail=f"until {until}")
+        deed = Deed(now_ms, named, "report.share", detail=f"until {until}")
         await audit.note(self._redis, deed)
         url = f"{self._public_url}{PATH}/{secret}"
         await request.respond(200, to_json(ShareView(url, until)), PRIVATE)
