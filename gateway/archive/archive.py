@@ -16,7 +16,7 @@ import duckdb
 import msgspec
 
 from gateway.archive import parquet
-from gateway.archive.place import ArchivePlace, Manifest
+from gateway.archive.place import ArchivePlace, FileGone, Manifest, ManifestMoved
 from gateway.archive.questions import Questions, connect
 from gateway.archive.tables import COLUMNS, ORDERS, SUMS
 from gateway.core.archive.hashing import mark_of
@@ -178,7 +178,8 @@ class Archive:
         span: tuple[Mapping[str, str], Mapping[str, str]],
         count: int,
     ) -> ArchivedFile:
-        """What the manifest is to say of a finished file, which was published and read back."""
+        """What the manifest is to say of a finished file, which was published and read back.
+        Raises ManifestMoved."""
         found = parquet.read_back(path, SUMS[table])
         if found.rows != count:
             raise ArchiveFault(f"{path} has {found.rows} rows, and {count} were written.")
@@ -195,7 +196,11 @@ class Archive:
         )
         self.place.publish(path, file.file)
         failpoint("archive_published")
-        if self.place.sha256(file) != file.sha256:
+        try:
+            lies = self.place.sha256(file)
+        except FileGone:  # for somebody who overtook this run, and swept, it was nobody's
+            raise ManifestMoved from None
+        if lies != file.sha256:
             raise ArchiveFault(f"{file.file} does not lie at {self.url} as it was written.")
         self._sound.add(file.file)
         return file

@@ -25,7 +25,7 @@ from obstore.exceptions import (
 )
 from obstore.store import MemoryStore, S3Store
 
-from gateway.archive.place import ABOUT, Manifest, ManifestMoved, sha256_of
+from gateway.archive.place import ABOUT, FileGone, Manifest, ManifestMoved, sha256_of
 from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
 
 STRAY_AFTER = datetime.timedelta(days=1)  # nobody can be about to name it then
@@ -126,7 +126,7 @@ class Bucket:
             try:
                 found = obstore.get(self._store, file.file)
             except FileNotFoundError:
-                raise ArchiveFault(f"{file.file}, of {file.when}, is gone.") from None
+                raise FileGone(f"{file.file}, of {file.when}, is gone.") from None
             with path.open("wb") as fetched:
                 for chunk in found:
                     fetched.write(chunk)

@@ -15,7 +15,9 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -32,6 +34,10 @@ _LOCK = ".lock"
 class ManifestMoved(Exception):
     """Somebody else changed the manifest meanwhile: nothing was changed, and all is to be read
     again."""
+
+
+class FileGone(ArchiveFault):
+    """It is not there."""
 
 
 class Manifest(NamedTuple):
@@ -68,7 +74,8 @@ class ArchivePlace(Protocol):
         """Where the file can be read here. Raises ArchiveFault where it cannot."""
 
     def sha256(self, file: ArchivedFile) -> str:
-        """Of the file as it is there now. Raises ArchiveFault where it cannot be read."""
+        """Of the file as it is there now. Raises ArchiveFault where it cannot be read, FileGone
+        where there is none."""
 
     def strays(self, named: Iterable[str]) -> None:
         """Removes files of the archive's that no manifest names, `named` being those that it
@@ -80,6 +87,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._leave_spool: Callable[[], object] = lambda: None
 
     def about(self) -> bytes | None:
         try:
@@ -114,10 +122,22 @@ class Folder:
         return self._root
 
     def spool(self) -> Path:
-        folder = self._root / _SPOOL
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        """One that is this process' own while it is there: who stood still and lost the lease may
+        be in the middle of a file. What others left that are gone is removed."""
+        spools = self._root / _SPOOL
+        spools.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            self._leave_spool()
+            for left in spools.iterdir():
+                if left.is_file():
+                    left.unlink()
+                elif not _is_somebodys(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            own = Path(tempfile.mkdtemp(dir=spools))
+            lock = os.open(own / _LOCK, os.O_WRONLY | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._leave_spool = weakref.finalize(self, os.close, lock)
+        return own
 
     def publish(self, finished: Path, name: str) -> None:
         place = self._root / name
@@ -140,9 +160,8 @@ class Folder:
         try:
             size = path.stat().st_size
         except OSError as fault:
-            raise ArchiveFault(
-                f"{path}, of {file.when}, cannot be read: {fault.strerror}."
-            ) from None
+            kind = FileGone if isinstance(fault, FileNotFoundError) else ArchiveFault
+            raise kind(f"{path}, of {file.when}, cannot be read: {fault.strerror}.") from None
         if size != file.bytes:
             raise ArchiveFault(
                 f"{path}, of {file.when}, has {size} bytes, and the manifest says {file.bytes}."
@@ -175,6 +194,18 @@ class Folder:
         with (self._root / _LOCK).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _is_somebodys(spool: Path) -> bool:
+    """Whether who made it is there."""
+    try:
+        with (spool / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def sha256_of(path: Path) -> str:

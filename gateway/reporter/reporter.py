@@ -2,9 +2,10 @@
 
 One process does it, by a lease. A period counts as made once its file lies there or its receiver
 took it; who dies before that is written down makes it again, which changes no file and repeats the
-webhook's id. A folder is tried again every FOLDER_AGAIN_MS until it takes the file; a receiver by
-the schedule of webhooks, after which the period is given up. What fails holds up its own schedule
-alone. Raises RedisUnavailable.
+webhook's id. One that stood still until another had the lease notes nothing of what it did. A
+folder is tried again every FOLDER_AGAIN_MS until it takes the file; a receiver by the schedule of
+webhooks, after which the period is given up. What fails holds up its own schedule alone. Raises
+RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -83,8 +84,9 @@ class Reporter:
             while (period := self._due(schedule, state)) is not None:
                 if not await self._holds():
                     return None
-                state = await self._try(schedule, period, state)
-                await scheduled_reports.note(self._redis, schedule.name, state)
+                before, state = state, await self._try(schedule, period, state)
+                if not await scheduled_reports.note(self._redis, schedule.name, before, state):
+                    return None
                 made.append(Made(schedule.name, period.name, state.reason))
         return made
 

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 
 from gateway.core.archive.manifest import EntryId, entry_id
 from gateway.core.records.entries import Indexed, IndexEntry, index_codec
-from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.redis.replies import as_list
-from gateway.store import archiving
+from gateway.store import archiving, randomness
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.person_index import entry_of
-from gateway.store.shared_keys import ARCHIVE
+from gateway.store.shared_keys import ARCHIVE, installation_token
+from gateway.store.transaction import CommitCounts, commit
 from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 200
@@ -68,16 +69,27 @@ async def archived_since(redis: RedisClient, now_ms: int) -> int:
 
 
 async def note_whole_from(redis: RedisClient, from_ms: int) -> None:
-    """The stream of every shard is whole from a moment on, and may not be before. One process at a
-    time may say so."""
-    if from_ms > await whole_from(redis):
-        await redis.call([("HSET", ARCHIVE, _WHOLE_FROM, from_ms)])
+    """The stream of every shard is whole from a moment on, and may not be before. It never goes
+    back, also where who says so stood still: what lies between would be looked for in Redis."""
+    token = installation_token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], None]:
+        asked: list[Command] = [("WATCH", token, ARCHIVE), ("HGET", ARCHIVE, _WHOLE_FROM)]
+        _, noted = await session.call(asked)
+        note: Command = ("HSET", ARCHIVE, _WHOLE_FROM, from_ms)
+        return [note] if from_ms > _moment(noted) else [], None
+
+    await commit(redis, token, attempt, CommitCounts())
 
 
 async def whole_from(redis: RedisClient) -> int:
     """0: it always was."""
     (found,) = await redis.call([("HGET", ARCHIVE, _WHOLE_FROM)])
-    return int(found) if isinstance(found, bytes) else 0
+    return _moment(found)
+
+
+def _moment(noted: RedisReply) -> int:
+    return int(noted) if isinstance(noted, bytes) else 0
 
 
 async def move_on(store: StoreBase, shard: int, before_ms: int) -> bool:

@@ -16,8 +16,9 @@ RedisUnavailable.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -46,6 +47,8 @@ HAPPENED_MAX = 10_000
 KEEP_MS = 30 * 86_400_000  # a queue that nobody adds to or takes from, and what happened last
 LOST_FIELD = "lost"
 _FIELD = b"d"
+
+T = TypeVar("T")
 
 
 class LostEvents(msgspec.Struct, frozen=True):
@@ -108,13 +111,17 @@ def names(shards: Iterable[int]) -> list[str]:
     return [*(keys_of(shard).outbox for shard in shards), shared_keys.OUTBOX]
 
 
-async def move(redis: RedisClient, outbox: str, webhooks: Webhooks) -> tuple[int, set[str]]:
+async def move(
+    redis: RedisClient, outbox: str, known: Callable[[], Awaitable[Webhooks]]
+) -> tuple[int, set[str]]:
     """Moves what stands first in an outbox: how many entries, and the webhooks that were given
-    something, by id."""
+    something, by id. `known` is asked which there are once the entries are read: by what was known
+    before, a process that stood still would drop those of a webhook that was made meanwhile."""
     (found,) = await redis.call([("XRANGE", outbox, "-", "+", "COUNT", ENTRIES_MAX)])
     assert isinstance(found, list)
     if not found:
         return 0, set()
+    webhooks = await known()
     given: defaultdict[str, list[WebhookEvent]] = defaultdict(list)
     moved = []
     for entry, fields in found:
@@ -184,7 +191,7 @@ async def _lose(redis: RedisClient, id_: str, count: int) -> None:
         ]
         return [*leaving, *_tells_of(id_, lost)], None
 
-    await _change(redis, id_, attempt)
+    await change_state(redis, id_, attempt)
 
 
 async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
@@ -198,18 +205,18 @@ async def lost_is_told(redis: RedisClient, id_: str, lost: LostEvents) -> None:
         count = now.count - lost.count
         return _tells_of(id_, replace(now, id=fresh, count=count, from_ms=lost.to_ms)), None
 
-    await _change(redis, id_, attempt)
+    await change_state(redis, id_, attempt)
 
 
-async def _change(redis: RedisClient, id_: str, attempt: MakeCommands[None]) -> None:
-    """Changes what a webhook lost, whoever else does meanwhile: its outboxes are of several."""
+async def change_state(redis: RedisClient, id_: str, attempt: MakeCommands[T]) -> T:
+    """Changes how a webhook stands, whoever else does meanwhile: its outboxes are of several."""
     token = shared_keys.webhook(id_, f"t:{randomness.token()}")
 
-    async def watching(session: Session) -> tuple[list[Command], None]:
+    async def watching(session: Session) -> tuple[list[Command], T]:
         await session.call([("WATCH", token, shared_keys.webhook(id_, "state"))])
         return await attempt(session)
 
-    await commit(redis, token, watching, CommitCounts())
+    return await commit(redis, token, watching, CommitCounts())
 
 
 async def _only(session: Session, command: Command) -> RedisReply:

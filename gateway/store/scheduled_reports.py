@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from gateway.redis.client import RedisClient
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.replies import as_list, pairs
-from gateway.store import leases
-from gateway.store.shared_keys import REPORTER, SCHEDULED
+from gateway.store import leases, randomness
+from gateway.store.shared_keys import REPORTER, SCHEDULED, installation_token
+from gateway.store.transaction import CommitCounts, commit
 
 LEASE_MS = 60_000
 REASON_CHARS = 300
@@ -55,5 +56,16 @@ async def states(redis: RedisClient) -> Mapping[str, ScheduleState]:
     return {name.decode(): _decode(state) for name, state in pairs(as_list(found))}
 
 
-async def note(redis: RedisClient, name: str, state: ScheduleState) -> None:
-    await redis.call([("HSET", SCHEDULED, name, _encode(state))])
+async def note(redis: RedisClient, name: str, before: ScheduleState, after: ScheduleState) -> bool:
+    """How a schedule stands after a try that began when it stood so. False where it stands
+    otherwise by now, as another process made it meanwhile: then nothing is changed."""
+    token = installation_token(randomness.token())
+
+    async def attempt(session: Session) -> tuple[list[Command], bool]:
+        _, found = await session.call([("WATCH", token, SCHEDULED), ("HGET", SCHEDULED, name)])
+        stands = _decode(found) if isinstance(found, bytes) else ScheduleState()
+        if stands != before:
+            return [], False
+        return [("HSET", SCHEDULED, name, _encode(after))], True
+
+    return await commit(redis, token, attempt, CommitCounts())

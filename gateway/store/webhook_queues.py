@@ -20,11 +20,18 @@ from gateway.core.records.webhook import (
     event_codec,
     tries_codec,
 )
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.replies import as_list, pairs
 from gateway.store import shared_keys
 from gateway.store.compression import pack, unpack
-from gateway.store.outbox import KEEP_MS, LOST_FIELD, LostEvents, lost_of, readable
+from gateway.store.outbox import (
+    KEEP_MS,
+    LOST_FIELD,
+    LostEvents,
+    change_state,
+    lost_of,
+    readable,
+)
 
 TRIES_KEPT_MS = 3 * 86_400_000
 ENTRIES_MAX = 5_000  # of tries; one holds those that ended together
@@ -174,14 +181,29 @@ def recovery_of(said: object) -> Recovery | None:
     return msgspec.json.decode(said, type=Recovery) if isinstance(said, bytes) else None
 
 
-async def recover(redis: RedisClient, id_: str, recovery: Recovery | None) -> None:
-    """What is to be recovered from now on; None: nothing is any more."""
+async def recover(redis: RedisClient, id_: str, recovery: Recovery) -> None:
+    """What is to be recovered from now on, in the place of what was."""
+    await redis.call(_recovers(id_, recovery))
+
+
+async def recovered(redis: RedisClient, id_: str, before: Recovery, after: Recovery | None) -> bool:
+    """A recovery that stood so has come so far; None: it is over. False where it stands otherwise:
+    another was asked for meanwhile, or another dispatcher goes on with it."""
     state = shared_keys.webhook(id_, "state")
-    if recovery is None:
-        await redis.call([("HDEL", state, RECOVER_FIELD)])
-    else:
-        said = msgspec.json.encode(recovery)
-        await redis.call([("HSET", state, RECOVER_FIELD, said), ("PEXPIRE", state, KEEP_MS)])
+
+    async def attempt(session: Session) -> tuple[list[Command], bool]:
+        (said,) = await session.call([("HGET", state, RECOVER_FIELD)])
+        if recovery_of(said) != before:
+            return [], False
+        gone: list[Command] = [("HDEL", state, RECOVER_FIELD)]
+        return gone if after is None else _recovers(id_, after), True
+
+    return await change_state(redis, id_, attempt)
+
+
+def _recovers(id_: str, recovery: Recovery) -> list[Command]:
+    state, said = shared_keys.webhook(id_, "state"), msgspec.json.encode(recovery)
+    return [("HSET", state, RECOVER_FIELD, said), ("PEXPIRE", state, KEEP_MS)]
 
 
 class TriesPage(NamedTuple):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from gateway.archive import accepted
@@ -17,10 +18,12 @@ from gateway.core.archive.manifest import ArchiveFault
 from gateway.core.days import DAY_MS, day_of
 from gateway.core.ids import moment_of, new_id
 from gateway.finance.archive_calls import AcceptedAsked
-from gateway.store import persons, reads
+from gateway.store import archived_index, persons, reads
 from gateway.store.keys import keys_of
 from gateway.store.person_index import IndexPlace
+from tests.simulation.pace import Pace
 from tests.worlds.archive_world import ArchiveWorld, with_archive
+from tests.worlds.virtual_clock import VirtualClock
 
 
 def whom(*numbers: int) -> list[tuple[str, ...]]:
@@ -120,3 +123,22 @@ async def test_a_search_reads_whole_days_and_says_how_far_it_came(world: Archive
     told, after = await world.accepted((), None, begin, 3)
     assert [each.message for each in told] == ids[:-4:-1]
     assert after == told[-1].place
+
+
+@pytest.mark.parametrize("after_ms", [0.0, 0.4, 0.8, 1.2, 1.6])
+def test_from_when_the_index_is_whole_never_goes_back(after_ms: float) -> None:
+    """Two say it at once, as when one stood still and the other archived more meanwhile: what lies
+    between would be looked for in Redis, which has it no more."""
+    redis = Pace(answer_s=0.1).store.redis
+
+    async def earlier() -> None:
+        await trio.sleep(after_ms / 1000)
+        await archived_index.note_whole_from(redis, 100)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(archived_index.note_whole_from, redis, 200)
+            nursery.start_soon(earlier)
+        assert await archived_index.whole_from(redis) == 200
+
+    VirtualClock().run(main)

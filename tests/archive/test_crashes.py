@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -185,6 +186,50 @@ async def test_two_archivers_at_once_do_no_harm(world: ArchiveWorld) -> None:
     await assert_whole(world, ids)
     assert sorted(rows_in_files(world, MESSAGES)) == sorted(ids)
     assert "done" in ends
+
+
+def test_a_run_may_stand_still_at_any_step_while_another_runs(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Stopped until its lease is another's, who sends and archives more and is through."""
+    ids: list[str] = []
+    stops: list[str] = []
+
+    async def overtake() -> None:
+        async with open_client(redis_url) as redis:
+            other = ArchiveWorld(redis, tmp_path / "archive", 2)
+            await redis.call([("DEL", ARCHIVER)])  # as the lease lapses
+            ids.extend(await other.delivered(2, f"meanwhile {len(stops)}"))
+            await other.archived(keep_ms=0)
+
+    def standing_still_after(steps: int) -> Callable[[str], None]:
+        left = steps
+
+        def failpoint(name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                stops.append(name)
+                with ThreadPoolExecutor(1) as another:
+                    another.submit(trio.run, overtake).result()
+
+        return failpoint
+
+    async def main() -> None:
+        async with open_client(redis_url) as redis:
+            world = ArchiveWorld(redis, tmp_path / "archive", 2)
+            for steps in range(0, 24, 2):
+                ids.extend(await world.delivered(4, f"c{steps}"))
+                for module in (archives, runs):
+                    patch.setattr(module, "failpoint", standing_still_after(steps))
+                await world.archived(keep_ms=0, rows_a_step=8)
+                await assert_whole(world, ids)
+                assert (await archiving.state(redis)).reason == ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        trio.run(main)
+    assert len(set(stops)) >= 5, stops
+    assert len(list((tmp_path / "archive" / ".unfinished").iterdir())) <= 2
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -530,7 +530,9 @@ def test_status_tells_what_runs_and_what_to_look_at(
             nothing = webhook_queues.TryResults((), (), ())
             await webhook_queues.note(redis, webhook.id, nothing, now_ms - DEAD_MS)
         last = datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=4)
-        await scheduled_reports.note(redis, "daily", ScheduleState(last.isoformat()))
+        await scheduled_reports.note(
+            redis, "daily", ScheduleState(), ScheduleState(last.isoformat())
+        )
 
     path, alone = place / "kaskad.toml", 'providers = [{ name = "infobip-sms", weight = 7 }]'
     path.write_text(path.read_text().replace("[channels.sms]", f"[channels.sms]\n{alone}"))

@@ -24,7 +24,7 @@ async def test_those_that_fail_and_are_still_configured_stand_in_the_metrics(
     async with world(redis_url) as w:
         failed = ScheduleState(tries=2, failed_ms=1, again_ms=2, reason="the disk is full")
         for name in ("daily", "monthly", "gone"):
-            await scheduled_reports.note(w.redis, name, failed)
+            await scheduled_reports.note(w.redis, name, ScheduleState(), failed)
         deps = w.deps()
         shared = deps.metrics.registries.shared
         await ReportWatch(deps).look()
@@ -33,7 +33,7 @@ async def test_those_that_fail_and_are_still_configured_stand_in_the_metrics(
         watch = ReportWatch(replace(deps, schedules=frozenset(("daily", "monthly", "new"))))
         await watch.look()
         assert shared.get_sample_value(SERIES) == 2
-        await scheduled_reports.note(w.redis, "daily", ScheduleState("2026-11-28"))
+        await scheduled_reports.note(w.redis, "daily", failed, ScheduleState("2026-11-28"))
         await watch.look()
         assert shared.get_sample_value(SERIES) == 2, "it looks again later"
         clock.now += LOOK_S

@@ -38,7 +38,7 @@ from gateway.store.totals import at_once
 from tests.finance.test_ledger import book, money
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
-from tests.simulation.webhook_world import SECRET, Call, Receivers
+from tests.simulation.webhook_world import OK, SECRET, Call, Receivers
 from tests.worlds.cascade_world import T0
 
 HOUR_S, DAY_S = 3_600.0, 86_400.0
@@ -385,4 +385,40 @@ def test_days_are_those_of_the_reports_zone(tmp_path: Path) -> None:
         assert office.files() == ["cost-2099-12-31.csv"]
 
     assert DAY_MS == DAY_S * 1_000
+    in_office(test, tmp_path)
+
+
+@pytest.mark.parametrize("answer", [AWAY, OK], ids=["failed", "taken"])
+def test_one_that_stood_still_takes_back_nothing_that_another_made(
+    tmp_path: Path, answer: CallAnswer
+) -> None:
+    """Stopped while it posted, for longer than its lease and until another had made the next two;
+    what its own call came to says nothing any more."""
+
+    async def test(office: Office) -> None:
+        asked = office.posted()
+        overtaken = trio.Event()
+
+        async def answers(call: Call) -> CallAnswer:
+            if len(office.receivers.calls) > 1:
+                return OK
+            await overtaken.wait()
+            return answer
+
+        office.receivers.answer = answers
+        async with trio.open_nursery() as nursery:
+            stopped = office.reporter(asked)
+            nursery.start_soon(stopped.turn)
+            await office.until(1, 1)
+            nursery.start_soon(office.process, asked)
+            await office.until(3, 7)
+            made = await office.state()
+            assert made.made == "2100-01-02"
+            overtaken.set()
+            await office.until(3, 8)
+            assert await office.state() == made
+            told = [call.body["data"]["period"] for call in office.receivers.calls]
+            assert told == ["2099-12-30", "2099-12-30", "2099-12-31", "2100-01-01", "2100-01-02"]
+            nursery.cancel_scope.cancel()
+
     in_office(test, tmp_path)

@@ -13,17 +13,21 @@ import trio
 from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.ids import moment_of
 from gateway.core.records.reply import KeptReply
-from gateway.core.records.webhook import Secret, WebhookEvent
+from gateway.core.records.webhook import Secret, Webhook, WebhookEvent
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
 from gateway.dispatch.webhooks.posting import CONNECTIONS, CallAnswer
-from gateway.store import outbox, pauses, replies, shared_keys, webhook_queues
+from gateway.store import outbox, pauses, replies, shared_keys, webhook_queues, webhooks
 from gateway.store.apply import Item
+from gateway.store.audit import Deed
 from gateway.store.keys import keys_of
+from gateway.store.store import Store
 from gateway.store.webhook_queues import Due, Recovery, TryResults
 from providers.contract import Receipt
 from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
+from tests.worlds.cascade_world import policy
+from tests.worlds.dispatch_world import sends_to
 from tests.worlds.virtual_clock import VirtualClock
 
 ALL = ("message.queued", "message.sent", "message.delivered", "message.seen")
@@ -550,5 +554,64 @@ def test_who_enables_it_again_has_five_days_anew(world: WebhookWorld, slowest_lo
         await world.admit(1)
         await trio.sleep(7_200)
         assert world.store.webhooks.now.every["shop", "hook"].enabled
+
+    world.tell(work)
+
+
+def test_one_that_stood_still_moves_what_a_webhook_wants_that_was_made_meanwhile(
+    world: WebhookWorld,
+) -> None:
+    """As when a dispatcher is stopped for longer than its leases: what it knew is old, and its
+    outboxes are still its own until it looks."""
+    elsewhere = Store(world.store.redis, policy())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await world.declare("hook")
+            world.begin_desk(nursery, "d0")
+            await trio.sleep(10)
+            made = Webhook("new", "https://new.example/", ("message.queued",), (Secret(SECRET),))
+            deed = Deed(world.clock(), "test", "webhook.put", "new")
+            await webhooks.change(elsewhere.redis, "shop", "new", lambda *_: made, deed)
+            sends = sends_to(elsewhere, iter([79_160_000_001]), 1, world.clock())
+            await elsewhere.admit(sends, world.clock())
+            await trio.sleep(10)
+            told = world.receivers.told("https://new.example/")
+            assert [call.body["data"]["id"] for call in told] == [send.id for send in sends]
+            nursery.cancel_scope.cancel()
+
+    VirtualClock().run(main)
+
+
+def test_what_is_asked_to_be_recovered_while_a_recovery_is_under_way_is_told(
+    world: WebhookWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recovery under way is not written over the one that was asked for after it."""
+    monkeypatch.setattr(recovering, "ENTRIES_MAX", 1)
+    under_way = trio.Event()
+
+    async def answer(_: Call) -> CallAnswer:
+        under_way.set()
+        return OK
+
+    async def work(_: trio.Nursery) -> None:
+        await world.declare("hook", "message.queued")
+        began_ms = world.clock()
+        ids: list[str] = []
+        for _round in range(40):
+            ids += await world.admit(1)
+            await trio.sleep(0.1)
+        await trio.sleep(10)
+        middle_ms = began_ms + 2_000
+        world.receivers.calls.clear()
+        world.receivers.answer = answer
+        redis = world.store.redis
+        await webhook_queues.recover(redis, "hook", Recovery(middle_ms, world.clock()))
+        await under_way.wait()
+        await webhook_queues.recover(redis, "hook", Recovery(began_ms, world.clock()))
+        await trio.sleep(60)
+        assert {call.body["data"]["id"] for call in world.receivers.calls} == set(ids)
+        (state,) = await webhook_queues.states(redis, ["hook"])
+        assert state.recovery is None
 
     world.tell(work)

@@ -15,6 +15,7 @@ from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
 from gateway.core.opt_outs import Origin
 from gateway.core.records.webhook import Secret, Webhook, WebhookEvent
+from gateway.core.webhooks import Webhooks
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
@@ -294,7 +295,11 @@ def test_webhooks_go_along_with_their_secrets_and_with_what_waits(
             known = webhooks.KnownWebhooks()
             await known.look(client)
             (state,) = await webhook_queues.states(client, ["w1"])
-            moved, _ = await outbox.move(client, keys.keys_of(1).outbox, known.now)
+
+            async def looked() -> Webhooks:
+                return known.now
+
+            moved, _ = await outbox.move(client, keys.keys_of(1).outbox, looked)
             return known.now.every["shop", "hook"], state.waiting, moved
 
     trio.run(declare)

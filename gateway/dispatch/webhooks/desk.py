@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
-from gateway.core.webhooks import DEAD_MS
+from gateway.core.webhooks import DEAD_MS, Webhooks
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import OpenPosting, opens
 from gateway.dispatch.webhooks.sender import WebhookSender
@@ -110,10 +110,15 @@ class Desk:
             return TURN_S
         more = False
         for name in list(self._outboxes):
-            redis, known = self._deps.redis, self._deps.store.webhooks.now
-            moved, given = await outbox.move(redis, name, known)
+            moved, given = await outbox.move(self._deps.redis, name, self._known)
             more |= moved >= outbox.ENTRIES_MAX
             for id_ in given:
                 if id_ in self._senders:
                     self._senders[id_].wake()
         return 0.0 if more else MOVE_S
+
+    async def _known(self) -> Webhooks:
+        """Those that there are. Raises RedisUnavailable."""
+        store = self._deps.store
+        await store.know_campaigns(self._deps.clock())
+        return store.webhooks.now

@@ -69,13 +69,17 @@ class Recovering:
             self._waiting += len(events)
             last = entries[-1][0] if len(entries) == most else ""
             done = {**recovery.done, number: _next(last, recovery)}
-            self._recovery = replace(recovery, done=done)
-            await webhook_queues.recover(redis, self._id, self._recovery)
-            return True
-        self._recovery = None
-        await webhook_queues.recover(redis, self._id, None)
-        _log.info("webhook recovered", app=self._app, webhook=self._id, since=recovery.since_ms)
+            return await self._come_to(recovery, replace(recovery, done=done))
+        if await self._come_to(recovery, None):
+            _log.info("webhook recovered", app=self._app, webhook=self._id, since=recovery.since_ms)
         return False
+
+    async def _come_to(self, before: Recovery, after: Recovery | None) -> bool:
+        """Notes how far it came; False where something else is to be recovered by now, of which the
+        next look tells."""
+        stands = await webhook_queues.recovered(self._deps.redis, self._id, before, after)
+        self._recovery = after if stands else None
+        return stands
 
     async def _streams(self) -> list[tuple[int, ReadEvents, int]]:
         """All that are read: their numbers in a recovery, and how many entries are a page."""
