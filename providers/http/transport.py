@@ -27,7 +27,7 @@ import httpx2
 import trio
 
 from providers.http.reply_reader import IDLE_S_MAX, ReplyReader
-from providers.http.standstill import read_on
+from providers.standstill import read_on
 
 RECEIVE_BYTES = 64 * 1024
 BODY_MARGIN_S = 0.05  # before a request's time is over, when the head of its answer suffices

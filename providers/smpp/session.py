@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
-from providers.http.standstill import READ_ON_S, read_on, stood_still
 from providers.smpp import pdu
 from providers.smpp.pdu import Frame, Frames, Malformed
 from providers.smpp.settings import SmppConfig
+from providers.standstill import READ_ON_S, read_on, stood_still
 
 RECEIVE_OCTETS: Final = 65_536
 HALF_FRAME_S: Final = 10.0  # between the octets of one PDU

@@ -37,6 +37,7 @@ PURE_EDGES = (
     "providers/smpp/session.py",
     "providers/smtp/connection.py",
     "providers/smtp/provider.py",
+    "providers/standstill.py",
     "providers/vonage/provider.py",
     "providers/webpush/provider.py",
 )

@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from providers.contract import Submitted
-from providers.http.standstill import READ_ON_S
 from providers.smpp import pdu
+from providers.standstill import READ_ON_S
 from tests.worlds.smsc import Desk, Smsc, session, submission
 
 TIMES = 12  # which of two tasks wakes first is drawn
