@@ -54,6 +54,7 @@ from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import before, entries_after
 from gateway.store.months import closed_months
 from gateway.store.store import Store
+from gateway.store.transaction import passing_s
 
 ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
@@ -359,11 +360,11 @@ class Run:
         began_ms = self._clock()
         for shard in range(self._store.shards):
             waited = await receipts.waited_for(self._store, shard)
+            asked_s = passing_s()
             kept = self._archive.questions().latest(by_day(waited)) if waited else {}
             if kept:
-                await closed.bring_back(
-                    self._store, {id_: each.record for id_, each in kept.items()}
-                )
+                records = {id_: each.record for id_, each in kept.items()}
+                await closed.bring_back(self._store, records, asked_s)
                 members = [member for id_ in kept for member in waited[id_]]
                 await receipts.try_again(self._store, shard, members, self._clock())
                 self._done.brought_back += len(kept)

@@ -25,6 +25,7 @@ from gateway.store.base import read_messages
 from gateway.store.closed import bring_back
 from gateway.store.invoices import AcceptedLines, accept_lines, accept_rest, ensure_days
 from gateway.store.store import Store
+from gateway.store.transaction import passing_s
 
 LINES_A_BATCH = 256
 
@@ -67,7 +68,8 @@ async def accept(
         rest -= sum(item.accepted for item in batch)
         told = await accept_lines(store, batch, invoice, provider, clock(), days)
         if told.gone and records is not None:
-            await bring_back(store, records(_messages_of(told.gone)))
+            asked_s = passing_s()
+            await bring_back(store, records(_messages_of(told.gone)), asked_s)
             back = await accept_lines(store, told.gone, invoice, provider, clock(), days)
             told = AcceptedLines([*told.changed, *back.changed], back.gone)
         rest += sum(_change(item) for item in told.gone)

@@ -19,6 +19,7 @@ from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import closed_codec
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.errors import RedisUnavailable
 from gateway.store import archiving, randomness, reads
 from gateway.store.base import read_messages
 from gateway.store.checkpoints import NOTHING_BOOKED
@@ -26,10 +27,11 @@ from gateway.store.compression import unpack
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_in
 from gateway.store.store import Store
-from gateway.store.transaction import commit, values_in
+from gateway.store.transaction import commit, passing_s, values_in
 from gateway.store.writes import closed_command
 
 MESSAGES_A_BATCH = 200
+ASKED_S = 3_600.0  # for so long an answer of the archive holds: far longer than a batch takes
 
 Listed = list[tuple[EntryId, list[str]]]
 
@@ -76,10 +78,14 @@ async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None
     await redis.call([closed_command(keys_of(shard), list(ids))])
 
 
-async def bring_back(store: Store, archived: Mapping[str, bytes]) -> None:
+async def bring_back(store: Store, archived: Mapping[str, bytes], asked_s: float) -> None:
     """Puts messages back into Redis, by id with the record that the archive has, where they are not
-    there; they are listed, so that they leave it again."""
+    there; they are listed, so that they leave it again. `asked_s` is when the archive was asked, by
+    `passing_s`. What was read too long ago is left: another may have brought it back, changed it
+    and, `keep` later, taken it out, and what was settled then would be settled again."""
     for id_, stored in (await read_messages(store, archived)).items():
+        if passing_s() - asked_s >= ASKED_S:
+            raise RedisUnavailable("This process stood still too long since it asked the archive.")
         put = ("SET", stored.key, archived[id_], "NX", "PX", store.retention.message_ms)
         again = closed_command(keys_of(shard_in(stored.key)), [id_])
         await store.redis.call([("MULTI",), put, again, ("EXEC",)])

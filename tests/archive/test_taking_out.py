@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import pytest
+import trio
 from msgspec.structs import replace
 
 from gateway.archive.sent import archived_messages
@@ -13,11 +18,15 @@ from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core import events as ev
 from gateway.core.days import DAY_MS, day_of
 from gateway.core.reconciliation import Ours
-from gateway.store import reads, receipts
+from gateway.redis.errors import RedisUnavailable
+from gateway.redis.trio_driver import open_client
+from gateway.store import closed, reads, receipts
 from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
-from providers.contract import Receipt
+from gateway.store.shared_keys import ARCHIVER
+from gateway.store.transaction import passing_s
+from providers.contract import Fault, Receipt
 from tests.archive.filled_days import FilledDays, kept
 from tests.worlds.archive_world import ArchiveWorld, by_revision, rows_in, with_archive
 
@@ -26,14 +35,14 @@ from tests.worlds.archive_world import ArchiveWorld, by_revision, rows_in, with_
 async def test_closed_messages_leave_redis_once_they_are_archived_and_old(
     world: ArchiveWorld,
 ) -> None:
-    closed = await world.delivered(10)
+    gone = await world.delivered(10)
     under_way = await world.send(4, "winter")
     done = await world.archived()
     assert (done.rows[MESSAGES], done.taken_out) == (10, 0)
-    assert all([await reads.message(world.store, id_) for id_ in closed])
+    assert all([await reads.message(world.store, id_) for id_ in gone])
     done = await world.archived(keep_ms=0)
     assert (MESSAGES not in done.rows, done.taken_out) == (True, 10)
-    assert not any([await reads.message(world.store, id_) for id_ in closed])
+    assert not any([await reads.message(world.store, id_) for id_ in gone])
     assert all([await reads.message(world.store, id_) for id_ in under_way])
     assert (await world.archived(keep_ms=0)).taken_out == 0
 
@@ -198,3 +207,46 @@ async def test_redis_is_as_full_after_six_days_as_after_three(world: ArchiveWorl
     assert after[5] - after[2] == {"totals": after[2]["totals"], "days": 3}
     assert after[2] - after[5] == {}
     assert (after[5]["m"], after[5]["ledger"]) == (80, 1)
+
+
+def test_what_was_read_before_a_long_standstill_is_settled_once(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run stands still between the row and bringing it back, for longer than `keep`: another
+    settles the receipt, archives that and takes it out. The receipt comes once more."""
+    root, bring_back, stood_s = tmp_path / "archive", closed.bring_back, 0.0
+
+    async def settle() -> None:
+        async with open_client(redis_url) as redis:
+            other = ArchiveWorld(redis, root, 1)
+            await redis.call([("DEL", ARCHIVER)])  # as the lease lapses
+            runs = [await other.archived(keep_ms=0) for _ in range(2)]
+            assert [(run.brought_back, run.taken_out) for run in runs] == [(1, 0), (0, 1)]
+
+    async def standing_still(*given: Any) -> None:
+        nonlocal stood_s
+        monkeypatch.setattr(closed, "bring_back", bring_back)
+        with ThreadPoolExecutor(1) as another:
+            another.submit(trio.run, settle).result()
+        stood_s = 3 * DAY_MS / 1000
+        await bring_back(*given)
+
+    async def main() -> None:
+        nonlocal stood_s
+        async with open_client(redis_url) as redis:
+            world = ArchiveWorld(redis, root, 1)
+            ids = await world.refused("autumn", *[Fault("EC_ABSENT_SUBSCRIBER", "", True)] * 2)
+            await world.archived(keep_ms=0)
+            await world.tell(ids, "delivered")
+            monkeypatch.setattr(closed, "bring_back", standing_still)
+            with pytest.raises(RedisUnavailable, match="stood still"):
+                await world.archived(keep_ms=0)
+            stood_s = 0.0
+            await world.tell(ids, "delivered")
+            for _ in range(2):
+                await world.archived(keep_ms=0)
+            assert Counter(row["kind"] for row in rows_in(world, LEDGER)) == {"bill": 1, "cost": 1}
+            assert (await world.verify()).agrees
+
+    monkeypatch.setattr(closed, "passing_s", lambda: passing_s() + stood_s)
+    trio.run(main)
