@@ -122,9 +122,8 @@ class CategoryRule(msgspec.Struct, frozen=True):
 class ProviderRule(msgspec.Struct, frozen=True):
     """`attempts_max` bounds temporary refusals and, apart from them, lost answers; `retry_ms` is
     the first delay, doubled each time. `retired`: nothing new is sent. `weight` is its share of its
-    channel; 0: none, it is sent what names it. `answers_late`: an answer that was lost
-    may come yet, so that what is sent again has another reference, by which both answers are told
-    apart."""
+    channel; 0: none, it is sent what names it. `answers_late`: an answer that was lost may come
+    yet, so that what is sent again has another reference, by which both answers are told apart."""
 
     channel: str
     devices: str = (

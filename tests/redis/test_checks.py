@@ -12,7 +12,9 @@ from gateway.redis.server.checks import Finding, examine, judge_server
 from gateway.redis.server.embedded import EmbeddedRedis
 from tests.worlds.fake_redis import Canned, listen_tcp
 
+NOW_US = 1_795_000_000_000_000
 HEALTHY: dict[str, Any] = {
+    "server_time_usec": NOW_US,
     "redis_version": "6.2.14",
     "role": "master",
     "cluster_enabled": 0,
@@ -54,19 +56,32 @@ def test_the_embedded_server_has_nothing_to_complain_about(short_dir: Path) -> N
         ({"maxmemory": 1125}, {}, [("warning", "redis_memory")]),
         ({"maxmemory": 1126}, {}, []),
         ({"maxmemory": 0}, {}, [("warning", "redis_memory_unlimited")]),
+        ({"server_time_usec": NOW_US + 60_000_000}, {}, []),
+        ({"server_time_usec": NOW_US + 60_000_001}, {}, [("warning", "redis_clock")]),
+        ({"server_time_usec": NOW_US - 60_000_001}, {}, [("warning", "redis_clock")]),
     ],
 )
 def test_each_fault_of_a_server_is_found_alone(
     info: dict[str, Any], settings: dict[str, str], expected: list[tuple[str, str]]
 ) -> None:
-    findings = judge_server("here", HEALTHY | info, SETTINGS | settings)
+    findings = judge_server("here", HEALTHY | info, SETTINGS | settings, NOW_US)
     assert codes(findings) == expected
     assert all("here" in finding.sentence for finding in findings)
 
 
 def test_what_config_hides_is_read_from_info() -> None:
     info = HEALTHY | {"maxmemory_policy": "allkeys-lfu"}
-    assert codes(judge_server("here", info, {})) == [("error", "redis_eviction")]
+    assert codes(judge_server("here", info, {}, NOW_US)) == [("error", "redis_eviction")]
+
+
+def test_by_how_much_and_which_way_a_clock_is_wrong_is_said() -> None:
+    def said(ahead_us: int) -> str:
+        info = HEALTHY | {"server_time_usec": NOW_US + ahead_us}
+        (finding,) = judge_server("here", info, SETTINGS, NOW_US)
+        return finding.sentence
+
+    assert "here is 7200 s ahead of this machine's" in said(7_200_000_000)
+    assert "here is 90 s behind this machine's" in said(-90_000_000)
 
 
 def test_a_real_server_s_faults_are_found(short_dir: Path) -> None:

@@ -1,13 +1,14 @@
 """Start-up checks of a Redis: would it keep what it is given?
 
-It looks at a server's version and settings, or at every master's of a cluster. Synchronous, by
-redis-py; it changes nothing. It never raises for a faulty or absent Redis: that is a finding like
-the others. What a server hides (CONFIG is refused on some managed ones) is read from INFO where it
-is there too.
+It looks at a server's version, settings and clock, or at every master's of a cluster.
+Synchronous, by redis-py; it changes nothing. It never raises for a faulty or absent Redis: that
+is a finding like the others. What a server hides (CONFIG is refused on some managed ones) is read
+from INFO where it is there too.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ from gateway.redis.cluster_slots import SLOTS, masters_of, slot_of
 VERSION_MIN = (6, 2)
 TIMEOUT_S = 3.0
 MEMORY_SHARE_MAX_PERCENT = 80
+CLOCK_US_MAX = 60_000_000  # by which a server's clock may differ from this machine's
 
 Level = Literal["error", "warning"]
 
@@ -72,10 +74,11 @@ def _examine(address: Address, place: str, *, in_cluster: bool = False) -> list[
     try:
         with connect(address) as client:
             info: dict[str, Any] = client.info()
+            now_us = time.time_ns() // 1_000
             settings = _settings(client)
     except (redis.RedisError, OSError) as fault:
         return [_told(place, fault)]
-    return judge_server(place, info, settings, in_cluster=in_cluster)
+    return judge_server(place, info, settings, now_us, in_cluster=in_cluster)
 
 
 def _told(place: str, fault: Exception) -> Finding:
@@ -97,9 +100,15 @@ def _told(place: str, fault: Exception) -> Finding:
 
 
 def judge_server(
-    place: str, info: dict[str, Any], settings: dict[str, str], *, in_cluster: bool = False
+    place: str,
+    info: dict[str, Any],
+    settings: dict[str, str],
+    now_us: int,
+    *,
+    in_cluster: bool = False,
 ) -> list[Finding]:
-    """What INFO and CONFIG GET tell. Pure; `settings` lacks what the server would not show.
+    """What INFO and CONFIG GET tell. Pure; `settings` lacks what the server would not show, and
+    `now_us` is when INFO came.
 
     `in_cluster`: redis.url names a cluster, and the server was found as one of its masters.
     """
@@ -111,6 +120,7 @@ def judge_server(
         _persistence(place, info, settings),
         _append_only_writes(place, info),
         _memory(place, info),
+        _clock(place, info, now_us),
     ]
     return [finding for finding in findings if finding is not None]
 
@@ -318,3 +328,15 @@ def _memory(place: str, info: dict[str, Any]) -> Finding | None:
         "marketing is refused: give it more."
     )
     return Finding("warning", "redis_memory", sentence)
+
+
+def _clock(place: str, info: dict[str, Any], now_us: int) -> Finding | None:
+    ahead_us = int(info.get("server_time_usec", now_us)) - now_us
+    if abs(ahead_us) <= CLOCK_US_MAX:
+        return None
+    seconds, way = abs(ahead_us) // 1_000_000, "ahead of" if ahead_us > 0 else "behind"
+    sentence = (
+        f"The clock of Redis at {place} is {seconds} s {way} this machine's: set both by NTP, "
+        "because limits and what is booked go by either."
+    )
+    return Finding("warning", "redis_clock", sentence)
