@@ -74,9 +74,10 @@ class Place:
         return process
 
     def _simulation(self) -> list[str]:
-        """The words for a provider that delivers everything by Viber."""
+        """The words for a provider that delivers everything by Viber. Nothing is seen: what is seen
+        after the archive had it has another row there."""
         words = f"simulate --port {self.provider_port} --viber-share 1 --knob viber_delivered=1"
-        return [*words.split(), "--knob", "viber_undelivered=0"]
+        return [*words.split(), "--knob", "viber_undelivered=0", "--knob", "seen_share=0"]
 
     def simulate(self) -> subprocess.Popen[str]:
         return self.start(*self._simulation())
