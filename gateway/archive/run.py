@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,7 +55,6 @@ from gateway.store.former_shards import shards_ever
 from gateway.store.ledger import before, entries_after
 from gateway.store.months import closed_months
 from gateway.store.store import Store
-from gateway.store.transaction import passing_s
 
 ROWS_A_STEP = 300_000  # about 150 MB while they are written
 TRIES_MAX = 20  # after each the manifest had been changed by somebody else
@@ -360,15 +360,15 @@ class Run:
         began_ms = self._clock()
         for shard in range(self._store.shards):
             waited = await receipts.waited_for(self._store, shard)
-            asked_s = passing_s()
-            kept = self._archive.questions().latest(by_day(waited)) if waited else {}
-            if kept:
-                records = {id_: each.record for id_, each in kept.items()}
-                await closed.bring_back(self._store, records, asked_s)
+            if kept := await closed.bring_back(self._store, partial(self._latest, waited)):
                 members = [member for id_ in kept for member in waited[id_]]
                 await receipts.try_again(self._store, shard, members, self._clock())
                 self._done.brought_back += len(kept)
         await archiving.note_looked(self._redis, began_ms)
+
+    async def _latest(self, waited: Mapping[str, object]) -> dict[str, bytes]:
+        kept = self._archive.questions().latest(by_day(waited)) if waited else {}
+        return {id_: each.record for id_, each in kept.items()}
 
     # --- files ---
 

@@ -18,17 +18,16 @@ import trio
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
 from gateway.store import lanes
+from gateway.store.transaction import passing_s
 from gateway.supervisor import BEAT_S
 
 # Of the lease: room for a clock that runs differently and for a write in flight.
 MARGIN_PERCENT = 20
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 
 def slept_s() -> float:
     """How long this machine has slept, which a monotonic clock leaves out."""
-    return time.clock_gettime(_CLOCK) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return passing_s() - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Heartbeat:

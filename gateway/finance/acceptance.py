@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -25,7 +26,6 @@ from gateway.store.base import read_messages
 from gateway.store.closed import bring_back
 from gateway.store.invoices import AcceptedLines, accept_lines, accept_rest, ensure_days
 from gateway.store.store import Store
-from gateway.store.transaction import passing_s
 
 LINES_A_BATCH = 256
 
@@ -68,8 +68,7 @@ async def accept(
         rest -= sum(item.accepted for item in batch)
         told = await accept_lines(store, batch, invoice, provider, clock(), days)
         if told.gone and records is not None:
-            asked_s = passing_s()
-            await bring_back(store, records(_messages_of(told.gone)), asked_s)
+            await bring_back(store, partial(_read, records, told.gone))
             back = await accept_lines(store, told.gone, invoice, provider, clock(), days)
             told = AcceptedLines([*told.changed, *back.changed], back.gone)
         rest += sum(_change(item) for item in told.gone)
@@ -77,6 +76,10 @@ async def accept(
         amount += sum(_change(item) for item in told.changed)
     amount += await accept_rest(store, provider, days, invoice, rest, clock())
     return InvoiceAcceptance(lines, amount)
+
+
+async def _read(records: ReadRecords, gone: Sequence[ReconciledLine]) -> Mapping[str, bytes]:
+    return records(_messages_of(gone))
 
 
 async def _ensure_kept(store: Store, result: Reconciled, now_ms: int) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import structlog
 
@@ -43,7 +44,6 @@ from gateway.store.closed import bring_back
 from gateway.store.message_search import ArchivedMessage
 from gateway.store.person_index import IndexPlace
 from gateway.store.store import Store
-from gateway.store.transaction import passing_s
 
 ANSWER_WAIT_S = 20.0
 WAITING_MAX = 50  # questions; one more is refused
@@ -192,10 +192,8 @@ class ArchivedMessages:
         found = await reads.messages_anywhere(self._store, ids)
         if self._reader is not None:
             gone = [id_ for id_ in ids if id_ not in found]
-            asked_s = passing_s()
-            if records := await self._reader.records(gone):
-                await bring_back(self._store, records, asked_s)
-                found |= await reads.messages_anywhere(self._store, records)
+            if back := await bring_back(self._store, partial(self._reader.records, gone)):
+                found |= await reads.messages_anywhere(self._store, back)
         return found
 
     async def bring_back(self, message_ids: Iterable[str]) -> None:

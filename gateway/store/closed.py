@@ -8,7 +8,15 @@ the archive has. Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +42,7 @@ MESSAGES_A_BATCH = 200
 ASKED_S = 3_600.0  # for so long an answer of the archive holds: far longer than a batch takes
 
 Listed = list[tuple[EntryId, list[str]]]
+AskArchive = Callable[[], Awaitable[Mapping[str, bytes]]]  # records of messages, by their ids
 
 
 async def listed(redis: RedisClient, shard: int, after: EntryId, until: EntryId) -> Listed:
@@ -78,17 +87,21 @@ async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None
     await redis.call([closed_command(keys_of(shard), list(ids))])
 
 
-async def bring_back(store: Store, archived: Mapping[str, bytes], asked_s: float) -> None:
-    """Puts messages back into Redis, by id with the record that the archive has, where they are not
-    there; they are listed, so that they leave it again. `asked_s` is when the archive was asked, by
-    `passing_s`. What was read too long ago is left: another may have brought it back, changed it
-    and, `keep` later, taken it out, and what was settled then would be settled again."""
-    for id_, stored in (await read_messages(store, archived)).items():
+async def bring_back(store: Store, ask: AskArchive) -> Collection[str]:
+    """Puts messages back into Redis, as the archive has them, where they are not there; they are
+    listed, so that they leave it again. Gives the ids of all that the archive has. What was read
+    too long ago is left: another may have brought it back, changed it and, `keep` later, taken it
+    out, and what was settled then would be settled again. Raises RedisUnavailable then as well."""
+    asked_s = passing_s()
+    archived = await ask()
+    stand = await read_messages(store, archived) if archived else {}
+    for id_, stored in stand.items():
         if passing_s() - asked_s >= ASKED_S:
             raise RedisUnavailable("This process stood still too long since it asked the archive.")
         put = ("SET", stored.key, archived[id_], "NX", "PX", store.retention.message_ms)
         again = closed_command(keys_of(shard_in(stored.key)), [id_])
         await store.redis.call([("MULTI",), put, again, ("EXEC",)])
+    return archived.keys()
 
 
 class TakenOut(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -25,6 +25,7 @@ from gateway.store.apply import Item
 from gateway.store.keys import keys_of
 from gateway.store.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVER
+from gateway.store.store import Store
 from gateway.store.transaction import passing_s
 from providers.contract import Fault, Receipt
 from tests.archive.filled_days import FilledDays, kept
@@ -223,13 +224,18 @@ def test_what_was_read_before_a_long_standstill_is_settled_once(
             runs = [await other.archived(keep_ms=0) for _ in range(2)]
             assert [(run.brought_back, run.taken_out) for run in runs] == [(1, 0), (0, 1)]
 
-    async def standing_still(*given: Any) -> None:
-        nonlocal stood_s
+    async def standing_still(store: Store, ask: closed.AskArchive) -> Collection[str]:
         monkeypatch.setattr(closed, "bring_back", bring_back)
-        with ThreadPoolExecutor(1) as another:
-            another.submit(trio.run, settle).result()
-        stood_s = 3 * DAY_MS / 1000
-        await bring_back(*given)
+
+        async def asked() -> Mapping[str, bytes]:
+            nonlocal stood_s
+            found = await ask()
+            with ThreadPoolExecutor(1) as another:
+                another.submit(trio.run, settle).result()
+            stood_s = 3 * DAY_MS / 1000
+            return found
+
+        return await bring_back(store, asked)
 
     async def main() -> None:
         nonlocal stood_s
