@@ -132,9 +132,8 @@ def split(address: str, other: str, records: PersonRecords, now_ms: int) -> list
     home = _root(address, records)
     rest = [i for i in reached([other, address], records) if i != address]
     theirs = _root(other, records)
-    if theirs != home:  # whoever lists it still is half of a join
-        listing = [i for i in rest if _root(i, records) == theirs]
-        return _changing([_without(i, address, theirs, records) for i in listing])
+    if theirs != home:
+        return _changing(_half_joined(address, home, theirs, rest, records))
     heir = home if home != address else min(rest, key=_rank)
     others = [i for i in rest if i != heir]
     left = _sharing(address, rest, records, now_ms)
@@ -148,6 +147,28 @@ def split(address: str, other: str, records: PersonRecords, now_ms: int) -> list
     kept.home, kept.aliases, kept.linked_ms = "", others, left.linked_ms
     first = Write(heir, records[heir], kept)
     return _changing([first, *writes, Write(address, records[address], left)])
+
+
+def _half_joined(
+    address: str, home: str, theirs: str, rest: list[str], records: PersonRecords
+) -> list[Write]:
+    """An address is of another home than theirs, but whoever lists it is half of a join; so is who
+    lists others of that home, which lead to it. Those whom the address alone leads away stay."""
+    listing = [i for i in rest if _root(i, records) == theirs]
+    stand = [record for i in listing if (record := records[i]) is not None]
+    listed = {alias for record in stand for alias in record.aliases}
+    own = () if (record := records[address]) is None else record.aliases
+    astray = [i for i in rest if i in listed and i not in own and _leads_to(i, address, records)]
+    gone = {i for i in rest if _root(i, records) == home and i not in astray}
+    writes = [_without(i, address, theirs, records) for i in (*astray, *listing)]
+    for write in writes:
+        write.after.aliases = [i for i in write.after.aliases if i not in gone]
+    return writes
+
+
+def _leads_to(identity: str, home: str, records: PersonRecords) -> bool:
+    record = records[identity]
+    return record is not None and record.home == home
 
 
 def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:

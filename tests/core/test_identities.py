@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -199,6 +199,16 @@ def test_aliases_are_written_again_before_they_lapse(later: bool) -> None:
         max_size=3,
     ),
     st.integers(0, 2**32),
+)
+# Who was listed by one and led to another's address joined both again (2026-11-30).
+@example([["p:1", "p:2"], ["p:2", "p:3"]], [("p:2", "p:1")], 1)
+@example(
+    [["p:1"], ["p:1", "e:a@x", "e:b@x"], ["e:a@x", "u:1"], ["p:1", "p:2"]],
+    [("e:a@x", "p:1"), ("e:a@x", "e:b@x")],
+    2452,
+)
+@example(
+    [["p:2", "p:3"], ["p:1", "p:3", "e:a@x"]], [("p:1", "p:2"), ("p:1", "p:2"), ("p:2", "p:3")], 970
 )
 def test_whoever_separates_and_joins_at_once_homes_lead_to_an_end(
     requests: list[list[str]], separations: list[tuple[str, str]], seed: int
