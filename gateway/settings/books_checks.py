@@ -16,6 +16,7 @@ from gateway.settings.known_names import none_such
 from gateway.settings.tables import Document
 from providers.http.receivers import is_receiver
 
+ARCHIVE_KEEP_MS = 3_600_000  # for so long an answer of the archive holds (store/closed.py)
 _A_DAY = period_of("day", datetime.date(2026, 11, 28))
 ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 
@@ -73,6 +74,17 @@ def _budgets(document: Document) -> Iterator[KeyFault]:
             yield KeyFault(
                 f"{path}.campaign", f"is {campaign!r}: write it as {name_of(campaign)!r}."
             )
+
+
+def warnings(document: Document) -> Iterator[str]:
+    """What works, but perhaps not as it was meant."""
+    archive = document.archive
+    if archive.url and archive.keep_ms < ARCHIVE_KEEP_MS:
+        yield (
+            f"archive.keep is {archive.keep_ms // 1000} s: a process that stands still for longer "
+            "while it brings an archived message back may undo what others wrote meanwhile, and a "
+            f"receipt is then billed twice. Set at least {ARCHIVE_KEEP_MS // 1000} s (1h)."
+        )
 
 
 def _archive(document: Document) -> Iterator[KeyFault]:

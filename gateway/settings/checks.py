@@ -113,7 +113,7 @@ def warnings(document: Document) -> list[str]:
             "links.base_url is no https address: browsers warn of such links, and mail programs "
             f"offer no unsubscribing at {base_url}."
         )
-    return found
+    return [*found, *books_checks.warnings(document)]
 
 
 def _lowered(name: str, route: Route, document: Document) -> Iterator[str]:

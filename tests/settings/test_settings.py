@@ -16,11 +16,12 @@ from gateway.core.channels import priors
 from gateway.core.policy import LearnedWait, ReachRule
 from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
+from gateway.settings import books_checks, tables
 from gateway.settings import file as settings
-from gateway.settings import tables
 from gateway.settings.bootstrap import budgets_of, policy_of
 from gateway.settings.file import Settings, SettingsError
 from gateway.settings.price_file import load_prices
+from gateway.store import closed
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
 from providers.http.settings import HttpSettings, http_config
 from providers.notation import Duration, Memory, Rate
@@ -294,6 +295,22 @@ def test_a_host_of_webhooks_that_no_address_has_is_a_warning(host: str, warned: 
 def test_words_by_which_nobody_opts_out_with_stop_are_a_warning(words: str, warned: int) -> None:
     told = read(f"{SMALL}\n[optout]\nwords = {words}\n").warnings
     assert [w.split(":")[0] for w in told] == ["optout.words leaves out STOP"] * warned
+
+
+@pytest.mark.parametrize(
+    ("keep", "warned"),
+    [
+        ('url = "/archive"\nkeep = "59m"', 1),
+        ('url = "/archive"\nkeep = "1h"', 0),
+        ('keep = "1m"', 0),
+    ],
+)
+def test_messages_that_leave_redis_sooner_than_the_archive_answers_are_a_warning(
+    keep: str, warned: int
+) -> None:
+    told = read(f"{SMALL}\n[archive]\n{keep}\n", {**ENV, "KASKAD_ARCHIVE_KEY": "k" * 32}).warnings
+    assert [w.split(":")[0] for w in told] == ["archive.keep is 3540 s"] * warned
+    assert closed.ASKED_S * 1000 == books_checks.ARCHIVE_KEEP_MS
 
 
 def test_a_short_key_of_an_app_is_a_warning() -> None:
