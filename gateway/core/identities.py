@@ -15,12 +15,13 @@ record that stands before it in one fixed order, and an identity without a recor
 with one, or to one before it in that order.
 
 An address that changes hands leaves its person: it becomes a home of its own, or the others take
-another home. What was held then counts for both. Half of that is a join again for whoever meets it.
+another home. That is one write, and what was held then counts for both. Lists are set right after
+it: who is listed and leads to another home has left, and no join brings it back by that list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -49,13 +50,14 @@ class Join(msgspec.Struct, frozen=True):
     """What is to be written so that identities have one home, and what is known then.
 
     `final` False: more is to be done after these writes. `found` are the aliases of `home` as they
-    stand after the writes. `apart` are other homes that are not joined to it, because together they
-    would have more than IDENTITIES_MAX identities."""
+    stand after the writes, `listed` those that it listed before. `apart` are other homes that are
+    not joined to it, because together they would have more than IDENTITIES_MAX identities."""
 
     home: str
     writes: list[Write]
     final: bool = True
     found: dict[str, Person] = {}
+    listed: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
 
 
@@ -78,15 +80,45 @@ def unread(identities: Iterable[str], records: PersonRecords) -> set[str]:
     return missing
 
 
+def links(records: PersonRecords) -> dict[str, tuple[str, list[str]]]:
+    """Who leads to whom. Records are read one after another, so what leads anywhere is read until
+    it is the same twice: that is how it stood at one moment."""
+    return {
+        identity: (record.home, record.aliases)
+        for identity, record in records.items()
+        if record is not None and (record.home or record.aliases)
+    }
+
+
 def reached(identities: list[str], records: PersonRecords) -> list[str]:
     """Everybody whom `identities` lead to, in a steady order."""
+    return _followed(identities, lambda i: _listed(i, records), records)
+
+
+def _one_person(identities: list[str], records: PersonRecords, now_ms: int) -> list[str]:
+    """Those who are one person with `identities`. Who is listed by one, but leads to another home,
+    has left, unless aliases need not stand any more: then it may have begun anew."""
+    roots = {identity: _root(identity, records) for identity in reached(identities, records)}
+
+    def staying(identity: str) -> list[str]:
+        record = records[identity]
+        if record is None or record.linked_ms <= now_ms:
+            return _listed(identity, records)
+        home = roots[identity]
+        return [i for i in record.aliases if records[i] is None or roots[i] == home]
+
+    return _followed(identities, staying, records)
+
+
+def _followed(
+    identities: list[str], listed: Callable[[str], list[str]], records: PersonRecords
+) -> list[str]:
     reached = dict.fromkeys(identities)
     todo = list(identities)
     while todo:
-        record = records[todo.pop()]
-        if record is None:
-            continue
-        for identity in (*record.aliases, *([record.home] if record.home else [])):
+        at = todo.pop()
+        record = records[at]
+        for identity in (*listed(at), *([record.home] if record and record.home else [])):
             if identity not in reached:
                 reached[identity] = None
                 todo.append(identity)
@@ -96,7 +128,7 @@ def reached(identities: list[str], records: PersonRecords) -> list[str]:
 def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: int) -> Join:
     """Decides on the home of identities that are seen together. `records` holds all that
     `unread` asks for; aliases must stand for `hold_ms` from now."""
-    group = reached(identities, records)
+    group = _one_person(identities, records, now_ms)
     roots = {_root(identity, records) for identity in group}
     if len(group) > IDENTITIES_MAX:
         home = _root(identities[0], records)
@@ -122,72 +154,85 @@ def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: in
     ]
     after = {write.identity: write.after for write in writes}
     found = {i: after.get(i) or _known(records[i]) for i in aliases}
-    return Join(home, writes, found=found)
+    return Join(home, writes, found=found, listed=tuple(_listed(home, records)))
 
 
 def split(address: str, other: str, records: PersonRecords, now_ms: int) -> list[Write]:
-    """What is to be written, in this order, so that `address` is not of the person of `other` any
-    more; empty where it is not. `records` holds all that `unread` asks for of both. The order: no
-    record points to one that points back, whatever was written before."""
+    """What is to be written next, in this order, so that `address` is not of the person of `other`
+    any more; to be asked again after that, until it is nothing. `records` holds all that `unread`
+    asks for of both. The order: no record points to one that points back, and nobody loses the way
+    to the others, whatever was written before."""
+    group = reached([other, address], records)
     home = _root(address, records)
-    rest = [i for i in reached([other, address], records) if i != address]
-    theirs = _root(other, records)
-    if theirs != home:
-        return _changing(_half_joined(address, home, theirs, rest, records))
-    heir = home if home != address else min(rest, key=_rank)
-    others = [i for i in rest if i != heir]
-    left = _sharing(address, rest, records, now_ms)
-    left.home, left.aliases = "", []
-    kept = _sharing(heir, [address], records, now_ms)
-    writes = [_without(identity, address, heir, records) for identity in others]
+    if _root(other, records) != home:
+        return _unlisted(group, records, now_ms)
+    # Some may be of other homes: they are listed by somebody whom they left.
+    rest = [i for i in group if i != address and _root(i, records) == home]
     if home != address:
-        kept.aliases = [i for i in kept.aliases if i != address]
-        last = [Write(address, records[address], left), Write(home, records[home], kept)]
-        return _changing([*writes, *last])
-    kept.home, kept.aliases, kept.linked_ms = "", others, left.linked_ms
-    first = Write(heir, records[heir], kept)
-    return _changing([first, *writes, Write(address, records[address], left)])
+        left = _sharing(address, rest, records, now_ms)
+        left.home, left.aliases = "", []
+        kept = _sharing(home, [address], records, now_ms)
+        moved = _past(address, home, rest, records)
+        first = Write(home, records[home], kept)
+        return _changing([first, *moved, Write(address, records[address], left)])
+    heir = min(rest, key=_rank)
+    others = [i for i in rest if i != heir]
+    before = _known(records[heir])
+    if before.home != address:  # Then the others could not point to it.
+        return [Write(heir, before, replace(before, home=address, aliases=others))]
+    kept = _sharing(heir, [address], records, now_ms)
+    kept.home, kept.aliases = "", others
+    kept.linked_ms = (records[address] or Person()).linked_ms
+    moved = _past(address, heir, others, records)
+    return _changing([*moved, Write(heir, before, kept)])
 
 
-def _half_joined(
-    address: str, home: str, theirs: str, rest: list[str], records: PersonRecords
-) -> list[Write]:
-    """An address is of another home than theirs, but whoever lists it is half of a join; so is who
-    lists others of that home, which lead to it. Those whom the address alone leads away stay."""
-    listing = [i for i in rest if _root(i, records) == theirs]
-    stand = [record for i in listing if (record := records[i]) is not None]
-    listed = {alias for record in stand for alias in record.aliases}
-    own = () if (record := records[address]) is None else record.aliases
-    astray = [i for i in rest if i in listed and i not in own and _leads_to(i, address, records)]
-    gone = {i for i in rest if _root(i, records) == home and i not in astray}
-    writes = [_without(i, address, theirs, records) for i in (*astray, *listing)]
-    for write in writes:
-        write.after.aliases = [i for i in write.after.aliases if i not in gone]
-    return writes
+def _unlisted(group: list[str], records: PersonRecords, now_ms: int) -> list[Write]:
+    """Who has left is to be listed no more; one record after another. What was held meanwhile, by
+    who lists and by whom it lists, counts for both before that: each may have been asked."""
+    roots = {i: _root(i, records) for i in group}
+    across = [(i, j) for i in group for j in _listed(i, records) if roots[i] != roots[j]]
+    if not across:
+        return []
+    lists = across[0][0]
+    gone = [j for i, j in across if i == lists]
+    held = {roots[i]: [lists] for i in gone} | {roots[lists]: gone}
+    after = {home: _sharing(home, those, records, now_ms) for home, those in held.items()}
+    last = after.pop(lists, None) or replace(_known(records[lists]))
+    last.aliases = [i for i in last.aliases if i not in gone]
+    first = [Write(home, records[home], person) for home, person in after.items()]
+    return _changing([*first, Write(lists, records[lists], last)])
 
 
-def _leads_to(identity: str, home: str, records: PersonRecords) -> bool:
-    record = records[identity]
-    return record is not None and record.home == home
-
-
-def enlist(person: Person, home: str, found: Mapping[str, Person], now_ms: int) -> bool:
+def enlist(
+    person: Person,
+    home: str,
+    found: Mapping[str, Person],
+    listed: Collection[str],
+    now_ms: int,
+) -> bool:
     """Lists aliases that point to `home` in its record, and what they may hold still; returns
-    whether that changed it."""
-    if not found:
-        return False
+    whether that changed it. `listed` were in it when that was found out: whoever is not any more
+    has left meanwhile, and who was not found had left before."""
     before = replace(person)
-    person.aliases = [*person.aliases, *(i for i in found if i not in person.aliases)]
-    ends = [alias.linked_ms for alias in found.values()]
-    if any(alias not in found for alias in before.aliases):
-        ends.append(before.linked_ms)
-    person.linked_ms = min(ends)
+    found = {i: alias for i, alias in found.items() if i in person.aliases or i not in listed}
+    person.aliases = [i for i in person.aliases if i in found or i not in listed]
+    person.aliases += [i for i in found if i not in person.aliases]
+    if found:
+        ends = [alias.linked_ms for alias in found.values()]
+        if any(alias not in found for alias in person.aliases):
+            ends.append(before.linked_ms)
+        person.linked_ms = min(ends)
     holding = [i for i, alias in found.items() if alias.keep_ms > now_ms]
     person.former = [*person.former, *(i for i in holding if i not in person.former)]
-    person.keep_ms = max(person.keep_ms, *(alias.keep_ms for alias in found.values()))
+    person.keep_ms = max([person.keep_ms, *(alias.keep_ms for alias in found.values())])
     take_over(person, found.values())
     assert home not in person.aliases
     return person != before
+
+
+def _listed(identity: str, records: PersonRecords) -> list[str]:
+    return [] if (record := records[identity]) is None else record.aliases
 
 
 def _root(identity: str, records: PersonRecords) -> str:
@@ -218,21 +263,13 @@ def _towards(identity: str, records: PersonRecords, home: str) -> str:
     return record.home if record is not None and record.home not in ("", *listed) else home
 
 
-def _without(identity: str, address: str, home: str, records: PersonRecords) -> Write:
-    """A record that neither lists an address nor points to it, but to `home`."""
-    record = records[identity]
-    if record is None:
-        return Write(identity, None, Person())
-    return Write(
-        identity,
-        record,
-        replace(
-            record,
-            home=home if record.home == address else record.home,
-            aliases=[i for i in record.aliases if i != address],
-            former=[i for i in record.former if i != address],
-        ),
-    )
+def _past(address: str, home: str, among: list[str], records: PersonRecords) -> list[Write]:
+    """Those who point to an address, pointed to `home`."""
+    return [
+        Write(i, record, replace(record, home=home))
+        for i in among
+        if (record := records[i]) is not None and record.home == address and i != home
+    ]
 
 
 def _changing(writes: list[Write]) -> list[Write]:

@@ -94,7 +94,7 @@ class Admission:
         """Reads what the requests need, and decides them."""
         await self._load(session)
         for ask in self._asks:
-            if ask.found and self._is_read(ask):
+            if (ask.found or ask.listed) and self._is_read(ask):
                 self._enlist(ask)
         await self._load_elsewhere()
         if self._policy.declared.asks_silence:
@@ -159,7 +159,7 @@ class Admission:
 
     def _enlist(self, ask: Ask) -> None:
         person = self._people[ask.home]
-        if not person.home and enlist(person, ask.home, ask.found, self._now_ms):
+        if not person.home and enlist(person, ask.home, ask.found, ask.listed, self._now_ms):
             self._people.change(ask.home)
 
     async def _load_elsewhere(self) -> None:

@@ -13,15 +13,16 @@ from gateway.core.records.request import MessageRequest
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """A request, the identities it names, and the one under which it is to be decided.
 
-    `found` are aliases that lead there, whether the home lists them yet or not; `apart` are homes
-    of the same request that were not joined to it. `opened`: its idempotency key is held for it, in
-    whatever shard, and its message may have been made already. `full`: budgets that have no more
-    than this process has leased."""
+    `found` are aliases that lead there, whether the home lists them yet or not; `listed` are those
+    it listed when they were found; `apart` are homes of the same request that were not joined to
+    it. `opened`: its idempotency key is held for it, in whatever shard, and its message may have
+    been made already. `full`: budgets that have no more than this process has leased."""
 
     request: MessageRequest
     identities: list[str]
     home: str
     found: Mapping[str, Person] = {}
+    listed: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     opened: bool = False
     full: frozenset[str] = frozenset()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.core import persons
-from gateway.core.identities import Join, Write, enlist, join, reached, split, unread
+from gateway.core.identities import Join, Write, enlist, join, links, reached, split, unread
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message_codec import unpack_message
@@ -42,6 +42,11 @@ def moved(store: StoreBase, ask: Ask, home: str, now_ms: int) -> Ask:
     return Ask(request, ask.identities, home, full=ask.full)
 
 
+def _placed(store: StoreBase, ask: Ask, found: Join, now_ms: int) -> Ask:
+    ask = moved(store, ask, found.home, now_ms)
+    return replace(ask, found=found.found, listed=found.listed, apart=found.apart)
+
+
 async def find_home(store: StoreBase, identity: str) -> str:
     """Where an identity leads now. Raises ConflictError where that does not end."""
     for _ in range(TRIES_MAX):
@@ -59,7 +64,7 @@ async def place(store: StoreBase, asks: Sequence[Ask], now_ms: int) -> list[Ask]
     Raises ConflictError when others join the same identities without end."""
     groups = [_Group(ask.identities, hold_ms(ask.request, store.policy, now_ms)) for ask in asks]
     return [
-        replace(moved(store, ask, found.home, now_ms), found=found.found, apart=found.apart)
+        _placed(store, ask, found, now_ms)
         for ask, found in zip(asks, await _joined(store, groups, now_ms), strict=True)
     ]
 
@@ -79,15 +84,17 @@ async def link(store: StoreBase, groups: Sequence[list[str]], now_ms: int) -> No
 
 
 async def separate(store: StoreBase, pairs: Iterable[tuple[str, str]], now_ms: int) -> None:
-    """In each pair the first, an address, is not of the person of the second any more. Raises
-    ConflictError when others change the same records without end."""
+    """In each pair the first, an address, is not of the person of the second any more. Where that
+    was interrupted it is to be asked for again. Raises ConflictError when others change the same
+    records without end."""
     left = list(dict.fromkeys(pairs))
-    for _ in range(TRIES_MAX):
-        while done := await _separated(store, left, now_ms):
-            left = [pair for pair in left if pair not in done]
+    for _ in range(TRIES_MAX * len(left)):
+        done = await _separated(store, left, now_ms)
+        left = [pair for pair in left if pair not in done]
         if not left:
             return
-    raise ConflictError
+    if left:
+        raise ConflictError
 
 
 class _Group(NamedTuple):
@@ -122,7 +129,8 @@ async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> li
 async def _separated(
     store: StoreBase, pairs: Sequence[tuple[str, str]], now_ms: int
 ) -> set[tuple[str, str]]:
-    """One try at all pairs; those that meet the same records take turns. Returns which are done."""
+    """One try at all pairs; those that meet the same records take turns. Returns of which nothing
+    was left to be done: what is written here is read again, since others may have come between."""
     packed = await _read_all(store, dict.fromkeys(i for pair in pairs for i in pair))
     records = {i: _record(store, i, v) for i, v in packed.items()}
     met: set[str] = set()
@@ -132,12 +140,10 @@ async def _separated(
         if met.isdisjoint(people):
             met.update(people)
             going[pair] = split(*pair, records, now_ms)
-    done: set[tuple[str, str]] = set()
-    while going:
-        done |= {pair for pair, writes in going.items() if not writes}
-        steps = {pair: writes for pair, writes in going.items() if writes}
-        written = await _rewrite(store, [first for first, *_ in steps.values()], packed, now_ms)
-        going = {pair: rest for pair, (first, *rest) in steps.items() if first.identity in written}
+    done = {pair for pair, writes in going.items() if not writes}
+    while going := {pair: writes for pair, writes in going.items() if writes}:
+        written = await _rewrite(store, [first for first, *_ in going.values()], packed, now_ms)
+        going = {pair: rest for pair, (first, *rest) in going.items() if first.identity in written}
     return done
 
 
@@ -153,7 +159,7 @@ async def _enlist(store: StoreBase, joins: Iterable[Join], now_ms: int) -> set[s
             return False
         if persons.is_old(person):
             persons.bound_old(person, store.policy, now_ms)
-        changed = [enlist(person, home, found.found, now_ms) for found in by_home[home]]
+        changed = [enlist(person, home, f.found, f.listed, now_ms) for f in by_home[home]]
         if any(changed):
             writes.person(home, person, value, {})
         return True
@@ -170,21 +176,27 @@ async def foresee(store: StoreBase, ask: Ask, now_ms: int) -> Ask:
     for _ in range(TRIES_MAX):
         found = join(ask.identities, records, now_ms, hold_ms(ask.request, store.policy, now_ms))
         if found.final:
-            moved_to = moved(store, ask, found.home, now_ms)
-            return replace(moved_to, found=found.found, apart=found.apart)
+            return _placed(store, ask, found, now_ms)
         records |= {write.identity: write.after for write in found.writes}
     raise ConflictError
 
 
 async def _read_all(store: StoreBase, identities: Iterable[str]) -> dict[str, bytes | None]:
-    """The records of identities and of everybody they lead to."""
-    packed: dict[str, bytes | None] = {}
-    records: dict[str, Person | None] = {}
-    while missing := unread(identities, records):
-        found = await read_records(store.redis, store.shards, sorted(missing))
-        packed |= found
-        records |= {i: _record(store, i, v) for i, v in found.items()}
-    return packed
+    """The records of identities and of everybody they lead to, as these led at one moment. Raises
+    ConflictError when others change that without end."""
+    wanted = list(identities)
+    before: object = None
+    for _ in range(TRIES_MAX):
+        packed: dict[str, bytes | None] = {}
+        records: dict[str, Person | None] = {}
+        while missing := unread(wanted, records):
+            found = await read_records(store.redis, store.shards, sorted(missing))
+            packed |= found
+            records |= {i: _record(store, i, v) for i, v in found.items()}
+        if not (now := links(records)) or now == before:
+            return packed
+        before, wanted = now, list(packed)
+    raise ConflictError
 
 
 def _record(store: StoreBase, identity: str, value: bytes | None) -> Person | None:

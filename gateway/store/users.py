@@ -1,9 +1,9 @@
 """Stored users: whose an address is, what is kept of a user, and how an address changes hands.
 
 A user's record lies in the shard of the user's id, who an address belongs to in the shard of the
-address. Each changes alone, so an address is taken in steps: it is noted as the new user's, the
-record is written, the former user loses the address, and who lost one meanwhile loses it again;
-whose it is in the end keeps it. The identities of a user are joined to one person
+address. Each changes alone, so an address is taken in steps: the former user loses it, it is noted
+as the new user's, the record is written, and who lost one meanwhile loses it again; whose it is in
+the end keeps it. The identities of a user are joined to one person
 (`gateway.store.identities`), and an address that is not the user's any more is separated from it. A
 call that was interrupted is repeated by its caller; a batch is decided in order, and what it does
 in a shard is one transaction a step. Of a user who is stored anew as before nothing is written.
@@ -114,17 +114,19 @@ async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[
 async def change(store: StoreBase, changes: Sequence[UserChange], now_ms: int) -> list[StoredUser]:
     """Stores users, in order; what each change left is returned, durable."""
     await store.redis.call([("HSETNX", META, _ANY_FIELD, 1)])
-    takers, lost = await _take(store, changes)
+    owned = await owners(store, list({each.identity: None for each in _taken(changes)}))
+    await _release(store, changes, owned, now_ms)
+    takers, lost = await _take(store, changes, owned)
     written, before = await _write(store, changes, takers)
     after = {each.user: left for each, left in zip(changes, written, strict=True)}
     scopes = {each.user: each.scope for each in changes}
     given_up = (set(_taken(changes)) | _held(before, scopes)) - _held(after, scopes)
-    await _disown(store, given_up)
     lost |= await _lost_meanwhile(store, _held(after, scopes))
     await _lose(store, lost)
     lost -= await _owned(store, lost)
     parted = sorted(given_up | lost)
     await separate(store, [(each.identity, f"u:{each.user}") for each in parted], now_ms)
+    await _disown(store, given_up)
     groups = [
         [i for i in left.addresses.identities(user) if _Held(i, scopes[user], user) not in lost]
         for user, left in after.items()
@@ -187,12 +189,44 @@ def _held(users: Users, scopes: Mapping[str, str]) -> set[_Held]:
     }
 
 
-async def _take(store: StoreBase, changes: Sequence[UserChange]) -> tuple[set[str], set[_Held]]:
+async def _release(
+    store: StoreBase,
+    changes: Sequence[UserChange],
+    owned: Mapping[str, dict[str, str]],
+    now_ms: int,
+) -> None:
+    """Addresses leave the persons of their users before that is written down: where this is
+    interrupted, whoever repeats the call finds them again. Who is to lose one loses it first."""
+    lost = {
+        _Held(each.identity, each.scope, owner)
+        for each in _taken(changes)
+        if (owner := owned.get(each.identity, {}).get(each.scope, each.user)) != each.user
+    }
+
+    async def without(kept: Users) -> Users:
+        after = dict(kept)
+        for each in lost:
+            if (left := after.get(each.user)) is not None:
+                after[each.user] = replace(left, addresses=left.addresses.without(each.identity))
+        return after
+
+    await _rewrite(store, [each.user for each in sorted(lost)], without)
+    scopes = {each.user: each.scope for each in changes}
+    before = await read(store, scopes)
+    after = dict(before)
+    for each in changes:
+        after[each.user] = each.after(after.get(each.user))
+    leaving = sorted(lost | (_held(before, scopes) - _held(after, scopes)))
+    await separate(store, [(each.identity, f"u:{each.user}") for each in leaving], now_ms)
+
+
+async def _take(
+    store: StoreBase, changes: Sequence[UserChange], owned: Mapping[str, dict[str, str]]
+) -> tuple[set[str], set[_Held]]:
     """Notes addresses as the users' own; returns the users that did not have all of theirs, and who
     had them before."""
     taken = _taken(changes)
-    found = await owners(store, list({each.identity: None for each in taken}))
-    now = {(i, scope): user for i, owned in found.items() for scope, user in owned.items()}
+    now = {(i, scope): user for i, users in owned.items() for scope, user in users.items()}
     takes: list[_Held] = []
     for each in taken:
         if now.get((each.identity, each.scope)) != each.user:

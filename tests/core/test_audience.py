@@ -149,7 +149,7 @@ def test_every_record_of_a_person_says_what_it_knows_and_a_home_takes_it_over() 
     assert told(rules, T0 + 40 * DAY, Person(), other) == "excluded: in wave-1"
     home = Person(reached={7: T0 // DAY_MS})
     found = {"e:anna@shop.example": replace(other, home="p:79161234567", reacted_s=T0 // 1000)}
-    assert identities.enlist(home, "p:79161234567", found, T0)
+    assert identities.enlist(home, "p:79161234567", found, [], T0)
     assert home.reached == other.reached | {7: T0 // DAY_MS}
     assert home.reacted_s == T0 // 1000
     assert not audience.take_over(home, found.values())

@@ -176,9 +176,9 @@ def test_records_of_one_person_are_put_together_in_any_order_and_once(
 
 def test_a_person_that_gives_way_to_another_takes_what_is_known_along() -> None:
     home, alias = Person(), replace(knowing("viber"), home="p:79160000001", linked_ms=T0)
-    assert enlist(home, "p:79160000001", {"p:79161234567": alias}, T0)
+    assert enlist(home, "p:79160000001", {"p:79161234567": alias}, [], T0)
     assert reach.is_unreachable([home], "viber", ANNA, RULES, T0)
-    assert not enlist(home, "p:79160000001", {"p:79161234567": alias}, T0)
+    assert not enlist(home, "p:79160000001", {"p:79161234567": alias}, [], T0)
 
 
 def sending(person: Person | None = None, **changes: Any) -> World:

@@ -6,6 +6,7 @@ import random
 from functools import partial
 
 import pytest
+import redis
 
 from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
@@ -17,7 +18,7 @@ from gateway.store.store import Store
 from gateway.store.users import UserChange
 from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, MINUTE, T0
-from tests.worlds.watched_link import WatchedLink
+from tests.worlds.watched_link import Killed, WatchedLink
 
 SHARDS = 3
 COUNT = 100
@@ -42,7 +43,7 @@ def test_a_batch_is_a_few_transactions_a_shard(redis_url: str) -> None:
     async def work(store: Store) -> None:
         link = WatchedLink(store.redis)
         await users.change(Store(link, store.policy, shards=SHARDS), many(), T0)
-        assert link.calls.total() < 10 * SHARDS
+        assert link.calls.total() < 11 * SHARDS
         for n in range(COUNT):
             assert await find_home(store, f"u:u{n}") == f"p:7918{n:07}"
 
@@ -167,3 +168,39 @@ def keys_for(identity: str) -> str:
 
 def test_the_users_of_the_batch_lie_in_every_shard() -> None:
     assert {shard_of(each.user, SHARDS) for each in many()} == set(range(SHARDS))
+
+
+@pytest.mark.parametrize("by", ["u1", "u2"])
+def test_an_address_whose_change_was_interrupted_is_separate_when_that_is_repeated(
+    redis_url: str, by: str
+) -> None:
+    """Its user gives it up, or another takes it; a process dies at each of its calls in turn."""
+    client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
+    first = change_of("u1", Addresses("79180000001", "anna@shop.example"))
+    then = {
+        "u1": change_of("u1", Addresses("79180000001")),
+        "u2": change_of("u2", Addresses("79180000002", "anna@shop.example")),
+    }[by]
+
+    async def work(store: Store) -> None:
+        await users.change(store, [first], T0)
+        mortal = Store(WatchedLink(store.redis, dies_at=at), store.policy, shards=SHARDS)
+        try:
+            await users.change(mortal, [then], T0)
+        except Killed:
+            died.append(at)
+        await users.change(store, [then], T0)
+        home = await find_home(store, "u:u1")
+        assert home == await find_home(store, "p:79180000001")
+        assert home not in [await find_home(store, i) for i in ("e:anna@shop.example", "u:u2")]
+        kept = (await users.read(store, ["u1"]))["u1"]
+        assert kept.addresses == Addresses("79180000001")
+
+    died: list[int] = []
+    for at in range(80):
+        client.flushall()
+        in_store(redis_url, work)
+        if died[-1:] != [at]:
+            break
+    client.close()
+    assert 10 < len(died) < 80
