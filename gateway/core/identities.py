@@ -98,7 +98,10 @@ def reached(identities: list[str], records: PersonRecords) -> list[str]:
 def _one_person(identities: list[str], records: PersonRecords, now_ms: int) -> list[str]:
     """Those who are one person with `identities`. Who is listed by one, but leads to another home,
     has left, unless aliases need not stand any more: then it may have begun anew."""
-    roots = {identity: _root(identity, records) for identity in reached(identities, records)}
+    group = reached(identities, records)
+    if not any(_listed(identity, records) for identity in group):
+        return group  # as most are at their first message
+    roots = {identity: _root(identity, records) for identity in group}
 
     def staying(identity: str) -> list[str]:
         record = records[identity]
