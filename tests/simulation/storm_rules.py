@@ -246,8 +246,11 @@ def claims_and_slots_are_those_of_messages(storm: Storm, messages: dict[str, Mes
             known = message.holder in places
             if not known and storm.people.parted:
                 known = any(has_claim(storm, place, message.campaign) for place in places)
-                # What arrives after its address left counts for the address (seed 31121).
+                # What arrives after an address left counts for one side alone: whose message it
+                # was, which may be the address (seed 31121) or those it left (seed 601911).
+                arrived_ms = message.steps[message.delivered_step].delivered_ms
                 known |= storm.people.has_left(message.holder, message.updated_ms)
+                known |= storm.people.has_left(identity, arrived_ms)
             assert known, f"{identity} forgot {message}"
 
 
