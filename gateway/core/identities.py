@@ -116,16 +116,16 @@ def _one_person(identities: list[str], records: PersonRecords, now_ms: int) -> l
 def _followed(
     identities: list[str], listed: Callable[[str], list[str]], records: PersonRecords
 ) -> list[str]:
-    reached = dict.fromkeys(identities)
+    found = dict.fromkeys(identities)
     todo = list(identities)
     while todo:
         at = todo.pop()
         record = records[at]
         for identity in (*listed(at), *([record.home] if record and record.home else [])):
-            if identity not in reached:
-                reached[identity] = None
+            if identity not in found:
+                found[identity] = None
                 todo.append(identity)
-    return list(reached)
+    return list(found)
 
 
 def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: int) -> Join:
