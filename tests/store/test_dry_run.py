@@ -28,6 +28,7 @@ from gateway.store import declarations, opt_outs, reads, users
 from gateway.store.apply import Item
 from gateway.store.audit import Deed
 from gateway.store.dry_run import DryAnswer
+from gateway.store.shared_keys import CAMPAIGNS_META
 from gateway.store.store import Store
 from gateway.store.users import UserChange
 from providers.contract import Fault, Receipt, ReceiptStatus
@@ -39,6 +40,7 @@ from tests.worlds.stores import in_store
 SHARDS = 4
 REQUESTS = 1_000
 PEOPLE = 24
+DRAWN_BY = b"k" * 32  # an installation's own would keep other people back in each run
 CAPS = (
     Cap("two-marketing", 2, DAY, "1d", "marketing", None),
     Cap("one-sms", 1, DAY, "1d", "transactional", "sms"),
@@ -250,6 +252,7 @@ def test_a_thousand_requests_are_decided_dry_as_they_are_for_real(redis_url: str
     async def work(store: Store) -> None:
         callers = Callers(seed)
         edge = KnownUsers(store, lambda: callers.now_ms)
+        await store.redis.call([("HSET", CAMPAIGNS_META, declarations.HOLDOUT_FIELD, DRAWN_BY)])
         await declare(store, "spring", WORDS, recipients_max=5, holdout=HOLDOUT_PARTS // 2)
         await declare(store, "summer", exclude_campaigns=("autumn",))
         await declare(store, "silent", silent_for="1d", silent_ms=DAY)
