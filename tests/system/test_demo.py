@@ -100,7 +100,7 @@ def test_the_demo_delivers_its_campaign_and_its_ledger_equals_the_bill(temporary
 
 
 def test_the_result_as_json_adds_up(temporary: Path) -> None:
-    process = demo(temporary, "--messages", "100", "--seed", "5", "--json")
+    process = demo(temporary, "--messages", "200", "--seed", "5", "--json")
     out, err = process.communicate(timeout=END_WAIT_S)
     assert (process.returncode, err) == (0, "")
     shape = json.loads(out)
@@ -112,9 +112,9 @@ def test_the_result_as_json_adds_up(temporary: Path) -> None:
     assert archived["agrees"]
     assert archived["rows"] > archived["messages_taken_out"] > 50
     assert before > after == 1, "the last entry of the one shard"
-    assert shape["messages"] == 100
+    assert shape["messages"] == 200
     held_back = shape["duplicates"] + shape["capped"] + shape["opted_out"]
-    assert shape["accepted"] + held_back == 100
+    assert shape["accepted"] + held_back == 200
     arrived = shape["viber_delivered"] + shape["sms_delivered"]
     assert shape["accepted"] == arrived + shape["undelivered"]
     assert list(shape["clicks"]) == ["viber", "sms"]
