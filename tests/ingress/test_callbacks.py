@@ -23,7 +23,7 @@ from providers.infobip.adapter import CALLBACK_BYTES_MAX
 from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
 
 VIBER = "/v1/callbacks/viber?token=tok"
-BASIC = {"authorization": "Basic " + base64.b64encode(b"infobip:pass").decode()}
+BASIC = {"authorization": "Basic " + base64.b64encode(b"infobip:of-callbacks").decode()}
 
 
 def report(*refs: str, price: float = 0.004) -> dict[str, Any]:
@@ -274,7 +274,9 @@ async def test_a_changed_configuration_counts_from_the_next_request_on(world: Wo
         assert (await world.call("POST", path, report("not-ours"), key="")).status == 200
     assert (await world.call("POST", "/v1/messages", SALE)).status == 401
     sent = [
-        (await world.call("POST", "/v1/messages", SALE | {"campaign": name}, key="pass")).json
+        (
+            await world.call("POST", "/v1/messages", SALE | {"campaign": name}, key="of-callbacks")
+        ).json
         for name in ("autumn", "winter")
     ]
     assert [each["outcome"] for each in sent] == ["accepted", "suppressed"]

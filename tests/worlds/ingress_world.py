@@ -94,7 +94,7 @@ ENV = {
     "FINANCE_KEY": "finance-key",
     "PROVIDER_KEY": "k",
     "CALLBACK_TOKEN": "tok",
-    "CALLBACK_PASSWORD": "pass",
+    "CALLBACK_PASSWORD": "of-callbacks",
     "CALLBACK_SECRET": "hush",
 }
 
