@@ -204,18 +204,12 @@ async def _release(
     }
 
     async def without(kept: Users) -> Users:
-        after = dict(kept)
-        for each in lost:
-            if (left := after.get(each.user)) is not None:
-                after[each.user] = replace(left, addresses=left.addresses.without(each.identity))
-        return after
+        return _without(kept, lost)
 
     await _rewrite(store, [each.user for each in sorted(lost)], without)
     scopes = {each.user: each.scope for each in changes}
     before = await read(store, scopes)
-    after = dict(before)
-    for each in changes:
-        after[each.user] = each.after(after.get(each.user))
+    after, _ = _changed(before, changes)
     leaving = sorted(lost | (_held(before, scopes) - _held(after, scopes)))
     await separate(store, [(each.identity, f"u:{each.user}") for each in leaving], now_ms)
 
@@ -264,15 +258,30 @@ async def _write_shard(
     store: StoreBase, shard: int, changes: Sequence[UserChange], takers: Collection[str]
 ) -> tuple[list[StoredUser], Users]:
     async def revise(kept: Users) -> tuple[Users, tuple[list[StoredUser], Users]]:
-        now = dict(kept)
-        left = []
-        for each in changes:
-            now[each.user] = each.after(now.get(each.user))
-            left.append(now[each.user])
+        now, left = _changed(kept, changes)
         writes = {u: n for u, n in now.items() if u in takers or not _same(kept.get(u), n)}
         return writes, (left, kept)
 
     return await _revise(store, shard, {each.user: None for each in changes}, revise)
+
+
+def _changed(kept: Users, changes: Sequence[UserChange]) -> tuple[Users, list[StoredUser]]:
+    """What is kept after changes, in order, and what each of them left."""
+    now = dict(kept)
+    left = []
+    for each in changes:
+        now[each.user] = each.after(now.get(each.user))
+        left.append(now[each.user])
+    return now, left
+
+
+def _without(kept: Users, lost: Iterable[_Held]) -> Users:
+    """What is kept of users who lost addresses."""
+    after = dict(kept)
+    for each in lost:
+        if (left := after.get(each.user)) is not None:
+            after[each.user] = replace(left, addresses=left.addresses.without(each.identity))
+    return after
 
 
 def _same(before: StoredUser | None, after: StoredUser) -> bool:
@@ -297,11 +306,7 @@ async def _lose(store: StoreBase, lost: Collection[_Held]) -> None:
 
     async def without(kept: Users) -> Users:
         theirs = {each for each in lost if each.user in kept}
-        after = dict(kept)
-        for each in theirs - await _owned(store, theirs):
-            left = after[each.user]
-            after[each.user] = replace(left, addresses=left.addresses.without(each.identity))
-        return after
+        return _without(kept, theirs - await _owned(store, theirs))
 
     await _rewrite(store, [each.user for each in sorted(lost)], without)
 
