@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import redis
 import trio
 
 from gateway.core import events as ev
@@ -81,10 +80,10 @@ def test_a_repeated_request_takes_nothing_for_a_message_that_is_over(redis_url: 
 
 def test_wherever_a_process_dies_the_request_makes_one_message(redis_url: str) -> None:
     """Also where its person's home moves to another shard between the two tries."""
-    # Its stubs cannot say that it answers in bytes.
-    client: Any = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
 
-    async def work(store: Store) -> None:
+    # Its stubs cannot say that it answers in bytes.
+    async def work(store: Store, dies_at: int) -> bool:
+        died = False
         await store.admit([send(store, user=None, campaign="a", idempotency_key=None)], T0)
         dying = WatchedLink(store.redis, dies_at=dies_at)
         try:
@@ -92,28 +91,25 @@ def test_wherever_a_process_dies_the_request_makes_one_message(redis_url: str) -
             mortal.declarations = store.declarations  # looked at before
             await mortal.admit([send(store, SECOND, user=None)], T0)
         except Killed:
-            deaths.append(dies_at)
+            died = True
         joining = send(store, SECOND, campaign="b", idempotency_key=None)
         (joined,) = await store.admit([joining], T0)
         await store.admit([send(store, campaign="c", idempotency_key=None)], T0)
         (answer,) = await store.admit([send(store, SECOND, user=None)], T0)
         assert answer.outcome == "accepted"
-        made = [key.decode()[-20:] for key in client.keys("{k*}m:*")]
+        (messages,) = await store.redis.call([("KEYS", "{k*}m:*")])
+        assert isinstance(messages, list)
+        made = [key.decode()[-20:] for key in messages if isinstance(key, bytes)]
         assert answer.id in made
         assert joined.id in made
         assert len(made) == 4
         (again,) = await store.admit([send(store, SECOND, user=None)], T0)
         assert (again.id, again.replayed) == (answer.id, True)
         homes[shard_of_id(answer.id or "")] += 1
+        return died
 
-    deaths: list[int] = []
     homes: Counter[int | None] = Counter()
-    for dies_at in range(60):
-        client.flushall()
-        in_store(redis_url, work)
-        if deaths[-1:] != [dies_at]:
-            break
-    client.close()
+    deaths = stores.at_each_call(redis_url, work, shards=SHARDS)
     assert deaths == [0, 1, 2, 3, 4, 5, 6, 7], "at each call but the last that came through"
     assert homes.keys() == {shard_of(FIRST, SHARDS), shard_of(SECOND, SHARDS)}
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-import redis
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
@@ -244,16 +242,12 @@ def test_a_next_step_counts_what_came_under_an_identity_that_was_joined_later(
 HOME_OTHER = ({PHONE, OTHER} - {HOME[2:]}).pop()
 
 
-def deaths() -> Iterator[int]:
-    yield from range(60)
-
-
 def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_url: str) -> None:
     """Two persons become one, and a home moves: a process dies at each of its calls in turn."""
-    client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
     old_user = encode((2, {"summer": schema2.Claim("1M7Q5CQG0000000000AB", T0 + DAY)}, []))
 
-    async def work(store: Store) -> None:
+    async def work(store: Store, at: int) -> bool:
+        died = False
         await accept(store, user=None, campaign="spring")
         await accept(store, OTHER, user=None, campaign="autumn")
         await store.redis.call([("SET", keys_for(f"u:{USER}").person(f"u:{USER}"), old_user)])
@@ -264,7 +258,7 @@ def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_
         try:
             await outcome(mortal, send(store, user="anna", campaign="june"))
         except Killed:
-            died.append(at)
+            died = True
         for number, (to, user) in enumerate([(PHONE, "anna"), (OTHER, USER), (PHONE, None)]):
             await outcome(store, send(store, to, user=user, campaign=f"again{number}"))
         for to, user in ((PHONE, None), (OTHER, None), ("79160009999", "anna")):
@@ -274,14 +268,9 @@ def test_a_merge_that_a_dead_process_left_is_finished_by_the_next_message(redis_
         home = await record(store, HOME)
         everybody = {f"p:{PHONE}", f"p:{OTHER}", "u:anna", f"u:{USER}", "p:79160009999"}
         assert {HOME, *home.aliases} == everybody
+        return died
 
-    died: list[int] = []
-    for at in range(60):
-        client.flushall()
-        in_store(redis_url, work)
-        if died[-1:] != [at]:
-            break
-    client.close()
+    died = stores.at_each_call(redis_url, work, shards=SHARDS)
     assert 8 < len(died) < 60, "it died at every call, until it came through"
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import redis
 
 from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.store.identities import find_home, separate
@@ -90,9 +89,8 @@ async def assert_parted(store: Store, address: str, other: str, *campaigns: str)
 def test_who_died_in_the_middle_of_a_separation_is_followed_by_whoever_asks_again(
     redis_url: str, address: str, other: str
 ) -> None:
-    client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
-
-    async def work(store: Store) -> None:
+    async def work(store: Store, at: int) -> bool:
+        died = False
         store.retention = Retention(claims_max=1)
         await one_person(store)
         mortal = Store(WatchedLink(store.redis, dies_at=at), store.policy, shards=SHARDS)
@@ -100,17 +98,12 @@ def test_who_died_in_the_middle_of_a_separation_is_followed_by_whoever_asks_agai
         try:
             await separate(mortal, [(address, other)], T0)
         except Killed:
-            died.append(at)
+            died = True
         await separate(store, [(address, other)], T0)
         await assert_parted(store, address, other, "spring", "summer", "winter")
+        return died
 
-    died: list[int] = []
-    for at in range(60):
-        client.flushall()
-        in_store(redis_url, work)
-        if died[-1:] != [at]:
-            break
-    client.close()
+    died = stores.at_each_call(redis_url, work, shards=SHARDS)
     assert 5 < len(died) < 60, "it died at every call, until it came through"
 
 
@@ -119,21 +112,14 @@ def test_who_died_in_the_middle_of_a_separation_is_followed_by_whoever_asks_agai
 def test_who_is_sent_something_in_the_middle_of_a_separation_joins_nobody_again(
     redis_url: str, address: str, other: str, met: str
 ) -> None:
-    client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
-
-    async def work(store: Store) -> None:
+    async def work(store: Store, at: int) -> bool:
         await one_person(store)
         link = Meeting(store.redis, at, partial(send, store, "autumn", met))
         await separate(Store(link, store.policy, shards=SHARDS), [(address, other)], T0)
-        come.append(link.at < 0)
+        came = link.at < 0
         await assert_parted(store, address, other, "spring", "summer", "winter")
-        assert await send(store, "autumn", met) == ("duplicate" if come[-1] else "accepted")
+        assert await send(store, "autumn", met) == ("duplicate" if came else "accepted")
+        return came
 
-    come: list[bool] = []
-    for at in range(60):  # noqa: B007
-        client.flushall()
-        in_store(redis_url, work)
-        if not come[-1]:
-            break
-    client.close()
-    assert 5 < len(come) < 60
+    came = stores.at_each_call(redis_url, work, shards=SHARDS)
+    assert 5 <= len(came) < 59

@@ -6,7 +6,6 @@ import random
 from functools import partial
 
 import pytest
-import redis
 
 from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
@@ -175,32 +174,27 @@ def test_an_address_whose_change_was_interrupted_is_separate_when_that_is_repeat
     redis_url: str, by: str
 ) -> None:
     """Its user gives it up, or another takes it; a process dies at each of its calls in turn."""
-    client = redis.Redis(unix_socket_path=redis_url.removeprefix("unix://"))
     first = change_of("u1", Addresses("79180000001", "anna@shop.example"))
     then = {
         "u1": change_of("u1", Addresses("79180000001")),
         "u2": change_of("u2", Addresses("79180000002", "anna@shop.example")),
     }[by]
 
-    async def work(store: Store) -> None:
+    async def work(store: Store, at: int) -> bool:
+        died = False
         await users.change(store, [first], T0)
         mortal = Store(WatchedLink(store.redis, dies_at=at), store.policy, shards=SHARDS)
         try:
             await users.change(mortal, [then], T0)
         except Killed:
-            died.append(at)
+            died = True
         await users.change(store, [then], T0)
         home = await find_home(store, "u:u1")
         assert home == await find_home(store, "p:79180000001")
         assert home not in [await find_home(store, i) for i in ("e:anna@shop.example", "u:u2")]
         kept = (await users.read(store, ["u1"]))["u1"]
         assert kept.addresses == Addresses("79180000001")
+        return died
 
-    died: list[int] = []
-    for at in range(80):
-        client.flushall()
-        in_store(redis_url, work)
-        if died[-1:] != [at]:
-            break
-    client.close()
+    died = stores.at_each_call(redis_url, work, shards=SHARDS, most=80)
     assert 10 < len(died) < 80
