@@ -6,7 +6,8 @@
 -- ARGV[3]  speed: tokens a million seconds, >= 1
 -- ARGV[4]  horizon: how far ahead a grant may start, microseconds
 -- ARGV[5]  lead: how far ahead it must start at least, microseconds, <= horizon; below 0, of a pace: how late who asks
---          may be and lose nothing, less than a second; what was missed comes on top of the quantum
+--          may be and lose nothing, less than a second; what was missed comes on top of the quantum. Who finds no
+--          schedule is not late: a pace at rest, for ten seconds, begins with the quantum
 --
 -- Output   {granted, wait_us, end_us}
 --          granted >= 1: that many may be sent together in wait_us microseconds from now; end_us names the grant to
@@ -16,8 +17,8 @@
 -- Run twice by mistake it grants twice, which costs speed and never breaks the limit.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local free = tonumber(redis.call('HGET', KEYS[1], 'free_us') or '0')
-local start = math.max(free, now + tonumber(ARGV[5]))
+local free, lead = redis.call('HGET', KEYS[1], 'free_us'), tonumber(ARGV[5])
+local start = free and math.max(tonumber(free), now + lead) or now + math.max(lead, 0)
 local horizon = tonumber(ARGV[4])
 if start - now > horizon then
   return {0, start - now - horizon, 0}
@@ -32,5 +33,5 @@ local work = granted * unit
 local rest = math.fmod(work, speed)
 local ends = start + (work - rest) / speed + (rest > 0 and 1 or 0)
 redis.call('HSET', KEYS[1], 'free_us', string.format('%.0f', ends))
-redis.call('PEXPIRE', KEYS[1], math.ceil((ends - now) / 1000) + 1000)
+redis.call('PEXPIRE', KEYS[1], math.ceil((ends - now) / 1000) + (lead < 0 and 10000 or 1000))
 return {granted, start - now, ends}

@@ -191,6 +191,27 @@ def twin_of(pace: Pace) -> Schedule:
     return twin
 
 
+@pytest.mark.parametrize("per_min", [1, 60, 120, 180, 240, 600, 6_000])
+def test_a_pace_at_rest_begins_with_a_seconds_worth_at_most(redis_url: str, per_min: int) -> None:
+    """Nobody was late for what nobody waited for: in no time more than it says and one second's."""
+    pace = pace_of(per_min)
+    twin, taken = twin_of(pace), list[tuple[int, int]]()
+
+    async def work(redis: RedisClient) -> None:
+        run, now_us = runner(redis), START_US
+        while now_us < START_US + 5 * SECOND:
+            await set_clock(redis, now_us)
+            places = await take_in_pace(run, KEY, pace, 10**6)
+            assert places.granted == twin.take(10**6, now_us, -PACE_LATE_US, 0).tokens
+            taken.append((now_us, places.granted))
+            now_us += places.wait_us
+
+    with_redis(redis_url, work)
+    for number, (until_us, _) in enumerate(taken):
+        told = sum(count for _, count in taken[: number + 1])
+        assert told <= max(per_min / 60, 1) + (until_us - START_US) * per_min / 60 / SECOND
+
+
 @pytest.mark.parametrize("per_min", [1, 59, 600, 6_000, 99_999])
 def test_who_asks_late_for_places_in_a_pace_loses_none_and_gets_no_more(
     redis_url: str, per_min: int
