@@ -14,10 +14,13 @@ from gateway.core.events import Claimed
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import audit, persons, quarantine, reads, users
-from gateway.store.apply import Item
+from gateway.store import quarantine
 from gateway.store.base import StoreBase
+from gateway.store.installation import audit
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.people import persons, users
 from gateway.store.shared_keys import COUNTRIES
 from providers.contract import FcmAddress
 from tests.ingress.test_people import everything, key_of

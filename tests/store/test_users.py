@@ -10,11 +10,11 @@ import pytest
 from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.user import StoredUser
-from gateway.store import users
-from gateway.store.identities import find_home
 from gateway.store.keys import keys_of, shard_of, shard_of_identity
+from gateway.store.people import users
+from gateway.store.people.identities import find_home
+from gateway.store.people.users import UserChange
 from gateway.store.store import Store
-from gateway.store.users import UserChange
 from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, MINUTE, T0
 from tests.worlds.watched_link import Killed, WatchedLink
