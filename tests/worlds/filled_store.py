@@ -31,7 +31,7 @@ from gateway.store.messages.apply import Item
 from gateway.store.messages.receipts import told_id
 from gateway.store.money.ledger import read_books
 from gateway.store.money.totals import pages_of_totals
-from gateway.store.people import opt_outs, persons, users
+from gateway.store.people import address_owners, opt_outs, persons, users
 from gateway.store.people.identities import find_home
 from gateway.store.people.people import read_others, read_records
 from gateway.store.providers import pauses
@@ -185,7 +185,7 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
             "users": await users.read(store, [f"stored{n}" for n in range(9)]),
-            "owners": await users.owners(store, [f"p:7918000{n:04}" for n in range(9)]),
+            "owners": await address_owners.read(store, [f"p:7918000{n:04}" for n in range(9)]),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
             "found": {
                 p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES

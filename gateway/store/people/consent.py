@@ -14,7 +14,7 @@ from gateway.core.people.opt_outs import OptOuts
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
 from gateway.store.base import StoreBase
-from gateway.store.people import users
+from gateway.store.people import address_owners, users
 
 
 async def lacking_for(
@@ -27,7 +27,7 @@ async def lacking_for(
         return {}
     named = {each.id: each.identities for each in needing}
     addresses = dict.fromkeys(i for some in named.values() for i in some if i[0] != "u")
-    owners = await users.owners(store, list(addresses))
+    owners = await address_owners.read(store, addresses)
     found: dict[str, list[str]] = {}
     for each in needing:
         scope = each.app if each.own_users else ""

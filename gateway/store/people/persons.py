@@ -40,7 +40,7 @@ from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of, shard_of_identity
 from gateway.store.messages import person_index, raw_receipts, reads, unindexed
 from gateway.store.messages.apply import Item
-from gateway.store.people import forgotten, opt_outs, replies, unsubscribing, users
+from gateway.store.people import address_owners, forgotten, opt_outs, replies, unsubscribing, users
 from gateway.store.people.people import addresses_in, look_after_waiting, read_records
 from gateway.store.quarantine import SetAside
 from gateway.store.store import Store
@@ -153,7 +153,7 @@ async def _former(store: Store, person: Person) -> list[str]:
 async def _find_users(store: Store, found: FoundPersons, identities: Sequence[str]) -> None:
     """Stored users among the identities, and those whose address is."""
     addresses = [i for i in identities if not i.startswith("u:")]
-    for owners in (await users.owners(store, addresses)).values():
+    for owners in (await address_owners.read(store, addresses)).values():
         _know(found, (f"u:{user}" for user in owners.values()))
     for identity in identities:
         if identity.startswith("u:"):
@@ -256,7 +256,7 @@ async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None 
         if identity.startswith("u:"):
             await users.forget(store, identity[2:], app)
         else:
-            await users.disown(store, identity, theirs, app)
+            await address_owners.disown(store, identity, theirs, app)
     return told
 
 

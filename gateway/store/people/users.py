@@ -1,13 +1,13 @@
 """Stored users: whose an address is, what is kept of a user, and how an address changes hands.
 
 A user's record lies in the shard of the user's id, who an address belongs to in the shard of the
-address. Each changes alone, so an address is taken in steps: the former user loses it, it is noted
-as the new user's, the record is written, and who lost one meanwhile loses it again; whose it is in
-the end keeps it. The identities of a user are joined to one person
-(`gateway.store.people.identities`), and an address that is not the user's any more is separated
-from it. A call that was interrupted is repeated by its caller; a batch is decided in order, and
-what it does in a shard is one transaction a step. Of a user who is stored anew as before nothing is
-written.
+address (`gateway.store.people.address_owners`). Each changes alone, so an address is taken in
+steps: the former user loses it, it is noted as the new user's, the record is written, and who lost
+one meanwhile loses it again; whose it is in the end keeps it. The identities of a user are joined
+to one person (`gateway.store.people.identities`), and an address that is not the user's any more is
+separated from it. A call that was interrupted is repeated by its caller; a batch is decided in
+order, and what it does in a shard is one transaction a step. Of a user who is stored anew as before
+nothing is written.
 
 Whether any user was ever stored is noted with the installation, before the first: while none was,
 nobody looks for one. Raises RedisUnavailable and ConflictError, and for a record that cannot be
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -28,10 +28,11 @@ from gateway.core.addresses import Addresses
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.user import StoredUser, user_codec
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import pairs
 from gateway.store import randomness
 from gateway.store.base import StoreBase
-from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.keys import keys_of, shard_of
+from gateway.store.people import address_owners
+from gateway.store.people.address_owners import OwnedAddress
 from gateway.store.people.identities import link, separate
 from gateway.store.shared_keys import META
 from gateway.store.transaction import commit, values_in
@@ -52,14 +53,6 @@ class UserChange(msgspec.Struct, frozen=True):
     scope: str
     addresses: Addresses
     after: Callable[[StoredUser | None], StoredUser]
-
-
-class _Held(NamedTuple):
-    """An address, as an identity, and the user that has it in an app's numbering."""
-
-    identity: str
-    scope: str
-    user: str
 
 
 async def any_stored(redis: RedisClient) -> bool:
@@ -99,37 +92,29 @@ async def _values(store: StoreBase, users: Iterable[str]) -> list[tuple[str, byt
     ]
 
 
-async def owners(store: StoreBase, identities: Sequence[str]) -> dict[str, dict[str, str]]:
-    """By address (as an identity) whose it is in each app's numbering, "" for a common one."""
-    if not identities:
-        return {}
-    commands: list[Command] = [("HGETALL", _owners_key(store, i)) for i in identities]
-    replies = await store.redis.call(commands)
-    return {
-        identity: {app.decode(): user.decode() for app, user in pairs(reply)}
-        for identity, reply in zip(identities, replies, strict=True)
-        if reply
-    }
-
-
 async def change(store: StoreBase, changes: Sequence[UserChange], now_ms: int) -> list[StoredUser]:
     """Stores users, in order; what each change left is returned, durable."""
     await store.redis.call([("HSETNX", META, _ANY_FIELD, 1)])
-    owned = await owners(store, list({each.identity: None for each in _taken(changes)}))
+    taken = _taken(changes)
+    owned = await address_owners.read(store, [each.identity for each in taken])
     await _release(store, changes, owned, now_ms)
-    takers, lost = await _take(store, changes, owned)
+    takers, lost = await address_owners.take(store, taken, owned)
     written, before = await _write(store, changes, takers)
     after = {each.user: left for each, left in zip(changes, written, strict=True)}
     scopes = {each.user: each.scope for each in changes}
-    given_up = (set(_taken(changes)) | _held(before, scopes)) - _held(after, scopes)
-    lost |= await _lost_meanwhile(store, _held(after, scopes))
+    given_up = (set(taken) | _held(before, scopes)) - _held(after, scopes)
+    lost |= await address_owners.taken_by_others(store, _held(after, scopes))
     await _lose(store, lost)
-    lost -= await _owned(store, lost)
+    lost -= await address_owners.owned(store, lost)
     parted = sorted(given_up | lost)
     await separate(store, [(each.identity, f"u:{each.user}") for each in parted], now_ms)
-    await _disown(store, given_up)
+    await address_owners.give_up(store, given_up)
     groups = [
-        [i for i in left.addresses.identities(user) if _Held(i, scopes[user], user) not in lost]
+        [
+            i
+            for i in left.addresses.identities(user)
+            if OwnedAddress(i, scopes[user], user) not in lost
+        ]
         for user, left in after.items()
     ]
     await link(store, [group for group in groups if len(group) > 1], now_ms)
@@ -164,27 +149,17 @@ async def forget(store: StoreBase, user: str, app: str | None = None) -> bool:
     dropped = await commit(store.redis, token, attempt, store.counts)
     if dropped is not None:
         for identity in dropped.addresses.identities(None):
-            await disown(store, identity, {user})
+            await address_owners.disown(store, identity, {user})
     return dropped is not None
 
 
-async def disown(
-    store: StoreBase, identity: str, users: Collection[str], app: str | None = None
-) -> None:
-    """An address is none of these users' any more, also where nothing was written of one that took
-    it; with `app` in that app's numbering alone."""
-    found = (await owners(store, [identity])).get(identity, {})
-    theirs = [_Held(identity, scope, owner) for scope, owner in found.items() if owner in users]
-    await _disown(store, [each for each in theirs if app in (None, each.scope)])
+def _taken(changes: Iterable[UserChange]) -> list[OwnedAddress]:
+    return [OwnedAddress(i, c.scope, c.user) for c in changes for i in c.addresses.identities(None)]
 
 
-def _taken(changes: Iterable[UserChange]) -> list[_Held]:
-    return [_Held(i, c.scope, c.user) for c in changes for i in c.addresses.identities(None)]
-
-
-def _held(users: Users, scopes: Mapping[str, str]) -> set[_Held]:
+def _held(users: Users, scopes: Mapping[str, str]) -> set[OwnedAddress]:
     return {
-        _Held(i, scopes[user], user)
+        OwnedAddress(i, scopes[user], user)
         for user, kept in users.items()
         for i in kept.addresses.identities(None)
     }
@@ -199,7 +174,7 @@ async def _release(
     """Addresses leave the persons of their users before that is written down: where this is
     interrupted, whoever repeats the call finds them again. Who is to lose one loses it first."""
     lost = {
-        _Held(each.identity, each.scope, owner)
+        OwnedAddress(each.identity, each.scope, owner)
         for each in _taken(changes)
         if (owner := owned.get(each.identity, {}).get(each.scope, each.user)) != each.user
     }
@@ -213,31 +188,6 @@ async def _release(
     after, _ = _changed(before, changes)
     leaving = sorted(lost | (_held(before, scopes) - _held(after, scopes)))
     await separate(store, [(each.identity, f"u:{each.user}") for each in leaving], now_ms)
-
-
-async def _take(
-    store: StoreBase, changes: Sequence[UserChange], owned: Mapping[str, dict[str, str]]
-) -> tuple[set[str], set[_Held]]:
-    """Notes addresses as the users' own; returns the users that did not have all of theirs, and who
-    had them before."""
-    taken = _taken(changes)
-    now = {(i, scope): user for i, users in owned.items() for scope, user in users.items()}
-    takes: list[_Held] = []
-    for each in taken:
-        if now.get((each.identity, each.scope)) != each.user:
-            now[each.identity, each.scope] = each.user
-            takes.append(each)
-    commands: list[Command] = []
-    for identity, scope, user in takes:
-        key = _owners_key(store, identity)
-        commands += [("MULTI",), ("HGET", key, scope), ("HSET", key, scope, user), ("EXEC",)]
-    replies = await store.redis.call(commands) if commands else []
-    lost = {
-        _Held(each.identity, each.scope, had.decode())
-        for each, (had, _) in zip(takes, replies[3::4], strict=True)
-        if had is not None and had.decode() != each.user
-    }
-    return {each.user for each in takes}, lost
 
 
 async def _write(
@@ -276,7 +226,7 @@ def _changed(kept: Users, changes: Sequence[UserChange]) -> tuple[Users, list[St
     return now, left
 
 
-def _without(kept: Users, lost: Iterable[_Held]) -> Users:
+def _without(kept: Users, lost: Iterable[OwnedAddress]) -> Users:
     """What is kept of users who lost addresses."""
     after = dict(kept)
     for each in lost:
@@ -289,25 +239,13 @@ def _same(before: StoredUser | None, after: StoredUser) -> bool:
     return before is not None and before == replace(after, stored_ms=before.stored_ms)
 
 
-async def _lost_meanwhile(store: StoreBase, held: set[_Held]) -> set[_Held]:
-    """What somebody else took while it was written down here."""
-    found = await owners(store, sorted({each.identity for each in held}))
-    return {e for e in held if found.get(e.identity, {}).get(e.scope, e.user) != e.user}
-
-
-async def _owned(store: StoreBase, held: set[_Held]) -> set[_Held]:
-    """Those of which the user is the owner now."""
-    found = await owners(store, sorted({each.identity for each in held}))
-    return {e for e in held if found.get(e.identity, {}).get(e.scope) == e.user}
-
-
-async def _lose(store: StoreBase, lost: Collection[_Held]) -> None:
+async def _lose(store: StoreBase, lost: Collection[OwnedAddress]) -> None:
     """Takes addresses from what is kept of users, unless they took them again. The records are
     watched by then: who takes one later writes the record later."""
 
     async def without(kept: Users) -> Users:
         theirs = {each for each in lost if each.user in kept}
-        return _without(kept, theirs - await _owned(store, theirs))
+        return _without(kept, theirs - await address_owners.owned(store, theirs))
 
     await _rewrite(store, [each.user for each in sorted(lost)], without)
 
@@ -352,41 +290,12 @@ async def _revise(
     return await commit(store.redis, token, attempt, store.counts)
 
 
-async def _disown(store: StoreBase, held: Iterable[_Held]) -> None:
-    """Addresses that were users' are nobody's, unless somebody took them meanwhile."""
-    by_shard: defaultdict[int, list[_Held]] = defaultdict(list)
-    for each in sorted(held):
-        by_shard[shard_of_identity(each.identity, store.shards)].append(each)
-    for shard, members in by_shard.items():
-        await _disown_shard(store, keys_of(shard), members)
-
-
-async def _disown_shard(store: StoreBase, keys: Keys, held: Sequence[_Held]) -> None:
-    token = keys.token(randomness.token())
-    names = [keys.owners(each.identity) for each in held]
-
-    async def attempt(session: Session) -> tuple[list[Command], None]:
-        asks = [("HGET", key, each.scope) for key, each in zip(names, held, strict=True)]
-        _, *values = await session.call([("WATCH", token, *names), *asks])
-        return [
-            ("HDEL", key, each.scope)
-            for key, each, value in zip(names, held, values, strict=True)
-            if value == each.user.encode()
-        ], None
-
-    await commit(store.redis, token, attempt, store.counts)
-
-
 def _by_shard(store: StoreBase, users: Iterable[str]) -> dict[int, dict[str, None]]:
     """Users by the shard of their records, each once, in order."""
     found: defaultdict[int, dict[str, None]] = defaultdict(dict)
     for user in users:
         found[shard_of(user, store.shards)][user] = None
     return found
-
-
-def _owners_key(store: StoreBase, identity: str) -> str:
-    return keys_of(shard_of_identity(identity, store.shards)).owners(identity)
 
 
 def _unpacked(store: StoreBase, user: str, value: bytes) -> StoredUser:
