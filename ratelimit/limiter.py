@@ -160,6 +160,9 @@ class Schedule:
         self, wanted: int, now_us: int, lead_us: int = 0, horizon_us: int = HORIZON_US
     ) -> Grant:
         lead_us = min(lead_us, horizon_us) if self.free_us else max(min(lead_us, horizon_us), 0)
+        if self.free_us and lead_us < 0:
+            ahead_us = -(-self.quantum * 10**12 // self._speed)
+            self.free_us = min(self.free_us, now_us + ahead_us)
         start = max(self.free_us, now_us + lead_us)
         if start - now_us > horizon_us:
             return Grant(0, start - now_us - horizon_us, 0, self._speed)

@@ -18,15 +18,23 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local free, lead = redis.call('HGET', KEYS[1], 'free_us'), tonumber(ARGV[5])
+local unit, speed, quantum = 1000000000000, tonumber(ARGV[3]), tonumber(ARGV[2])
+if free and lead < 0 then
+  -- Further ahead than a quantum of this speed it is only where the one before was slower.
+  local ahead = string.format('%.0f', now + math.ceil(quantum * unit / speed))
+  if tonumber(free) > tonumber(ahead) then
+    free = ahead
+    redis.call('HSET', KEYS[1], 'free_us', free)
+  end
+end
 local start = free and math.max(tonumber(free), now + lead) or now + math.max(lead, 0)
 local horizon = tonumber(ARGV[4])
 if start - now > horizon then
   return {0, start - now - horizon, 0}
 end
 -- Exact: fmod of integers below 2^53 is, a division's fraction is not.
-local unit, speed = 1000000000000, tonumber(ARGV[3])
 local missed = math.max(now - start, 0) * speed
-local most = tonumber(ARGV[2]) + (missed - math.fmod(missed, unit)) / unit
+local most = quantum + (missed - math.fmod(missed, unit)) / unit
 local granted = math.min(tonumber(ARGV[1]), most)
 -- Rounded up.
 local work = granted * unit
