@@ -27,6 +27,7 @@ from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply
 from providers.http.replies import ErrorDetail, raise_unless_ok
 from providers.mail import mailbox, mime
+from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
 from providers.reasons import Reason
 from providers.unisender_go.events import read_events
@@ -84,7 +85,7 @@ class Answer(msgspec.Struct, frozen=True):
     code: int | str | None = None
     message: str | None = None
     emails: list[str] | None = None
-    failed_emails: dict[str, str] | None = None
+    failed_emails: object = None  # why, by address; an empty one may be written as a list
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -117,12 +118,12 @@ class UniSenderGo(WithoutLookUps):
         if answer is not None and answer.code in ACCOUNT_CODES:
             detail = mailbox.blanked(answer.message or "")
             raise AccountFault(f"unisender_{answer.code}", f"{detail} Check base_url.")
-        if answer is None or answer.failed_emails is None or reply.status != 400:
+        failed = {} if answer is None else _failed(answer.failed_emails)
+        if not failed or reply.status != 400:
             raise_unless_ok(reply, _explain)
         if answer is None:
             raise Unknown("answer_unreadable", "The answer cannot be read.")
         taken = {_spelled(address) for address in answer.emails or ()}
-        failed = {_spelled(each): why for each, why in (answer.failed_emails or {}).items()}
         found = [_outcome(sent, taken, failed) for sent in batch]
         outcomes = [outcome for outcome in found if outcome is not None]
         if not outcomes:
@@ -194,6 +195,12 @@ def _outcome(sent: Submission, taken: set[str], failed: dict[str, str]) -> Outco
     if (why := failed.get(address)) is not None:
         return FAILED.get(why, reasons.ACCOUNT).refused(sent.ref, why[:64], why[:64])
     return Submitted(sent.ref) if address in taken else None
+
+
+def _failed(told: object) -> dict[str, str]:
+    """Why an address was left out, by address."""
+    named = told.items() if isinstance(told, dict) else ()
+    return {_spelled(each): reading.text(why) or "failed" for each, why in named}
 
 
 def _spelled(address: str) -> str:

@@ -39,17 +39,12 @@ REASONS: Mapping[str, Reason] = {
 _auth = re.compile(rb'"auth"\s*:\s*"([0-9a-fA-F]{32})"').search
 
 
-class DeliveryInfo(msgspec.Struct, frozen=True):
-    delivery_status: str | None = None
-    destination_response: str | None = None
-
-
 class EventData(msgspec.Struct, frozen=True):
     status: str
-    email: str | None = None
-    metadata: dict[str, object] | None = None
-    event_time: str | None = None
-    delivery_info: DeliveryInfo | None = None
+    email: object = None
+    metadata: object = None
+    event_time: object = None
+    delivery_info: object = None
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -115,12 +110,12 @@ def _said(item: msgspec.Raw) -> Said:
     at_ms = reading.moment(said.event_time)
     if (kind := WISHES.get(said.status)) is not None:
         return reading.wish(kind, None, said.email, at_ms)
-    ref = reading.ours((said.metadata or {}).get("kaskad"))
+    ref = reading.ours(reading.part(said.metadata, "kaskad"))
     if (status := STATUSES.get(said.status)) is not None:
         return reading.plain(status, ref, at_ms)
     if said.status != GIVEN_UP:
         return None
-    info = said.delivery_info or DeliveryInfo()
-    code = info.delivery_status or said.status
-    reason = REASONS.get(code, reasons.PERSON)
-    return reading.failed(ref, at_ms, info.destination_response or "", reason, code=code)
+    info = said.delivery_info
+    code = reading.text(reading.part(info, "delivery_status")) or said.status
+    why = reading.text(reading.part(info, "destination_response"))
+    return reading.failed(ref, at_ms, why, REASONS.get(code, reasons.PERSON), code=code)

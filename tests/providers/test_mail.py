@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.contract import BadRequest, Refused
+from providers.contract import BadRequest, Refused, Submitted
 from providers.mail import mailbox, mime
 from providers.mail.mailbox import Mailbox
 from providers.unisender_go.adapter import UniSenderGo
@@ -183,3 +183,14 @@ def test_an_address_that_unisender_does_not_send_to_is_a_persons(why: str) -> No
     (refused,) = adapter.outcomes([sent], reply(200, body))
     assert isinstance(refused, Refused)
     assert (refused.about, refused.unreachable, refused.fault.permanent) == ("person", False, True)
+
+
+@pytest.mark.parametrize("empty", [[], {}, None])
+def test_that_no_address_failed_may_be_said_in_any_way(empty: object) -> None:
+    adapter = UniSenderGo(config("unisender-go", sender="news@shop.example"))
+    sent = submission("m-0.1", to="anna@shop.example")
+    body = {"status": "success", "emails": [sent.to], "failed_emails": empty}
+    (taken,) = adapter.outcomes([sent], reply(200, json.dumps(body).encode()))
+    assert isinstance(taken, Submitted)
+    with pytest.raises(BadRequest):
+        adapter.outcomes([sent], reply(400, json.dumps(body | {"emails": []}).encode()))

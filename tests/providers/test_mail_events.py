@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -527,6 +528,66 @@ def test_unisender_goes_on_after_what_is_temporary_and_passes_wishes_on() -> Non
     assert [wished(unisender(s)).kind for s in ("unsubscribed", "spam", "subscribed")] == [
         *("block", "block", "unblock"),
     ]
+
+
+BESIDE: list[tuple[Callable[..., Receipts], str, dict[str, Any], tuple[str, ...]]] = [
+    (
+        sendgrid,
+        "bounce",
+        {"type": "bounce"},
+        ("email", "timestamp", "sg_event_id", "sg_machine_open", "status", "reason"),
+    ),
+    (sendgrid, "spamreport", {}, ("timestamp", "sg_event_id", "kaskad", "status", "reason")),
+    (
+        mailgun,
+        "failed",
+        {"severity": "permanent"},
+        ("id", "timestamp", "recipient", "reason", "delivery-status", "client-info"),
+    ),
+    (
+        mailgun,
+        "failed",
+        {"severity": "permanent", "delivery-status": {"code": 550}},
+        ("code", "enhanced-code", "message", "description"),
+    ),
+    (mailgun, "complained", {}, ("id", "timestamp", "user-variables", "delivery-status")),
+    (
+        postmark,
+        "Bounce",
+        {"Type": "HardBounce"},
+        ("Email", "Recipient", "Details", "Description", "BouncedAt"),
+    ),
+    (postmark, "SpamComplaint", {"Email": WHO}, ("Metadata", "Details", "BouncedAt")),
+    (ses, "Delivery", {}, ("delivery", "open", "click", "reject", "subscription", "complaint")),
+    (ses, "Reject", {}, ("reject", "delivery")),
+    (unisender, "hard_bounced", {}, ("email", "event_time", "delivery_info")),
+    (unisender, "unsubscribed", {}, ("metadata", "event_time", "delivery_info")),
+]
+
+
+@pytest.mark.parametrize("odd", [None, 7, [], {}, [7], {"a": 7}, True], ids=json.dumps)
+@pytest.mark.parametrize(("told", "kind", "more", "fields"), BESIDE)
+def test_what_an_event_says_beside_its_message_costs_nobody_the_event(
+    told: Callable[..., Receipts],
+    kind: str,
+    more: dict[str, Any],
+    fields: tuple[str, ...],
+    odd: object,
+) -> None:
+    usual = told(kind, **more)
+    for field in fields:
+        if field == "complaint" and odd is not None:
+            continue  # what is read of a complaint is the address that complains
+        inner = more.get("delivery-status")
+        said = {"delivery-status": inner | {field: odd}} if inner else {field: odd}
+        found = told(kind, **more | said)
+        assert found.faults == [], field
+        assert [(r.status, r.ref) for r in found.receipts] == [
+            (r.status, r.ref) for r in usual.receipts
+        ]
+        assert [(r.kind, r.sender) for r in found.replies] == [
+            (r.kind, r.sender) for r in usual.replies
+        ]
 
 
 def test_what_is_no_user_of_unisender_fails_no_neighbour() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -22,30 +23,19 @@ STATUSES: Mapping[str, ReceiptStatus] = {
 }
 WISHES = frozenset({"unsubscribed", "complained"})
 _KNOWN_DEAD = ("bounce", "suppress-bounce")
-_DEAD_CODES = frozenset({550, 551, 553, 605})  # 605: it bounced before
-
-
-class DeliveryStatus(msgspec.Struct, frozen=True, rename="kebab"):
-    code: int | str | None = None
-    enhanced_code: str | None = None
-    message: str | None = None
-    description: str | None = None
-
-
-class Client(msgspec.Struct, frozen=True, rename="kebab"):
-    bot: str | None = None
+_DEAD_CODES = (550, 551, 553, 605)  # 605: it bounced before
 
 
 class Event(msgspec.Struct, frozen=True, rename="kebab"):
     event: str
-    id: str | None = None
-    timestamp: int | float | str | None = None
+    id: object = None
+    timestamp: object = None
     severity: str | None = None
-    reason: str | None = None
-    recipient: str | None = None
-    user_variables: dict[str, object] = {}
-    delivery_status: DeliveryStatus = DeliveryStatus()
-    client_info: Client = Client()
+    reason: object = None
+    recipient: object = None
+    user_variables: object = None
+    delivery_status: object = None
+    client_info: object = None
 
 
 class SignedPart(msgspec.Struct, frozen=True):
@@ -115,22 +105,23 @@ def _said(item: msgspec.Raw) -> Said:
             return None
         return _failure(event, at_ms)
     status = STATUSES.get(event.event)
-    if status is None or (event.client_info.bot and status == "seen"):
+    if status is None or (reading.part(event.client_info, "bot") and status == "seen"):
         return None
     return reading.plain(status, _ref(event), at_ms)
 
 
 def _failure(event: Event, at_ms: int | None) -> Said:
-    told = event.delivery_status
-    text = told.message or told.description or event.reason or ""
+    told = partial(reading.part, event.delivery_status)
+    texts = told("message"), told("description"), event.reason
+    text = next(filter(None, map(reading.text, texts)), "")
     if event.event == "rejected":
         return reading.failed(
             _ref(event), at_ms, text, reasons.ACCOUNT, code="rejected", status="rejected"
         )
-    enhanced = told.enhanced_code or ""
-    gone = event.reason in _KNOWN_DEAD and not enhanced and told.code in _DEAD_CODES
+    enhanced = reading.text(told("enhanced-code"))
+    gone = event.reason in _KNOWN_DEAD and not enhanced and told("code") in _DEAD_CODES
     return reading.bounced(_ref(event), at_ms, enhanced, text, gone=gone)
 
 
 def _ref(event: Event) -> str:
-    return reading.ours(event.user_variables.get("kaskad"))
+    return reading.ours(reading.part(event.user_variables, "kaskad"))

@@ -31,16 +31,16 @@ class Event(msgspec.Struct, frozen=True, rename="pascal"):
     record_type: str
     message_id: str | None = msgspec.field(name="MessageID", default=None)
     id: int | str | None = msgspec.field(name="ID", default=None)
-    metadata: dict[str, object] = {}
+    metadata: object = None
     type: str | None = None
-    email: str | None = None
-    recipient: str | None = None
-    details: str | None = None
-    description: str | None = None
-    delivered_at: str | None = None
-    bounced_at: str | None = None
-    received_at: str | None = None
-    changed_at: str | None = None
+    email: object = None
+    recipient: object = None
+    details: object = None
+    description: object = None
+    delivered_at: object = None
+    bounced_at: object = None
+    received_at: object = None
+    changed_at: object = None
     suppress_sending: bool | None = None
     suppression_reason: str | None = None
 
@@ -82,8 +82,8 @@ def _said(item: msgspec.Raw) -> Said:
     return reading.plain(status, _ref(event), at_ms)
 
 
-def _bounce(event: Event, id_: str, address: str | None, at_ms: int | None) -> Said:
-    kind, text = event.type or "", event.details or event.description or ""
+def _bounce(event: Event, id_: str, address: object, at_ms: int | None) -> Said:
+    kind, text = event.type or "", reading.text(event.details) or reading.text(event.description)
     if kind in NOT_FINAL:
         return None
     if kind in ("SpamComplaint", "Unsubscribe"):
@@ -99,4 +99,4 @@ def _bounce(event: Event, id_: str, address: str | None, at_ms: int | None) -> S
 
 
 def _ref(event: Event) -> str:
-    return reading.ours(event.metadata.get("kaskad"))
+    return reading.ours(reading.part(event.metadata, "kaskad"))

@@ -1,4 +1,9 @@
-"""What the readers of events share: items one by one, moments, addresses, and what failed."""
+"""What the readers of events share: items one by one, moments, addresses, and what failed.
+
+What an event says beside its message and what became of that is read as any value, with `text`,
+`part`, `seconds` and `moment`: where it is not what it should be it says nothing, and costs nobody
+the event.
+"""
 
 from __future__ import annotations
 
@@ -66,14 +71,14 @@ def plain(status: ReceiptStatus, ref: str, at_ms: int | None) -> Receipt:
 def failed(
     ref: str,
     at_ms: int | None,
-    text: str,
+    why: str,
     reason: Reason,
     *,
     code: str,
     status: ReceiptStatus = "undelivered",
 ) -> Receipt:
     """A mail that did not arrive. Whatever the reason, the provider tries no more."""
-    name = mailbox.blanked(text or code)[:NAME_CHARS_MAX]
+    name = mailbox.blanked(why or code)[:NAME_CHARS_MAX]
     fault = Fault(code[:NAME_CHARS_MAX], name, permanent=True)
     return Receipt(
         status,
@@ -85,24 +90,35 @@ def failed(
     )
 
 
-def bounced(ref: str, at_ms: int | None, enhanced: str, text: str, *, gone: bool) -> Receipt:
+def bounced(ref: str, at_ms: int | None, enhanced: str, why: str, *, gone: bool) -> Receipt:
     """`gone`: the provider says itself that the address reaches nobody."""
-    reason = NOBODY if gone else of_recipient(0, enhanced, text)
+    reason = NOBODY if gone else of_recipient(0, enhanced, why)
     if not gone and not enhanced:
         reason = PERSON
-    return failed(ref, at_ms, text, reason, code=enhanced or ("hard" if gone else "soft"))
+    return failed(ref, at_ms, why, reason, code=enhanced or ("hard" if gone else "soft"))
 
 
-def wish(kind: Wish, id_: str | None, address: str | None, at_ms: int | None) -> PersonReply:
+def wish(kind: Wish, id_: object, address: object, at_ms: int | None) -> PersonReply:
     """That somebody wants no more marketing, or wants it again. An event without an id is known by
     what it says and of whom, without naming them. Raises ValueError."""
-    if address is None:
+    if not isinstance(address, str):
         raise ValueError("it names no address.")
     sender = mailbox.read(address.lower()).address
-    if not id_:
+    known_by = text(id_)
+    if not known_by:
         who = hashlib.blake2b(sender.encode(), digest_size=12).hexdigest()
-        id_ = f"{kind}-{at_ms}-{who}"
-    return PersonReply(id_[:200], sender, at_ms=at_ms, kind=kind)
+        known_by = f"{kind}-{at_ms}-{who}"
+    return PersonReply(known_by[:200], sender, at_ms=at_ms, kind=kind)
+
+
+def text(value: object) -> str:
+    """A text; "" for what is none."""
+    return value if isinstance(value, str) else ""
+
+
+def part(value: object, name: str) -> object:
+    """A field of an object; None for what is none, or has no such field."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def seconds(value: object) -> int | None:
@@ -112,12 +128,10 @@ def seconds(value: object) -> int | None:
     return moment_ms(value * 1000) if isinstance(value, int | float) else None
 
 
-def moment(text: object) -> int | None:
+def moment(value: object) -> int | None:
     """Epoch milliseconds of an ISO 8601 date; without an offset it is UTC."""
-    if not isinstance(text, str):
-        return None
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text(value))
     except ValueError:
         return None
     return moment_ms(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)

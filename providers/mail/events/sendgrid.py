@@ -42,14 +42,14 @@ NOT_THE_ADDRESS = ("4", "5.2.2", "5.6", "5.7")
 
 class Event(msgspec.Struct, frozen=True):
     event: str
-    kaskad: str | None = None  # the unique argument that we gave
-    email: str | None = None
-    timestamp: int | float | str | None = None
-    sg_event_id: str | None = None
-    sg_machine_open: bool | None = None
+    kaskad: object = None  # the unique argument that we gave
+    email: object = None
+    timestamp: object = None
+    sg_event_id: object = None
+    sg_machine_open: object = None
     type: str | None = None
-    status: str | None = None
-    reason: str | None = None
+    status: object = None
+    reason: object = None
 
 
 _EVENT = msgspec.json.Decoder(Event)
@@ -73,10 +73,10 @@ def _said(item: msgspec.Raw) -> Said:
     at_ms = reading.seconds(event.timestamp)
     if (kind := WISHES.get(event.event)) is not None:
         return reading.wish(kind, event.sg_event_id, event.email, at_ms)
-    text = event.reason or ""
+    text = reading.text(event.reason)
     if event.event == "bounce":
         # A block is what a server holds against the sender, or against this mail.
-        enhanced = event.status or ""
+        enhanced = reading.text(event.status)
         gone = event.type != "blocked" and not enhanced.startswith(NOT_THE_ADDRESS)
         return reading.bounced(reading.ours(event.kaskad), at_ms, enhanced, text, gone=gone)
     if event.event == "dropped":

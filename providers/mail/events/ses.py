@@ -62,50 +62,39 @@ class Envelope(msgspec.Struct, frozen=True, rename="pascal"):
 class Recipient(msgspec.Struct, frozen=True, rename="camel"):
     """Of a bounce the fields of its report (RFC 3464)."""
 
-    email_address: str | None = None
-    status: str | None = None
-    diagnostic_code: str | None = None
-
-
-class Mail(msgspec.Struct, frozen=True):
-    timestamp: str | None = None
-    destination: list[str] = []
-    tags: dict[str, list[str]] = {}
+    email_address: object = None
+    status: object = None
+    diagnostic_code: object = None
 
 
 class Bounce(msgspec.Struct, frozen=True, rename="camel"):
     bounce_type: str = ""
-    bounce_sub_type: str = ""
+    bounce_sub_type: object = None
     bounced_recipients: list[Recipient] = []
-    timestamp: str | None = None
+    timestamp: object = None
 
 
 class Complaint(msgspec.Struct, frozen=True, rename="camel"):
     complaint_sub_type: str | None = None
     complaint_feedback_type: str | None = None
     complained_recipients: list[Recipient] = []
-    feedback_id: str | None = None
-    timestamp: str | None = None
-
-
-class Moment(msgspec.Struct, frozen=True):
-    timestamp: str | None = None
-    reason: str | None = None
+    feedback_id: object = None
+    timestamp: object = None
 
 
 class Event(msgspec.Struct, frozen=True, rename="camel"):
     """`eventType` of event publishing, `notificationType` of an identity's feedback."""
 
-    mail: Mail = Mail()
+    mail: object = None
     event_type: str | None = None
     notification_type: str | None = None
-    bounce: Bounce = Bounce()
-    complaint: Complaint = Complaint()
-    delivery: Moment = Moment()
-    open: Moment = Moment()
-    click: Moment = Moment()
-    reject: Moment = Moment()
-    subscription: Moment = Moment()
+    bounce: Bounce | None = None
+    complaint: Complaint | None = None
+    delivery: object = None
+    open: object = None
+    click: object = None
+    reject: object = None
+    subscription: object = None
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
@@ -145,7 +134,7 @@ def _said(item: msgspec.Raw) -> Said:
     event = json_text.decode(_EVENT, item)
     kind = event.event_type or event.notification_type or ""
     if kind == "Complaint":
-        told = event.complaint
+        told = event.complaint or Complaint()
         at_ms = reading.moment(told.timestamp)
         if told.complaint_sub_type == SUPPRESSED:
             ref, why = _ref(event), reasons.PERSON
@@ -155,29 +144,29 @@ def _said(item: msgspec.Raw) -> Said:
         first = told.complained_recipients[0] if told.complained_recipients else Recipient()
         return reading.wish("block", told.feedback_id, first.email_address, at_ms)
     if kind == "Subscription":
-        who = event.mail.destination[0] if event.mail.destination else None
-        at_ms = reading.moment(event.subscription.timestamp)
-        return reading.wish("block", None, who, at_ms)
+        at_ms = reading.moment(reading.part(event.subscription, "timestamp"))
+        return reading.wish("block", None, _first(reading.part(event.mail, "destination")), at_ms)
     if kind == "Bounce":
         return _bounce(event)
     if kind in ("Reject", "Rendering Failure"):
-        text = event.reject.reason or kind
+        text = reading.text(reading.part(event.reject, "reason")) or kind
         return reading.failed(
             _ref(event), None, text, reasons.MESSAGE, code=kind, status="rejected"
         )
     status = STATUSES.get(kind)
     if status is None:
         return None
-    at = {"Delivery": event.delivery, "Open": event.open, "Click": event.click}.get(kind)
-    told_at = at.timestamp if at is not None else event.mail.timestamp
-    return reading.plain(status, _ref(event), reading.moment(told_at))
+    of_kind = {"Delivery": event.delivery, "Open": event.open, "Click": event.click}
+    at = reading.part(of_kind.get(kind, event.mail), "timestamp")
+    return reading.plain(status, _ref(event), reading.moment(at))
 
 
 def _bounce(event: Event) -> Said:
-    bounce = event.bounce
+    bounce = event.bounce or Bounce()
     first = bounce.bounced_recipients[0] if bounce.bounced_recipients else Recipient()
-    text = first.diagnostic_code or f"{bounce.bounce_type} {bounce.bounce_sub_type}"
-    enhanced = first.status or ""
+    sub_type = reading.text(bounce.bounce_sub_type)
+    text = reading.text(first.diagnostic_code) or f"{bounce.bounce_type} {sub_type}"
+    enhanced = reading.text(first.status)
     gone = bounce.bounce_type == "Permanent"
     if not gone and not enhanced.startswith("4"):
         enhanced = ""  # a mailbox that is full is called 5.2.2, and much else is for now
@@ -185,5 +174,9 @@ def _bounce(event: Event) -> Said:
 
 
 def _ref(event: Event) -> str:
-    told = event.mail.tags.get("kaskad")
-    return reading.ours(told[0].replace("_", ".") if told else None)
+    told = _first(reading.part(reading.part(event.mail, "tags"), "kaskad"))
+    return reading.ours(reading.text(told).replace("_", "."))
+
+
+def _first(values: object) -> object:
+    return values[0] if isinstance(values, list) and values else None
