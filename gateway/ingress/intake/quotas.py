@@ -152,7 +152,7 @@ class AppQuota:
             await self.give_back(spent, spent.granted)
         if answer.outcome == "over_quota":
             self.count_over_day(1)
-            raise self._refusal_of_day(answer)
+            raise self.refusal_of_day(answer)
         return answer
 
     async def ask_many(
@@ -178,7 +178,7 @@ class AppQuota:
         refused = [each for each in answers if _is_over(each)]
         self.count_over_day(len(refused))
         if len(refused) == len(answers):
-            raise self._refusal_of_day(refused[0])
+            raise self.refusal_of_day(refused[0])
         return answers
 
     def _marked(
@@ -209,7 +209,8 @@ class AppQuota:
     def count_over_day(self, count: int) -> None:
         self._metrics.refused.labels(self._app, "day_max").inc(count)
 
-    def _refusal_of_day(self, answer: ItemAnswer) -> Refusal:
+    def refusal_of_day(self, answer: ItemAnswer) -> Refusal:
+        """429 until midnight, for what came to `over_quota`."""
         detail = answer.detail if isinstance(answer, Answer) else ""
         return Refusal(problem("day-max", detail), retry_after_s=self._until_midnight_s())
 

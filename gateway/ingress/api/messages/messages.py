@@ -120,6 +120,8 @@ class SendEndpoint:
         if quota is not None:
             message = await quota.look(message)
         told = await self._queue.dry_run(message)
+        if quota is not None and told.answer.outcome == "over_quota":
+            raise quota.refusal_of_day(told.answer)
         result = dry_result(told.answer, told.explanation, self._queue.store.policy.currency)
         if isinstance(result.error, Problem) and told.answer.outcome != "rejected":
             raise Refusal(result.error)
