@@ -1,11 +1,12 @@
 """How processes tell what they do: log lines, and metrics that ingress shows for all.
 
 Each process keeps registries of its own and publishes a snapshot of them every PUBLISH_EVERY_S
-(`store.snapshots`). A *server* is the workers of one `kaskad serve`, which share an address and so
-are one target to scrape: whichever worker is asked, `/metrics` shows all of that server, by
-`process`. What no server owns, the dispatchers and the figures that the whole installation shares,
-only one server shows: the first that runs. So each series stands at one target, and sums over
-targets are right. While Redis cannot be reached a worker shows its own figures and nothing else.
+(`store.installation.snapshots`). A *server* is the workers of one `kaskad serve`, which share an
+address and so are one target to scrape: whichever worker is asked, `/metrics` shows all of that
+server, by `process`. What no server owns, the dispatchers and the figures that the whole
+installation shares, only one server shows: the first that runs. So each series stands at one
+target, and sums over targets are right. While Redis cannot be reached a worker shows its own
+figures and nothing else.
 """
 
 from __future__ import annotations

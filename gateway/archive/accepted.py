@@ -15,10 +15,10 @@ from gateway.archive.archive import Archive
 from gateway.archive.questions import Questions, by_day
 from gateway.archive.tables import HASHES, INDEX
 from gateway.core.archive.manifest import ArchivedFile
-from gateway.core.days import UTC_DAYS
+from gateway.core.money.days import UTC_DAYS
 from gateway.finance.archive_calls import AcceptedAsked, AcceptedFound
-from gateway.store.message_search import ArchivedMessage
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages.message_search import ArchivedMessage
+from gateway.store.messages.person_index import IndexPlace
 
 ROWS_MAX = 5_000_000  # once so many were read, no further day is begun: a second
 

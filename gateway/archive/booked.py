@@ -28,7 +28,7 @@ from gateway.archive.tables import (
 from gateway.core.archive.manifest import ArchivedFile, EntryId, reached
 from gateway.core.records.entries import LedgerEntry, Post
 from gateway.finance.lines import LinesPage, LinesWanted
-from gateway.store.checkpoints import NOTHING_BOOKED
+from gateway.store.money.checkpoints import NOTHING_BOOKED
 
 _MICROS = "CAST(amount * 1000000 AS BIGINT)"
 # Of each table: what its rows measure, how much of it, and in which currency.
@@ -53,8 +53,8 @@ _MEASURES = MEASURES_OF | {outcome: measure for measure, outcome in OUTCOMES.ite
 
 
 class ArchivedLedger:
-    """An `Archived` of `gateway.store.ledger` and an `ArchivedLines` of `gateway.finance.lines`,
-    for a process that may block."""
+    """An `Archived` of `gateway.store.money.ledger` and an `ArchivedLines` of
+    `gateway.finance.lines`, for a process that may block."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.archive.archive import Archive
 from gateway.archive.tables import ENTRY_OF_ROW, LEDGER, group_of
-from gateway.core.days import Days, day_of
+from gateway.core.money.days import Days, day_of
 from gateway.finance.lines import (
     AMOUNTS,
     EVERY_AMOUNT,

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from gateway.archive.place import ArchivePlace
 from gateway.core.archive.manifest import ArchivedFile
-from gateway.core.days import day_of
 from gateway.core.ids import moment_of
+from gateway.core.money.days import day_of
 
 MEMORY = "512MB"
 THREADS = 2

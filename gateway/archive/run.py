@@ -42,18 +42,20 @@ from gateway.core.archive.manifest import (
 )
 from gateway.core.archive.merging import Merging, lying, to_merge
 from gateway.core.archive.messages import nameless, row_of
-from gateway.core.days import day_of
-from gateway.core.months import NONE_CLOSED
+from gateway.core.money.days import day_of
+from gateway.core.money.months import NONE_CLOSED
 from gateway.core.records.entries import Indexed
 from gateway.failpoints import failpoint
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
-from gateway.store import archived_index, archiving, clicks, closed, reads, receipts
-from gateway.store.archiving import Source
-from gateway.store.checkpoints import NOTHING_BOOKED
+from gateway.store.archive import archived_index, archiving, closed
+from gateway.store.archive.archiving import Source
 from gateway.store.former_shards import shards_ever
-from gateway.store.ledger import before, entries_after
-from gateway.store.months import closed_months
+from gateway.store.messages import reads, receipts
+from gateway.store.money.checkpoints import NOTHING_BOOKED
+from gateway.store.money.ledger import before, entries_after
+from gateway.store.money.months import closed_months
+from gateway.store.reactions import clicks
 from gateway.store.store import Store
 
 ROWS_A_STEP = 300_000  # about 150 MB while they are written

@@ -25,9 +25,9 @@ from gateway.archive.parquet import SumsOf
 from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import MessageRow
 from gateway.core.channels import BASELINE_COLUMN
-from gateway.core.days import day_of
 from gateway.core.effects import NOT_COMPARED
-from gateway.core.months import NONE_CLOSED, ClosedMonths
+from gateway.core.money.days import day_of
+from gateway.core.money.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Clicked, Group, Indexed, LedgerEntry
 from gateway.finance.lines import lines_of
 

@@ -21,7 +21,7 @@ from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import archiving
+from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
 from gateway.store.store import Store
 

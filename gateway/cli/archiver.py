@@ -28,7 +28,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.file import Settings, load
-from gateway.store.servers import server_states
+from gateway.store.installation.servers import server_states
 
 LOOK_S = 5.0
 AGAIN_S = 60.0  # after a run that failed, or that memory asked for

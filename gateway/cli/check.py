@@ -20,8 +20,8 @@ from gateway.cli.failures import DONE, FAILED, UNUSABLE
 from gateway.cli.output import check_form
 from gateway.cli.tables import print_json
 from gateway.core import phones
-from gateway.core.campaigns import NO_WINDOW, Campaign
-from gateway.core.send_windows import RECIPIENT, first_open_ms
+from gateway.core.campaigns.campaigns import NO_WINDOW, Campaign
+from gateway.core.campaigns.send_windows import RECIPIENT, first_open_ms
 from gateway.extras import MissingExtra
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
@@ -31,8 +31,11 @@ from gateway.redis.server.binary import EmbeddedRedisError
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, load
 from gateway.settings.price_file import PricesError
-from gateway.store import api_keys, installation, leftovers, pauses, quarantine, shared_keys
-from gateway.store.declarations import Declarations
+from gateway.store import quarantine, shared_keys
+from gateway.store.campaigns.declarations import Declarations
+from gateway.store.installation import api_keys, installation
+from gateway.store.providers import pauses
+from gateway.store.waiting import leftovers
 
 UNREAD_SHOWN = 100
 _NUMBERING = {

@@ -18,7 +18,7 @@ from gateway.cli.output import output
 from gateway.cli.person import who
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
-from gateway.core.months import Month
+from gateway.core.money.months import Month
 from gateway.core.views.words import rfc3339
 from gateway.finance.closing import (
     ClosingRefusal,
@@ -31,9 +31,10 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import load
-from gateway.store import archiving, audit
-from gateway.store.audit import Deed
+from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
 from gateway.store.store import Store
 
 NOT_ARCHIVED = "What was booked since {} is not archived: run `kaskad archive run --once`."

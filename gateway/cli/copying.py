@@ -1,7 +1,7 @@
 """`kaskad copy`: everything from the configured Redis into another one, while Kaskad is stopped.
 
-How it is copied and compared is in `gateway.store.copying`. In the end the copy's ledger is added
-up against its totals. What cannot be copied as it is raises ConfigurationError (exit 2).
+How it is copied and compared is in `gateway.store.copies.copying`. In the end the copy's ledger is
+added up against its totals. What cannot be copied as it is raises ConfigurationError (exit 2).
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import copying, installation, snapshots
-from gateway.store.copying import Placing, Unchanged
-from gateway.store.installation import Copied
-from gateway.store.ledger import read_books
-from gateway.store.sides import CopyFault, Side
-from gateway.store.spreading import Spread
+from gateway.store.copies import copying
+from gateway.store.copies.copying import Placing, Unchanged
+from gateway.store.copies.sides import CopyFault, Side
+from gateway.store.copies.spreading import Spread
+from gateway.store.installation import installation, snapshots
+from gateway.store.installation.installation import Copied
+from gateway.store.money.ledger import read_books
 
 
 def copy(

@@ -1,7 +1,7 @@
 """`kaskad erase`: a person is forgotten, for every app.
 
-What goes and what stays is in `gateway.store.persons`. Nobody of whom nothing is kept is no fault:
-the command may be repeated. An address that cannot exist is a UsageFault.
+What goes and what stays is in `gateway.store.people.persons`. Nobody of whom nothing is kept is no
+fault: the command may be repeated. An address that cannot exist is a UsageFault.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import audit, persons
-from gateway.store.audit import Deed
-from gateway.store.persons import Erasure
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.people import persons
+from gateway.store.people.persons import Erasure
 from gateway.store.store import Store
 
 

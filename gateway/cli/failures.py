@@ -56,7 +56,7 @@ def _sentence(fault: BaseException) -> str:
     from gateway.demo.api import CampaignFailed
     from gateway.redis.errors import RedisError
     from gateway.redis.server.embedded import EmbeddedRedisError
-    from gateway.store.totals import LedgerFault
+    from gateway.store.money.totals import LedgerFault
 
     if isinstance(fault, ConfigurationError | CallerFault):
         return str(fault)

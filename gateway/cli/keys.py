@@ -1,7 +1,7 @@
 """`kaskad key`: API keys made, shown once and kept as hashes; listed; and revoked.
 
-A key's form and record are in `gateway.store.api_keys`. An unusable name, scope or duration, and an
-id that names no key or several, are a UsageFault.
+A key's form and record are in `gateway.store.installation.api_keys`. An unusable name, scope or
+duration, and an id that names no key or several, are a UsageFault.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from gateway.cli.tables import moment, print_json, print_list
 from gateway.core.texts import is_plain_name
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
-from gateway.store import api_keys
-from gateway.store.api_keys import REVOKED_WITHIN_S, SCOPES, ListedKey, Scope, digest_of, id_of
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import (
+    REVOKED_WITHIN_S,
+    SCOPES,
+    ListedKey,
+    Scope,
+    digest_of,
+    id_of,
+)
 from providers.notation import Duration
 
 NAME_CHARS_MAX = 64

@@ -18,8 +18,8 @@ from gateway.cli.tables import moment, print_json, print_list
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings, load
-from gateway.store import pauses
-from gateway.store.pauses import Changed, Pause
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import Changed, Pause
 from providers.registry import KINDS
 
 ChangePause = Callable[[RedisClient, str, str, str, int, Mapping[str, str]], Awaitable[Changed]]

@@ -15,7 +15,7 @@ from gateway.redis.server import binary, machine
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.server.loading import Tell, wait_until_loaded
 from gateway.settings.file import Settings
-from gateway.store import installation
+from gateway.store.installation import installation
 
 
 @contextmanager

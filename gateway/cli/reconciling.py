@@ -23,9 +23,9 @@ from gateway.cli.person import who
 from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.cli.terminal import one_line
-from gateway.core.days import day_of
+from gateway.core.money.days import day_of
+from gateway.core.money.reconciliation import Ours, ReconciledLine
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import Ours, ReconciledLine
 from gateway.finance import reconciled_formats as formats
 from gateway.finance.acceptance import InvoiceAcceptance, ReadRecords, accept
 from gateway.finance.invoices import InvoiceMap, read_invoice
@@ -37,11 +37,11 @@ from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.settings.invoice_map import load_map
-from gateway.store import audit
-from gateway.store.audit import Deed
-from gateway.store.closed import listed_since
-from gateway.store.invoices import accepted_days
-from gateway.store.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
+from gateway.store.archive.closed import listed_since
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.messages.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
+from gateway.store.money.invoices import accepted_days
 from gateway.store.store import Store
 
 FORMATS = ("table", "json", "csv", "xlsx")

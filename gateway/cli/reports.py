@@ -21,8 +21,8 @@ from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
 from gateway.core.channels import BASELINE_COLUMN
-from gateway.core.money import format_amount
-from gateway.core.months import Month
+from gateway.core.money.money import format_amount
+from gateway.core.money.months import Month
 from gateway.core.records.entries import NO_STEP
 from gateway.finance import formats
 from gateway.finance.closing import MonthChange, changed_months
@@ -34,8 +34,8 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.bootstrap import days_of
 from gateway.settings.file import load
-from gateway.store.months import closed_months
-from gateway.store.totals import pages_of_totals
+from gateway.store.money.months import closed_months
+from gateway.store.money.totals import pages_of_totals
 
 FORMATS = ("table", "json", "csv", "xlsx")
 DIFFERENCES_SHOWN = 20

@@ -27,7 +27,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.loading import tell_loading, wait_until_loaded
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import installation
+from gateway.store.installation import installation
 from gateway.telemetry import RoleName, configure_logs
 from gateway.version import VERSION
 

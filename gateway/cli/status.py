@@ -28,7 +28,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
-from gateway.store import snapshots
+from gateway.store.installation import snapshots
 from gateway.store.store import Store
 
 WATCH_EVERY_S = 2.0

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import audience, campaigns, timing
-from gateway.core.budgets import NO_FUNDS, Funds, named, needs_of
+from gateway.core import timing
+from gateway.core.campaigns import audience, campaigns
 from gateway.core.effects import group_of, status_change_of
-from gateway.core.opt_outs import OptOuts
-from gateway.core.persons import claimed_by, take
+from gateway.core.links.tracking import links_of
+from gateway.core.money.budgets import NO_FUNDS, Funds, named, needs_of
+from gateway.core.people.opt_outs import OptOuts
+from gateway.core.people.persons import claimed_by, take
 from gateway.core.plan import KNOWN_NOTHING, Known, OptedOut, Plan, Rejection, plan
 from gateway.core.policy import Policy
 from gateway.core.records.content import NO_WORDS, content_codec
@@ -29,7 +31,6 @@ from gateway.core.records.links import StepLinks
 from gateway.core.records.message import Clock, Message, StepStatus
 from gateway.core.records.person import Person
 from gateway.core.records.request import BudgetRefusal, MessageRequest
-from gateway.core.tracking import links_of
 from ratelimit.caps import Full
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.budgets import Move
 from gateway.core.channels import BASELINE_COLUMN
-from gateway.core.rates import Tally
+from gateway.core.money.budgets import Move
+from gateway.core.people.rates import Tally
 from gateway.core.records.entries import NO_STEP, Group, Post, StatusChange
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import REACTION_NAMES, ReactionName

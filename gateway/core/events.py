@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.people.opt_outs import NONE, OptOuts
 from gateway.core.records.entries import NO_STEP
 from gateway.core.records.words import ReactionName
 from providers.contract import Fault, Receipt

@@ -13,17 +13,17 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import persons
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed
-from gateway.core.budgets import NO_FUNDS, Budget, Funds, named
-from gateway.core.campaigns import CANCELLED, ENDED, HOLDOUT_PARTS, Campaign, window_of
+from gateway.core.campaigns.campaigns import CANCELLED, ENDED, HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.holding import paced, starts_ms
-from gateway.core.money import format_amount
-from gateway.core.opt_outs import EVERY_CHANNEL, OptOuts
+from gateway.core.money.budgets import NO_FUNDS, Budget, Funds, named
+from gateway.core.money.money import format_amount
+from gateway.core.people import persons
+from gateway.core.people.opt_outs import EVERY_CHANNEL, OptOuts
+from gateway.core.people.rates import MILLION, expected_cost
 from gateway.core.plan import OPTED_OUT, Plan, Rejection, left_out
 from gateway.core.policy import Policy
-from gateway.core.rates import MILLION, expected_cost
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message, MessageStatus, Step, StepStatus

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.core.addresses import Addresses
-from gateway.core.campaigns import window_of
+from gateway.core.campaigns.campaigns import window_of
+from gateway.core.campaigns.send_windows import opening_ms
 from gateway.core.policy import Policy
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message
-from gateway.core.send_windows import opening_ms
 from providers.contract import Category
 
 PAUSED, PACE = Held("paused"), Held("pace")

@@ -17,15 +17,16 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core import persons, reach
 from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.days import DAY_MS, day_of
 from gateway.core.holding import PACE, held_of, paced, starts_ms
 from gateway.core.ids import lot_of
-from gateway.core.opt_outs import NONE, OptOuts, refuses
+from gateway.core.links.tracking import text_to_price, until_of
+from gateway.core.money.days import DAY_MS, day_of
+from gateway.core.people import persons, reach
+from gateway.core.people.opt_outs import NONE, OptOuts, refuses
+from gateway.core.people.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.policy import AHEAD_MAX_MS, Policy, ResolvedStep, RouteStep
-from gateway.core.rates import NO_RATES, AppRates, put_in_order
 from gateway.core.records.attempt import Candidate
 from gateway.core.records.content import Content
 from gateway.core.records.held import Held
@@ -35,7 +36,6 @@ from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import IMPORTANCE_NAMES
 from gateway.core.shares import first_of
 from gateway.core.timing import usual_grace_ms
-from gateway.core.tracking import text_to_price, until_of
 from gateway.core.waits import NOTHING_LEARNED, Learned, wait_of
 from providers.contract import Category, Fault
 from ratelimit.caps import Full

@@ -13,17 +13,17 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.budgets import Budget
-from gateway.core.campaigns import NONE_DECLARED, Declared
+from gateway.core.campaigns.campaigns import NONE_DECLARED, Declared
+from gateway.core.campaigns.send_windows import SendWindow
 from gateway.core.channels import BASELINE_DEFAULT, CHANNELS, ChannelRow, Until, priors
-from gateway.core.conversions import ConversionRule
-from gateway.core.days import UTC_DAYS, Days
-from gateway.core.prices import Price
+from gateway.core.links.urls import LinkRules
+from gateway.core.money.budgets import Budget
+from gateway.core.money.days import UTC_DAYS, Days
+from gateway.core.money.prices import Price
+from gateway.core.people.stop_words import SHIPPED
+from gateway.core.reactions.conversions import ConversionRule
 from gateway.core.records.message import Message
 from gateway.core.records.words import Importance
-from gateway.core.send_windows import SendWindow
-from gateway.core.stop_words import SHIPPED
-from gateway.core.urls import LinkRules
 from providers.contract import Category
 from ratelimit.caps import Cap
 

@@ -14,7 +14,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from gateway.core.campaigns import CampaignState
+from gateway.core.campaigns.campaigns import CampaignState
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.webhook import Secret, Webhook
 

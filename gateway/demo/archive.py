@@ -16,7 +16,7 @@ from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.store.keys import keys_of
-from gateway.store.ledger import read_books
+from gateway.store.money.ledger import read_books
 from gateway.store.store import Store
 
 LIBRARIES = ("pyarrow", "duckdb")

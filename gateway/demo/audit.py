@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.channels import CHANNELS, label_of
-from gateway.core.money import format_amount, parse_amount
+from gateway.core.money.money import format_amount, parse_amount
 from gateway.demo.audience import CampaignFigures
 from gateway.finance.report import Figures as Booked
 from gateway.finance.report import Report

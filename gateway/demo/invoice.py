@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.reconciliation import AGREED, Class
+from gateway.core.money.reconciliation import AGREED, Class
 from gateway.demo.stage import Stage
 from gateway.finance.extras import MissingExtra
 from gateway.finance.invoices import InvoiceMap, read_invoice
@@ -23,7 +23,7 @@ from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
-from gateway.store.sent_lines import sent_lines
+from gateway.store.messages.sent_lines import sent_lines
 from gateway.store.store import Store
 from providers.simulator.book import MessageBill
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.money import format_amount, parse_amount
+from gateway.core.money.money import format_amount, parse_amount
 from gateway.demo.campaign import MessageTemplate
 
 DIGITS = b"{digits}"  # in the template: what tells people apart

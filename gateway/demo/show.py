@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
-from gateway.core.money import format_amount
+from gateway.core.money.money import format_amount
 from gateway.demo.acts import Act, OwnOrder, PauseShown, Reactions, Window
 from gateway.demo.acts_view import drawn
 from gateway.demo.archive import ArchiveShown

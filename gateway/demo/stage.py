@@ -40,7 +40,7 @@ from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.settings import bootstrap
 from gateway.settings import file as settings_file
 from gateway.settings.file import Settings
-from gateway.store import api_keys
+from gateway.store.installation import api_keys
 from providers.simulator import Knobs, Overrides, People, knobs_of
 from providers.simulator import Settings as SimulatorSettings
 from providers.simulator.child import Child, ChildFailed, start

@@ -41,8 +41,8 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import file as settings_file
 from gateway.settings.bootstrap import days_of
-from gateway.store.ledger import read_books
-from gateway.store.totals import TotalRow, pages_of_totals
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import TotalRow, pages_of_totals
 from gateway.telemetry import configure_logs
 from providers.simulator import read_people
 

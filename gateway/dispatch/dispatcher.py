@@ -47,9 +47,10 @@ from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
-from gateway.store import lanes, snapshots
-from gateway.store import pauses as stored_pauses
+from gateway.store.installation import snapshots
+from gateway.store.providers import pauses as stored_pauses
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from gateway.traces import open_traces
 from ratelimit.limiter import SCRIPTS, RunScript
 

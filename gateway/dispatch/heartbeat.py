@@ -17,8 +17,8 @@ import trio
 
 from gateway.dispatch.redis_retry import RedisRetry
 from gateway.redis.client import RedisClient
-from gateway.store import lanes
 from gateway.store.transaction import passing_s
+from gateway.store.waiting import lanes
 from gateway.supervisor import BEAT_S
 
 # Of the lease: room for a clock that runs differently and for a write in flight.

@@ -19,8 +19,16 @@ from msgspec.structs import replace
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OPERATOR, OUTAGE, Changed, DecidePause, Pause, Trouble
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import (
+    ACCOUNT,
+    OPERATOR,
+    OUTAGE,
+    Changed,
+    DecidePause,
+    Pause,
+    Trouble,
+)
 
 REFRESH_S = 1.0
 

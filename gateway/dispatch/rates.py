@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import structlog
 
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import temporary_rates
-from gateway.store.temporary_rates import TemporaryRate
+from gateway.store.providers import temporary_rates
+from gateway.store.providers.temporary_rates import TemporaryRate
 from ratelimit.limiter import Limiter
 
 REFRESH_S = 1.0

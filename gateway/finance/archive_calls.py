@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId
 from gateway.finance.lines import LinesPage, LinesWanted
-from gateway.store.message_search import ArchivedMessage
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages.message_search import ArchivedMessage
+from gateway.store.messages.person_index import IndexPlace
 
 LENGTH_BYTES = 4
 READER_MODULE = "gateway.archive.reader"  # that other process

@@ -2,10 +2,10 @@
 
 It is closed once its days are over, no step of its messages may still bill, and the ledger agrees
 with its totals. What is booked later for its messages counts in the month in which it is booked;
-`gateway.core.months` says how that is told. It may be repeated: who closes a closed month gets the
-report as it was written. A process that stood still for SETTLED_MS with a decision in hand, or
-whose clock is so wrong, can still book on its days: `changed_months` tells. Raises RedisUnavailable
-and LedgerFault.
+`gateway.core.money.months` says how that is told. It may be repeated: who closes a closed month
+gets the report as it was written. A process that stood still for SETTLED_MS with a decision in
+hand, or whose clock is so wrong, can still book on its days: `changed_months` tells. Raises
+RedisUnavailable and LedgerFault.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from contextlib import aclosing
 import msgspec
 import orjson
 
-from gateway.core.days import Days
-from gateway.core.months import Month
+from gateway.core.money.days import Days
+from gateway.core.money.months import Month
 from gateway.core.records.message import Message
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query
 from gateway.finance.report import Report, cost_report
 from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
-from gateway.store.ledger import Archived
-from gateway.store.months import keep_report, open_messages, read_report
+from gateway.store.money.ledger import Archived
+from gateway.store.money.months import keep_report, open_messages, read_report
+from gateway.store.money.totals import pages_of_totals
 from gateway.store.store import Store
-from gateway.store.totals import pages_of_totals
 
 SETTLED_MS = 600_000  # after its end: clocks differ, and commits take their time
 SHOWN_MAX = 20

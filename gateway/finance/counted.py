@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.days import Days
 from gateway.core.effects import BY_HOUR, group_of
+from gateway.core.money.days import Days
 from gateway.core.records.entries import Group
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.timing import within_ms
@@ -37,8 +37,8 @@ _ENDED = (StepStatus.EXPIRED, StepStatus.UNDELIVERED, StepStatus.REJECTED)
 
 
 class CountedMessages(msgspec.Struct, frozen=True):
-    """As `gateway.store.message_search` seeks: messages that count under `count` in the days and
-    filters of a question, of one app or (None) of every."""
+    """As `gateway.store.messages.message_search` seeks: messages that count under `count` in the
+    days and filters of a question, of one app or (None) of every."""
 
     selection: BookingSelection
     count: CountedAs

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from gateway.core.reconciliation import PICOS, ROUNDED, Theirs
+from gateway.core.money.reconciliation import PICOS, ROUNDED, Theirs
 from gateway.errors import CallerFault
 from gateway.finance.extras import archive_library
 from gateway.finance.spreadsheet_size import Unfit, check_size

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from gateway.core.money import PLACES
+from gateway.core.money.money import PLACES
 from gateway.finance.extras import archive_library
 from gateway.finance.formats import harmless
 from gateway.finance.lines import COLUMNS, LedgerLine, LineView

@@ -21,16 +21,16 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.archive.manifest import EntryId
-from gateway.core.days import UTC_DAYS, Days
-from gateway.core.money import format_amount
-from gateway.core.months import NONE_CLOSED, ClosedMonths
+from gateway.core.money.days import UTC_DAYS, Days
+from gateway.core.money.money import format_amount
+from gateway.core.money.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Group, LedgerEntry, Post
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import BookingSelection, Query
 from gateway.redis.client import RedisClient
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import keys_of
-from gateway.store.ledger import (
+from gateway.store.money.ledger import (
     CLOCKS_DIFFER_MS,
     Reached,
     TrimmedError,
@@ -38,8 +38,8 @@ from gateway.store.ledger import (
     before_first_since,
     pages_of_entries,
 )
-from gateway.store.months import closed_months
-from gateway.store.totals import Aside, at_once
+from gateway.store.money.months import closed_months
+from gateway.store.money.totals import Aside, at_once
 
 LineKind = Literal["cost", "bill", "adjust", "reverse", "reserve", "release"]
 KINDS: tuple[str, ...] = get_args(LineKind)

@@ -17,8 +17,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.money import format_amount
-from gateway.core.prices import PriceBook, PriceRow
+from gateway.core.money.money import format_amount
+from gateway.core.money.prices import PriceBook, PriceRow
 
 What = Literal["gap", "overlap", "loss"]
 

@@ -22,7 +22,7 @@ from decimal import ROUND_UP, Decimal, InvalidOperation
 import msgspec
 import phonenumbers
 
-from gateway.core.money import AMOUNT_MAX, MICROS, PLACES
+from gateway.core.money.money import AMOUNT_MAX, MICROS, PLACES
 from gateway.errors import CallerFault
 
 SHAPES = ("infobip", "twilio")

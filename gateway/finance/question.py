@@ -13,7 +13,7 @@ from typing import get_args
 import msgspec
 
 from gateway.core.channels import CHANNELS
-from gateway.core.months import MONTH_CHARS
+from gateway.core.money.months import MONTH_CHARS
 from gateway.core.phones import COUNTRIES
 from gateway.core.records.entries import Group
 from gateway.core.texts import PLAIN_NAME, has_control, is_blank, name_of

@@ -16,9 +16,9 @@ from itertools import groupby
 
 import msgspec
 
-from gateway.core.days import Days, span_in
-from gateway.core.invoice_parts import PartLine, parts_of, place_of, whole
-from gateway.core.reconciliation import (
+from gateway.core.money.days import Days, span_in
+from gateway.core.money.invoice_parts import PartLine, parts_of, place_of, whole
+from gateway.core.money.reconciliation import (
     AGREED,
     CLASSES,
     ROUNDED,

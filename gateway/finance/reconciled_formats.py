@@ -11,8 +11,14 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.core.money import format_amount
-from gateway.core.reconciliation import MINUTE_MS, PICOS, PICOS_A_MICRO, ClassSums, ReconciledLine
+from gateway.core.money.money import format_amount
+from gateway.core.money.reconciliation import (
+    MINUTE_MS,
+    PICOS,
+    PICOS_A_MICRO,
+    ClassSums,
+    ReconciledLine,
+)
 from gateway.core.views.words import rfc3339
 from gateway.finance.acceptance import InvoiceAcceptance
 from gateway.finance.formats import harmless

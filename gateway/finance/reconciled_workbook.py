@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import BinaryIO
 
-from gateway.core.reconciliation import ClassSums, ReconciledLine
+from gateway.core.money.reconciliation import ClassSums, ReconciledLine
 from gateway.finance.reconcile import Reconciled
 from gateway.finance.reconciled_formats import AMOUNTS, COLUMNS, item_row, sums_row
 from gateway.finance.workbook import SheetValue, Workbook

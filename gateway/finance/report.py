@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, BASELINE_DEFAULT
 from gateway.core.effects import MEASURES
-from gateway.core.rates import MILLION, interval
+from gateway.core.money import money
+from gateway.core.people.rates import MILLION, interval
 from gateway.core.records.entries import NO_STEP
 from gateway.finance.question import BookingSelection, Query, ReportFault, value_in
-from gateway.store.totals import Aside, TotalRow, at_once
+from gateway.store.money.totals import Aside, TotalRow, at_once
 
 REQUEST_MEASURES = ("accepted", "duplicates", "suppressed")  # booked before there is a step
 MESSAGE_MEASURES = (*REQUEST_MEASURES, "undelivered_messages")  # of no step

@@ -13,8 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.core.days import Days
-from gateway.core.months import FORM
+from gateway.core.money.days import Days
+from gateway.core.money.months import FORM
 from gateway.finance.question import Query, parse_query
 
 Every = Literal["day", "week", "month"]

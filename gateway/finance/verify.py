@@ -1,11 +1,11 @@
 """Does the bill add up: the ledger, added up again, against the running totals.
 
 Compared both ways: what is booked and not in the totals, and what is in the totals and was never
-booked. Sound under live traffic, because `store.ledger` tells with each day's totals where the
-ledger ended at that moment, and later entries do not count for that day. Shards are compared one by
-one, so that two faults cannot cancel out. Where totals have campaigns that they do not keep apart
-("(other)"), those of one group and measure are compared together. It repairs nothing, and holds the
-sums of one shard at a time. What the reading raises passes unchanged.
+booked. Sound under live traffic, because `store.money.ledger` tells with each day's totals where
+the ledger ended at that moment, and later entries do not count for that day. Shards are compared
+one by one, so that two faults cannot cancel out. Where totals have campaigns that they do not keep
+apart ("(other)"), those of one group and measure are compared together. It repairs nothing, and
+holds the sums of one shard at a time. What the reading raises passes unchanged.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from contextlib import aclosing
 import msgspec
 
 from gateway.core.archive.manifest import EntryId
-from gateway.core.days import UTC_DAYS, Days
 from gateway.core.effects import MEASURES
+from gateway.core.money.days import UTC_DAYS, Days
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
 from gateway.redis.client import RedisClient
-from gateway.store.checkpoints import (
+from gateway.store.money.checkpoints import (
     Checkpoint,
     keep_checkpoints,
     read_checkpoints,
 )
-from gateway.store.ledger import Archived, ShardBooks, Sums, read_books
+from gateway.store.money.ledger import Archived, ShardBooks, Sums, read_books
 
 OPEN_DAYS = 2  # the newest day and the one before: clocks differ around midnight
 

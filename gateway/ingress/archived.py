@@ -39,10 +39,10 @@ from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.log_throttle import LogThrottle
 from gateway.settings.file import Settings
-from gateway.store import reads
-from gateway.store.closed import bring_back
-from gateway.store.message_search import ArchivedMessage
-from gateway.store.person_index import IndexPlace
+from gateway.store.archive.closed import bring_back
+from gateway.store.messages import reads
+from gateway.store.messages.message_search import ArchivedMessage
+from gateway.store.messages.person_index import IndexPlace
 from gateway.store.store import Store
 
 ANSWER_WAIT_S = 20.0
@@ -55,8 +55,8 @@ _log = structlog.get_logger("ingress")
 
 class ArchiveReader:
     """An `ArchivedLines` of `gateway.finance.lines`, and an `ArchivedIndex` of
-    `gateway.store.message_search`; every call raises Refusal (503). `key` is that of the archive's
-    hashes."""
+    `gateway.store.messages.message_search`; every call raises Refusal (503). `key` is that of the
+    archive's hashes."""
 
     def __init__(self, url: str, key: bytes) -> None:
         self._url = url

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class OneThread:
-    """A `gateway.store.totals.Aside` for asyncio."""
+    """A `gateway.store.money.totals.Aside` for asyncio."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "aside")

@@ -24,9 +24,10 @@ from gateway.failpoints import failpoint
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.metrics import ClickMetrics
 from gateway.redis.errors import RedisError
-from gateway.store import clicks, opens, randomness
-from gateway.store.clicks import BATCH_MAX, Click
-from gateway.store.opens import Opening
+from gateway.store import randomness
+from gateway.store.reactions import clicks, opens
+from gateway.store.reactions.clicks import BATCH_MAX, Click
+from gateway.store.reactions.opens import Opening
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 

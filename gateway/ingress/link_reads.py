@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.store import links
-from gateway.store.links import Link
+from gateway.store.reactions import links
+from gateway.store.reactions.links import Link
 from gateway.store.store import Store
 
 ANSWERED_A_TURN = 8

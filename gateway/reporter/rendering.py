@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from gateway.core.days import Days
+from gateway.core.money.days import Days
 from gateway.core.views.words import rfc3339
 from gateway.finance import formats
 from gateway.finance.question import Query
@@ -22,7 +22,7 @@ from gateway.finance.schedule import Period, ReportSchedule
 from gateway.ingress.pages.report_reading import grouped, read_page
 from gateway.ingress.pages.reports import Suggestions, report_page
 from gateway.redis.client import RedisClient
-from gateway.store.totals import Aside, TotalRow, pages_of_totals
+from gateway.store.money.totals import Aside, TotalRow, pages_of_totals
 
 
 class NumberSources(msgspec.Struct, frozen=True):

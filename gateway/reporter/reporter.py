@@ -31,8 +31,10 @@ from gateway.files import write_new
 from gateway.finance.schedule import Period, ReportSchedule
 from gateway.redis.errors import RedisError
 from gateway.reporter.rendering import NumberSources
-from gateway.store import archiving, randomness, scheduled_reports
-from gateway.store.scheduled_reports import REASON_CHARS, ScheduleState
+from gateway.store import randomness
+from gateway.store.archive import archiving
+from gateway.store.money import scheduled_reports
+from gateway.store.money.scheduled_reports import REASON_CHARS, ScheduleState
 
 FOLDER_AGAIN_MS = 300_000
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
+from gateway.core.campaigns.send_windows import zone_named
 from gateway.core.channels import CHANNELS
 from gateway.core.phones import COUNTRIES
-from gateway.core.send_windows import zone_named
 from gateway.core.texts import name_of
 from gateway.decoding import KeyFault
 from gateway.finance.question import ReportFault
@@ -16,7 +16,7 @@ from gateway.settings.known_names import none_such
 from gateway.settings.tables import Document
 from providers.http.receivers import is_receiver
 
-ARCHIVE_KEEP_MS = 3_600_000  # for so long an answer of the archive holds (store/closed.py)
+ARCHIVE_KEEP_MS = 3_600_000  # for so long an answer of the archive holds (store/archive/closed.py)
 _A_DAY = period_of("day", datetime.date(2026, 11, 28))
 ZONE_RULE = 'write an IANA zone, such as "Europe/Moscow".'
 

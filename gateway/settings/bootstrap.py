@@ -12,9 +12,13 @@ import datetime
 from collections.abc import Iterable
 
 from gateway.core.addresses import mailbox_of
-from gateway.core.budgets import Budget
-from gateway.core.conversions import ConversionRule
-from gateway.core.days import Days
+from gateway.core.campaigns.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
+from gateway.core.links.urls import LinkRules, host_of
+from gateway.core.money.budgets import Budget
+from gateway.core.money.days import Days
+from gateway.core.money.prices import PriceBook
+from gateway.core.people.rates import MILLION
+from gateway.core.people.stop_words import SHIPPED, words_of
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     AppRule,
@@ -27,12 +31,8 @@ from gateway.core.policy import (
     RouteStep,
     nowhere,
 )
-from gateway.core.prices import PriceBook
-from gateway.core.rates import MILLION
+from gateway.core.reactions.conversions import ConversionRule
 from gateway.core.records.words import importance_named
-from gateway.core.send_windows import DAY_MS, MINUTE_MS, Hours, SendWindow
-from gateway.core.stop_words import SHIPPED, words_of
-from gateway.core.urls import LinkRules, host_of
 from gateway.finance.schedule import ReportSchedule
 from gateway.settings import price_file
 from gateway.settings.file import Settings

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway import traces
+from gateway.core.campaigns.send_windows import RECIPIENT, zone_named
 from gateway.core.channels import CHANNELS
+from gateway.core.links.urls import UTM_NAMES, host_of, is_one_click
+from gateway.core.people.stop_words import wish_in, words_of
 from gateway.core.phones import COUNTRIES
-from gateway.core.send_windows import RECIPIENT, zone_named
-from gateway.core.stop_words import wish_in, words_of
 from gateway.core.texts import is_plain_name
-from gateway.core.urls import UTM_NAMES, host_of, is_one_click
 from gateway.decoding import KeyFault
 from gateway.extras import MissingExtra
 from gateway.settings import books_checks

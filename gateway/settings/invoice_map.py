@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from gateway.core.send_windows import zone_named
+from gateway.core.campaigns.send_windows import zone_named
 from gateway.decoding import Collector, KeyFault
 from gateway.finance.invoices import InvoiceMap
 from gateway.settings.decoder import TomlWords

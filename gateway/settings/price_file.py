@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from gateway.core.money import AmountError, parse_amount
-from gateway.core.prices import Price, PriceBook, PriceRow
+from gateway.core.money.money import AmountError, parse_amount
+from gateway.core.money.prices import Price, PriceBook, PriceRow
 from gateway.errors import ConfigurationError
 from providers.contract import Category
 

@@ -12,16 +12,16 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.budgets import Then
+from gateway.core.campaigns.send_windows import RECIPIENT, UnknownZone
 from gateway.core.channels import BASELINE_DEFAULT, ChannelOrAny, Until
-from gateway.core.money import AmountError, parse_amount
+from gateway.core.money.budgets import Then
+from gateway.core.money.money import AmountError, parse_amount
 from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.words import ImportanceName, LinksWord
-from gateway.core.send_windows import RECIPIENT, UnknownZone
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
 from gateway.finance.schedule import Every, ReportForm
-from gateway.store.api_keys import Scope
+from gateway.store.installation.api_keys import Scope
 from providers.contract import Category, Channel
 from providers.notation import (
     DURATION_MS_MAX,

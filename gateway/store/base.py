@@ -14,26 +14,26 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from gateway.core.budgets import Funds
 from gateway.core.ids import new_id, shard_of_id
+from gateway.core.money.budgets import Funds
 from gateway.core.policy import Policy
 from gateway.core.records.moved import is_moved, moved_to
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
-from gateway.store.budgets import Budgets
-from gateway.store.campaigns import Campaigns
-from gateway.store.contents import Contents
-from gateway.store.declarations import Declarations
-from gateway.store.ignored_prices import IgnoredPrices
+from gateway.store.campaigns.campaigns import Campaigns
+from gateway.store.campaigns.declarations import Declarations
+from gateway.store.events.webhooks import KnownWebhooks
 from gateway.store.keys import Keys, keys_of, shard_of
-from gateway.store.lines import Lines
-from gateway.store.links import Links
-from gateway.store.outcomes import Outcomes
-from gateway.store.queues import Queues
-from gateway.store.tallies import Tallies
+from gateway.store.messages.outcomes import Outcomes
+from gateway.store.money.budgets import Budgets
+from gateway.store.money.ignored_prices import IgnoredPrices
+from gateway.store.reactions.links import Links
+from gateway.store.reactions.tallies import Tallies
+from gateway.store.requests.contents import Contents
 from gateway.store.transaction import CommitCounts, ConflictError, commit, values_in
-from gateway.store.webhooks import KnownWebhooks
+from gateway.store.waiting.lines import Lines
+from gateway.store.waiting.queues import Queues
 from gateway.store.writes import Retention, Writes
 from gateway.traces import Traces
 

@@ -16,13 +16,15 @@ from msgspec.structs import replace
 from gateway.core.events import Released, Reported
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import message_log, recipients, zones
-from gateway.store.acceptance import Acceptance
-from gateway.store.apply import Application, Applied, Item, set_item_aside
 from gateway.store.base import Once, StoreBase
-from gateway.store.dry_run import DryAnswer, dry_run
+from gateway.store.campaigns import recipients
 from gateway.store.keys import Keys, keys_of
+from gateway.store.messages import message_log
+from gateway.store.messages.apply import Application, Applied, Item, set_item_aside
+from gateway.store.requests.acceptance import Acceptance
+from gateway.store.requests.dry_run import DryAnswer, dry_run
 from gateway.store.transaction import ConflictError
+from gateway.store.waiting import zones
 from gateway.traces import Traces
 
 

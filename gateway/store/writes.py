@@ -1,8 +1,7 @@
 """The writes of one transaction on one shard, collected per kind and turned into commands once.
 
 What is not per message is written once a batch: one ZADD for all timers, one XACK a lane, one
-HINCRBY a counter, one ledger entry and one event entry an app for all lines. It decides nothing;
-the rules already did.
+HINCRBY a counter, one ledger entry and one event entry an app for all lines. It decides nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from itertools import chain
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import audience, reach
+from gateway.core.campaigns import audience
 from gateway.core.effects import Effects, Fallback, status_change_of
-from gateway.core.months import MONTH_CHARS
-from gateway.core.persons import prune
+from gateway.core.money.months import MONTH_CHARS
+from gateway.core.people import reach
+from gateway.core.people.persons import prune
+from gateway.core.people.rates import Tally
 from gateway.core.policy import Policy
-from gateway.core.rates import Tally
 from gateway.core.records.entries import (
     ClosedMessages,
     Indexed,
@@ -41,17 +41,17 @@ from gateway.core.records.webhook import WebhookEvent
 from gateway.core.waits import Delay
 from gateway.core.webhooks import FALLBACK, Webhooks
 from gateway.redis.client import Command, RedisClient
-from gateway.store import outbox
-from gateway.store.budgets import BudgetWrites
-from gateway.store.campaigns import Campaigns
+from gateway.store.campaigns.campaigns import Campaigns
+from gateway.store.campaigns.declarations import MONEY
 from gateway.store.compression import pack
-from gateway.store.declarations import MONEY
+from gateway.store.events import outbox
 from gateway.store.keys import GROUP, Keys
-from gateway.store.lines import Lines
-from gateway.store.person_index import indexed
-from gateway.store.queues import HeldPlace, Queues, place_of
-from gateway.store.sums import add_up, by_hour, fold_counts
-from gateway.store.tallies import delay_commands, tally_commands
+from gateway.store.messages.person_index import indexed
+from gateway.store.money.budgets import BudgetWrites
+from gateway.store.money.sums import add_up, by_hour, fold_counts
+from gateway.store.reactions.tallies import delay_commands, tally_commands
+from gateway.store.waiting.lines import Lines
+from gateway.store.waiting.queues import HeldPlace, Queues, place_of
 
 LANE_FIELD = b"m"
 BLOB_FIELD = b"d"

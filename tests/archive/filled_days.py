@@ -28,12 +28,12 @@ import trio
 from msgspec.structs import replace
 
 from gateway.archive.run import ArchiveRun, Run, RunLimits
-from gateway.core.days import DAY_MS
+from gateway.core.money.days import DAY_MS
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
 from gateway.store import scans
-from gateway.store.archived_index import next_moment
-from gateway.store.event_marks import cut_events
+from gateway.store.archive.archived_index import next_moment
+from gateway.store.events.event_marks import cut_events
 from gateway.store.keys import keys_of
 from tests.worlds.archive_world import ArchiveWorld
 from tests.worlds.dispatch_world import sends_to

@@ -21,7 +21,7 @@ from random import Random
 
 import trio
 
-from gateway.core.days import DAY_MS
+from gateway.core.money.days import DAY_MS
 from gateway.core.records.entries import Group, Post
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client

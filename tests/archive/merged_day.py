@@ -30,7 +30,7 @@ from gateway.core.archive.manifest import ArchivedFile
 from gateway.core.archive.messages import row_of
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from gateway.store import reads
+from gateway.store.messages import reads
 from tests.worlds.archive_world import KEY, ArchiveWorld
 
 ROWS, FILES = 3_000_000, 24

@@ -15,12 +15,14 @@ from gateway.archive.accepted import accepted_before
 from gateway.archive.run import Rows
 from gateway.archive.tables import INDEX
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.core.days import DAY_MS, day_of
 from gateway.core.ids import moment_of, new_id
+from gateway.core.money.days import DAY_MS, day_of
 from gateway.finance.archive_calls import AcceptedAsked
-from gateway.store import archived_index, persons, reads
+from gateway.store.archive import archived_index
 from gateway.store.keys import keys_of
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages import reads
+from gateway.store.messages.person_index import IndexPlace
+from gateway.store.people import persons
 from tests.simulation.pace import Pace
 from tests.worlds.archive_world import ArchiveWorld, with_archive
 from tests.worlds.virtual_clock import VirtualClock

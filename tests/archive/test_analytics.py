@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from gateway.core.archive.hashing import hash_of
-from gateway.core.days import Days
+from gateway.core.money.days import Days
 from providers.contract import Fault
 from tests.archive.test_clicks import click, poster
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive

@@ -12,7 +12,7 @@ from obstore.store import MemoryStore
 from gateway.archive.archive import Archive
 from gateway.archive.bucket import Bucket
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.store import reads
+from gateway.store.messages import reads
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
 

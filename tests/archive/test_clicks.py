@@ -15,13 +15,13 @@ from gateway.archive import run as runs
 from gateway.archive.tables import CLICKS, COLUMNS
 from gateway.core.archive.manifest import ArchiveFault, reached
 from gateway.core.archive.merging import Merging
-from gateway.core.clickers import Visitor
-from gateway.core.days import DAY_MS
-from gateway.core.link_codes import LinkPlace
+from gateway.core.links.link_codes import LinkPlace
+from gateway.core.money.days import DAY_MS
+from gateway.core.reactions.clickers import Visitor
 from gateway.core.records.links import OwnLink
-from gateway.store import clicks
-from gateway.store.clicks import Click
-from gateway.store.links import Link
+from gateway.store.reactions import clicks
+from gateway.store.reactions.clicks import Click
+from gateway.store.reactions.links import Link
 from gateway.store.shared_keys import ARCHIVER
 from tests.archive.test_crashes import Died, dying_after
 from tests.worlds.archive_world import ArchiveWorld, with_archive

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from gateway.redis.trio_driver import open_client
-from gateway.store import installation, reads
+from gateway.store.installation import installation
+from gateway.store.messages import reads
 from tests.store.test_copying import target_url
 from tests.store.test_spreading import spread
 from tests.worlds.archive_world import ArchiveWorld

@@ -29,7 +29,8 @@ from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.redis.trio_driver import open_client
-from gateway.store import archiving, reads
+from gateway.store.archive import archiving
+from gateway.store.messages import reads
 from gateway.store.shared_keys import ARCHIVER
 from tests.worlds.archive_world import EVER_MS, KEY, ArchiveWorld, with_archive
 

@@ -12,7 +12,7 @@ from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.tables import LEDGER
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.store import archiving
+from gateway.store.archive import archiving
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import ARCHIVE
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive

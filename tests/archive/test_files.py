@@ -17,7 +17,7 @@ from gateway.core.archive.messages import row_of
 from gateway.core.records.attempt import Attempt, Candidate
 from gateway.core.records.message import Message, Step, StepStatus
 from gateway.core.records.message_codec import unpack_message
-from gateway.store import reads
+from gateway.store.messages import reads
 from providers.contract import Fault
 from tests.archive import filled_days
 from tests.worlds.archive_world import KEY, ArchiveWorld, rows_in, with_archive

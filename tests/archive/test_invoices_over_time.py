@@ -15,18 +15,18 @@ import trio
 
 from gateway.archive.booked import ArchivedLedger
 from gateway.archive.sent import archived_messages, archived_through, records_of
-from gateway.core.days import DAY_MS, HOUR_MS, day_of
-from gateway.core.reconciliation import Ours, Theirs, in_micros
+from gateway.core.money.days import DAY_MS, HOUR_MS, day_of
+from gateway.core.money.reconciliation import Ours, Theirs, in_micros
 from gateway.finance.acceptance import InvoiceAcceptance, accept
 from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.reconcile import DaySpan, Question, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.trio_driver import open_client
-from gateway.store import persons
-from gateway.store.closed import listed_since
-from gateway.store.invoices import accepted_days
-from gateway.store.sent_lines import lines_within, sent_lines
+from gateway.store.archive.closed import listed_since
+from gateway.store.messages.sent_lines import lines_within, sent_lines
+from gateway.store.money.invoices import accepted_days
+from gateway.store.people import persons
 from tests.worlds.archive_world import ArchiveWorld
 from tests.worlds.cascade_world import T0
 

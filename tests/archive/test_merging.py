@@ -27,8 +27,8 @@ from gateway.core.archive.merging import (
     span_of,
     to_merge,
 )
-from gateway.core.days import DAY_MS
-from gateway.store import archiving
+from gateway.core.money.days import DAY_MS
+from gateway.store.archive import archiving
 from gateway.store.shared_keys import ARCHIVER
 from tests.archive import merged_day
 from tests.archive.test_crashes import Died, assert_whole, dying_after, lines_of, rows_in_files

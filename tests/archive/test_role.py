@@ -17,7 +17,7 @@ import trio
 
 from gateway.archive import parquet
 from gateway.redis.trio_driver import open_client
-from gateway.store import archiving
+from gateway.store.archive import archiving
 from tests.archive.test_crashes import archiver, assert_whole
 from tests.worlds.archive_world import ArchiveWorld, with_archive
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.archive.tables import BOOKED, LEDGER, MESSAGES
 from gateway.core.addresses import Addresses
 from gateway.core.archive.manifest import reached
-from gateway.store import archiving
+from gateway.store.archive import archiving
 from gateway.store.keys import keys_of, shard_of
 from gateway.store.shared_keys import ARCHIVER
 from tests.worlds.archive_world import ArchiveWorld, with_archive

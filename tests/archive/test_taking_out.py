@@ -16,14 +16,15 @@ from msgspec.structs import replace
 from gateway.archive.sent import archived_messages
 from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core import events as ev
-from gateway.core.days import DAY_MS, day_of
-from gateway.core.reconciliation import Ours
+from gateway.core.money.days import DAY_MS, day_of
+from gateway.core.money.reconciliation import Ours
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.trio_driver import open_client
-from gateway.store import closed, reads, receipts
-from gateway.store.apply import Item
+from gateway.store.archive import closed
 from gateway.store.keys import keys_of
-from gateway.store.sent_lines import lines_within, sent_lines
+from gateway.store.messages import reads, receipts
+from gateway.store.messages.apply import Item
+from gateway.store.messages.sent_lines import lines_within, sent_lines
 from gateway.store.shared_keys import ARCHIVER
 from gateway.store.store import Store
 from gateway.store.transaction import passing_s

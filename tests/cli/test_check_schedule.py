@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.cli import check
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaigns import Campaign
 from tests.worlds.ingress_world import settings
 
 WINDOW = """[send_windows.hour]

@@ -30,23 +30,18 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
-from gateway.store import (
-    audit,
-    copying,
-    installation,
-    quarantine,
-    scheduled_reports,
-    snapshots,
-    webhook_queues,
-    webhooks,
-)
-from gateway.store.installation import Copied
+from gateway.store import quarantine
+from gateway.store.copies import copying
+from gateway.store.copies.sides import Side
+from gateway.store.events import webhook_queues, webhooks
+from gateway.store.installation import audit, installation, snapshots
+from gateway.store.installation.installation import Copied
 from gateway.store.keys import keys_of
-from gateway.store.scheduled_reports import ScheduleState
+from gateway.store.money import scheduled_reports
+from gateway.store.money.scheduled_reports import ScheduleState
+from gateway.store.money.totals import LedgerFault
 from gateway.store.shared_keys import API_KEYS, PAUSED, PROVIDERS
-from gateway.store.sides import Side
 from gateway.store.store import Store
-from gateway.store.totals import LedgerFault
 from gateway.version import VERSION
 from tests.worlds.cascade_world import request
 

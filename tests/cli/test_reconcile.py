@@ -21,8 +21,8 @@ from gateway.archive.archive import Archive
 from gateway.archive.place import Folder
 from gateway.archive.run import Run, RunLimits
 from gateway.cli import app
+from gateway.core.money.reconciliation import CLASSES, Ours
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import CLASSES, Ours
 from gateway.finance.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import FIRST_DAY, LAST_DAY, Query
 from gateway.redis import asyncio_driver

@@ -7,8 +7,8 @@ import msgspec
 from gateway.core.addresses import Addresses
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed, admit
 from gateway.core.channels import SmsContent
-from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
-from gateway.core.persons import cap_states, full_cap
+from gateway.core.people.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.people.persons import cap_states, full_cap
 from gateway.core.plan import Rejection
 from gateway.core.policy import CategoryRule, Policy
 from gateway.core.records.content import Content, content_with

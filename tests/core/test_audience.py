@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core import admission, audience, events, identities
-from gateway.core.campaigns import Campaign, Declared
-from gateway.core.opt_outs import NONE
+from gateway.core import admission, events
+from gateway.core.campaigns import audience
+from gateway.core.campaigns.campaigns import Campaign, Declared
+from gateway.core.people import identities
+from gateway.core.people.opt_outs import NONE
 from gateway.core.policy import Policy
 from gateway.core.records.person import (
     DAY_MS,

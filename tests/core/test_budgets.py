@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core.admission import Admitted, Decision, Suppressed, Unfunded, admit
-from gateway.core.budgets import Budget, Funds, Lease, Move, settle
+from gateway.core.money.budgets import Budget, Funds, Lease, Move, settle
 from gateway.core.policy import Policy, RouteStep
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message

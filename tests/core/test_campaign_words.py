@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import admission
-from gateway.core.campaign_words import (
+from gateway.core.campaigns.campaign_words import (
     Draft,
     Version,
     drafts_of,
@@ -22,9 +22,22 @@ from gateway.core.campaign_words import (
     unpack_words,
     version_of,
 )
-from gateway.core.campaigns import HOLDOUT_PARTS, VARIANT_DRAW, Campaign, Declared, share_of
-from gateway.core.opt_outs import NONE
-from gateway.core.placeholders import Template, as_html, as_line, as_text, as_url, template_of
+from gateway.core.campaigns.campaigns import (
+    HOLDOUT_PARTS,
+    VARIANT_DRAW,
+    Campaign,
+    Declared,
+    share_of,
+)
+from gateway.core.campaigns.placeholders import (
+    Template,
+    as_html,
+    as_line,
+    as_text,
+    as_url,
+    template_of,
+)
+from gateway.core.people.opt_outs import NONE
 from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.person import Person
 from gateway.core.records.request import Saying

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import admission, events
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, Declared, share_of, why_not
-from gateway.core.opt_outs import NONE
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS, Campaign, Declared, share_of, why_not
+from gateway.core.people.opt_outs import NONE
 from gateway.core.policy import NOT_FOUND_MIN, Policy
 from gateway.core.records.held import Held
 from gateway.core.records.message import MessageStatus

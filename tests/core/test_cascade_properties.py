@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events, timing
-from gateway.core.campaigns import Campaign, CampaignState, Declared
+from gateway.core.campaigns.campaigns import Campaign, CampaignState, Declared
+from gateway.core.campaigns.send_windows import opening_ms
 from gateway.core.channels import Until
 from gateway.core.explain import explain_message
-from gateway.core.opt_outs import EVERY_CHANNEL, NONE, refuses
+from gateway.core.people.opt_outs import EVERY_CHANNEL, NONE, refuses
 from gateway.core.policy import AWAY_LOOK_MIN_MS, SENDING_LIMIT_MS, Policy, RouteStep
 from gateway.core.records.codec import LOOSE
 from gateway.core.records.message import (
@@ -28,7 +29,6 @@ from gateway.core.records.message import (
     StepStatus,
 )
 from gateway.core.records.message_codec import pack_message
-from gateway.core.send_windows import opening_ms
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap

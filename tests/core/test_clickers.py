@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.clickers import (
+from gateway.core.reactions.clickers import (
     MAIL_SOON_MS,
     SIGNS,
     BotReason,

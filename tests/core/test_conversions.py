@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core.cascade.arrivals import CONVERSIONS_MAX
-from gateway.core.conversions import ConversionRule, attribute
 from gateway.core.policy import ReachRule, RouteStep
+from gateway.core.reactions.conversions import ConversionRule, attribute
 from gateway.core.records.message import Message, MessageStatus
 from providers.contract import Receipt
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.days import DAY_MS, Days
+from gateway.core.money.days import DAY_MS, Days
 
 ZONES = ("UTC", "Europe/Moscow", "America/Sao_Paulo", "America/Havana", "Pacific/Apia")
 DAY = datetime.timedelta(days=1)

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.core import events
 from gateway.core.admission import admit
-from gateway.core.campaigns import CANCELLED, HOLDOUT_PARTS, Campaign, Declared
+from gateway.core.campaigns.campaigns import CANCELLED, HOLDOUT_PARTS, Campaign, Declared
 from gateway.core.explain import Explanation, Gate, GateName, explain, explain_message
-from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.people.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.person import DedupeClaim, Person

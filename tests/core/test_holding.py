@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core import admission, events
-from gateway.core.opt_outs import NONE
+from gateway.core.people.opt_outs import NONE
 from gateway.core.plan import Rejection
 from gateway.core.policy import AWAY_LOOK_MAX_MS, AWAY_LOOK_MIN_MS
 from gateway.core.records.held import AWAY, Held

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.identities import IDENTITIES_MAX, LINK_SPARE_MS, PersonRecords, enlist, join
+from gateway.core.people.identities import (
+    IDENTITIES_MAX,
+    LINK_SPARE_MS,
+    PersonRecords,
+    enlist,
+    join,
+)
 from gateway.core.records.person import Person
 from tests.worlds.cascade_world import T0
 from tests.worlds.persons_forest import EVERYBODY, HOLD_MS, SEEN, Forest, settle

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.core.admission import Admitted, admit
 from gateway.core.channels import CHANNELS, Button, ViberContent
 from gateway.core.ids import new_id, packed_id, unpacked_id
-from gateway.core.link_codes import (
+from gateway.core.links.link_codes import (
     LINKS_A_PLACE,
     NUMBERS,
     PLACES,
@@ -23,14 +23,22 @@ from gateway.core.link_codes import (
     number_of,
     place_of,
 )
-from gateway.core.opt_outs import NONE
+from gateway.core.links.tracking import LinkWriter, targets_of
+from gateway.core.links.urls import (
+    LinkRules,
+    in_html,
+    in_text,
+    refusal_of,
+    target_of,
+    urls_of,
+    utm_of,
+)
+from gateway.core.people.opt_outs import NONE
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import RouteStep
 from gateway.core.records.content import Content, content_with
 from gateway.core.records.links import Tracked
 from gateway.core.segments import parts
-from gateway.core.tracking import LinkWriter, targets_of
-from gateway.core.urls import LinkRules, in_html, in_text, refusal_of, target_of, urls_of, utm_of
 from tests.worlds.cascade_world import HOUR, T0, policy, request
 
 KEY = b"k" * 32

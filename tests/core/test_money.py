@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core import money
+from gateway.core.money import money
 
 micros = st.integers(0, money.AMOUNT_MAX)
 

@@ -6,9 +6,9 @@ import datetime
 
 import pytest
 
-from gateway.core.days import UTC_DAYS, Days
 from gateway.core.ids import new_id
-from gateway.core.months import NONE_CLOSED, ClosedMonths, Month
+from gateway.core.money.days import UTC_DAYS, Days
+from gateway.core.money.months import NONE_CLOSED, ClosedMonths, Month
 
 DECEMBER = 1_796_083_200_000  # 2026-12-01T00:00:00Z
 HOUR = 3_600_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.channels import EmailContent, SmsContent
 from gateway.core.ids import new_id
-from gateway.core.opens import Opened, code_of, opened_of, with_picture
+from gateway.core.reactions.opens import Opened, code_of, opened_of, with_picture
 from tests.worlds.cascade_world import World
 
 KEY = b"k" * 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.opt_outs import (
+from gateway.core.people.opt_outs import (
     EVERY_CHANNEL,
     PERSON,
     KeptOptOut,

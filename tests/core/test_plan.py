@@ -10,9 +10,9 @@ import pytest
 from gateway.core.addresses import Addresses
 from gateway.core.channels import EmailContent, Until, ViberContent
 from gateway.core.effects import NOT_COMPARED
+from gateway.core.money.prices import Price, PriceBook
 from gateway.core.plan import Plan, Rejection, channels_without_text, plan
 from gateway.core.policy import Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price, PriceBook
 from gateway.core.records.content import Content, content_with
 from gateway.core.records.person import Person
 from gateway.core.records.words import Importance

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.money import format_amount
-from gateway.core.prices import Price, PriceBook, PriceRow
+from gateway.core.money.money import format_amount
+from gateway.core.money.prices import Price, PriceBook, PriceRow
 from gateway.settings.price_file import parse_prices
 
 HEADER = "provider,prefix,category,cost,sell,currency,valid_from"

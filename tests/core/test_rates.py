@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core import reach
 from gateway.core.addresses import Addresses
 from gateway.core.explain import explain_message
-from gateway.core.plan import Known, Plan, plan
-from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
-from gateway.core.prices import Price
-from gateway.core.rates import (
+from gateway.core.money.prices import Price
+from gateway.core.people import reach
+from gateway.core.people.rates import (
     HALF_LIFE_S,
     KNOWN_EXPOSURES,
     MILLION,
@@ -31,6 +29,8 @@ from gateway.core.rates import (
     prior_of,
     rate_of,
 )
+from gateway.core.plan import Known, Plan, plan
+from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
 from gateway.core.records.person import ChannelMemory, Person, pack_person
 from providers.contract import FcmAddress
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core import reach
 from gateway.core.addresses import Addresses
-from gateway.core.identities import enlist
+from gateway.core.people import reach
+from gateway.core.people.identities import enlist
+from gateway.core.people.rates import NO_RATES, Counted
 from gateway.core.plan import Plan, plan
 from gateway.core.policy import PLANNED_LATELY_MS, Policy, ProviderRule, RouteStep
-from gateway.core.rates import NO_RATES, Counted
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import ChannelMemory, Person, pack_person, unpack_person
 from providers.contract import Fault, FcmAddress

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.reconciliation import (
+from gateway.core.money.reconciliation import (
     PICOS,
     PICOS_A_MICRO,
     ROUNDING_MAX,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import phones
-from gateway.core.send_windows import (
+from gateway.core.campaigns.send_windows import (
     DAY_MS,
     MINUTE_MS,
     Hours,

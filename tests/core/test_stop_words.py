@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.stop_words import SHIPPED, STOP, wish_in, words_of
+from gateway.core.people.stop_words import SHIPPED, STOP, wish_in, words_of
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
+from gateway.core.campaigns.placeholders import as_text, template_of
 from gateway.core.channels import EmailContent, SmsContent
-from gateway.core.placeholders import as_text, template_of
+from gateway.core.links.tracking import text_to_price
+from gateway.core.links.urls import LinkRules
+from gateway.core.people.unsubscribing import UnsubscribeWriter, code_for, is_code
 from gateway.core.records.message import Message
 from gateway.core.records.unsubscriber import Unsubscriber
-from gateway.core.tracking import text_to_price
-from gateway.core.unsubscribing import UnsubscribeWriter, code_for, is_code
-from gateway.core.urls import LinkRules
 from tests.worlds.cascade_world import World, request
 
 KEY = b"k" * 32

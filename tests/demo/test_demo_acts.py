@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from gateway.core.clickers import visitor_of
+from gateway.core.reactions.clickers import visitor_of
 from gateway.demo import acts, cast
 from gateway.demo.acts import Act, OwnOrder, OwnStep, PauseShown, Reactions, WayOutcome, Window
 from gateway.demo.acts_view import drawn

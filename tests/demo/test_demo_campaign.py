@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.core import phones, segments
-from gateway.core.days import day_of
+from gateway.core.money.days import day_of
 from gateway.demo import campaign
 from gateway.demo.audience import Audience
 from gateway.demo.audit import against_answers, against_bill

@@ -10,8 +10,8 @@ from gateway.core import events as ev
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import archive
 from gateway.dispatch.jobs.archive import LOOK_S, ArchiveWatch
-from gateway.store import archiving
-from gateway.store.apply import Item
+from gateway.store.archive import archiving
+from gateway.store.messages.apply import Item
 from tests.worlds.dispatch_world import SetClock, under_trio, world
 
 clock = SetClock()

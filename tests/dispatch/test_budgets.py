@@ -8,16 +8,18 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from gateway.core import events as ev
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.core.records.webhook import Webhook, outbox_codec
 from gateway.core.webhooks import BUDGET
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.budgets import BudgetWatch
 from gateway.redis.replies import as_list
-from gateway.store import budget_warnings, shared_keys, webhooks
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
+from gateway.store import shared_keys
 from gateway.store.compression import unpack
+from gateway.store.events import webhooks
+from gateway.store.installation.audit import Deed
+from gateway.store.messages.apply import Item
+from gateway.store.money import budget_warnings
 from tests.worlds.cascade_world import DAY
 from tests.worlds.dispatch_world import under_trio, world
 

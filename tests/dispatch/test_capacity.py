@@ -11,7 +11,7 @@ from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.in_flight import InFlight
 from gateway.dispatch.worker.send_queue import SendQueue
 from gateway.dispatch.worker.shards import Shards
-from gateway.store.apply import LaneEntry
+from gateway.store.messages.apply import LaneEntry
 from providers.contract import Category, Submission
 
 

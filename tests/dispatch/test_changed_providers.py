@@ -11,12 +11,13 @@ from gateway.core import events as ev
 from gateway.core.policy import Policy
 from gateway.dispatch.jobs import removed_providers
 from gateway.dispatch.pauses import Pauses
-from gateway.store import lanes, pauses, providers
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.pauses import Pause
-from gateway.store.receipts import note_provider_ids, sweep_unmatched, take_receipts
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import note_provider_ids, sweep_unmatched, take_receipts
+from gateway.store.providers import pauses, providers
+from gateway.store.providers.pauses import Pause
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, MINUTE

@@ -13,16 +13,16 @@ import trio
 
 from gateway.core.addresses import Addresses
 from gateway.core.channels import EmailContent
-from gateway.core.reach import is_unreachable
+from gateway.core.people.reach import is_unreachable
 from gateway.core.records.content import content_with
 from gateway.core.records.person import unpack_person
 from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import parse
-from gateway.store import unsubscribing
 from gateway.store.keys import keys_of
-from gateway.store.receipts import take_receipts
+from gateway.store.messages.receipts import take_receipts
+from gateway.store.people import unsubscribing
 from providers.contract import Receipt
 from tests.worlds.cascade_world import PRICES
 from tests.worlds.dispatch_world import DispatchWorld, dispatching

@@ -11,8 +11,8 @@ from gateway.dispatch.worker.shards import Shards
 from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import GROUP, keys_of
-from gateway.store.lanes import ensure_groups
 from gateway.store.store import Store
+from gateway.store.waiting.lanes import ensure_groups
 from tests.worlds.dispatch_world import under_trio, world
 
 LANES = [("viber", c) for c in ("otp", "transactional", "marketing")]

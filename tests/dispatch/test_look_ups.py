@@ -17,8 +17,8 @@ from gateway.core.records.message import Message
 from gateway.dispatch.jobs import look_ups
 from gateway.dispatch.jobs.look_ups import QUESTIONS_MAX, LookUps
 from gateway.dispatch.pauses import Pauses
-from gateway.store.apply import Applied, Item
-from gateway.store.pauses import OUTAGE, Trouble
+from gateway.store.messages.apply import Applied, Item
+from gateway.store.providers.pauses import OUTAGE, Trouble
 from gateway.store.store import Store
 from providers.contract import NotSent, Receipt, SendFault, Throttled, Unknown
 from tests.simulation.pace import Pace

@@ -8,7 +8,7 @@ from gateway import telemetry
 from gateway.dispatch.jobs.measuring import RateWatch
 from gateway.dispatch.metrics import DispatchMetrics
 from gateway.dispatch.recent import FAILED_S, Mark, Recent
-from gateway.store import snapshots
+from gateway.store.installation import snapshots
 from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
 
 

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from gateway.core.addresses import Addresses
+from gateway.core.money.prices import Price
 from gateway.core.policy import ProviderRule, RouteStep
-from gateway.core.prices import Price
 from gateway.core.records.user import StoredUser
-from gateway.store import users
+from gateway.store.people import users
 from providers.contract import FcmAddress
 from providers.simulator import Settings, child
 from tests.worlds import template

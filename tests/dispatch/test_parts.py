@@ -22,8 +22,8 @@ from gateway.dispatch.worker.breaker import FAILURES_IN_A_ROW, WINDOW_S, Breaker
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.submission import SubmissionWriter
 from gateway.redis.errors import RedisUnavailable
-from gateway.store.apply import LaneEntry
-from gateway.store.pauses import (
+from gateway.store.messages.apply import LaneEntry
+from gateway.store.providers.pauses import (
     ACCOUNT,
     DELAY_MS_MAX,
     DELAY_MS_MIN,

@@ -10,9 +10,9 @@ import pytest
 from gateway.core.rejections import STREAK
 from gateway.dispatch.pauses import Pauses
 from gateway.redis.client import RedisClient
-from gateway.store import pauses as stored
-from gateway.store.pauses import OUTAGE, REJECTIONS, Pause, Trouble
-from gateway.store.rejections import RejectionWatch
+from gateway.store.providers import pauses as stored
+from gateway.store.providers.pauses import OUTAGE, REJECTIONS, Pause, Trouble
+from gateway.store.providers.rejections import RejectionWatch
 from providers.contract import Fault, Receipt
 from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
 

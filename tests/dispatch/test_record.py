@@ -9,7 +9,7 @@ from gateway.core.ids import new_id, shard_of_id
 from gateway.dispatch.worker.answers import RequestResult, read_outcomes
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.record import by_shard
-from gateway.store.apply import LaneEntry
+from gateway.store.messages.apply import LaneEntry
 from providers.contract import Fault, Refused, Submission, Submitted
 from tests.worlds.cascade_world import T0
 

@@ -25,10 +25,11 @@ from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.redis.script import Script
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.store import keys as k
-from gateway.store import lanes, shared_keys
-from gateway.store.apply import Applied, Item, LaneEntry
+from gateway.store import shared_keys
 from gateway.store.keys import keys_of
+from gateway.store.messages.apply import Applied, Item, LaneEntry
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from providers.contract import Fault, Outcome, Receipt, Submission
 from ratelimit.limiter import SCRIPTS, Limiter
 from tests.worlds.dispatch_world import DispatchWorld, accept, dispatching, under_trio, world

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gateway.core.policy import LOOK_UP_MIN_MS
-from gateway.store import installation, pauses
-from gateway.store.pauses import Trouble
+from gateway.store.installation import installation
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import Trouble
 from providers.contract import Receipt
 from tests.worlds.cascade_world import DAY
 from tests.worlds.dispatch_world import dispatching, under_trio, world

@@ -10,9 +10,9 @@ from gateway.core.records.codec import NEWEST
 from gateway.core.records.person import Person, pack_person
 from gateway.dispatch.jobs import timers
 from gateway.redis.client import RedisClient
-from gateway.store import receipts
-from gateway.store.apply import Item
 from gateway.store.keys import GROUP, keys_of
+from gateway.store.messages import receipts
+from gateway.store.messages.apply import Item
 from providers.contract import Receipt
 from tests.worlds.cascade_world import request
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, world

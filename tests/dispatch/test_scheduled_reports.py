@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from gateway.dispatch.jobs import reports
 from gateway.dispatch.jobs.reports import LOOK_S, ReportWatch
-from gateway.store import scheduled_reports
-from gateway.store.scheduled_reports import ScheduleState
+from gateway.store.money import scheduled_reports
+from gateway.store.money.scheduled_reports import ScheduleState
 from tests.worlds.dispatch_world import SetClock, under_trio, world
 
 clock = SetClock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.dispatch.worker.claim import ClaimedStep, Entry
 from gateway.dispatch.worker.send_queue import KEPT_S, LATE_S, SendQueue
-from gateway.store.apply import LaneEntry
+from gateway.store.messages.apply import LaneEntry
 from providers.contract import Category, Submission
 
 

@@ -22,7 +22,7 @@ from gateway.dispatch.jobs import receipts as receipts_job
 from gateway.redis.trio_driver import open_client
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, SettingsError, parse
-from gateway.store.receipts import Taken, take_receipts
+from gateway.store.messages.receipts import Taken, take_receipts
 from gateway.store.store import Store
 from providers.contract import (
     NotSent,

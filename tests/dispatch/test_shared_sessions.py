@@ -10,10 +10,10 @@ import trio
 from gateway.core.records.content import Content
 from gateway.dispatch.jobs import places
 from gateway.redis.replies import as_list
-from gateway.store import opt_outs, replies
 from gateway.store.keys import GROUP, keys_of
-from gateway.store.ledger import pages_of_entries
-from gateway.store.sent_lines import lines_within
+from gateway.store.messages.sent_lines import lines_within
+from gateway.store.money.ledger import pages_of_entries
+from gateway.store.people import opt_outs, replies
 from gateway.store.shared_keys import place
 from providers.smpp import pdu
 from providers.smpp.provider import SmppProvider

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import pytest
 import trio
 
-from gateway.core.money import format_amount
+from gateway.core.money.money import format_amount
 from gateway.core.records.content import Content
-from gateway.store.ledger import pages_of_entries
+from gateway.store.money.ledger import pages_of_entries
 from providers.simulator import Settings, changed, child
 from providers.smpp.provider import SmppProvider, open_stream
 from tests.worlds import template

@@ -5,14 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
-from gateway.core.campaign_words import version_of
+from gateway.core.campaigns.campaign_words import version_of
 from gateway.core.channels import EmailContent, SmsContent
+from gateway.core.links.tracking import LinkWriter
+from gateway.core.links.urls import LinkRules
+from gateway.core.people.unsubscribing import UnsubscribeWriter
 from gateway.core.records.content import Content, content_codec, content_with
 from gateway.core.records.links import Tracked
 from gateway.core.records.message import Message
-from gateway.core.tracking import LinkWriter
-from gateway.core.unsubscribing import UnsubscribeWriter
-from gateway.core.urls import LinkRules
 from gateway.dispatch.worker.submission import SubmissionWriter
 from providers.contract import Category, Submission
 from tests.worlds.cascade_world import T0, World, request

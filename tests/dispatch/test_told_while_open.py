@@ -10,7 +10,7 @@ import trio
 
 from gateway.dispatch.dispatcher import dispatch
 from gateway.store import shared_keys
-from gateway.store.receipts import take_receipts
+from gateway.store.messages.receipts import take_receipts
 from providers.contract import (
     AccountFault,
     BadRequest,

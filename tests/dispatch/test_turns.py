@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.turns import Turns
-from gateway.store.apply import LaneEntry
+from gateway.store.messages.apply import LaneEntry
 
 SHARDS = 3
 ENTRIES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, SHARDS - 1)), max_size=60)

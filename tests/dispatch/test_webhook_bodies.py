@@ -13,9 +13,10 @@ from gateway.core.views.message import view_of
 from gateway.core.webhooks import LOST
 from gateway.dispatch.webhooks.bodies import Bodies, bodies
 from gateway.dispatch.webhooks.desk import chosen
-from gateway.store import reads, replies
+from gateway.store.events.outbox import LostEvents
 from gateway.store.keys import keys_of
-from gateway.store.outbox import LostEvents
+from gateway.store.messages import reads
+from gateway.store.people import replies
 from tests.simulation.webhook_world import WebhookWorld
 from tests.worlds.cascade_world import T0
 

@@ -17,8 +17,9 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.worker import wake_ups
 from gateway.settings.tables import Lanes
-from gateway.store import shared_keys, users
-from gateway.store.apply import Applied, Item
+from gateway.store import shared_keys
+from gateway.store.messages.apply import Applied, Item
+from gateway.store.people import users
 from providers.contract import (
     AccountFault,
     BadRequest,

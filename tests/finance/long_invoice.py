@@ -23,7 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 from random import Random
 
-from gateway.core.reconciliation import PICOS, Ours
+from gateway.core.money.reconciliation import PICOS, Ours
 from gateway.core.views.words import rfc3339
 from gateway.finance.invoices import Columns, InvoiceMap, read_invoice
 from tests.worlds.planted import BY_PART, FROM_MS, QUESTION, Faults, Planter, book, reconcile

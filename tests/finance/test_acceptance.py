@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.days import DAY_MS, HOUR_MS
 from gateway.core.events import Reported
-from gateway.core.reconciliation import ReconciledLine, Theirs, in_micros
+from gateway.core.money.days import DAY_MS, HOUR_MS
+from gateway.core.money.reconciliation import ReconciledLine, Theirs, in_micros
 from gateway.finance import acceptance
 from gateway.finance.acceptance import InvoiceAcceptance, LinesLapsed, accept
 from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
@@ -24,12 +24,13 @@ from gateway.finance.sorted_lines import SortedLines
 from gateway.finance.verify import compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
-from gateway.store import apply, invoices
-from gateway.store.invoices import DaysAccepted, accepted_days
 from gateway.store.keys import keys_of
-from gateway.store.ledger import read_books
+from gateway.store.messages import apply
+from gateway.store.money import invoices
+from gateway.store.money.invoices import DaysAccepted, accepted_days
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import pages_of_totals
 from gateway.store.store import Store
-from gateway.store.totals import pages_of_totals
 from providers.contract import Receipt
 from tests.worlds.booked import NOON, lines_of, send
 from tests.worlds.cascade_world import policy

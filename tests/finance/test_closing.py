@@ -11,9 +11,9 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.days import Days
 from gateway.core.events import Reported, TimerDue
-from gateway.core.months import Month
+from gateway.core.money.days import Days
+from gateway.core.money.months import Month
 from gateway.finance import closing
 from gateway.finance.closing import ClosingRefusal, close_month, is_whole
 from gateway.finance.lines import LinesQuery, pages_of_lines
@@ -22,11 +22,11 @@ from gateway.finance.report import cost_report
 from gateway.finance.verify import verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.months import keep_report
+from gateway.store.messages.apply import Item
+from gateway.store.money.months import keep_report
+from gateway.store.money.totals import pages_of_totals
 from gateway.store.store import Store
-from gateway.store.totals import pages_of_totals
 from providers.contract import Receipt
 from tests.worlds.booked import NOON, send
 from tests.worlds.cascade_world import policy

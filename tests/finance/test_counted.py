@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from gateway.core.days import Days
+from gateway.core.money.days import Days
 from gateway.core.records.message import Message
 from gateway.finance.counted import CountedAs, CountedMessages
 from gateway.finance.question import Query

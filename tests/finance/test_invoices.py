@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import xlsxwriter
 
-from gateway.core.reconciliation import PICOS, Theirs
+from gateway.core.money.reconciliation import PICOS, Theirs
 from gateway.finance import spreadsheet_size
 from gateway.finance.extras import MissingExtra
 from gateway.finance.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.days import Days
 from gateway.core.effects import MEASURES
 from gateway.core.events import Accepted, Claimed, Event, Reported
+from gateway.core.money.days import Days
+from gateway.core.money.prices import Price
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.entries import (
     NO_STEP,
@@ -32,16 +32,16 @@ from gateway.finance.question import Query
 from gateway.finance.report import Report, build
 from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
 from gateway.redis.client import Command, RedisClient, RedisReply
-from gateway.store import ledger, totals
-from gateway.store.apply import Item
-from gateway.store.campaigns import Campaigns
+from gateway.store.campaigns.campaigns import Campaigns
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
-from gateway.store.ledger import read_books
-from gateway.store.lines import Lines
-from gateway.store.queues import Queues
+from gateway.store.messages.apply import Item
+from gateway.store.money import ledger, totals
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import LedgerFault, TotalRow, pages_of_totals
 from gateway.store.store import Store
-from gateway.store.totals import LedgerFault, TotalRow, pages_of_totals
+from gateway.store.waiting.lines import Lines
+from gateway.store.waiting.queues import Queues
 from gateway.store.writes import Retention, Writes
 from providers.contract import Receipt
 from tests.worlds.cascade_world import request

@@ -11,16 +11,16 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.days import Days
 from gateway.core.events import Accepted, Claimed, Event, LooseParts, LostAnswer, Reported
+from gateway.core.money.days import Days
 from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
 from gateway.finance.lines import LedgerLine, LinePlace, LinesQuery, LineView, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.verify import verify_ledger
 from gateway.redis.client import RedisClient
-from gateway.store import ledger
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
+from gateway.store.money import ledger
 from gateway.store.store import Store
 from providers.contract import Receipt, ReceiptStatus
 from tests.finance.test_ledger import (

@@ -10,12 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.events import Accepted, Claimed, Reported
+from gateway.core.money.prices import Price
 from gateway.core.policy import ProviderRule
-from gateway.core.prices import Price
 from gateway.finance.question import Query
 from gateway.redis.client import RedisClient
 from gateway.settings.price_file import parse_prices
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.finance.test_ledger import NOON, POLICY, TODAY, cost_report, on

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Ours, Theirs, rounded
+from gateway.core.money.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Ours, Theirs, rounded
 from gateway.finance.reconcile import DaySpan, Reconciliation
 from gateway.finance.sorted_lines import SortedLines
 from tests.finance import long_invoice

@@ -16,7 +16,7 @@ from gateway.core.records.entries import NO_HOUR, NO_STEP, Group
 from gateway.finance import report as module
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
 from gateway.finance.report import MESSAGE_MEASURES, RATE_COLUMNS, build
-from gateway.store.totals import TotalRow
+from gateway.store.money.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)
 STEP_MEASURES = tuple(m for m in MEASURES if m not in MESSAGE_MEASURES)

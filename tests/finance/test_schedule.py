@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.days import DAY_MS, Days
+from gateway.core.money.days import DAY_MS, Days
 from gateway.finance.schedule import (
     MISSED_MAX,
     SETTLED_MS,

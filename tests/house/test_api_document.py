@@ -11,7 +11,7 @@ from gateway.ingress.http.problems import KINDS
 from gateway.ingress.http.protocol import HEADERS_MAX
 from gateway.ingress.http.routes import ROUTES
 from gateway.settings.tables import RetentionSettings, Server
-from gateway.store.api_keys import REVOKED_WITHIN_S
+from gateway.store.installation.api_keys import REVOKED_WITHIN_S
 from gateway.store.writes import Retention
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

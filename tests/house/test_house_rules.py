@@ -47,7 +47,7 @@ CLOCKS_AND_CHANCE = re.compile(
     r"|datetime\.(datetime|date)\.(now|utcnow|today)"
     r"|trio\.current_time|asyncio\..+"
 )
-MONEY = ("gateway/finance/", "gateway/core/money")
+MONEY = ("gateway/finance/", "gateway/core/money/money")
 SPEAK_REDIS = ("gateway/store/", "gateway/redis/")
 NAMELESS_FILES = ("utils.py", "util.py", "helpers.py", "misc.py", "common.py")
 # A channel is named by its row, where its address is read, and by what was kept before there were
@@ -63,7 +63,7 @@ CHANNELS_NAMED_IN = (
     "gateway/core/records/schema2.py",
 )
 # The other one is what a messenger's previewer calls itself.
-CHANNELS_NAMED_LINES = {"gateway/cli/app.py": 5, "gateway/core/clickers.py": 1}
+CHANNELS_NAMED_LINES = {"gateway/cli/app.py": 5, "gateway/core/reactions/clickers.py": 1}
 
 # Frozen under the names of then.
 OLD_RECORDS = "gateway/core/records/schema2.py"

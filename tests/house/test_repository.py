@@ -401,6 +401,19 @@ def test_the_architecture_names_every_room_and_what_stands_beside_them(package: 
     assert sorted(names - set(re.findall(r"\w+", shown))) == []
 
 
+@pytest.mark.parametrize("room", ["core", "store"])
+def test_the_architecture_lists_the_modules_of_each_subject(room: str) -> None:
+    page = text_of("docs/architecture.md").split(f"## The {room}, by subject")[1].split("## ")[0]
+    rows = [row.split("|")[1:-1] for row in page.splitlines() if row.startswith("|")]
+    listed: dict[str, set[str]] = {"": set()}
+    for folder, _, modules in rows[2:]:
+        name = "" if folder.strip() in ("", "loose") else folder.strip(" `/")
+        listed.setdefault(name, set()).update(re.findall(r"`(\w+)`", modules))
+    for folder, names in listed.items():
+        there = {path.stem for path in (ROOT / "gateway" / room / folder).glob("[a-z]*.py")}
+        assert not names or names == there, folder
+
+
 def test_every_command_that_a_document_shows_exists() -> None:
     unknown = []
     for document in documents():

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import telemetry
-from gateway.store.pauses import Pause
+from gateway.store.providers.pauses import Pause
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from gateway.archive.place import Folder
 from gateway.archive.run import Run, RunLimits
 from gateway.ingress import archived
 from gateway.store.keys import keys_of
-from gateway.store.months import keep_report
+from gateway.store.money.months import keep_report
 from tests.ingress.test_callbacks import BASIC, report
 from tests.ingress.test_following import code, delivered, follow
 from tests.ingress.test_report_details import page

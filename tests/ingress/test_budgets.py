@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.store.budgets import READ_MS
+from gateway.store.money.budgets import READ_MS
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # Every price is 0.0050 here: a sale reserves a Viber and an SMS.

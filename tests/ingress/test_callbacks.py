@@ -16,9 +16,9 @@ from gateway.ingress.api.callbacks import callbacks
 from gateway.ingress.api.callbacks.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
 from gateway.settings.bootstrap import policy_of
-from gateway.store import reads
 from gateway.store.keys import keys_of
-from gateway.store.receipts import Taken, take_receipts
+from gateway.store.messages import reads
+from gateway.store.messages.receipts import Taken, take_receipts
 from providers.infobip.adapter import CALLBACK_BYTES_MAX
 from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
 

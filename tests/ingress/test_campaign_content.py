@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.campaign_words import hash_of
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaign_words import hash_of
+from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.records.content import content_codec
 from gateway.core.records.message import Message
 from gateway.dispatch.worker.submission import content_said
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import declarations, reads, shared_keys
-from gateway.store.audit import Deed
-from gateway.store.contents import Contents
-from gateway.store.declarations import Declarations
+from gateway.store import shared_keys
+from gateway.store.campaigns import declarations
+from gateway.store.campaigns.declarations import Declarations
+from gateway.store.installation.audit import Deed
+from gateway.store.messages import reads
+from gateway.store.requests.contents import Contents
 from tests.ingress.test_campaigns import MANAGED, PATH
 from tests.ingress.test_campaigns import declare as put
 from tests.worlds import cascade_world

@@ -14,10 +14,11 @@ from gateway.core.records.message import Message
 from gateway.ingress.api.bodies.decoder import MOMENT_RULE
 from gateway.ingress.api.campaigns import campaigns
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
-from gateway.store import lapsing, reads
-from gateway.store.apply import Item
+from gateway.store.campaigns import lapsing
+from gateway.store.campaigns.recipients import DOUBT_MS
 from gateway.store.keys import keys_of
-from gateway.store.recipients import DOUBT_MS
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import CAMPAIGNS, RECIPIENTS
 from providers.contract import Receipt, ReceiptStatus
 from tests.worlds.ingress_world import SALE, World, with_ingress

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core import events as ev
-from gateway.core.opt_outs import Origin
-from gateway.store import api_keys, audit, opt_outs
-from gateway.store.apply import Item
+from gateway.core.people.opt_outs import Origin
+from gateway.store.installation import api_keys, audit
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 
 PATH = f"/v1/optouts/{PHONE}"

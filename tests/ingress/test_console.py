@@ -13,9 +13,11 @@ import pytest
 from gateway.ingress.console import endpoints
 from gateway.ingress.console.actions import ACTIONS
 from gateway.ingress.pages.console import MENU
-from gateway.store import api_keys, drains, opt_outs, pauses, temporary_rates
-from gateway.store.api_keys import SCOPES, Scope
+from gateway.store.installation import api_keys, drains
+from gateway.store.installation.api_keys import SCOPES, Scope
 from gateway.store.keys import keys_of
+from gateway.store.people import opt_outs
+from gateway.store.providers import pauses, temporary_rates
 from tests.ingress.test_ops import SHARED_SMS, tell
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, settings, with_ingress
 from tests.worlds.operator import Operator, operator

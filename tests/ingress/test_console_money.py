@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from gateway.core.events import Reported, TimerDue
-from gateway.core.months import Month
+from gateway.core.money.months import Month
 from gateway.finance.closing import close_month
 from gateway.ingress.console import money
-from gateway.store.apply import Item
-from gateway.store.months import keep_report
+from gateway.store.messages.apply import Item
+from gateway.store.money.months import keep_report
 from gateway.store.shared_keys import month_report
 from providers.contract import Receipt
 from tests.worlds.ingress_world import SALE, World, with_ingress

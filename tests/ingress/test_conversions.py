@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core import events as ev
 from gateway.ingress.api.reactions.conversions import CONVERSIONS_MAX
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from tests.ingress.test_reactions import UNTIL_SEEN, delivered, react, reaction
 from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
 

@@ -10,10 +10,10 @@ import pytest
 
 from gateway.core.events import Cancelled
 from gateway.ingress.api.events import event_hub, events
-from gateway.store import reads
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.reads import EventEntry
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.messages.reads import EventEntry
 from gateway.store.shared_keys import META, SHARDS_BEFORE_FIELD
 from tests.worlds.ingress_world import OTP, T0, Exchange, World, with_ingress
 

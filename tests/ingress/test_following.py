@@ -9,14 +9,15 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from gateway.core.clickers import Visitor
-from gateway.core.days import HOUR_MS
-from gateway.core.link_codes import code_of
+from gateway.core.links.link_codes import code_of
+from gateway.core.money.days import HOUR_MS
+from gateway.core.reactions.clickers import Visitor
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.misses import MISSES_MAX
-from gateway.store import clicks, links, reads
-from gateway.store.links import Link
+from gateway.store.messages import reads
+from gateway.store.reactions import clicks, links
+from gateway.store.reactions.links import Link
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress
 
 TARGET = "https://shop.example/sale?x=1"

@@ -10,9 +10,9 @@ import pytest
 from gateway.core import events as ev
 from gateway.core.effects import Effects
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import replies
-from gateway.store.apply import Applied, Item
-from gateway.store.receipts import take_receipts
+from gateway.store.messages.apply import Applied, Item
+from gateway.store.messages.receipts import take_receipts
+from gateway.store.people import replies
 from providers.contract import Fault, Receipt, Submission
 from providers.registry import KINDS
 from providers.simulator import Knobs

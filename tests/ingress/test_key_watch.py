@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from gateway.store import api_keys
-from gateway.store.api_keys import REVOKED_WITHIN_S
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import REVOKED_WITHIN_S
 from tests.worlds.ingress_world import OTP, Exchange, World, settings, with_ingress
 
 LINE = json.dumps(OTP).encode() + b"\n"

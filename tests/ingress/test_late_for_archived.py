@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.archive.archive import Archive
 from gateway.core import events as ev
-from gateway.store import reads
-from gateway.store.apply import Item
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
 from providers.contract import Receipt
 from tests.ingress.test_archived import archive_all, hide, with_archive
 from tests.ingress.test_following import TRACKED, code, follow

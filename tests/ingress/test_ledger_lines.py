@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
 from gateway.ingress.api.reports import ledger
-from gateway.store import api_keys
-from gateway.store import ledger as entries
+from gateway.store.installation import api_keys
+from gateway.store.money import ledger as entries
 from tests.finance.test_ledger import GROUP, NOON, book, money
 from tests.worlds.ingress_world import Answer, World, with_ingress
 

@@ -12,8 +12,8 @@ from gateway.core.records.links import OwnLink
 from gateway.ingress.link_reads import ANSWERED_A_TURN, LinkReads
 from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import own_links
-from gateway.store.links import Link
+from gateway.store.reactions import own_links
+from gateway.store.reactions.links import Link
 from tests.worlds.ingress_world import SwitchedClient, World, with_ingress
 
 OLD, NEW = "https://shop.example/old", "https://shop.example/new"

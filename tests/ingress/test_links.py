@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.store import links
-from gateway.store.clicks import counts_of
+from gateway.store.reactions import links
+from gateway.store.reactions.clicks import counts_of
 from tests.ingress.test_following import BROWSER, code, delivered, follow
 from tests.worlds.ingress_world import World, with_ingress
 

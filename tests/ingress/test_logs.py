@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from gateway.core import events as ev
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from providers.contract import Receipt
 from tests.worlds.ingress_world import PHONE, SALE, T0, World, with_ingress
 

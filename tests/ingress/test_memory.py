@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ingress.intake import server_watch
 from gateway.redis.client import RedisClient
-from gateway.store.servers import ServerState, server_states
+from gateway.store.installation.servers import ServerState, server_states
 from tests.ingress.test_callbacks import BASIC, report
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 

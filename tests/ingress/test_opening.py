@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.clickers import MAIL_SOON_MS
-from gateway.core.opens import Opened, code_of
+from gateway.core.reactions.clickers import MAIL_SOON_MS
+from gateway.core.reactions.opens import Opened, code_of
 from gateway.ingress.api.links.opening import PICTURE
 from tests.core.test_clickers import GMAIL_PROXY
 from tests.worlds.ingress_world import T0, Answer, World, with_ingress

@@ -10,8 +10,10 @@ import pytest
 
 from gateway import telemetry
 from gateway.dispatch.metrics import DispatchMetrics
-from gateway.store import api_keys, drains, pauses, shared_keys, snapshots, temporary_rates
-from gateway.store.pauses import OPERATOR
+from gateway.store import shared_keys
+from gateway.store.installation import api_keys, drains, snapshots
+from gateway.store.providers import pauses, temporary_rates
+from gateway.store.providers.pauses import OPERATOR
 from gateway.version import VERSION
 from tests.worlds.ingress_world import ENV, OTP, SALE, T0, Answer, World, with_ingress
 

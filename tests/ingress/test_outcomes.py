@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core import events as ev
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from providers.contract import Receipt
 from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
 

@@ -10,7 +10,7 @@ import structlog.testing
 
 from gateway.core import cascade
 from gateway.core import events as ev
-from gateway.core.opt_outs import Origin
+from gateway.core.people.opt_outs import Origin
 from gateway.core.policy import TTL_MAX_MS
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
@@ -18,12 +18,15 @@ from gateway.core.records.message_codec import unpack_message
 from gateway.finance.verify import verify_ledger
 from gateway.ingress.api.people import users
 from gateway.redis.errors import CommandRefused
-from gateway.store import api_keys, opt_outs, persons, quarantine, reads, unindexed
-from gateway.store.api_keys import Scope
-from gateway.store.apply import Item
+from gateway.store import quarantine
 from gateway.store.compression import unpack
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import Scope
 from gateway.store.keys import keys_of
-from gateway.store.receipts import take_receipts
+from gateway.store.messages import reads, unindexed
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import take_receipts
+from gateway.store.people import opt_outs, persons
 from gateway.store.shared_keys import INDEXED_FIELD, META
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, Answer, World, with_ingress

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.settings.file import Settings
 from gateway.store import shared_keys
-from gateway.store.lines import Lines
+from gateway.store.waiting.lines import Lines
 from providers.notation import Rate
 from ratelimit.quota import AHEAD_US, Quota
 from tests.worlds.ingress_world import SALE, World, settings, with_ingress

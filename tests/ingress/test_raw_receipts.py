@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import pytest
 
 from gateway.ingress.api.callbacks.raw_receipts import with_raw
-from gateway.store import api_keys, raw_receipts
+from gateway.store.installation import api_keys
 from gateway.store.keys import keys_of
+from gateway.store.messages import raw_receipts
 from providers.contract import Receipt
 from tests.worlds.ingress_world import SALE, T0, World, with_ingress
 from tests.worlds.operator import operator

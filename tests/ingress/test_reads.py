@@ -15,9 +15,11 @@ from gateway.core.records.codec import NEWEST, SCHEMA
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES
 from gateway.ingress.api.messages.statuses import STATUSES, STEP_STATUSES
 from gateway.ingress.http.problems import KINDS
-from gateway.store import audit, providers, shared_keys, snapshots
-from gateway.store.apply import Item
+from gateway.store import shared_keys
+from gateway.store.installation import audit, snapshots
 from gateway.store.keys import keys_of
+from gateway.store.messages.apply import Item
+from gateway.store.providers import providers
 from gateway.version import VERSION
 from providers.contract import Fault, Receipt
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress

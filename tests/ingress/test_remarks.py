@@ -21,7 +21,7 @@ from gateway.ingress.api.operators.ops_view import (
     WebhookState,
 )
 from gateway.ingress.api.reports.schedule_view import ScheduledReport
-from gateway.store.outbox import WAITING_MAX
+from gateway.store.events.outbox import WAITING_MAX
 
 NOW_MS = 1_795_000_000_000
 AN_HOUR_AGO, LONG_AGO = "2026-11-18T10:06:40.000Z", "2026-11-18T08:06:40.000Z"

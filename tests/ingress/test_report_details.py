@@ -12,7 +12,7 @@ from html import unescape
 import pytest
 import python_calamine
 
-from gateway.store import api_keys
+from gateway.store.installation import api_keys
 from tests.finance.test_ledger import book, money
 from tests.worlds.ingress_world import OTP, SALE, Answer, World, with_ingress
 

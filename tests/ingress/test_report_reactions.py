@@ -13,7 +13,7 @@ from gateway.finance.question import Query, parse_query
 from gateway.finance.report import Report, build
 from gateway.ingress.pages.report_charts import hour_bars
 from gateway.ingress.pages.report_reactions import Reacting, added, reacting, reaction_keys
-from gateway.store.totals import TotalRow
+from gateway.store.money.totals import TotalRow
 from tests.ingress.test_conversions import convert, order
 from tests.ingress.test_reactions import UNTIL_SEEN, delivered, react, reaction
 from tests.worlds.ingress_world import World, with_ingress

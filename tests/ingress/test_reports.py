@@ -29,9 +29,9 @@ from gateway.ingress.http.waiting import WaitingBytes
 from gateway.ingress.pages import report_reading
 from gateway.ingress.pages import reports as page
 from gateway.redis.client import RedisClient
-from gateway.store import totals
-from gateway.store.api_keys import granted
-from gateway.store.totals import at_once
+from gateway.store.installation.api_keys import granted
+from gateway.store.money import totals
+from gateway.store.money.totals import at_once
 from tests.finance.test_ledger import GROUP, NOON, POLICY, book, money, on
 from tests.worlds.ingress_world import ENV, OTP, SALE, World, with_ingress
 from tests.worlds.ingress_world import Answer as WorkerAnswer

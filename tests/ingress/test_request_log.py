@@ -12,7 +12,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.http.request_ids import RequestIds
 from gateway.ingress.http.request_log import LINES_MAX, RequestLog, RequestOutcome
 from gateway.ingress.http.waiting import WaitingBytes
-from gateway.store import api_keys, audit
+from gateway.store.installation import api_keys, audit
 from tests.worlds.ingress_world import ENV, OTP, PHONE, T0, World, with_ingress
 
 OPT_OUT = f"/v1/optouts/{PHONE}"

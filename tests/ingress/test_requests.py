@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from gateway.core.money.prices import Price
 from gateway.core.policy import AppRule, CategoryRule, Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price
 from gateway.ingress.api.messages.requests import (
     Faulty,
     Malformed,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import zones
+from gateway.store.waiting import zones
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 # The world's clock shows 2026-11-18T11:06:40Z.

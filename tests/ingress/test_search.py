@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.store import message_search
+from gateway.store.messages import message_search
 from tests.worlds.ingress_world import OTP, PHONE, SALE, World, with_ingress
 
 OTHER = "+79160000001"

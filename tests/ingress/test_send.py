@@ -12,7 +12,9 @@ import pytest
 from gateway.core.records.request import Answer
 from gateway.ingress.http import auth
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import api_keys, keys, quarantine, reads, shared_keys
+from gateway.store import keys, quarantine, shared_keys
+from gateway.store.installation import api_keys
+from gateway.store.messages import reads
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
 
 

@@ -14,10 +14,14 @@ from gateway.core.events import Claimed
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import audit, persons, quarantine, reads, users
-from gateway.store.apply import Item
+from gateway.store import quarantine
 from gateway.store.base import StoreBase
+from gateway.store.installation import audit
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.people import address_owners, persons, users
+from gateway.store.people.address_owners import OwnedAddress
 from gateway.store.shared_keys import COUNTRIES
 from providers.contract import FcmAddress
 from tests.ingress.test_people import everything, key_of
@@ -278,7 +282,7 @@ async def test_of_users_that_want_one_address_at_once_one_has_it(world: World) -
     await asyncio.gather(*(stored(world, f"u{n}", phone=PHONE) for n in range(6)))
     holders = [n for n in range(6) if (await shown(world, f"u{n}"))["phone"] == PHONE]
     assert len(holders) == 1
-    owners = await users.owners(world.store, [f"p:{PHONE[1:]}"])
+    owners = await address_owners.read(world.store, [f"p:{PHONE[1:]}"])
     assert owners == {f"p:{PHONE[1:]}": {"": f"u{holders[0]}"}}
 
 
@@ -315,7 +319,7 @@ async def test_who_takes_an_address_back_meanwhile_keeps_it(
     await stored(world, "u1", phone=PHONE)
     lose = users._lose
 
-    async def late(store: StoreBase, lost: Collection[users._Held]) -> None:
+    async def late(store: StoreBase, lost: Collection[OwnedAddress]) -> None:
         monkeypatch.setattr(users, "_lose", lose)
         await users.change(world.store, [phone_of("u1")], T0)
         await lose(store, lost)
@@ -331,15 +335,15 @@ async def test_who_takes_an_address_back_while_it_is_lost_keeps_it(
 ) -> None:
     """What is kept of the first is the same before and after, and is watched meanwhile."""
     await stored(world, "u1", phone=PHONE)
-    owned = users._owned
+    owned = address_owners.owned
 
-    async def late(store: StoreBase, held: set[users._Held]) -> set[users._Held]:
-        monkeypatch.setattr(users, "_owned", owned)
+    async def late(store: StoreBase, held: Collection[OwnedAddress]) -> set[OwnedAddress]:
+        monkeypatch.setattr(address_owners, "owned", owned)
         found = await owned(store, held)
         await users.change(world.store, [phone_of("u1")], T0)
         return found
 
-    monkeypatch.setattr(users, "_owned", late)
+    monkeypatch.setattr(address_owners, "owned", late)
     await users.change(world.store, [phone_of("u2")], T0)
     assert await who_has_phone(world, "u1", "u2") == ["u1"]
 
@@ -578,10 +582,10 @@ async def test_of_a_user_that_was_not_written_whole_nothing_is_left(
 ) -> None:
     await took_only(world, monkeypatch, "shop-key")
     phone = f"p:{PHONE[1:]}"
-    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}
+    assert await address_owners.read(world.store, [phone]) == {phone: {"": "u1"}}
     found = await persons.find(world.store, phone, T0)
     await persons.erase(world.store, found, T0, "shop")
-    assert await users.owners(world.store, [phone]) == {phone: {"": "u1"}}, "of every app"
+    assert await address_owners.read(world.store, [phone]) == {phone: {"": "u1"}}, "of every app"
     await persons.erase(world.store, found, T0)
     assert all(PHONE[1:] not in key for key in await everything(world))
 
@@ -594,7 +598,7 @@ async def test_an_app_forgets_what_is_in_its_own_numbering_alone(
         await took_only(world, monkeypatch, key)
     phone = f"p:{PHONE[1:]}"
     await persons.erase(world.store, await persons.find(world.store, phone, T0), T0, "shop")
-    assert list((await users.owners(world.store, [phone]))[phone]) == ["bank"]
+    assert list((await address_owners.read(world.store, [phone]))[phone]) == ["bank"]
 
 
 @with_ingress(shards=3)
@@ -605,5 +609,5 @@ async def test_an_app_forgets_the_users_that_it_stored(world: World) -> None:
     assert (await shown(world, "u1"))["phone"] == PHONE
     assert (await world.call("DELETE", USER)).status == 200
     assert (await world.call("GET", USER)).status == 404
-    assert await users.owners(world.store, [f"p:{PHONE[1:]}"]) == {}
+    assert await address_owners.read(world.store, [f"p:{PHONE[1:]}"]) == {}
     assert world.clock.now_ms == T0

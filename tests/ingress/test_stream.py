@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.ingress.api.bodies import stream as stream_module
-from gateway.store import reads
+from gateway.store.messages import reads
 from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.core.people.unsubscribing import code_for
 from gateway.core.records.unsubscriber import Unsubscriber
-from gateway.core.unsubscribing import code_for
-from gateway.store import unsubscribing
+from gateway.store.people import unsubscribing
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
 MAIL = Unsubscriber("email", "ann@shop.example")

@@ -13,13 +13,14 @@ from gateway.core.records.webhook import WebhookEvent, WebhookTry, outbox_codec
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DEAD_MS, EVENTS
 from gateway.ingress.api.events import webhooks
-from gateway.store import outbox, reads, webhook_queues
-from gateway.store.apply import Item
 from gateway.store.compression import unpack
+from gateway.store.events import outbox, webhook_queues
+from gateway.store.events.webhook_queues import TryResults
+from gateway.store.events.webhooks import WEBHOOKS_MAX
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import OUTBOX, WEBHOOKS
-from gateway.store.webhook_queues import TryResults
-from gateway.store.webhooks import WEBHOOKS_MAX
 from providers.contract import Fault
 from tests.ingress.test_callbacks import BASIC
 from tests.ingress.test_inbound import sms

@@ -30,7 +30,8 @@ from gateway.redis.client import (
 from gateway.redis.cluster_slots import masters_of, slot_of
 from gateway.redis.script import Script
 from gateway.redis.server.checks import examine
-from gateway.store import installation, transaction
+from gateway.store import transaction
+from gateway.store.installation import installation
 from gateway.store.keys import keys_of
 from gateway.store.transaction import CommitCounts, commit
 from tests.worlds.loops import Loop

@@ -18,8 +18,8 @@ from gateway.redis import asyncio_driver
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import Limits, RedisClient
 from gateway.redis.errors import CommandRefused, RedisUnavailable
-from gateway.store.ledger import read_books
-from gateway.store.totals import pages_of_totals
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import pages_of_totals
 
 SHORT_OF_PATIENCE = Limits(down_wait_s=0.1)
 

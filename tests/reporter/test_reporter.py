@@ -20,7 +20,7 @@ from python_calamine import load_workbook
 from trio.testing import MockClock
 
 from gateway import files
-from gateway.core.days import DAY_MS, Days
+from gateway.core.money.days import DAY_MS, Days
 from gateway.core.views.words import rfc3339
 from gateway.dispatch.webhooks.posting import CallAnswer
 from gateway.finance import schedule as schedules
@@ -32,9 +32,9 @@ from gateway.reporter import role
 from gateway.reporter.rendering import NumberSources
 from gateway.reporter.reporter import FOLDER_AGAIN_MS, Reporter
 from gateway.reporter.role import keep_making
-from gateway.store import scheduled_reports
-from gateway.store.scheduled_reports import LEASE_MS, ScheduleState
-from gateway.store.totals import at_once
+from gateway.store.money import scheduled_reports
+from gateway.store.money.scheduled_reports import LEASE_MS, ScheduleState
+from gateway.store.money.totals import at_once
 from tests.finance.test_ledger import book, money
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from gateway.core.money.prices import PriceBook
 from gateway.core.policy import nowhere
-from gateway.core.prices import PriceBook
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load, parse
 from gateway.settings.price_file import PricesError

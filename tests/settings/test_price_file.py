@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.prices import Price
+from gateway.core.money.prices import Price
 from gateway.errors import ConfigurationError
 from gateway.settings import price_file
 from gateway.settings.price_file import PriceFault, PricesError, load_prices, parse_prices

@@ -21,7 +21,7 @@ from gateway.settings import file as settings
 from gateway.settings.bootstrap import budgets_of, policy_of
 from gateway.settings.file import Settings, SettingsError
 from gateway.settings.price_file import load_prices
-from gateway.store import closed
+from gateway.store.archive import closed
 from providers.http.callback_proofs import BasicAuth, CallbackAuth, HmacAuth
 from providers.http.settings import HttpSettings, http_config
 from providers.notation import Duration, Memory, Rate

@@ -26,7 +26,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import DispatchMetrics
 from gateway.settings.tables import Lanes
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from providers.contract import (
     Outcome,

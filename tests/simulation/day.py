@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from gateway.core import admission, cascade
 from gateway.core import events as ev
-from gateway.core.budgets import NO_FUNDS, Budget
 from gateway.core.effects import Effects
 from gateway.core.ids import new_id, step_ref
+from gateway.core.money.budgets import NO_FUNDS, Budget
 from gateway.core.records.entries import Post
 from gateway.core.records.message import ARRIVED, Message, Step, StepStatus, names_of
 from gateway.core.records.person import Person

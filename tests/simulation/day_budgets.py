@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.core.budgets import Budget, Funds, Lease, Move
+from gateway.core.money.budgets import Budget, Funds, Lease, Move
 
 EVER_MS = 10**14
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.core.days import DAY_MS
+from gateway.core.money.days import DAY_MS
 from gateway.core.policy import LearnedWait
 from gateway.core.timing import usual_grace_ms
 from gateway.core.waits import (

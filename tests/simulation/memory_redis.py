@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.redis.errors import ErrorReply
 from gateway.redis.script import Script
-from gateway.store.budgets import LEASE_SCRIPT
+from gateway.store.money.budgets import LEASE_SCRIPT
 from ratelimit.limiter import SCRIPTS, Schedule
 from tests.simulation.memory_streams import StreamCommands
 

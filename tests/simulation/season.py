@@ -20,16 +20,16 @@ from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
 from gateway.core.effects import Effects
 from gateway.core.ids import new_id, read_ref
-from gateway.core.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.people.opt_outs import EVERY_CHANNEL, NONE, OptOuts
+from gateway.core.people.rates import NOTHING, THOUSAND, Counted
+from gateway.core.people.stop_words import wish_in
 from gateway.core.plan import Known
-from gateway.core.rates import NOTHING, THOUSAND, Counted
-from gateway.core.reactions import reacted_step
+from gateway.core.reactions.reactions import reacted_step
 from gateway.core.records.content import Content
 from gateway.core.records.message import Message
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
 from gateway.core.records.words import Importance
-from gateway.core.stop_words import wish_in
 from gateway.dispatch.worker.submission import SubmissionWriter
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import Settings

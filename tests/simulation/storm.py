@@ -25,7 +25,7 @@ from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.dispatcher import dispatch
 from gateway.dispatch.metrics import DispatchMetrics
 from gateway.settings.tables import Lanes
-from gateway.store.receipts import take_receipts
+from gateway.store.messages.receipts import take_receipts
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt

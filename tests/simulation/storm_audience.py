@@ -15,14 +15,16 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.records.message import Message
 from gateway.core.records.person import ChannelMemory, Person, pack_person
 from gateway.core.records.user import StoredUser
-from gateway.store import declarations, users, zones
-from gateway.store.audit import Deed
+from gateway.store.campaigns import declarations
+from gateway.store.installation.audit import Deed
 from gateway.store.keys import keys_of, shard_of_identity
-from gateway.store.users import UserChange
+from gateway.store.people import users
+from gateway.store.people.users import UserChange
+from gateway.store.waiting import zones
 from tests.simulation.storm_campaigns import KNOWN_S
 from tests.simulation.storm_people import covers, starts_of
 from tests.worlds.cascade_world import DAY, T0

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
-from gateway.core import budgets as rules
-from gateway.core.budgets import Budget, Move
+from gateway.core.money import budgets as rules
+from gateway.core.money.budgets import Budget, Move
 from gateway.core.records.entries import Post
 from gateway.core.records.message import Message
 from gateway.store import shared_keys
-from gateway.store.budgets import LEASE_MS
 from gateway.store.keys import keys_of
-from gateway.store.queues import BUDGET
+from gateway.store.money.budgets import LEASE_MS
+from gateway.store.waiting.queues import BUDGET
 from tests.simulation.storm_policy import DEAREST, budgets_of
 from tests.worlds.cascade_world import T0
 

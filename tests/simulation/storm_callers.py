@@ -8,13 +8,14 @@ import trio
 
 from gateway.core.addresses import NOBODY
 from gateway.core.events import Cancelled, Reacted
-from gateway.core.opt_outs import Origin
+from gateway.core.people.opt_outs import Origin
 from gateway.core.records.content import Content
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.words import ReactionName
 from gateway.ingress.intake.known_users import KnownUsers
-from gateway.store import opt_outs, zones
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs
+from gateway.store.waiting import zones
 from tests.simulation.storm_audience import HIDING, LATER, QUIET
 from tests.simulation.storm_people import USERS
 from tests.simulation.storm_provider import ARRIVING, POISON, Letter

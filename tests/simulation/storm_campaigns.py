@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 from msgspec.structs import replace
 
-from gateway.core.campaigns import Campaign, CampaignState
-from gateway.store import declarations, shared_keys
-from gateway.store.audit import Deed
+from gateway.core.campaigns.campaigns import Campaign, CampaignState
+from gateway.store import shared_keys
+from gateway.store.campaigns import declarations
+from gateway.store.installation.audit import Deed
 
 if TYPE_CHECKING:
     from tests.simulation.storm import Storm

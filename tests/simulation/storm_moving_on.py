@@ -19,7 +19,7 @@ from gateway.core.records.entries import unmatched_codec
 from gateway.settings.tables import Lanes
 from gateway.store import shared_keys
 from gateway.store.keys import Keys, keys_of
-from gateway.store.queues import ZONES, budget_of, campaign_of
+from gateway.store.waiting.queues import ZONES, budget_of, campaign_of
 from tests.worlds.cascade_world import T0
 
 if TYPE_CHECKING:

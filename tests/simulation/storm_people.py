@@ -8,13 +8,13 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
+from gateway.core.people.stop_words import wish_in
 from gateway.core.records.message import Message
 from gateway.core.records.user import StoredUser
-from gateway.core.stop_words import wish_in
 from gateway.ingress.api.people.inbound import InboundEndpoints
 from gateway.ingress.http.problems import Refusal
-from gateway.store import users
-from gateway.store.users import UserChange
+from gateway.store.people import users
+from gateway.store.people.users import UserChange
 from providers.contract import PersonReply
 from tests.simulation.storm_seams import AWAY
 from tests.worlds.cascade_world import T0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.core.policy import Policy, RouteStep
 from ratelimit.caps import Cap
 from tests.simulation.storm_plan import Plan

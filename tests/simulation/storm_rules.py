@@ -10,14 +10,14 @@ import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from gateway.core.campaigns.send_windows import opening_ms
 from gateway.core.ids import shard_of_id
 from gateway.core.records.entries import LedgerEntry, ledger_codec
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person, claim_codec, unpack_person
-from gateway.core.send_windows import opening_ms
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of_identity
-from gateway.store.sums import add_up
+from gateway.store.money.sums import add_up
 from tests.simulation.memory_streams import Stream
 from tests.simulation.storm_audience import (
     each_is_written_to_by_day,

@@ -1,8 +1,9 @@
 """Where the product draws by itself, and how often its idle loops look: set for a simulation.
 
-Ids and tokens come from `store.noise`, delays are spread by `random`, trio shuffles its tasks: all
-are made to follow the seed. Loops that look for work every few tenths of a second look every few
-seconds, because looking is what idle virtual time costs. Nothing else of the product is changed.
+Ids and tokens come from `store.randomness`, delays are spread by `random`, trio shuffles its tasks:
+all are made to follow the seed. Loops that look for work every few tenths of a second look every
+few seconds, because looking is what idle virtual time costs. Nothing else of the product is
+changed.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from gateway.dispatch.jobs import timers
 from gateway.dispatch.jobs import unmatched_receipts as parked
 from gateway.dispatch.worker import wake_ups
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import lanes
 from gateway.store import randomness as noise
 from gateway.store.transaction import ConflictError
+from gateway.store.waiting import lanes
 
 AWAY = (RedisUnavailable, ConflictError)  # what a caller is told, and asks again
 

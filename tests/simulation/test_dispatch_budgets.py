@@ -8,12 +8,13 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.dispatch.jobs.feeder import STUCK_MS
 from gateway.redis.replies import as_list
-from gateway.store import budgets, reads
-from gateway.store.budgets import Budgets
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.money import budgets
+from gateway.store.money.budgets import Budgets
 from gateway.store.shared_keys import QUEUES
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import policy

@@ -11,7 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.events import Cancelled, Reported
 from gateway.core.holding import ZONE_UNKNOWN
 from gateway.core.records.content import NO_WORDS
@@ -19,12 +19,15 @@ from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.user import StoredUser
 from gateway.dispatch.jobs import feeder
-from gateway.store import cancelling, declarations, queues, reads, users, zones
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
-from gateway.store.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.campaigns import cancelling, declarations
+from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.installation.audit import Deed
 from gateway.store.keys import keys_of
-from gateway.store.users import UserChange
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.people import users
+from gateway.store.people.users import UserChange
+from gateway.store.waiting import queues, zones
 from providers.contract import Receipt
 from ratelimit.limiter import PACE_QUANTUM_US
 from tests.simulation.pace import Pace

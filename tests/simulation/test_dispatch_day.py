@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.core.records.message import StepStatus
 from tests.simulation.day import RATES, Day, cost_of, live
 from tests.worlds.cascade_world import PRICES

@@ -9,11 +9,11 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.dispatch.jobs import ending
 from gateway.redis.replies import as_list
-from gateway.store.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from tests.simulation.test_dispatch_campaigns import NAME, Campaigns
 from tests.worlds.cascade_world import DAYTIME

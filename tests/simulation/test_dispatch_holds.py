@@ -6,12 +6,12 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from gateway.core.send_windows import Hours
+from gateway.core.campaigns.send_windows import Hours
 from gateway.dispatch.jobs import feeder
-from gateway.store import queues
 from gateway.store.keys import keys_of
-from gateway.store.queues import lane_queue
 from gateway.store.shared_keys import QUEUES
+from gateway.store.waiting import queues
+from gateway.store.waiting.queues import lane_queue
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import DAYTIME, HOUR, MINUTE, T0, policy

@@ -5,8 +5,8 @@ from __future__ import annotations
 import trio
 
 from gateway.core.events import Cancelled
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
+from gateway.store.messages.apply import Item
 from tests.simulation.pace import Pace
 
 WAITING = 12_000

@@ -20,7 +20,7 @@ from gateway.core.policy import (
     Policy,
     RouteStep,
 )
-from gateway.store.pauses import DELAY_MS_MAX
+from gateway.store.providers.pauses import DELAY_MS_MAX
 from tests.simulation.away import Away
 from tests.simulation.test_dispatch_away import BUSY, NO_CREDIT, REFUSED
 from tests.worlds.cascade_world import PRICES, TTL_MS, policy

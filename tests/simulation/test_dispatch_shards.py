@@ -26,9 +26,10 @@ from gateway.dispatch.metrics import DispatchMetrics
 from gateway.redis.client import Command, RedisReply, Session, Statistics
 from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 from gateway.settings.tables import Lanes
-from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from providers.contract import Outcome, Receipt, Submission, Submitted, Unknown
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis

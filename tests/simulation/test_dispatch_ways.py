@@ -12,7 +12,7 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.policy import Policy, RouteStep
-from gateway.store import pauses
+from gateway.store.providers import pauses
 from providers.contract import (
     AccountFault,
     Fault,

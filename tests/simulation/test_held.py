@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from gateway.store import audit, pauses
-from gateway.store.pauses import ACCOUNT, OPERATOR
+from gateway.store.installation import audit
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import ACCOUNT, OPERATOR
 from tests.simulation.away import Away
 from tests.simulation.test_dispatch_away import NO_CREDIT, STEPS
 from tests.worlds.cascade_world import policy

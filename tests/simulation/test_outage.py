@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from gateway.core.events import Cancelled
-from gateway.store import pauses
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
+from gateway.store.providers import pauses
 from providers.contract import NotSent, Outcome, SendFault, Submission, Unknown
 from tests.simulation.pace import Pace
 from tests.worlds.virtual_clock import VirtualClock

@@ -19,7 +19,8 @@ from gateway.core.channels import EmailContent
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import content_with
 from gateway.core.records.message import StepStatus, names_of
-from gateway.store import pauses, reads
+from gateway.store.messages import reads
+from gateway.store.providers import pauses
 from providers.contract import (
     FcmAddress,
     NotSent,

@@ -11,9 +11,9 @@ import trio
 from gateway.core.records.message import StepStatus, names_of
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.rejections import STREAK
-from gateway.store import pauses
 from gateway.store.keys import keys_of
-from gateway.store.pauses import REJECTIONS, Pause, Trouble
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import REJECTIONS, Pause, Trouble
 from providers.contract import About, BadRequest, Fault, Outcome, Refused, Submission
 from tests.simulation.pace import Pace
 

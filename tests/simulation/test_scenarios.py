@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from gateway.core.money import format_amount, parse_amount
+from gateway.core.money.money import format_amount, parse_amount
 from gateway.core.records.message import Message, Step
 from gateway.core.records.words import Importance
 from providers.simulator import person_at

@@ -12,13 +12,18 @@ from unittest import mock
 import msgspec
 import pytest
 
-from gateway.core import admission, audience, budgets, holding, reach, settlement
+from gateway.core import admission, holding
 from gateway.core import plan as planning
+from gateway.core.campaigns import audience
 from gateway.core.cascade import arrivals
+from gateway.core.money import budgets, settlement
+from gateway.core.people import reach
 from gateway.core.records.message import Message
 from gateway.dispatch.jobs import feeder
-from gateway.store import apply, queues, transaction
-from gateway.store.budgets import Reading
+from gateway.store import transaction
+from gateway.store.messages import apply
+from gateway.store.money.budgets import Reading
+from gateway.store.waiting import queues
 from tests.simulation import storm_audience, storm_policy, storm_rules
 from tests.simulation.simulate_seeds import broken, smallest, tell
 from tests.simulation.storm import Storm, lived

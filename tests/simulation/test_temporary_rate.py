@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from gateway.store import temporary_rates
+from gateway.store.providers import temporary_rates
 from tests.simulation.pace import Pace
 
 BATCH = 5

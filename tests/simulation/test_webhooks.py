@@ -18,12 +18,15 @@ from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import DELAYS_MS, FAILING_MS, HOUR, LOST
 from gateway.dispatch.webhooks import desk, recovering, sender
 from gateway.dispatch.webhooks.posting import CONNECTIONS, CallAnswer
-from gateway.store import outbox, pauses, replies, shared_keys, webhook_queues, webhooks
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
+from gateway.store import shared_keys
+from gateway.store.events import outbox, webhook_queues, webhooks
+from gateway.store.events.webhook_queues import Due, Recovery, TryResults
+from gateway.store.installation.audit import Deed
 from gateway.store.keys import keys_of
+from gateway.store.messages.apply import Item
+from gateway.store.people import replies
+from gateway.store.providers import pauses
 from gateway.store.store import Store
-from gateway.store.webhook_queues import Due, Recovery, TryResults
 from providers.contract import Receipt
 from tests.simulation.webhook_world import OK, SECRET, Call, WebhookWorld
 from tests.worlds.cascade_world import policy
@@ -45,8 +48,8 @@ def slow_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "SEEN_S", 3_600.0)
     monkeypatch.setattr(desk, "TURN_S", 1_800.0)
     monkeypatch.setattr(desk, "MOVE_S", 1_800.0)
-    monkeypatch.setattr("gateway.store.sharing.LEASE_MS", 3_600_000)
-    monkeypatch.setattr("gateway.store.sharing.THERE_MS", 3_600_000)
+    monkeypatch.setattr("gateway.store.events.sharing.LEASE_MS", 3_600_000)
+    monkeypatch.setattr("gateway.store.events.sharing.THERE_MS", 3_600_000)
 
 
 @pytest.fixture

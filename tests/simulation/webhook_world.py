@@ -11,8 +11,8 @@ import trio
 from gateway.core.records.webhook import Secret, Webhook
 from gateway.dispatch.webhooks import desk
 from gateway.dispatch.webhooks.posting import CallAnswer, Posting
-from gateway.store import webhooks
-from gateway.store.audit import Deed
+from gateway.store.events import webhooks
+from gateway.store.installation.audit import Deed
 from tests.simulation.pace import Pace
 from tests.worlds.virtual_clock import VirtualClock
 

@@ -17,9 +17,10 @@ from gateway.core.records.request import Answer, MessageRequest
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import OutcomeUnknown
 from gateway.redis.trio_driver import open_client
-from gateway.store import reads, transaction
-from gateway.store.apply import Item
+from gateway.store import transaction
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
 from ratelimit.caps import Cap

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
-from gateway.store import api_keys, audit
-from gateway.store.api_keys import ApiKey, ListedKey, Scope, digest_of, granted
-from gateway.store.audit import KeptDeed
+from gateway.store.installation import api_keys, audit
+from gateway.store.installation.api_keys import ApiKey, ListedKey, Scope, digest_of, granted
+from gateway.store.installation.audit import KeptDeed
 from gateway.store.shared_keys import API_KEYS, KEY_USES
 
 T0 = 1_795_262_400_000

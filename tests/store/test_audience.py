@@ -8,12 +8,12 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core.audience import mark_of
-from gateway.core.campaigns import Campaign, Declared
+from gateway.core.campaigns.audience import mark_of
+from gateway.core.campaigns.campaigns import Campaign, Declared
 from gateway.core.records.person import DAY_MS, Person
 from gateway.redis.trio_driver import open_client
-from gateway.store import persons
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
+from gateway.store.people import persons
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import Command, RedisClient
-from gateway.store import audit
-from gateway.store.audit import Deed
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
 from gateway.store.shared_keys import AUDIT, AUDIT_APPS
 
 T0 = 1_795_262_400_000

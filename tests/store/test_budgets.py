@@ -15,17 +15,18 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core.budgets import GONE_MS, Budget
+from gateway.core.money.budgets import GONE_MS, Budget
 from gateway.core.records.held import Held
 from gateway.core.records.message import Message
 from gateway.core.records.request import Answer, BudgetRefusal
 from gateway.redis.replies import as_list
 from gateway.redis.trio_driver import open_client
-from gateway.store import budgets as kept
-from gateway.store import reads, shared_keys
-from gateway.store.apply import Applied, Item
-from gateway.store.budgets import EPOCHS_KEPT, LEASE_MS, READ_MS, Budgets, Reading
+from gateway.store import shared_keys
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Applied, Item
+from gateway.store.money import budgets as kept
+from gateway.store.money.budgets import EPOCHS_KEPT, LEASE_MS, READ_MS, Budgets, Reading
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.worlds.budget_race import ONE, SHARDS, SHARED, until_refused

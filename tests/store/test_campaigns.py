@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from itertools import count
 
-from gateway.core.campaigns import HOLDOUT_PARTS
-from gateway.core.days import day_of
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS
+from gateway.core.money.days import day_of
 from gateway.core.records.entries import OTHER_CAMPAIGNS
 from gateway.core.records.request import Saying
 from gateway.finance.question import Query
 from gateway.finance.report import Cell, cost_report
 from gateway.finance.verify import Verdict, compare_books
 from gateway.store.keys import keys_of
-from gateway.store.ledger import read_books
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import pages_of_totals
 from gateway.store.shared_keys import campaigns_of
 from gateway.store.store import Store
-from gateway.store.totals import pages_of_totals
 from gateway.store.writes import Retention
 from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, T0, request

@@ -9,23 +9,25 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core.budgets import NO_FUNDS
-from gateway.core.campaign_words import pack_words, unpack_words
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaign_words import pack_words, unpack_words
+from gateway.core.campaigns.campaigns import Campaign
+from gateway.core.money.budgets import NO_FUNDS
 from gateway.core.records.content import NO_WORDS, Content
 from gateway.core.records.request import MessageRequest
 from gateway.dispatch.worker.claim import NO_CONTENT, Entry, claim
 from gateway.dispatch.worker.submission import content_said
 from gateway.ingress.api.messages.sayings import sayings_of
 from gateway.redis.client import Command, Session
-from gateway.store import declarations, reads, shared_keys
-from gateway.store.admit import Admission
-from gateway.store.apply import Item, LaneEntry
-from gateway.store.asks import ask_of
-from gateway.store.audit import Deed
+from gateway.store import shared_keys
 from gateway.store.base import Once
-from gateway.store.contents import SPARE_MS, TIMES, Cache, Contents
+from gateway.store.campaigns import declarations
+from gateway.store.installation.audit import Deed
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item, LaneEntry
+from gateway.store.requests.admit import Admission
+from gateway.store.requests.asks import ask_of
+from gateway.store.requests.contents import SPARE_MS, TIMES, Cache, Contents
 from gateway.store.store import Store
 from gateway.store.transaction import commit
 from tests.store.test_keys import scan

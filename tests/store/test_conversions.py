@@ -13,12 +13,13 @@ from gateway.core import events as ev
 from gateway.core.records.message import Message
 from gateway.finance.verify import verify_ledger
 from gateway.redis.trio_driver import open_client
-from gateway.store import conversions, reads
-from gateway.store.apply import Item
-from gateway.store.conversions import ToldConversion
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.money.totals import total_rows
+from gateway.store.reactions import conversions
+from gateway.store.reactions.conversions import ToldConversion
 from gateway.store.store import Store
-from gateway.store.totals import total_rows
 from providers.contract import Receipt
 from tests.worlds import stores
 from tests.worlds.cascade_world import T0, policy, request

@@ -13,33 +13,26 @@ import trio
 
 from bench.redis_cluster import RedisCluster
 from gateway.core import events as ev
-from gateway.core.opt_outs import Origin
+from gateway.core.people.opt_outs import Origin
 from gateway.core.records.webhook import Secret, Webhook, WebhookEvent
 from gateway.core.webhooks import Webhooks
 from gateway.redis.address import parse_address
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from gateway.store import (
-    api_keys,
-    cancelling,
-    copying,
-    installation,
-    keys,
-    opt_outs,
-    outbox,
-    pauses,
-    shared_keys,
-    sharing,
-    webhook_queues,
-    webhooks,
-)
-from gateway.store import receipts as store_receipts
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
-from gateway.store.copying import Unchanged
-from gateway.store.installation import Copied, StoreUnfitError
-from gateway.store.sides import CopyFault, Side, call
-from gateway.store.spreading import Spread
+from gateway.store import keys, shared_keys
+from gateway.store.campaigns import cancelling
+from gateway.store.copies import copying
+from gateway.store.copies.copying import Unchanged
+from gateway.store.copies.sides import CopyFault, Side, call
+from gateway.store.copies.spreading import Spread
+from gateway.store.events import outbox, sharing, webhook_queues, webhooks
+from gateway.store.installation import api_keys, installation
+from gateway.store.installation.audit import Deed
+from gateway.store.installation.installation import Copied, StoreUnfitError
+from gateway.store.messages import receipts as store_receipts
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs
+from gateway.store.providers import pauses
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters

@@ -11,26 +11,28 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core.addresses import NOBODY, Addresses
-from gateway.core.budgets import Budget
-from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
+from gateway.core.campaigns.send_windows import Hours, SendWindow
 from gateway.core.channels import EmailContent
 from gateway.core.explain import explain_message
-from gateway.core.opt_outs import EVERY_CHANNEL, OptOut, Origin
+from gateway.core.money.budgets import Budget
+from gateway.core.money.prices import Price
+from gateway.core.people.opt_outs import EVERY_CHANNEL, OptOut, Origin
 from gateway.core.policy import Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price
 from gateway.core.records.content import NO_WORDS, Content, content_with
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import Consent, StoredUser
 from gateway.core.records.words import Importance
-from gateway.core.send_windows import Hours, SendWindow
 from gateway.ingress.intake.known_users import KnownUsers
-from gateway.store import declarations, opt_outs, reads, users
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
-from gateway.store.dry_run import DryAnswer
+from gateway.store.campaigns import declarations
+from gateway.store.installation.audit import Deed
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs, users
+from gateway.store.people.users import UserChange
+from gateway.store.requests.dry_run import DryAnswer
 from gateway.store.shared_keys import CAMPAIGNS_META
 from gateway.store.store import Store
-from gateway.store.users import UserChange
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
 from tests.store.test_contents import with_sayings

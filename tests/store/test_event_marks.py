@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store.event_marks import MARKS_MAX, EventMark, cut_events, marked
+from gateway.store.events.event_marks import MARKS_MAX, EventMark, cut_events, marked
 from gateway.store.keys import keys_of
-from gateway.store.reads import events_from
+from gateway.store.messages.reads import events_from
 
 KEYS = keys_of(0)
 KEEP = 100

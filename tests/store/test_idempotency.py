@@ -13,8 +13,8 @@ from gateway.core import events as ev
 from gateway.core.ids import shard_of_id
 from gateway.core.records.request import MessageRequest
 from gateway.redis.trio_driver import open_client
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from tests.worlds import stores
 from tests.worlds.cascade_world import T0, request

@@ -10,16 +10,16 @@ import pytest
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
-from gateway.core.identities import IDENTITIES_MAX
 from gateway.core.ids import shard_of_id
-from gateway.core.opt_outs import Origin
+from gateway.core.people.identities import IDENTITIES_MAX
+from gateway.core.people.opt_outs import Origin
 from gateway.core.records import schema2
 from gateway.core.records.message import StepStatus
 from gateway.core.records.person import DedupeClaim, Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
-from gateway.store import opt_outs
-from gateway.store.apply import Item
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt

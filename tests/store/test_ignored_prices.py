@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.testing import capture_logs
 
 from gateway.core.effects import IgnoredPrice
-from gateway.store.ignored_prices import LOG_EVERY_MS, IgnoredPrices
+from gateway.store.money.ignored_prices import LOG_EVERY_MS, IgnoredPrices
 
 FOREIGN = IgnoredPrice("currency", "sms", "m1", "0.03", "USD", 40_000)
 ABSURD = IgnoredPrice("amount", "sms", "m2", "99999999", "EUR", 40_000)

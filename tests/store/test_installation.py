@@ -9,9 +9,10 @@ import redis
 
 from gateway.core.records.codec import SCHEMA
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import installation, shared_keys
 from gateway.store import keys as k
-from gateway.store.installation import StoreUnfitError
+from gateway.store import shared_keys
+from gateway.store.installation import installation
+from gateway.store.installation.installation import StoreUnfitError
 
 
 def record(url: str) -> dict[bytes, bytes]:

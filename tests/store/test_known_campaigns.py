@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.events import Claimed
 from gateway.core.records.held import Held
-from gateway.store import declarations
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
-from gateway.store.declarations import KNOWN_MS
+from gateway.store.campaigns import declarations
+from gateway.store.campaigns.declarations import KNOWN_MS
+from gateway.store.installation.audit import Deed
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from tests.worlds.cascade_world import ID, T0, policy, request
 from tests.worlds.stores import in_store

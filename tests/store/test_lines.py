@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from gateway.redis.client import Command, RedisReply
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.keys import keys_of
-from gateway.store.lines import CONFIRM_MS, LINES_MAX, UNREAD_MS, UNUSED_MS, Lines, Use, choose
 from gateway.store.shared_keys import LINES
+from gateway.store.waiting.lines import (
+    CONFIRM_MS,
+    LINES_MAX,
+    UNREAD_MS,
+    UNUSED_MS,
+    Lines,
+    Use,
+    choose,
+)
 from tests.worlds.cascade_world import T0
 from tests.worlds.dispatch_world import DispatchWorld, under_trio, world
 

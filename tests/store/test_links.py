@@ -9,19 +9,22 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core import events as ev
-from gateway.core.clickers import Visitor
-from gateway.core.link_codes import CODE_CHARS, code_of
+from gateway.core.links.link_codes import CODE_CHARS, code_of
+from gateway.core.links.urls import LinkRules
+from gateway.core.reactions.clickers import Visitor
 from gateway.core.records.content import Content
 from gateway.core.records.links import OwnLink
 from gateway.core.records.message import Message
 from gateway.core.records.request import MessageRequest
-from gateway.core.urls import LinkRules
 from gateway.dispatch.worker.claim import Entry, claim
-from gateway.store import clicks, installation, links, own_links, randomness, reads
-from gateway.store.apply import Item, LaneEntry
-from gateway.store.clicks import Click
+from gateway.store import randomness
+from gateway.store.installation import installation
 from gateway.store.keys import keys_of
-from gateway.store.links import ALIKE_MIN, Link
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item, LaneEntry
+from gateway.store.reactions import clicks, links, own_links
+from gateway.store.reactions.clicks import Click
+from gateway.store.reactions.links import ALIKE_MIN, Link
 from gateway.store.store import Store
 from tests.store.test_copying import target_url
 from tests.store.test_keys import scan

@@ -7,11 +7,11 @@ import zlib
 
 import pytest
 
-from gateway.core.opt_outs import EVERY_CHANNEL, KeptOptOut, Origin
+from gateway.core.people.opt_outs import EVERY_CHANNEL, KeptOptOut, Origin
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
-from gateway.store import opt_outs
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.people import opt_outs
 
 PHONE = "79161234567"
 SHARDS = 3

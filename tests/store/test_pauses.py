@@ -8,8 +8,9 @@ import trio
 from gateway.redis.address import parse_address
 from gateway.redis.server.checks import connect
 from gateway.redis.trio_driver import open_client
-from gateway.store import pauses, shared_keys
-from gateway.store.pauses import Pause
+from gateway.store import shared_keys
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import Pause
 
 
 def test_a_pause_is_read_as_it_was_written_until_it_is_deleted(redis_url: str) -> None:

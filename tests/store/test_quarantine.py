@@ -21,12 +21,16 @@ from gateway.core.records.person import Person, pack_person, unpack_person
 from gateway.dispatch.jobs import recovery, timers
 from gateway.redis.client import Command, RedisReply
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, lanes, pauses, quarantine, reads
-from gateway.store import receipts as store_receipts
-from gateway.store.apply import Item, LaneEntry
+from gateway.store import quarantine
+from gateway.store.installation import api_keys
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
+from gateway.store.messages import receipts as store_receipts
+from gateway.store.messages.apply import Item, LaneEntry
+from gateway.store.providers import pauses
 from gateway.store.shared_keys import API_KEYS, PAUSED
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from providers.contract import Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, policy, request

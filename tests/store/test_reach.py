@@ -8,12 +8,13 @@ import pytest
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
-from gateway.core.reach import is_unreachable
+from gateway.core.people.reach import is_unreachable
 from gateway.core.records.message import Message, StepStatus
 from gateway.core.records.person import Person
-from gateway.store import persons, reads
-from gateway.store.apply import Item
-from gateway.store.receipts import take_receipts
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import take_receipts
+from gateway.store.people import persons
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Receipt
 from tests.store.test_identities import (

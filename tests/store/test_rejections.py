@@ -14,9 +14,9 @@ from gateway.core.rejections import STREAK
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.trio_driver import open_client
-from gateway.store import pauses
-from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Pause
-from gateway.store.rejections import RejectionWatch
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import ACCOUNT, OUTAGE, REJECTIONS, Pause
+from gateway.store.providers.rejections import RejectionWatch
 from providers.contract import About, Fault, Receipt, ReceiptStatus
 
 T0 = 1_000_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.events import Accepted, Claimed, Event, StepRefused
-from gateway.store.sent_lines import lines_within
+from gateway.store.messages.sent_lines import lines_within
 from providers.contract import Fault
 from tests.worlds.cascade_world import DAY, T0, World, policy, request
 

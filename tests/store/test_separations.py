@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.redis.client import Command, RedisClient, RedisReply, Session
-from gateway.store.identities import find_home, separate
 from gateway.store.keys import shard_of
+from gateway.store.people.identities import find_home, separate
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from tests.worlds import stores

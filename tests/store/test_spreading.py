@@ -21,15 +21,18 @@ from gateway.dispatch.worker.claim import Entry, claim, resolve
 from gateway.dispatch.worker.submission import content_said
 from gateway.redis.address import Address, parse_address
 from gateway.redis.trio_driver import open_client
-from gateway.store import copying, installation, lanes, reads
-from gateway.store import receipts as store_receipts
-from gateway.store.apply import Item
-from gateway.store.contents import Contents
-from gateway.store.installation import StoreUnfitError
+from gateway.store.copies import copying
+from gateway.store.copies.sides import CopyFault, Side, StringValue, call
+from gateway.store.copies.spreading import SPARE_MS, Spread
+from gateway.store.installation import installation
+from gateway.store.installation.installation import StoreUnfitError
 from gateway.store.keys import keys_of, shard_of_identity
-from gateway.store.sides import CopyFault, Side, StringValue, call
-from gateway.store.spreading import SPARE_MS, Spread
+from gateway.store.messages import reads
+from gateway.store.messages import receipts as store_receipts
+from gateway.store.messages.apply import Item
+from gateway.store.requests.contents import Contents
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters

@@ -32,7 +32,7 @@ from gateway.core import admission, cascade
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.ids import new_id, shard_of_id
-from gateway.core.persons import note_sent_here, prune
+from gateway.core.people.persons import note_sent_here, prune
 from gateway.core.plan import Rejection
 from gateway.core.policy import RouteStep
 from gateway.core.records.entries import (
@@ -47,12 +47,12 @@ from gateway.core.records.request import MessageRequest
 from gateway.finance.lines import LedgerLine, lines_of
 from gateway.redis.client import Session
 from gateway.redis.trio_driver import open_client
-from gateway.store.apply import Application, Item
 from gateway.store.compression import unpack
 from gateway.store.keys import Keys, keys_of, shard_of, shard_of_identity
+from gateway.store.messages.apply import Application, Item
+from gateway.store.money.sums import add_up
 from gateway.store.randomness import LOT_STRIDE
 from gateway.store.store import Store
-from gateway.store.sums import add_up
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from ratelimit.caps import Cap

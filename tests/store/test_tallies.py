@@ -9,15 +9,15 @@ from msgspec.structs import replace
 
 from gateway.core import events as ev
 from gateway.core import waits
-from gateway.core.days import DAY_MS
+from gateway.core.money.days import DAY_MS
+from gateway.core.people.rates import Counted
 from gateway.core.policy import LearnedWait, Policy, RouteStep
-from gateway.core.rates import Counted
 from gateway.core.records.message import Message
 from gateway.redis.trio_driver import open_client
-from gateway.store import reads
-from gateway.store.apply import Item
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.reactions.tallies import PERIOD_MS, PERIODS, REFRESH_MS
 from gateway.store.store import Store
-from gateway.store.tallies import PERIOD_MS, PERIODS, REFRESH_MS
 from providers.contract import Receipt, ReceiptStatus
 from tests.store.test_identities import SHARDS, accept, in_store
 from tests.worlds.cascade_world import T0, policy

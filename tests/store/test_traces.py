@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.settings.file import SettingsError, parse
-from gateway.store import reads
+from gateway.store.messages import reads
 from gateway.traces import Traces, open_traces
 from tests.worlds.dispatch_world import dispatching, under_trio, world
 from tests.worlds.ingress_world import CONFIG, ENV, OTP, PHONE, SALE, World, with_ingress

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.store import receipts
 from gateway.store.keys import keys_of
-from gateway.store.receipts import note_provider_ids, part_of, sweep_unmatched, take_receipts
+from gateway.store.messages import receipts
+from gateway.store.messages.receipts import (
+    note_provider_ids,
+    part_of,
+    sweep_unmatched,
+    take_receipts,
+)
 from providers.contract import Receipt
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, world
 

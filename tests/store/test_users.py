@@ -10,11 +10,11 @@ import pytest
 from gateway.core.addresses import Addresses
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.user import StoredUser
-from gateway.store import users
-from gateway.store.identities import find_home
 from gateway.store.keys import keys_of, shard_of, shard_of_identity
+from gateway.store.people import address_owners, users
+from gateway.store.people.identities import find_home
+from gateway.store.people.users import UserChange
 from gateway.store.store import Store
-from gateway.store.users import UserChange
 from tests.worlds import stores
 from tests.worlds.cascade_world import DAY, MINUTE, T0
 from tests.worlds.watched_link import Killed, WatchedLink
@@ -153,7 +153,7 @@ def test_a_batch_leaves_what_one_after_another_leaves(redis_url: str, seed: int)
             for at in range(0, len(changes), size):
                 await users.change(store, changes[at : at + size], T0)
         identities = ["p:79180000001", "p:79180000002", "e:anna@shop.example"]
-        return await users.read(store, names), await users.owners(store, identities)
+        return await users.read(store, names), await address_owners.read(store, identities)
 
     async def work(store: Store) -> None:
         assert await left(store, 99) == await left(store, 1)

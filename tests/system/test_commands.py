@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from gateway.redis.server.embedded import EmbeddedRedis
-from gateway.store import installation
+from gateway.store.installation import installation
 from tests.worlds import stack, template
 from tests.worlds.patience import PATIENCE_S
 from tests.worlds.ports import free_port

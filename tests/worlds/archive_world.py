@@ -23,10 +23,10 @@ from gateway.finance.archive_calls import AcceptedAsked
 from gateway.finance.verify import Verdict, verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store import receipts
-from gateway.store.apply import Item
-from gateway.store.message_search import ArchivedMessage, Sought, search
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages import receipts
+from gateway.store.messages.apply import Item
+from gateway.store.messages.message_search import ArchivedMessage, Sought, search
+from gateway.store.messages.person_index import IndexPlace
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Fault, Receipt

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.events import Accepted, Claimed, Reported
+from gateway.core.money.reconciliation import Ours
 from gateway.core.policy import Policy
-from gateway.core.reconciliation import Ours
 from gateway.core.views.words import rfc3339
 from gateway.finance.reconciled_formats import amount
 from gateway.redis.client import RedisClient
-from gateway.store.apply import Item
-from gateway.store.sent_lines import sent_lines
+from gateway.store.messages.apply import Item
+from gateway.store.messages.sent_lines import sent_lines
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt

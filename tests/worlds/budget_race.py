@@ -7,7 +7,7 @@ from itertools import count
 import trio
 from msgspec.structs import replace
 
-from gateway.core.budgets import Budget
+from gateway.core.money.budgets import Budget
 from gateway.redis.trio_driver import open_client
 from gateway.store.store import Store
 from tests.worlds.cascade_world import DAY, T0, policy, request

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from gateway.core import admission, cascade, events
 from gateway.core.addresses import Addresses
-from gateway.core.budgets import NO_FUNDS, Funds
+from gateway.core.campaigns.send_windows import Hours, SendWindow
 from gateway.core.effects import Effects
 from gateway.core.ids import step_ref
-from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.money.budgets import NO_FUNDS, Funds
+from gateway.core.money.prices import Price
+from gateway.core.people.opt_outs import NONE, OptOuts
 from gateway.core.policy import (
     WHEN_AWAY_DEFAULT,
     CategoryRule,
@@ -20,13 +22,11 @@ from gateway.core.policy import (
     RouteStep,
     WhenAway,
 )
-from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.entries import Post, StatusChange
 from gateway.core.records.message import Message, StepStatus, names_of
 from gateway.core.records.person import Person
 from gateway.core.records.request import MessageRequest
-from gateway.core.send_windows import Hours, SendWindow
 from providers.contract import Category, Receipt
 from ratelimit.caps import Cap, window_max_ms
 

@@ -20,8 +20,8 @@ from gateway.dispatch.metrics import DispatchMetrics
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.settings.tables import Lanes
-from gateway.store import reads
 from gateway.store.keys import keys_of
+from gateway.store.messages import reads
 from gateway.store.store import Store
 from providers.contract import (
     Outcome,

@@ -10,8 +10,8 @@ import msgspec
 
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
-from gateway.core.days import day_of
-from gateway.core.opt_outs import Origin
+from gateway.core.money.days import day_of
+from gateway.core.people.opt_outs import Origin
 from gateway.core.policy import Policy
 from gateway.core.records.entries import unmatched_codec
 from gateway.core.records.message_codec import pack_message
@@ -21,19 +21,23 @@ from gateway.core.records.user import StoredUser
 from gateway.finance.verify import compare_books
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
-from gateway.store import api_keys, opt_outs, pauses, persons, quarantine, reads, users
-from gateway.store import receipts as store_receipts
-from gateway.store.apply import Item
+from gateway.store import quarantine
 from gateway.store.former_shards import shards_ever
-from gateway.store.idempotency import open_key
-from gateway.store.identities import find_home
+from gateway.store.installation import api_keys
 from gateway.store.keys import keys_of, shard_of
-from gateway.store.ledger import read_books
-from gateway.store.people import read_others, read_records
-from gateway.store.receipts import told_id
+from gateway.store.messages import reads
+from gateway.store.messages import receipts as store_receipts
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import told_id
+from gateway.store.money.ledger import read_books
+from gateway.store.money.totals import pages_of_totals
+from gateway.store.people import address_owners, opt_outs, persons, users
+from gateway.store.people.identities import find_home
+from gateway.store.people.people import read_others, read_records
+from gateway.store.providers import pauses
+from gateway.store.requests.idempotency import open_key
 from gateway.store.shared_keys import campaigns_of
 from gateway.store.store import Store
-from gateway.store.totals import pages_of_totals
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, T0, policy, request
@@ -181,7 +185,7 @@ async def read_all(url: str, shards: int, filled: Filled) -> dict[str, Any]:
             "messages": {id_: await _message(store, id_) for id_ in filled.ids},
             "people": await _people(store, filled),
             "users": await users.read(store, [f"stored{n}" for n in range(9)]),
-            "owners": await users.owners(store, [f"p:7918000{n:04}" for n in range(9)]),
+            "owners": await address_owners.read(store, [f"p:7918000{n:04}" for n in range(9)]),
             "opt-outs": {p: await opt_outs.find(client, shards, p) for p in [*PHONES, *OPTED_OUT]},
             "found": {
                 p: sorted((await persons.find(store, f"p:{p}", T0)).messages) for p in PHONES

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from gateway.core import events as ev
-from gateway.core.prices import Price
+from gateway.core.money.prices import Price
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.asgi import CONNECTION
 from gateway.redis.asyncio_driver import open_client
@@ -23,7 +23,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.settings import file as configuration
 from gateway.settings.bootstrap import policy_of, retention_of
 from gateway.settings.file import Settings
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.worlds.patience import PATIENCE_S

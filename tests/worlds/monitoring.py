@@ -16,9 +16,9 @@ from gateway.core.records.entries import StatusChange
 from gateway.dispatch.metrics import DispatchMetrics
 from gateway.ingress.intake.server_watch import WatchedServer
 from gateway.ingress.metrics import IngressMetrics
-from gateway.store.lanes import LaneState
-from gateway.store.outcomes import Outcomes
-from gateway.store.servers import ServerState
+from gateway.store.installation.servers import ServerState
+from gateway.store.messages.outcomes import Outcomes
+from gateway.store.waiting.lanes import LaneState
 from gateway.telemetry import Registries
 
 MONITORING = Path(__file__).resolve().parents[2] / "config" / "monitoring"

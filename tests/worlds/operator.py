@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from gateway.store import api_keys
-from gateway.store.api_keys import Scope
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import Scope
 from tests.worlds.ingress_world import T0, Answer, World
 
 HOST = "console.example"

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.core.identities import enlist, join, links, split, unread
+from gateway.core.people.identities import enlist, join, links, split, unread
 from gateway.core.records.person import DedupeClaim, Person
 from tests.worlds.cascade_world import DAY, T0
 

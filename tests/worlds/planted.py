@@ -15,7 +15,7 @@ from random import Random
 
 from msgspec.structs import replace
 
-from gateway.core.reconciliation import (
+from gateway.core.money.reconciliation import (
     CLASSES,
     PICOS_A_MICRO,
     ROUNDING_MAX,

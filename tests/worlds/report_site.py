@@ -13,20 +13,20 @@ import uvicorn
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses
-from gateway.core.budgets import Budget
 from gateway.core.events import Accepted, Claimed, Event, Reported
-from gateway.core.months import Month
+from gateway.core.money.budgets import Budget
+from gateway.core.money.months import Month
+from gateway.core.money.prices import Price
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
-from gateway.core.prices import Price
 from gateway.core.records.content import Content
 from gateway.core.records.request import MessageRequest
 from gateway.finance.closing import close_month
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration
-from gateway.store import api_keys
-from gateway.store.api_keys import Scope
-from gateway.store.apply import Item
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import Scope
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 from providers.contract import Receipt
 from tests.worlds.ingress_world import CONFIG, ENV

@@ -58,12 +58,12 @@ import msgspec
 from gateway.core import events
 from gateway.core.channels import CHANNELS, Until
 from gateway.core.effects import MEASURES, Effects
+from gateway.core.people.reach import learn
 from gateway.core.policy import RouteStep
-from gateway.core.reach import learn
 from gateway.core.records.message import MESSAGE_NAMES
 from gateway.core.records.person import Person
 from gateway.core.records.words import REACTION_NAMES
-from gateway.store.opt_outs import scopes_in
+from gateway.store.people.opt_outs import scopes_in
 from providers.contract import Fault
 from ratelimit.caps import Cap
 from tests.worlds.cascade_world import DAY, PRICES, T0, World, policy, request

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 import msgspec
 
-from gateway.core.money import PLACES, format_amount
+from gateway.core.money.money import PLACES, format_amount
 
 NAME = "manifest.ndjson"
 SCHEMA = 1

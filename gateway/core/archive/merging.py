@@ -21,7 +21,7 @@ from gateway.core.archive.manifest import (
     entry_id,
     entry_texts,
 )
-from gateway.core.days import DAY_MS
+from gateway.core.money.days import DAY_MS
 
 KEPT_MS = DAY_MS
 

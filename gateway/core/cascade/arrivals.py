@@ -6,12 +6,13 @@ there is none, `await_reaction` says what goes on and when.
 
 from __future__ import annotations
 
-from gateway.core import settlement, timing
+from gateway.core import timing
 from gateway.core.cascade.failover import Failover
 from gateway.core.events import Converted
+from gateway.core.money import settlement
+from gateway.core.money.settlement import Work
 from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
 from gateway.core.records.words import REACTION_NAMES, ReactionName
-from gateway.core.settlement import Work
 
 CONVERSIONS_MAX = 256  # of one message: each is remembered in its record
 

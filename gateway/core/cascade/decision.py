@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from gateway.core import audience, holding, settlement, timing
-from gateway.core.budgets import Funds, needs_of
-from gateway.core.campaigns import Campaign
+from gateway.core import holding, timing
+from gateway.core.campaigns import audience
+from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.effects import Effects, group_of, status_change_of
 from gateway.core.events import Accepted, Invoiced
-from gateway.core.persons import full_cap, give_back, give_back_leg, keep, release, take
+from gateway.core.money import settlement
+from gateway.core.money.budgets import Funds, needs_of
+from gateway.core.money.settlement import Booking, Work
+from gateway.core.people.persons import full_cap, give_back, give_back_leg, keep, release, take
+from gateway.core.people.rates import Tally, counts_as, counts_conversions
+from gateway.core.people.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.policy import Policy, WhenAway
-from gateway.core.rates import Tally, counts_as, counts_conversions
-from gateway.core.reach import arrived, is_unreachable, learn, reacted
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.entries import Post
 from gateway.core.records.held import Held
 from gateway.core.records.message import OPEN, Clock, Message, Step
 from gateway.core.records.person import Person
 from gateway.core.records.words import ReactionName
-from gateway.core.settlement import Booking, Work
 from gateway.core.waits import Delay
 from providers.contract import Receipt
 from ratelimit.caps import Full

@@ -1,7 +1,6 @@
 """Which event leads to which transition: `advance` and one function a kind of event.
 
-An impossible or outdated event changes nothing. The counters of an attempt are counted here, each
-where the one thing happens that it counts.
+An impossible or outdated event changes nothing. Each counter of an attempt is counted here.
 """
 
 from __future__ import annotations
@@ -9,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gateway.core import campaigns, settlement, timing
 from gateway.core import events as ev
-from gateway.core.budgets import NO_FUNDS, Funds, settle
+from gateway.core import timing
+from gateway.core.campaigns import campaigns
 from gateway.core.cascade.arrivals import Change
 from gateway.core.effects import Effects
 from gateway.core.holding import PACE, ZONE_UNKNOWN, is_first, paced
-from gateway.core.opt_outs import refuses
+from gateway.core.money import settlement
+from gateway.core.money.budgets import NO_FUNDS, Funds, settle
+from gateway.core.people.opt_outs import refuses
 from gateway.core.policy import LOOK_UP_MIN_MS, NOT_FOUND_MIN, SENDING_LIMIT_MS, Policy
-from gateway.core.reactions import may_have_left
+from gateway.core.reactions.reactions import may_have_left
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import (
     UNANSWERED,
@@ -264,8 +265,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
 
 
 def _is_told(change: Change, work: settlement.Work, series: int) -> bool:
-    """Whether a failure of an earlier sending says nothing of the step any more, because it was
-    taken as well as the one that followed it."""
+    """Whether a failure of an earlier sending says nothing of its step: both were taken."""
     step, attempt = work.step, work.attempt
     if not attempt.sent_ms and (attempt is not step.attempt or step.status not in UNANSWERED):
         return False

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.core import settlement
 from gateway.core.cascade.decision import CascadeDecision
 from gateway.core.events import LooseParts, Reported
 from gateway.core.ids import step_ref
+from gateway.core.money import settlement
+from gateway.core.money.settlement import Work
 from gateway.core.records.message import OPEN
-from gateway.core.settlement import Work
 
 
 class LooseCharges(CascadeDecision):

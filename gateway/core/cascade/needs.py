@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.core import events as ev
 from gateway.core import timing
 from gateway.core.holding import held_of
+from gateway.core.people.rates import counts_conversions
 from gateway.core.policy import PLANNED_LATELY_MS, Policy
-from gateway.core.rates import counts_conversions
 from gateway.core.records.message import Message
 
 

@@ -6,13 +6,15 @@ claims and slots, and adds to the effects. `settlement` says what is booked; it 
 
 from __future__ import annotations
 
-from gateway.core import campaigns, settlement, timing
+from gateway.core import timing
 from gateway.core.addresses import Addresses
+from gateway.core.campaigns import campaigns
 from gateway.core.cascade.loose_charges import LooseCharges
 from gateway.core.effects import fallback_from
 from gateway.core.holding import is_first
-from gateway.core.opt_outs import OptOuts, refuses
-from gateway.core.reach import NOT_REACHABLE
+from gateway.core.money import settlement
+from gateway.core.people.opt_outs import OptOuts, refuses
+from gateway.core.people.reach import NOT_REACHABLE
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import field
 
-from gateway.core.conversions import By
+from gateway.core.reactions.conversions import By
 from gateway.core.records.codec import Codec
 from gateway.core.records.entries import NO_STEP
 

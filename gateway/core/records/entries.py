@@ -134,8 +134,8 @@ class ClosedMessages(msgspec.Struct, gc=False):
 
 class Clicked(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Clicks of one link that were alike: how many, and when the first came. `who`: a person, a
-    person by the picture, or why it was nobody, as `gateway.core.clicks` has it. A link that was
-    made for itself has no message, channel and step."""
+    person by the picture, or why it was nobody, as `gateway.core.reactions.clicks` has it. A link
+    that was made for itself has no message, channel and step."""
 
     link: str
     app: str

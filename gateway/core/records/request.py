@@ -9,8 +9,8 @@ from msgspec import field
 from msgspec.structs import replace
 
 from gateway.core.addresses import Addresses, person_id
-from gateway.core.campaign_words import Version
-from gateway.core.opt_outs import NONE, OptOuts
+from gateway.core.campaigns.campaign_words import Version
+from gateway.core.people.opt_outs import NONE, OptOuts
 from gateway.core.records import schema2
 from gateway.core.records.codec import Codec
 from gateway.core.records.content import Content

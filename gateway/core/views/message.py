@@ -9,7 +9,7 @@ import msgspec
 from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
 from gateway.core.ids import step_ref
-from gateway.core.money import format_amount
+from gateway.core.money.money import format_amount
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import (
     IMPORTANCE_NAMES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import trio
 
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import archiving
+from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
 
 LOOK_S = 15.0  # a run is an hour after the other

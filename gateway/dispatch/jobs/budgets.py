@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import budget_warnings, budgets
+from gateway.store.money import budget_warnings, budgets
 
 TIDY_MS = 60_000
 

@@ -14,12 +14,14 @@ from collections.abc import Set
 
 import structlog
 
-from gateway.core import campaigns
+from gateway.core.campaigns import campaigns
 from gateway.core.events import Cancelled
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import cancelling, queues, reads
-from gateway.store.apply import Item
-from gateway.store.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.campaigns import cancelling
+from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.waiting import queues
 
 LOOK_S = 1.0
 

@@ -14,9 +14,10 @@ import structlog
 
 from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import queues, reads
-from gateway.store.apply import Item
-from gateway.store.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Item
+from gateway.store.waiting import queues
 
 LOOK_S = 1.0
 

@@ -1,17 +1,18 @@
 """Cuts streams to what is kept: the apps' status changes (`retention.events_max`), and the index of
 messages; and what people wrote back.
 
-How is in `gateway.store.event_marks` and `gateway.store.person_index`. While a shard is
-unavailable, it is tried again.
+How is in `gateway.store.events.event_marks` and `gateway.store.messages.person_index`. While a
+shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
 
 from gateway.core.policy import TTL_MAX_MS
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import person_index, replies
-from gateway.store.event_marks import cut_events
+from gateway.store.events.event_marks import cut_events
 from gateway.store.keys import keys_of
+from gateway.store.messages import person_index
+from gateway.store.people import replies
 
 LOOK_S = 5.0
 

@@ -21,11 +21,12 @@ import structlog
 
 from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import lanes, quarantine, queues, shared_keys
-from gateway.store.apply import Item
-from gateway.store.declarations import KNOWN_EVERYWHERE_MS
+from gateway.store import quarantine, shared_keys
+from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
-from gateway.store.queues import CampaignQueue, place_of
+from gateway.store.messages.apply import Item
+from gateway.store.waiting import lanes, queues
+from gateway.store.waiting.queues import CampaignQueue, place_of
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5

@@ -13,7 +13,7 @@ from contextlib import suppress
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.worker.worker import ProviderWorker
-from gateway.store import lanes
+from gateway.store.waiting import lanes
 
 LOOK_S = 1.0
 

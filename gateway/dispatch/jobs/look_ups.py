@@ -25,8 +25,8 @@ from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.pauses import Pauses
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
-from gateway.store.apply import Item
-from gateway.store.pauses import OUTAGE
+from gateway.store.messages.apply import Item
+from gateway.store.providers.pauses import OUTAGE
 from gateway.telemetry import few
 from providers.contract import Fault, NotSent, Provider, Receipt, SendFault, Throttled
 

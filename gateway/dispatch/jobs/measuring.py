@@ -20,7 +20,7 @@ from gateway.dispatch.jobs.reports import ReportWatch
 from gateway.dispatch.recent import Mark, Recent
 from gateway.dispatch.worker.worker import ProviderWorker
 from gateway.fleet import LIMITS
-from gateway.store import snapshots
+from gateway.store.installation import snapshots
 
 COMPARE_S = 15.0  # a change reaches all dispatchers sooner
 

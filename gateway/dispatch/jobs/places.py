@@ -15,7 +15,7 @@ import trio
 
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.redis_retry import RETRYABLE
-from gateway.store import places
+from gateway.store.providers import places
 
 TURN_S = places.LEASE_MS / 1000 / 4
 FURTHER_S = 2 * TURN_S  # so much later for each place that is held already

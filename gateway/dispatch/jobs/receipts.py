@@ -21,12 +21,12 @@ from gateway.core.ids import read_ref
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs import places
 from gateway.dispatch.worker.answers import accepted_by, ids_in, loose_ids_in
-from gateway.store.apply import Item
 from gateway.store.base import BATCH_MAX
-from gateway.store.pauses import REJECTIONS
-from gateway.store.receipts import note_provider_ids, take_receipts
-from gateway.store.rejections import RejectionWatch
-from gateway.store.taken_replies import take_replies
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import note_provider_ids, take_receipts
+from gateway.store.people.taken_replies import take_replies
+from gateway.store.providers.pauses import REJECTIONS
+from gateway.store.providers.rejections import RejectionWatch
 from providers.contract import (
     KeepsSessions,
     PersonReply,

@@ -2,11 +2,11 @@
 
 No worker reads their lanes, so what waits there would wait for its time to be over. Where a step
 has another provider, that takes it over. A provider is removed once no process has it
-(`gateway.store.providers`), and who just began to look, or could not for a while, waits for as long
-before it says so: after Redis was away nobody has said anything lately, and others that start with
-it are a moment later. A retired one is known as such at once. A step that is being sent is
-looked at again, or has lost its answer, as in `recovery`. While a shard is unavailable, it is tried
-again.
+(`gateway.store.providers.providers`), and who just began to look, or could not for a while, waits
+for as long before it says so: after Redis was away nobody has said anything lately, and others that
+start with it are a moment later. A retired one is known as such at once. A step that is being sent
+is looked at again, or has lost its answer, as in `recovery`. While a shard is unavailable, it is
+tried again.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from gateway.core.events import ProviderGone
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.worker import claim
 from gateway.dispatch.worker.claim import Entry
-from gateway.store import lanes, pauses, providers
-from gateway.store.apply import Item
 from gateway.store.keys import keys_of
-from gateway.store.lanes import WaitingEntry
+from gateway.store.messages.apply import Item
+from gateway.store.providers import pauses, providers
+from gateway.store.waiting import lanes
+from gateway.store.waiting.lanes import WaitingEntry
 from providers.contract import Category
 
 LOOK_S = 1.0  # between two looks, give or take a quarter: dispatchers share the work

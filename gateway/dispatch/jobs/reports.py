@@ -8,7 +8,7 @@ from __future__ import annotations
 import trio
 
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import scheduled_reports
+from gateway.store.money import scheduled_reports
 
 LOOK_S = 15.0
 

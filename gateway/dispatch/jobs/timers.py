@@ -19,8 +19,8 @@ from gateway.core.records.message import Message
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.pauses import Pauses
 from gateway.failpoints import failpoint
-from gateway.store import lanes
-from gateway.store.apply import Item
+from gateway.store.messages.apply import Item
+from gateway.store.waiting import lanes
 
 LOOK_S = 0.2  # at most, between two looks at a shard that has nothing due
 

@@ -1,7 +1,7 @@
 """Receipts that matched nothing when they came are tried again: they may have outrun the answer.
 
-Matching, delays and giving up are in `gateway.store.receipts`. While a shard is unavailable, it is
-tried again.
+Matching, delays and giving up are in `gateway.store.messages.receipts`. While a shard is
+unavailable, it is tried again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from gateway.dispatch.deps import DispatchDeps
-from gateway.store import receipts
+from gateway.store.messages import receipts
 from gateway.telemetry import few
 
 LOOK_S = 0.5

@@ -18,8 +18,9 @@ from gateway.core.views.message import view_of
 from gateway.core.views.reply import view_of as reply_view
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import LOST
-from gateway.store import reads, replies
-from gateway.store.outbox import LostEvents
+from gateway.store.events.outbox import LostEvents
+from gateway.store.messages import reads
+from gateway.store.people import replies
 from gateway.store.store import Store
 
 _to_json = msgspec.json.Encoder().encode

@@ -19,7 +19,7 @@ from gateway.core.webhooks import DEAD_MS, Webhooks
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.webhooks.posting import OpenPosting, opens
 from gateway.dispatch.webhooks.sender import WebhookSender
-from gateway.store import outbox, sharing
+from gateway.store.events import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
 TURN_S = 1.0

@@ -19,10 +19,17 @@ from gateway.core.records.entries import StatusChange
 from gateway.core.records.webhook import WebhookEvent
 from gateway.dispatch.deps import DispatchDeps
 from gateway.redis.client import RedisClient
-from gateway.store import outbox, reads, replies, webhook_queues
 from gateway.store.base import BATCH_MAX
+from gateway.store.events import outbox, webhook_queues
+from gateway.store.events.webhook_queues import (
+    OF_INSTALLATION,
+    OF_REPLIES,
+    Recovery,
+    WebhookBacklog,
+)
 from gateway.store.former_shards import shards_ever
-from gateway.store.webhook_queues import OF_INSTALLATION, OF_REPLIES, Recovery, WebhookBacklog
+from gateway.store.messages import reads
+from gateway.store.people import replies
 from gateway.store.writes import event_of
 
 # Entries of a page: an entry has a change for each message of a batch, or a few, and a page of them

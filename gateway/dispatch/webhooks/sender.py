@@ -25,9 +25,9 @@ from gateway.dispatch.webhooks.bodies import bodies
 from gateway.dispatch.webhooks.posting import CONNECTIONS, CallAnswer, OpenPosting, Posting
 from gateway.dispatch.webhooks.recovering import Recovering
 from gateway.dispatch.webhooks.resting import Resting
-from gateway.store import outbox, webhook_queues, webhooks
-from gateway.store.outbox import LostEvents
-from gateway.store.webhook_queues import Due, TryResults
+from gateway.store.events import outbox, webhook_queues, webhooks
+from gateway.store.events.outbox import LostEvents
+from gateway.store.events.webhook_queues import Due, TryResults
 
 FETCH = 200  # events in hand
 LOOK_S = 0.5

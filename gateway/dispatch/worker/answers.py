@@ -22,9 +22,9 @@ from gateway.core.events import (
 from gateway.core.ids import step_ref
 from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.dispatch.worker.claim import ClaimedStep
-from gateway.store.apply import Item
-from gateway.store.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
-from gateway.store.receipts import loose_part_of, part_of
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import loose_part_of, part_of
+from gateway.store.providers.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from providers import contract
 from providers.contract import Device, Fault, Outcome
 

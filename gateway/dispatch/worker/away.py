@@ -20,7 +20,7 @@ from gateway.dispatch.worker.claim import Entry
 from gateway.dispatch.worker.entry_reader import EntryReader
 from gateway.dispatch.worker.fair_share import least_urgent
 from gateway.dispatch.worker.send_queue import SendQueue
-from gateway.store.pauses import OPERATOR, Pause
+from gateway.store.providers.pauses import OPERATOR, Pause
 from providers.contract import Category
 
 HELD_LOOK_S = 1.0  # between two looks at what goes on without a provider that somebody paused

@@ -14,16 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import structlog
 
-from gateway.core.campaign_words import Version
+from gateway.core.campaigns.campaign_words import Version
 from gateway.core.events import CURRENT, Claimed, Event, LostAnswer, PutBack, StepRefused
+from gateway.core.links.tracking import LinkWriter
+from gateway.core.people.unsubscribing import UnsubscribeWriter
 from gateway.core.policy import SENDING_LIMIT_MS
 from gateway.core.records.message import Message, StepStatus
-from gateway.core.tracking import LinkWriter
-from gateway.core.unsubscribing import UnsubscribeWriter
 from gateway.dispatch.worker.submission import NoContentError, SubmissionWriter
 from gateway.failpoints import failpoint
-from gateway.store import reads, unsubscribing
-from gateway.store.apply import Applied, Item, LaneEntry, is_sent_by_another
+from gateway.store.messages import reads
+from gateway.store.messages.apply import Applied, Item, LaneEntry, is_sent_by_another
+from gateway.store.people import unsubscribing
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Submission
 

@@ -26,9 +26,10 @@ from gateway.dispatch.worker.shards import Shards
 from gateway.dispatch.worker.turns import Turns
 from gateway.dispatch.worker.wake_ups import WakeUps
 from gateway.redis.errors import CommandRefused, RedisUnavailable
-from gateway.store import lanes, reads
 from gateway.store.keys import keys_of
-from gateway.store.lanes import WaitingEntry
+from gateway.store.messages import reads
+from gateway.store.waiting import lanes
+from gateway.store.waiting.lanes import WaitingEntry
 from providers.contract import Category
 
 FRESH_S = 0.005  # after a read this young another would find nothing worth a round trip

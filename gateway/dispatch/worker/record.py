@@ -23,9 +23,9 @@ from gateway.dispatch.worker.answers import RequestResult, loose_ids_in
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
-from gateway.store.apply import Item
-from gateway.store.receipts import note_provider_ids, ref_in
-from gateway.store.users import drop_device
+from gateway.store.messages.apply import Item
+from gateway.store.messages.receipts import note_provider_ids, ref_in
+from gateway.store.people.users import drop_device
 from providers.contract import Device
 
 RECORD_PACE_S = 0.005  # from one commit of outcomes to the next: a small one costs as a large one

@@ -31,7 +31,7 @@ from gateway.dispatch.worker.answers import (
 from gateway.dispatch.worker.breaker import Breaker
 from gateway.dispatch.worker.claim import ClaimedStep
 from gateway.failpoints import failpoint
-from gateway.store.pauses import OUTAGE, REJECTIONS, Trouble
+from gateway.store.providers.pauses import OUTAGE, REJECTIONS, Trouble
 from gateway.telemetry import few
 from gateway.traces import Traces
 from providers import contract

@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.campaign_words import Version
+from gateway.core.campaigns.campaign_words import Version
 from gateway.core.channels import CHANNELS
 from gateway.core.ids import step_ref
-from gateway.core.opens import with_picture
+from gateway.core.links.tracking import LinkWriter
+from gateway.core.people.unsubscribing import UnsubscribeWriter
+from gateway.core.reactions.opens import with_picture
 from gateway.core.records.content import NO_WORDS, Content, content_codec
 from gateway.core.records.message import Message, Step
 from gateway.core.timing import patience_ms
-from gateway.core.tracking import LinkWriter
-from gateway.core.unsubscribing import UnsubscribeWriter
 from providers.contract import Submission
 
 

@@ -15,8 +15,8 @@ import trio
 from gateway.dispatch.deps import CATEGORIES, DispatchDeps
 from gateway.dispatch.worker.shards import Shards
 from gateway.redis.errors import CommandRefused
-from gateway.store import lanes
 from gateway.store.keys import keys_of
+from gateway.store.waiting import lanes
 from providers.contract import Category
 
 IDLE_S = 1.0  # an idle worker reads this often even if nothing wakes it

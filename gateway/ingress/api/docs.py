@@ -14,7 +14,7 @@ from gateway.ingress.http.asgi import HTML, to_json
 from gateway.ingress.http.request import Request
 from gateway.ingress.http.route import Doc
 from gateway.ingress.pages import docs
-from gateway.store.totals import Aside
+from gateway.store.money.totals import Aside
 
 _POLICY = (b"content-security-policy", docs.CONTENT_SECURITY_POLICY.encode())
 _START_POLICY = (b"content-security-policy", docs.START_POLICY.encode())

@@ -12,7 +12,7 @@ from typing import Literal, cast
 import msgspec
 import structlog
 
-from gateway.core.money import format_amount
+from gateway.core.money.money import format_amount
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.message import Message
 from gateway.core.records.request import Answer
@@ -28,7 +28,7 @@ from gateway.ingress.http.problems import (
 )
 from gateway.ingress.intake.batcher import QueueFull
 from gateway.redis.errors import RedisUnavailable
-from gateway.store.apply import Applied
+from gateway.store.messages.apply import Applied
 
 UNSET = msgspec.UNSET
 _PASSING = ("/docs#backlog", "/docs#rate")  # problems of a 4xx that soon end by themselves

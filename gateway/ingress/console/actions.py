@@ -18,7 +18,7 @@ from gateway.ingress.console.calls import ApiCall, segment
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.store.api_keys import Scope
+from gateway.store.installation.api_keys import Scope
 
 FormFields = Mapping[str, str]
 

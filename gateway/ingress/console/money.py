@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.money import format_amount
-from gateway.core.months import LATE, Month
+from gateway.core.money.money import format_amount
+from gateway.core.money.months import LATE, Month
 from gateway.finance.closing import is_whole
 from gateway.finance.lines import ArchivedLines, LedgerLine, LinesQuery, LineView, pages_of_lines
 from gateway.finance.question import Query
@@ -26,9 +26,9 @@ from gateway.ingress.api.searches import Searches
 from gateway.ingress.console.views import View
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.store.months import closed_months, read_report
+from gateway.store.money.months import closed_months, read_report
+from gateway.store.money.totals import Aside
 from gateway.store.store import Store
-from gateway.store.totals import Aside
 
 MONTHS_SHOWN = 12  # the newest
 LATE_SHOWN = 50

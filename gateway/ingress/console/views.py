@@ -38,8 +38,11 @@ from gateway.ingress.http.problems import Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.intake.backlog import Backlog
 from gateway.ingress.intake.server_watch import ServerWatch
-from gateway.store import quarantine, raw_receipts, receipts, snapshots, webhook_queues
-from gateway.store.message_search import Sought, search
+from gateway.store import quarantine
+from gateway.store.events import webhook_queues
+from gateway.store.installation import snapshots
+from gateway.store.messages import raw_receipts, receipts
+from gateway.store.messages.message_search import Sought, search
 from gateway.store.store import Store
 
 FAULTS_OF_MESSAGES = 500  # the newest ones, of which a provider's errors are counted

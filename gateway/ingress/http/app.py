@@ -96,7 +96,8 @@ from gateway.ingress.metrics import IngressMetrics
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import callback_auths_of, callback_readers_of, schedules_of
 from gateway.settings.file import Settings
-from gateway.store import providers, snapshots
+from gateway.store.installation import snapshots
+from gateway.store.providers import providers
 from gateway.store.store import Store
 
 CLICKS_S_MIN = 3.0  # for clicks, where other requests took all the time there was

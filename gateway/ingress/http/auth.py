@@ -22,8 +22,8 @@ from gateway.ingress.http.problems import Refusal, refuse
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.settings.file import Settings
-from gateway.store import api_keys
-from gateway.store.api_keys import REVOKED_WITHIN_S, Scope, digest_of, granted
+from gateway.store.installation import api_keys
+from gateway.store.installation.api_keys import REVOKED_WITHIN_S, Scope, digest_of, granted
 
 # How long a key of Redis is believed without asking again: what stays open has the rest of the time
 # to ask and to end.

@@ -15,7 +15,7 @@ import structlog
 
 from gateway.ingress.http.auth import Authority, Principal
 from gateway.redis.errors import RedisError
-from gateway.store.api_keys import Scope
+from gateway.store.installation.api_keys import Scope
 
 LOOK_S = 1.0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from gateway.core.urls import LinkRules
+from gateway.core.links.urls import LinkRules
 
 USUAL = "/l"
 BESIDE = ("/o/", "/u/")

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.ingress.http.request import Request
-from gateway.store.api_keys import Scope
+from gateway.store.installation.api_keys import Scope
 
 EndpointsT = TypeVar("EndpointsT")
 Doc = dict[str, Any]

@@ -31,11 +31,12 @@ from gateway.ingress.intake.quotas import Quotas
 from gateway.ingress.intake.server_watch import ServerWatch
 from gateway.ingress.metrics import IngressMetrics
 from gateway.redis.errors import RedisError, RedisUnavailable
-from gateway.store import countries, zones
 from gateway.store.base import BATCH_MAX
-from gateway.store.countries import ReachedCountry
-from gateway.store.dry_run import DryAnswer
+from gateway.store.requests import countries
+from gateway.store.requests.countries import ReachedCountry
+from gateway.store.requests.dry_run import DryAnswer
 from gateway.store.store import Store
+from gateway.store.waiting import zones
 
 WORDS_TRIES_MAX = 3
 NEWER_WORDS = (

@@ -19,10 +19,11 @@ from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.settings.bootstrap import lanes_of
 from gateway.settings.file import Settings
-from gateway.store import lanes, quarantine
+from gateway.store import quarantine
 from gateway.store.keys import keys_of
-from gateway.store.lanes import LaneState
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
+from gateway.store.waiting.lanes import LaneState
 
 SAMPLE_EVERY_S = 1.0
 

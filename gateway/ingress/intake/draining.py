@@ -11,8 +11,8 @@ import asyncio
 from gateway.ingress.http.problems import Problem, problem
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
-from gateway.store import drains
-from gateway.store.drains import Drain
+from gateway.store.installation import drains
+from gateway.store.installation.drains import Drain
 
 LOOK_S = 1.0
 REFUSED = "No new messages are taken for now: an operator has Kaskad drain. Send it again later."

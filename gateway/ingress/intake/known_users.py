@@ -19,8 +19,8 @@ from gateway.core.addresses import NOBODY, Destination
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.core.records.user import StoredUser
 from gateway.ingress.api.messages.app_bounds import destination_faults
-from gateway.store import users
-from gateway.store.consent import lacking_for
+from gateway.store.people import users
+from gateway.store.people.consent import lacking_for
 from gateway.store.store import Store
 
 LOOK_EVERY_MS = 1_000

@@ -19,7 +19,7 @@ from gateway.core.records.request import MessageRequest
 from gateway.redis.errors import RedisError
 from gateway.redis.server import binary
 from gateway.settings.file import Settings
-from gateway.store.servers import ServerState, server_states
+from gateway.store.installation.servers import ServerState, server_states
 from gateway.store.store import Store
 
 SAMPLE_EVERY_S = 1.0

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.core import money
 from gateway.core.channels import CHANNELS, label_of
-from gateway.core.days import HOURS
+from gateway.core.money import money
+from gateway.core.money.days import HOURS
 from gateway.finance.formats import number
 from gateway.finance.question import Query
 from gateway.finance.report import Figures, Report

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.channels import label_of
-from gateway.core.rates import MILLION
+from gateway.core.people.rates import MILLION
 from gateway.finance.formats import NOTHING, number
 from gateway.finance.question import Query
 from gateway.finance.report import ClickRate, Report, ReportLine

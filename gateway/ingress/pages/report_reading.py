@@ -19,7 +19,7 @@ from gateway.ingress.pages.reports import (
     Suggestions,
     time_before,
 )
-from gateway.store.totals import Aside, TotalRow
+from gateway.store.money.totals import Aside, TotalRow
 
 SUGGESTIONS_MAX = 200  # of one field of the form
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.core import money
 from gateway.core.channels import BASELINE_COLUMN, label_of
+from gateway.core.money import money
 from gateway.finance.formats import number, to_words
 from gateway.finance.question import KEYS, Query, ReportFault
 from gateway.finance.report import CONVERSION_COLUMNS, Report

@@ -31,8 +31,8 @@ from gateway.ingress.metrics import IngressMetrics
 from gateway.ingress.outside import Outside
 from gateway.redis.errors import RedisError
 from gateway.store.base import BATCH_MAX
-from gateway.store.receipts import take_receipts
-from gateway.store.rejections import RejectionWatch
+from gateway.store.messages.receipts import take_receipts
+from gateway.store.providers.rejections import RejectionWatch
 from gateway.store.store import Store
 from gateway.store.transaction import ConflictError
 from providers.contract import Receipt

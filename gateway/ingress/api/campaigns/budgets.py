@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from gateway.core.budgets import Budget, Then
-from gateway.core.money import format_amount
+from gateway.core.money.budgets import Budget, Then
+from gateway.core.money.money import format_amount
 from gateway.core.views.message import Amount
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.request import Request
-from gateway.store import budget_warnings, budgets
-from gateway.store.budget_warnings import Warned
-from gateway.store.budgets import Reading
+from gateway.store.money import budget_warnings, budgets
+from gateway.store.money.budget_warnings import Warned
+from gateway.store.money.budgets import Reading
 from gateway.store.store import Store
 from providers.contract import Category
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 
 import msgspec
 
-from gateway.core.campaign_words import (
+from gateway.core.campaigns.campaign_words import (
     PERCENT_RULE,
     VARIANT_RULE,
     VARIANTS_MAX,
@@ -20,7 +20,7 @@ from gateway.core.campaign_words import (
     Variant,
     drafts_of,
 )
-from gateway.core.campaigns import HOLDOUT_PARTS
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS
 from gateway.core.channels import CHANNELS
 from gateway.core.records.content import NO_WORDS
 from gateway.core.texts import has_control, is_blank

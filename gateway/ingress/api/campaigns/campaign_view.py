@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.core.campaign_words import CampaignWords, ContentBody
-from gateway.core.campaigns import HOLDOUT_PARTS, Campaign, CampaignState
-from gateway.core.money import format_amount
+from gateway.core.campaigns.campaign_words import CampaignWords, ContentBody
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS, Campaign, CampaignState
+from gateway.core.money.money import format_amount
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.views.message import Amount
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.campaigns.budgets import BudgetView
-from gateway.store.declarations import BILLED, COST
+from gateway.store.campaigns.declarations import BILLED, COST
 from providers.contract import Category
 
 ShownContent = Annotated[

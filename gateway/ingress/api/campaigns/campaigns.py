@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core.campaign_words import (
+from gateway.core.campaigns.campaign_words import (
     CampaignContent,
     CampaignWords,
     Variant,
@@ -22,7 +22,7 @@ from gateway.core.campaign_words import (
     shortened,
     unpack_words,
 )
-from gateway.core.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
+from gateway.core.campaigns.campaigns import HOLDOUT_PARTS, NO_WINDOW, Campaign, CampaignState
 from gateway.core.policy import TTL_MAX_MS, Policy
 from gateway.core.records.person import REMEMBERED_MS
 from gateway.core.records.words import ImportanceName, LinksWord
@@ -36,9 +36,9 @@ from gateway.ingress.api.campaigns.campaign_view import CampaignList, CampaignVi
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import cancelling, declarations, lapsing
-from gateway.store.audit import Deed
-from gateway.store.declarations import UnreadableDeclarationError
+from gateway.store.campaigns import cancelling, declarations, lapsing
+from gateway.store.campaigns.declarations import UnreadableDeclarationError
+from gateway.store.installation.audit import Deed
 from gateway.store.store import Store
 from providers.contract import Category
 from providers.notation import Duration

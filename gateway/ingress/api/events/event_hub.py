@@ -16,9 +16,10 @@ from typing import NamedTuple
 import structlog
 
 from gateway.redis.errors import RedisError
-from gateway.store import reads, replies
 from gateway.store.former_shards import ever, shards_before
-from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.messages import reads
+from gateway.store.messages.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.people import replies
 from gateway.store.store import Store
 
 POLL_S = 0.1

@@ -32,8 +32,9 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.metrics import QuotaMetrics
 from gateway.redis.errors import RedisError
 from gateway.settings.tables import Server
-from gateway.store import reads, replies
-from gateway.store.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.messages import reads
+from gateway.store.messages.reads import EVENT_ENTRIES_MAX, EventEntry
+from gateway.store.people import replies
 from gateway.store.store import Store
 
 HEARTBEAT_S = 15.0

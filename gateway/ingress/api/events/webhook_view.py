@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.records.webhook import Webhook, WebhookTry
 from gateway.core.views.words import Time, rfc3339
-from gateway.store.webhook_queues import WebhookBacklog
+from gateway.store.events.webhook_queues import WebhookBacklog
 
 
 class WebhookSet(msgspec.Struct, frozen=True):

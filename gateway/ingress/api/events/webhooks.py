@@ -41,11 +41,12 @@ from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, outbox, webhook_queues, webhooks
-from gateway.store.audit import Deed
+from gateway.store.events import outbox, webhook_queues, webhooks
+from gateway.store.events.webhook_queues import Recovery
+from gateway.store.events.webhooks import WEBHOOKS_MAX
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
 from gateway.store.store import Store
-from gateway.store.webhook_queues import Recovery
-from gateway.store.webhooks import WEBHOOKS_MAX
 from providers.http.receivers import is_receiver
 
 BODY_BYTES_MAX = 16 * 1024

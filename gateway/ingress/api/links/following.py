@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.clickers import user_agent_of, visitor_of
-from gateway.core.clicks import device_of
-from gateway.core.urls import target_of, utm_of
+from gateway.core.links.urls import target_of, utm_of
+from gateway.core.reactions.clickers import user_agent_of, visitor_of
+from gateway.core.reactions.clicks import device_of
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.http.asgi import HTML, TEXT
 from gateway.ingress.http.problems import RETRY_AFTER_S
@@ -21,9 +21,9 @@ from gateway.ingress.misses import Misses
 from gateway.ingress.pages import links as pages
 from gateway.ingress.pages.lang import lang_of
 from gateway.redis.errors import RedisError
-from gateway.store import links
-from gateway.store.clicks import Click
-from gateway.store.links import Link
+from gateway.store.reactions import links
+from gateway.store.reactions.clicks import Click
+from gateway.store.reactions.links import Link
 from gateway.store.store import Store
 
 QR_QUERY = b"q=1"  # of the address in a link's picture

@@ -19,12 +19,12 @@ import segno
 from msgspec.structs import replace
 
 from gateway.core.channels import ChannelName, Url
-from gateway.core.clicks import ClickCounts
+from gateway.core.links.urls import refusal_of, target_of
 from gateway.core.phones import NO_COUNTRY
+from gateway.core.reactions.clicks import ClickCounts
 from gateway.core.records.links import OwnLink
 from gateway.core.records.message import Message
 from gateway.core.texts import has_control, is_blank, name_of
-from gateway.core.urls import refusal_of, target_of
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.bodies.decoder import moment_ms, read_given, read_object, require_json
 from gateway.ingress.api.bodies.names import Name, name_fault
@@ -33,9 +33,10 @@ from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import HeaderField, to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, clicks, links, own_links
-from gateway.store.audit import Deed
-from gateway.store.links import Link
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.reactions import clicks, links, own_links
+from gateway.store.reactions.links import Link
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 16 * 1024

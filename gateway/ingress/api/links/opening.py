@@ -7,12 +7,12 @@ import base64
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.core.clickers import visitor_of
-from gateway.core.opens import opened_of
+from gateway.core.reactions.clickers import visitor_of
+from gateway.core.reactions.opens import opened_of
 from gateway.ingress.clicks import ClickRecorder
 from gateway.ingress.http.request import Request
 from gateway.redis.errors import RedisError
-from gateway.store.opens import Opening
+from gateway.store.reactions.opens import Opening
 from gateway.store.store import Store
 
 PICTURE = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")

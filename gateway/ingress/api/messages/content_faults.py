@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from gateway.core import addresses
 from gateway.core.addresses import NAMED_MAILBOX_RULE
 from gateway.core.channels import CHANNELS, HTML_BYTES_MAX, URL_RULE, ChannelContent
+from gateway.core.links.urls import LinkRules, refusal_of, urls_of
 from gateway.core.records.content import Content
 from gateway.core.texts import has_control, is_blank
-from gateway.core.urls import LinkRules, refusal_of, urls_of
 from gateway.ingress.api.bodies.names import CONTROL, control
 from gateway.ingress.http.problems import RequestFault
 

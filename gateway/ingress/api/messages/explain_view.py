@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.core.channels import ChannelName, Until
 from gateway.core.explain import Explanation, Gate, GateName, GateVerdict, PlannedStep
-from gateway.core.money import format_amount
+from gateway.core.money.money import format_amount
 from gateway.core.records.request import Answer
 from gateway.core.views.message import Amount
 from gateway.core.views.words import Time, rfc3339

@@ -32,9 +32,9 @@ from gateway.ingress.intake.admission_queue import AdmissionQueue
 from gateway.ingress.intake.batcher import QueueFull
 from gateway.ingress.intake.quotas import ItemAnswer
 from gateway.settings.tables import Server
-from gateway.store import audit
-from gateway.store.apply import Item
-from gateway.store.audit import Deed
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.messages.apply import Item
 from gateway.store.store import Store
 
 OR_STREAM = ", or stream them as application/x-ndjson"

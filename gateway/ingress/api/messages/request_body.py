@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from gateway.core.addresses import PHONE_RULE, Recipient
+from gateway.core.campaigns.send_windows import ZONE_CHARS_MAX
 from gateway.core.channels import NO_CONTROL, TEXT_MAX, with_channels
 from gateway.core.policy import TTL_MAX_MS
 from gateway.core.records.words import ImportanceName, LinksWord
-from gateway.core.send_windows import ZONE_CHARS_MAX
 from gateway.ingress.api.bodies.names import Name
 from providers.contract import Category
 

@@ -17,8 +17,9 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.addresses import Destination
-from gateway.core.campaign_words import Draft
-from gateway.core.campaigns import Campaign
+from gateway.core.campaigns.campaign_words import Draft
+from gateway.core.campaigns.campaigns import Campaign
+from gateway.core.campaigns.send_windows import zone_named
 from gateway.core.channels import CHANNELS, ChannelContent
 from gateway.core.plan import channels_without_text
 from gateway.core.policy import Policy
@@ -26,7 +27,6 @@ from gateway.core.records.content import Content, content_with
 from gateway.core.records.request import Saying
 from gateway.core.records.schema2 import HASHED_KEYS
 from gateway.core.records.words import importance_named
-from gateway.core.send_windows import zone_named
 from gateway.core.texts import is_blank, name_of
 from gateway.ingress.api.bodies import repeated_keys
 from gateway.ingress.api.bodies.decoder import ReadKeys, not_json, read_keys

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from gateway.core.campaign_words import Draft, Version
+from gateway.core.campaigns.campaign_words import Draft, Version
 from gateway.core.channels import CHANNELS, TEXT_MAX
 from gateway.core.policy import AppRule
 from gateway.core.records.content import Content

@@ -31,8 +31,8 @@ from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store.message_search import FoundPage, Sought, search
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages.message_search import FoundPage, Sought, search
+from gateway.store.messages.person_index import IndexPlace
 from gateway.store.store import Store
 
 SEARCHES_MAX = 4  # at once in a worker

@@ -22,8 +22,9 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.intake.server_watch import ServerWatch, WatchedServer
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
-from gateway.store import pauses, snapshots
-from gateway.store.pauses import Pause
+from gateway.store.installation import snapshots
+from gateway.store.providers import pauses
+from gateway.store.providers.pauses import Pause
 from gateway.version import VERSION
 
 

@@ -26,9 +26,10 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.intake.backlog import Backlog
 from gateway.ingress.intake.draining import Draining
 from gateway.ingress.intake.server_watch import ServerWatch
-from gateway.store import audit, drains, pauses, temporary_rates
-from gateway.store.audit import KeptDeed
-from gateway.store.pauses import DETAIL_MAX, Pause
+from gateway.store.installation import audit, drains
+from gateway.store.installation.audit import KeptDeed
+from gateway.store.providers import pauses, temporary_rates
+from gateway.store.providers.pauses import DETAIL_MAX, Pause
 from gateway.store.store import Store
 from providers.notation import RATE_PER_S_MAX, Duration, Rate
 

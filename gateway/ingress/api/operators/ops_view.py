@@ -18,22 +18,17 @@ from gateway.ingress.api.operators.health import PauseView, RedisServer, server_
 from gateway.ingress.api.reports.schedule_view import ScheduledReport, reports_of
 from gateway.ingress.intake.server_watch import WatchedServer
 from gateway.redis.client import RedisClient
-from gateway.store import (
-    archiving,
-    drains,
-    outbox,
-    pauses,
-    scheduled_reports,
-    snapshots,
-    temporary_rates,
-    webhook_queues,
-)
-from gateway.store.drains import Drain
+from gateway.store.archive import archiving
+from gateway.store.events import outbox, webhook_queues
 from gateway.store.former_shards import shards_ever
-from gateway.store.lanes import LaneState
-from gateway.store.pauses import Pause
+from gateway.store.installation import drains, snapshots
+from gateway.store.installation.drains import Drain
+from gateway.store.money import scheduled_reports
+from gateway.store.providers import pauses, temporary_rates
+from gateway.store.providers.pauses import Pause
+from gateway.store.providers.temporary_rates import TemporaryRate
 from gateway.store.store import Store
-from gateway.store.temporary_rates import TemporaryRate
+from gateway.store.waiting.lanes import LaneState
 from gateway.telemetry import Figure
 from gateway.version import VERSION
 

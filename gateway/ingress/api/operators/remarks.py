@@ -21,7 +21,7 @@ from gateway.ingress.api.operators.ops_view import (
     WebhookState,
 )
 from gateway.ingress.api.reports.schedule_view import ScheduledReport
-from gateway.store.outbox import WAITING_MAX
+from gateway.store.events.outbox import WAITING_MAX
 
 FILLING_PERCENT = 65  # of a Redis' memory
 LANE_OLD_S = {"otp": 5, "transactional": 1_800, "marketing": 1_800}

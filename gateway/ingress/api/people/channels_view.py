@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.core.addresses import Addresses
 from gateway.core.channels import CHANNELS
-from gateway.core.rates import MILLION, THOUSAND
-from gateway.core.reach import ChannelState
+from gateway.core.people.rates import MILLION, THOUSAND
+from gateway.core.people.reach import ChannelState
 from gateway.core.records.message import Message
 from gateway.core.views.words import Time, rfc3339
 from gateway.settings.tables import Share

@@ -1,7 +1,7 @@
 """What people write back: `GET /v1/inbound`, and the replies of a callback.
 
-What a reply does is in `gateway.store.taken_replies`; it is durable before the provider's callback
-is answered.
+What a reply does is in `gateway.store.people.taken_replies`; it is durable before the provider's
+callback is answered.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gateway.ingress.api.results import newer_record
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, unavailable
 from gateway.ingress.http.request import Request
-from gateway.store import replies
-from gateway.store.replies import KEPT_MS
+from gateway.store.people import replies
+from gateway.store.people.replies import KEPT_MS
+from gateway.store.people.taken_replies import NotNowError, take_replies
 from gateway.store.store import Store
-from gateway.store.taken_replies import NotNowError, take_replies
 from providers.contract import Channel, PersonReply
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}").fullmatch

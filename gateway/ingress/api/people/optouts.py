@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.addresses import Addresses, OneAddress, read_one
 from gateway.core.channels import CHANNELS, ChannelName
-from gateway.core.opt_outs import (
+from gateway.core.people.opt_outs import (
     EVERY_CHANNEL,
     PERSON,
     KeptOptOut,
@@ -29,8 +29,9 @@ from gateway.ingress.api.bodies.parameters import read_parameters
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, opt_outs
-from gateway.store.audit import Deed
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.people import opt_outs
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 4_096

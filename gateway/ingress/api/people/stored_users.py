@@ -31,12 +31,14 @@ from gateway.ingress.http.problems import Problem, Refusal, RequestFault, invali
 from gateway.ingress.http.request import Request
 from gateway.ingress.intake.batcher import Batcher, TakeResult
 from gateway.settings.tables import Server
-from gateway.store import audit, users, zones
-from gateway.store.audit import Deed
 from gateway.store.base import BATCH_MAX
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
 from gateway.store.keys import shard_of
+from gateway.store.people import users
+from gateway.store.people.users import UserChange
 from gateway.store.store import Store
-from gateway.store.users import UserChange
+from gateway.store.waiting import zones
 
 BODY_BYTES_MAX = 64 * 1024
 

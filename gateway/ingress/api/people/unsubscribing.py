@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 from urllib.parse import parse_qs
 
-from gateway.core.opt_outs import BY_LINK, EVERY_CHANNEL, PERSON, Origin, refuses
+from gateway.core.people.opt_outs import BY_LINK, EVERY_CHANNEL, PERSON, Origin, refuses
 from gateway.core.records.unsubscriber import Unsubscriber
 from gateway.ingress.http.asgi import FORM_TYPE, HTML, PRIVATE
 from gateway.ingress.http.problems import AGAIN_SOON
@@ -20,7 +20,7 @@ from gateway.ingress.http.request import Request
 from gateway.ingress.pages import unsubscribing as pages
 from gateway.ingress.pages.lang import lang_of
 from gateway.redis.errors import RedisError
-from gateway.store import opt_outs, unsubscribing
+from gateway.store.people import opt_outs, unsubscribing
 from gateway.store.store import Store
 
 BODY_BYTES_MAX = 16_384

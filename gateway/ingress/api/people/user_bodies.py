@@ -14,9 +14,9 @@ import msgspec
 
 from gateway.core import addresses
 from gateway.core.addresses import KINDS, Addresses, Destination, Recipient
+from gateway.core.campaigns.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.channels import ChannelName
 from gateway.core.records.user import Consent, StoredUser
-from gateway.core.send_windows import ZONE_CHARS_MAX, zone_named
 from gateway.core.texts import has_control, is_blank, name_of
 from gateway.core.views.words import epoch_ms, rfc3339
 from gateway.ingress.api.bodies.decoder import MOMENT_RULE, Moment, ReadKeys, not_json, read_keys

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from gateway.core import persons as rules
-from gateway.core import reach
 from gateway.core.addresses import Addresses, person_id, user_of
+from gateway.core.people import persons as rules
+from gateway.core.people import reach
 from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.user import StoredUser
@@ -31,10 +31,12 @@ from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import refuse
 from gateway.ingress.http.request import Request
-from gateway.store import audit, opt_outs, persons, reads
-from gateway.store.audit import Deed
-from gateway.store.message_search import Sought, search
-from gateway.store.persons import FoundPersons
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.messages import reads
+from gateway.store.messages.message_search import Sought, search
+from gateway.store.people import opt_outs, persons
+from gateway.store.people.persons import FoundPersons
 from gateway.store.store import Store
 
 MESSAGES_SHOWN_MAX = 1_000

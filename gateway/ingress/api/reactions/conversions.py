@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec.structs import replace
 
-from gateway.core import money
 from gateway.core.addresses import person_id
 from gateway.core.channels import ChannelName
-from gateway.core.conversions import By
+from gateway.core.money import money
+from gateway.core.reactions.conversions import By
 from gateway.core.records.conversion import Conversion
 from gateway.core.records.message import Message
 from gateway.core.texts import name_of
@@ -30,8 +30,8 @@ from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, RequestFault, invalid
 from gateway.ingress.http.request import Request
-from gateway.store import conversions
-from gateway.store.conversions import Booked, ToldConversion
+from gateway.store.reactions import conversions
+from gateway.store.reactions.conversions import Booked, ToldConversion
 from gateway.store.store import Store
 
 CONVERSIONS_MAX = 1_000

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.channels import ChannelName
 from gateway.core.events import Reacted
-from gateway.core.reactions import reacted_ms, reacted_step
+from gateway.core.reactions.reactions import reacted_ms, reacted_step
 from gateway.core.records.message import Message
 from gateway.ingress.api.bodies.array_items import Items, answer_each, in_turns
 from gateway.ingress.api.bodies.decoder import moment_ms, read_item
@@ -24,7 +24,7 @@ from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
-from gateway.store.apply import Applied, Item
+from gateway.store.messages.apply import Applied, Item
 from gateway.store.store import Store
 
 REACTIONS_MAX = 1_000

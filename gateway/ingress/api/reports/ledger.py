@@ -41,7 +41,7 @@ from gateway.ingress.http.asgi import PRIVATE, to_json
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.request import Request
 from gateway.redis.client import RedisClient
-from gateway.store.totals import Aside
+from gateway.store.money.totals import Aside
 
 BOOKINGS_MAX = 100_000  # that one request looks at
 LOOKS_MAX = 4  # at once in a worker

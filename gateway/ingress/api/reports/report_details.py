@@ -32,8 +32,8 @@ from gateway.ingress.pages.report_details import (
     message_page,
     messages_page,
 )
-from gateway.store.message_search import search
-from gateway.store.person_index import IndexPlace
+from gateway.store.messages.message_search import search
+from gateway.store.messages.person_index import IndexPlace
 from gateway.store.store import Store
 
 ROWS_A_PAGE = 200

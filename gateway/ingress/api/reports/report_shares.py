@@ -27,8 +27,9 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid
 from gateway.ingress.http.request import Request
 from gateway.ingress.pages.reports import CONTENT_SECURITY_POLICY
 from gateway.redis.client import RedisClient
-from gateway.store import audit, report_shares
-from gateway.store.audit import Deed
+from gateway.store.installation import audit
+from gateway.store.installation.audit import Deed
+from gateway.store.money import report_shares
 
 PATH = "/shared"
 BODY_BYTES_MAX = 16_384

@@ -54,7 +54,7 @@ from gateway.ingress.pages.reports import (
     report_page,
 )
 from gateway.redis.client import RedisClient
-from gateway.store.totals import Aside, TotalRow, pages_of_totals
+from gateway.store.money.totals import Aside, TotalRow, pages_of_totals
 
 FORMATS = ("json", "csv")
 PAGE_FORMATS = (*FORMATS, "xlsx")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.core.days import Days
+from gateway.core.money.days import Days
 from gateway.core.views.words import Time, rfc3339
 from gateway.finance.schedule import ReportSchedule
-from gateway.store.scheduled_reports import ScheduleState
+from gateway.store.money.scheduled_reports import ScheduleState
 
 
 class ScheduledReport(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.core.link_codes import CODE_CHARS
+from gateway.core.links.link_codes import CODE_CHARS
 from gateway.ingress.api.links.links import EXAMPLE, LinkChange, LinkRequest, LinkView
 from gateway.ingress.http.documented import json_payload
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload

@@ -1,0 +1,164 @@
+"""What is done with the replies that a provider brings, by callback or over its session.
+
+A stop word opts its sender out, START takes that back; both are the person's own. A provider's
+event that somebody unsubscribed or complained opts out of marketing on its channel. Every reply is
+kept, and told to the app whose message it answers: the newest that the provider sent. One that
+wishes nothing is a reaction to the newest that had arrived. A reply that the provider repeats after
+that is passed over.
+
+Raises RedisUnavailable and NotNowError: what was done until then is done again when it is taken
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway.core.addresses import one_identity
+from gateway.core.channels import CHANNELS
+from gateway.core.events import Reacted
+from gateway.core.people.opt_outs import (
+    AT_PROVIDER,
+    BY_REPLY,
+    EVERY_CHANNEL,
+    PERSON,
+    OptOut,
+    Origin,
+)
+from gateway.core.people.stop_words import wish_in
+from gateway.core.records.message import Message
+from gateway.core.records.reply import KeptReply
+from gateway.store.messages.apply import Item
+from gateway.store.people import opt_outs, replies
+from gateway.store.people.replies import TEXT_CHARS_MAX
+from gateway.store.store import Store
+from providers.contract import Channel, PersonReply
+
+ANSWER_MS = 72 * 3_600_000  # so long after it arrived a message is answered
+
+
+class NotNowError(Exception):
+    """A message that a reply answers cannot take it now; `newer`: a newer Kaskad wrote it."""
+
+    def __init__(self, *, newer: bool) -> None:
+        super().__init__("A message that a reply answers cannot take it now.")
+        self.newer = newer
+
+
+async def take_replies(
+    store: Store,
+    provider: str,
+    channel: Channel,
+    said: Sequence[PersonReply],
+    now_ms: Callable[[], int],
+) -> int:
+    """Does what replies wish and keeps them; how many were new."""
+    fresh = await replies.unknown(store, provider, said)
+    for reply in fresh:
+        await _grant(store, channel, reply, now_ms())
+    texts = [reply for reply in fresh if reply.kind == "text"]
+    if texts:
+        wrote = {reply.id: identity_of(channel, reply) for reply in texts}
+        answered = await replies.answered(
+            store, set(wrote.values()), lambda message: was_sent_by(message, provider)
+        )
+        # Reactions count once, whereas what is kept again is there twice: they come first.
+        await _note_reactions(store, provider, channel, texts, now_ms())
+        taken = [
+            _kept(provider, channel, reply, answered.get(wrote[reply.id]), now_ms())
+            for reply in texts
+        ]
+        kept = await replies.keep(store, taken)
+        await replies.tell(store, kept, {m.id: m for m in answered.values()})
+    if fresh:
+        await replies.note_taken(store, provider, fresh)
+    return len(fresh)
+
+
+async def _note_reactions(
+    store: Store, provider: str, channel: Channel, texts: Sequence[PersonReply], now_ms: int
+) -> None:
+    """A reply that wishes nothing is a reaction to the newest message that had arrived."""
+    words = store.policy.stop_words
+    reacting = [
+        (identity_of(channel, reply), min(reply.at_ms or now_ms, now_ms))
+        for reply in texts
+        if wish_in(reply.text, words) is None
+    ]
+    if not reacting:
+        return
+
+    def arrived(message: Message) -> bool:
+        return was_sent_by(message, provider) and any(
+            identity in message.identities and answered_step(message, channel, at_ms) is not None
+            for identity, at_ms in reacting
+        )
+
+    found = await replies.answered(store, {who for who, _ in reacting}, arrived)
+    items = []
+    for identity, at_ms in reacting:
+        message = found.get(identity)
+        step = None if message is None else answered_step(message, channel, at_ms)
+        if message is not None and step is not None:
+            items.append(Item(message.id, Reacted(step, "replied", at_ms)))
+    for done in await store.apply(items, now_ms):
+        if done.newer or done.postponed:
+            raise NotNowError(newer=done.newer)
+
+
+async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int) -> None:
+    redis, shards = store.redis, store.shards
+    wish = wish_in(reply.text, store.policy.stop_words)
+    told_ms = min(reply.at_ms or now_ms, now_ms)  # providers tell of wishes late, in any order
+    if reply.kind == "block":
+        told = Origin(PERSON, told_ms, AT_PROVIDER)
+        await opt_outs.put(redis, shards, reply.sender, "marketing", told, channel)
+    elif reply.kind == "unblock":
+        await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
+    elif wish == "start":
+        await opt_outs.drop(redis, shards, reply.sender)
+    elif wish is not None:
+        scope: OptOut = "all" if wish == "stop_all" else "marketing"
+        told = Origin(PERSON, now_ms, BY_REPLY)
+        await opt_outs.put(redis, shards, reply.sender, scope, told, EVERY_CHANNEL)
+
+
+def _kept(
+    provider: str, channel: Channel, reply: PersonReply, message: Message | None, now_ms: int
+) -> KeptReply:
+    return KeptReply(
+        provider,
+        channel,
+        identity_of(channel, reply),
+        reply.to,
+        reply.text[:TEXT_CHARS_MAX],
+        reply.at_ms or now_ms,
+        "" if message is None else message.app,
+        "" if message is None else message.id,
+    )
+
+
+def identity_of(channel: Channel, reply: PersonReply) -> str:
+    """Who wrote."""
+    kind = CHANNELS[channel].address
+    return one_identity(kind, reply.sender)
+
+
+def was_sent_by(message: Message, provider: str) -> bool:
+    """Whether the provider took a step of it, and not whether it arrived."""
+    return any(
+        attempt.sent_ms and step.candidates[attempt.candidate].provider == provider
+        for step in message.steps
+        for attempt in step.attempts
+    )
+
+
+def answered_step(message: Message, channel: Channel, at_ms: int) -> int | None:
+    """The step that a reply answers: the latest that had arrived on its channel, not too long
+    before."""
+    arrived = [
+        (step.delivered_ms, index)
+        for index, step in enumerate(message.steps)
+        if step.channel == channel and step.delivered_ms and at_ms - step.delivered_ms <= ANSWER_MS
+    ]
+    return max(arrived)[1] if arrived else None
