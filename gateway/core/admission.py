@@ -211,7 +211,9 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         first.chosen = 0
     if way.first or way.held is not None:
         first.clock = Clock(now_ms)
-    message = Message(  # its first fields by place: msgspec looks for each name among all fields
+    # Its first fields by place: msgspec looks for each name among all fields, and CPython makes a
+    # tuple and a dict of more than 30 arguments, of which a named one counts twice.
+    message = Message(
         request.app,
         request.addresses,
         request.country,
@@ -232,8 +234,8 @@ def _message(request: MessageRequest, way: Plan, policy: Policy, now_ms: int) ->
         content=_kept(request),
         not_before_ms=request.not_before_ms,
         tz=request.tz,
-        held=way.held,
     )
+    message.held = way.held
     message.trace = request.trace
     message.counted = policy.declared.of(request.campaign) is not None
     if (said := request.said) is not None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.campaigns.campaign_words import Version
 from gateway.core.channels import CHANNELS
@@ -42,10 +43,10 @@ class SubmissionWriter:
         self._sender = sender
         self._versions = versions or {}
         self._unsubscribe = unsubscribe
-        # What is said in nobody's own words, by content, channel and category: the messages of a
-        # campaign mostly say the same, and to make it anew for each took a tenth of a claim
-        # (2026-11-30).
-        self._shared: dict[tuple[bytes, str, str], dict[str, Any]] = {}
+        # What is said in nobody's own words, by content, channel and category, to nobody yet: the
+        # messages of a campaign mostly say the same, and to make it anew for each took a tenth of a
+        # claim (2026-11-30).
+        self._shared: dict[tuple[bytes, str, str], Submission] = {}
 
     def write(self, message: Message, now_ms: int) -> Submission:
         """What the provider of the current step is asked to send. Raises NoContentError, and what
@@ -54,18 +55,18 @@ class SubmissionWriter:
         which = message.content, step.channel, message.category
         said = self._shared.get(which)
         if said is None or message.content_of or message.links is not None:
-            said, personal = self._said(message, step)
+            fields, personal = self._said(message, step)
+            said = Submission(ref="", to="", category=message.category, validity_ms=0, **fields)
             if not personal:
                 self._shared[which] = said
         kind = CHANNELS[step.channel].address
-        return Submission(
+        return replace(
+            said,
             ref=step_ref(message.id, message.current, step.series),
             to=message.addresses.one(kind),
             devices=message.addresses.several(kind),
             message=message.id,
-            category=message.category,
             validity_ms=patience_ms(message, step, now_ms),
-            **said,
         )
 
     def _said(self, message: Message, step: Step) -> tuple[dict[str, Any], bool]:

@@ -145,6 +145,8 @@ class AdmissionQueue:
         addresses = destination.addresses
         home = addresses.phone or addresses.home(person_id(request.user, policy.numbering_of(app)))
         key = request.idempotency_key or key
+        # Not all by name: CPython makes a tuple and a dict of more than 30 arguments, of which a
+        # named one counts twice.
         return MessageRequest(
             self.store.new_message_id(home, self._now_ms()),
             app,
@@ -152,10 +154,10 @@ class AdmissionQueue:
             destination.country,
             found.category,
             found.content,
-            route=request.route,
-            user=request.user,
-            own_users=policy.own_users,
-            campaign=request.campaign,
+            request.route,
+            request.user,
+            policy.own_users,
+            request.campaign,
             not_before_ms=moment_ms(request.send_at),
             tz=request.tz,
             importance=importance_named(request.importance),
