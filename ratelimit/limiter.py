@@ -89,7 +89,9 @@ def pace_of(per_min: int) -> Pace:
     """So many a minute, evenly, never more in any minute, and at most a second's worth at once.
 
     Who asks up to PACE_LATE_US late loses no place. So N <= quantum + speed * (W + PACE_LATE_US),
-    which is a second's worth at once, and with 60 / 61 of the rate no more than it in a minute."""
+    which is a second's worth at once, and with 60 / 61 of the rate no more than it in a minute.
+    Where the quantum is one place, of up to some 240 a minute, that would be more than a second's
+    worth: so a pace at rest begins with the quantum, since nobody waited for what was missed."""
     speed = per_min * 1_000_000 // 61
     return Pace(speed, max(speed * PACE_QUANTUM_US // 10**12, 1))
 
@@ -157,7 +159,11 @@ class Schedule:
     def take(
         self, wanted: int, now_us: int, lead_us: int = 0, horizon_us: int = HORIZON_US
     ) -> Grant:
-        start = max(self.free_us, now_us + min(lead_us, horizon_us))
+        lead_us = min(lead_us, horizon_us) if self.free_us else max(min(lead_us, horizon_us), 0)
+        if self.free_us and lead_us < 0:
+            ahead_us = -(-self.quantum * 10**12 // self._speed)
+            self.free_us = min(self.free_us, now_us + ahead_us)
+        start = max(self.free_us, now_us + lead_us)
         if start - now_us > horizon_us:
             return Grant(0, start - now_us - horizon_us, 0, self._speed)
         missed = max(now_us - start, 0) * self._speed // 10**12

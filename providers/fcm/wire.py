@@ -5,7 +5,8 @@ is unregistered, not a token of FCM, or another project's is gone. What is wrong
 the message's, keys and senders are the account's.
 
 Traps of this provider: an invalid token and an invalid message are the same code, told apart by
-what the sentence names; and UNAVAILABLE says that nothing was taken, while INTERNAL does not.
+what the sentence names; UNAVAILABLE says that nothing was taken, while INTERNAL does not; and who
+stands on the way, such as a proxy, may answer 200 with a page of its own, which delivers nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from providers.contract import (
     Submission,
     Submitted,
     Throttled,
+    Unknown,
 )
 from providers.http.adapter import ProviderRequest, Reply
 from providers.http.replies import ErrorDetail, raise_unless_ok, retry_after_ms
@@ -72,7 +74,12 @@ class _Body(msgspec.Struct, frozen=True):
     error: Error = Error()
 
 
+class _Taken(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
 _BODY = msgspec.json.Decoder(_Body)
+_TAKEN = msgspec.json.Decoder(_Taken)
 
 
 def request(
@@ -132,6 +139,8 @@ def error_of(reply: Reply) -> Error:
 def outcome(sent: Submission, device: FcmAddress, reply: Reply) -> Outcome:
     """What an answer means. Raises SendFault."""
     if 200 <= reply.status < 300:
+        if not _names_message(reply.body):
+            raise Unknown("answer_unreadable", "The answer names no message.")
         return Submitted(sent.ref, delivered=True)
     error = error_of(reply)
     code = error.code
@@ -165,3 +174,10 @@ def outcome(sent: Submission, device: FcmAddress, reply: Reply) -> Outcome:
         return Refused(sent.ref, fault, about="message")
     raise_unless_ok(reply, lambda _: ErrorDetail(code, error.message))
     raise AssertionError("every other status is a fault")
+
+
+def _names_message(body: bytes) -> bool:
+    try:
+        return bool(_TAKEN.decode(body).name)
+    except (ValueError, RecursionError):
+        return False

@@ -39,6 +39,9 @@ FIELDS_MAX = 128
 VALIDITY_S_MIN, VALIDITY_S_MAX = 5, 36_000
 SERVICE = "MG"  # a messaging service stands in the place of a number
 
+RECEIVED = ("received", "receiving")
+# A reply has a status, which Twilio does not document; a report has none of these.
+OF_REPLIES = frozenset(("Body", "NumMedia"))
 STATUSES: dict[str, ReceiptStatus] = {
     "accepted": "sent",
     "scheduled": "sent",
@@ -118,10 +121,10 @@ class TwilioSms(WithoutLookUps):
             raise ValueError(f"The body is no form: {error}") from None
         sid = form.get("MessageSid") or form.get("SmsSid")
         status = form.get("MessageStatus") or form.get("SmsStatus")
+        if sid and (status in RECEIVED or (not status and OF_REPLIES & form.keys())):
+            return _reply(sid, form)
         if not sid or not status:
             raise ValueError("The body is no report: it has no MessageSid or no status.")
-        if status in ("received", "receiving"):
-            return _reply(sid, form)
         said = STATUSES.get(status)
         if said is None:
             return Receipts([], [f"Report {sid[:64]} has the unknown status {status[:64]}."])

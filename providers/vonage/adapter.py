@@ -1,7 +1,8 @@
 """Vonage's Messages API, for SMS and for Viber: one message a request, one event a callback.
 
-It repeats our reference as `client_ref`. A message says where its events go. Its own failover is
-never asked for: the cascade is ours. What carries the token is `providers.vonage.provider`.
+It repeats our reference as `client_ref`; its own id, `message_uuid`, is what an invoice names. A
+message says where its events go. Its own failover is never asked for: the cascade is ours. What
+carries the token is `providers.vonage.provider`.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Vonage(WithoutLookUps, ABC):
         raise_unless_ok(reply, _explain)
         if not answer.message_uuid:
             raise Unknown("answer_unreadable", "The answer names no message.")
-        return [Submitted(sent.ref)]
+        return [Submitted(sent.ref, answer.message_uuid)]
 
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         event, faults = _event(body)
@@ -236,7 +237,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
     receipt = Receipt(
         said,
         ref=event.client_ref or None,
-        provider_id=None if event.client_ref else event.message_uuid,
+        provider_id=event.message_uuid,
         at_ms=_at_ms(event.timestamp),
         parts=parts_of(event.sms.count_total) if event.sms is not None else None,
         cost=price,

@@ -128,6 +128,31 @@ async def test_a_negative_value_corrects_where_the_conversion_went(world: World)
 
 
 @with_ingress(changed=UNTIL_SEEN)
+async def test_what_a_correction_corrects_may_stand_beside_it(world: World) -> None:
+    """A night's list of orders and refunds, days after the messages."""
+    id_ = await delivered(world)
+    world.clock.now_ms = T0 + 20 * DAY
+    bought_at = "2026-11-18T13:00:00Z"
+    answers = (
+        await convert(
+            world,
+            [
+                order("r1", message=id_, value="-9.90"),
+                order("o1", message=id_, at=bought_at),
+                order("r1", message=id_, value="-9.90"),
+                order("r2", message=id_, value="-40"),
+            ],
+        )
+    ).json
+    assert [each["index"] for each in answers] == [0, 1, 2, 3]
+    assert [each["outcome"] for each in answers] == [*(["accepted"] * 2), "duplicate", "accepted"]
+    by = [each["attributed"]["by"] for each in answers]
+    assert by == ["conversion", "delivery", "conversion", "conversion"]
+    total = (await report(world, "from=2026-11-01&to=2026-12-31"))["total"]
+    assert (total["conversions"], total["revenue"]) == (1, "0.0000")
+
+
+@with_ingress(changed=UNTIL_SEEN)
 async def test_one_bad_item_never_fails_its_neighbours(world: World) -> None:
     id_ = await delivered(world)
     foreign = await delivered(world, to="+79161234568")

@@ -173,6 +173,13 @@ def test_an_answer_of_fcms_own_trouble_may_have_taken_it() -> None:
     assert isinstance(outcome(fcm_error(500, "INTERNAL")), Unknown)
 
 
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"name":""}', b"<html>maintenance</html>", b"[" * 100_000]
+)
+def test_a_good_status_whose_answer_names_no_message_delivers_nothing(body: bytes) -> None:
+    assert isinstance(outcome((200, body, ())), Unknown)
+
+
 # --- the service account
 
 
@@ -388,7 +395,7 @@ async def test_a_token_that_ended_early_is_renewed_once(tmp_path: Path) -> None:
                 body = json.dumps({"access_token": next(tokens), "expires_in": 3599}).encode()
                 await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             elif b"Bearer new" in request:
-                await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                await peer.say(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n" + b'{"name":"p/1"}')
             else:
                 await peer.say(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}")
 

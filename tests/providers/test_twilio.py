@@ -98,6 +98,15 @@ def test_an_unknown_status_is_told_and_a_text_is_a_reply() -> None:
         ADAPTER.receipts(urlencode(form | {"From": "Shop"}).encode(), "")
 
 
+@pytest.mark.parametrize("told", [{"Body": "STOP", "NumMedia": "0"}, {"NumMedia": "1"}])
+def test_a_reply_is_known_without_a_status_as_twilio_documents_it(told: dict[str, str]) -> None:
+    form = {"MessageSid": "SM2", "From": "+79161234567", "To": "+15550100"} | told
+    text = PersonReply("SM2", "79161234567", "15550100", told.get("Body", ""))
+    assert ADAPTER.receipts(urlencode(form).encode(), "").replies == [text]
+    with pytest.raises(ValueError, match="no status"):
+        ADAPTER.receipts(urlencode({"MessageSid": "SM2", "From": "+79161234567"}).encode(), "")
+
+
 @pytest.mark.parametrize(("told", "kind"), [("STOP", "block"), ("START", "unblock")])
 def test_a_word_of_twilios_list_is_a_wish_beside_its_text(
     told: str, kind: Literal["block", "unblock"]

@@ -26,7 +26,13 @@ from providers.vonage.access import LIFE_S, RENEW_S, Access
 from providers.vonage.adapter import VonageSms, VonageViber
 from providers.vonage.settings import VonageSettings
 from providers.vonage.signature import VonageSignature
-from tests.worlds.provider_examples import CALLBACK_URL, config, submission, vonage_problem
+from tests.worlds.provider_examples import (
+    CALLBACK_URL,
+    config,
+    reply,
+    submission,
+    vonage_problem,
+)
 from tests.worlds.push_examples import google_key, google_key_pem
 from tests.worlds.raw_server import Peer, serving
 
@@ -97,6 +103,13 @@ def test_a_refused_request_speaks_of_somebody(
     assert (refused.fault.code, refused.fault.permanent) == (str(code), permanent)
 
 
+def test_a_message_bears_the_id_that_the_invoice_names() -> None:
+    (taken,) = VIBER.outcomes([SENT], reply(202, b'{"message_uuid":"u-1"}'))
+    assert taken == Submitted("m-0.1", "u-1")
+    told = event(status="delivered")  # of one whose answer was lost, the event is the first to say
+    assert (told.ref, told.provider_id) == ("m-0.1", "u-1")
+
+
 def test_a_message_that_was_sent_already_arrived_before() -> None:
     (taken,) = VIBER.outcomes([SENT], vonage_problem(422, 1320, "again"))
     assert taken == Submitted("m-0.1", again=True)
@@ -162,7 +175,7 @@ def test_a_delivery_is_not_lost_over_what_else_its_event_says() -> None:
     for odd in odds:
         told = {"message_uuid": "u-1", "client_ref": "m-0.1", "status": "delivered"} | odd
         read = VIBER.receipts(json.dumps(told).encode(), "")
-        assert read.receipts == [Receipt("delivered", "m-0.1")]
+        assert read.receipts == [Receipt("delivered", "m-0.1", "u-1")]
         assert "read in part" in read.faults[0]
     for nothing in (b"[]", b'{"status": 7}', b'{"to": {}, "client_ref": "m-0.1"}'):
         with pytest.raises(ValueError, match="JSON report"):
@@ -267,7 +280,7 @@ async def test_every_request_carries_the_token(tmp_path: Path) -> None:
                 callback_url="https://gateway.example.com/v1/callbacks/v",
             )
         )
-        assert await provider.deliver([SENT]) == [Submitted("m-0.1")]
+        assert await provider.deliver([SENT]) == [Submitted("m-0.1", "u-1")]
         await provider.aclose()
     (head,) = heads
     token = head.partition(b"Authorization: Bearer ")[2].partition(b"\r\n")[0]

@@ -19,6 +19,7 @@ from gateway.store.shared_keys import limit
 from ratelimit.limiter import (
     HORIZON_US,
     PACE_LATE_US,
+    PACE_QUANTUM_US,
     SCRIPTS,
     Limiter,
     Pace,
@@ -189,6 +190,46 @@ def twin_of(pace: Pace) -> Schedule:
     twin = Schedule(1, 1)
     twin._speed, twin.quantum = pace
     return twin
+
+
+@pytest.mark.parametrize("per_min", [1, 60, 120, 180, 240, 600, 6_000])
+def test_a_pace_at_rest_begins_with_a_seconds_worth_at_most(redis_url: str, per_min: int) -> None:
+    """Nobody was late for what nobody waited for: in no time more than it says and one second's."""
+    pace = pace_of(per_min)
+    twin, taken = twin_of(pace), list[tuple[int, int]]()
+
+    async def work(redis: RedisClient) -> None:
+        run, now_us = runner(redis), START_US
+        while now_us < START_US + 5 * SECOND:
+            await set_clock(redis, now_us)
+            places = await take_in_pace(run, KEY, pace, 10**6)
+            assert places.granted == twin.take(10**6, now_us, -PACE_LATE_US, 0).tokens
+            taken.append((now_us, places.granted))
+            now_us += places.wait_us
+
+    with_redis(redis_url, work)
+    for number, (until_us, _) in enumerate(taken):
+        told = sum(count for _, count in taken[: number + 1])
+        assert told <= max(per_min / 60, 1) + (until_us - START_US) * per_min / 60 / SECOND
+
+
+def test_who_waits_for_a_place_waits_no_longer_than_the_pace_of_now_says(redis_url: str) -> None:
+    slow, quick = pace_of(1), pace_of(6_000)
+    twin = twin_of(slow)
+
+    async def work(redis: RedisClient) -> None:
+        run, now_us = runner(redis), START_US
+        await set_clock(redis, now_us)
+        first = await take_in_pace(run, KEY, slow, 3)
+        assert (first.granted, twin.take(3, now_us, -PACE_LATE_US, 0).tokens) == (1, 1)
+        twin._speed, twin.quantum = quick
+        for span_us in (SECOND, PACE_QUANTUM_US * 61 // 60 + 2):
+            await set_clock(redis, now_us := now_us + span_us)
+            told = await take_in_pace(run, KEY, quick, 3)
+            assert told.granted == twin.take(3, now_us, -PACE_LATE_US, 0).tokens
+        assert told.granted == 3
+
+    with_redis(redis_url, work)
 
 
 @pytest.mark.parametrize("per_min", [1, 59, 600, 6_000, 99_999])

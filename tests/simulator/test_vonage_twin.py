@@ -76,6 +76,8 @@ def test_messages_are_taken_and_their_events_signed(
         ("m-4.0", "delivered"),
     }
     assert told["m-0.0", "delivered"].cost == Decimal(cost)
+    answered = {o.ref: o.provider_id for o in outcomes if isinstance(o, Submitted)}
+    assert answered == {ref: told[ref, status].provider_id for ref, status in ended - shown}
     assert [(one.sender, one.text) for one in replies] == [("79160000004", "STOP")]
 
 

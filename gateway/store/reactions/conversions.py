@@ -62,12 +62,32 @@ async def book(
     store: Store, app: str, asked: Sequence[ToldConversion], now_ms: int, find: Find | None = None
 ) -> list[Booked]:
     """Puts an app's conversions down and books them; one answer each, in order, durable. `find` is
-    for messages that may have left Redis; what it raises passes unchanged, and nothing is kept."""
+    for messages that may have left Redis; what it raises passes unchanged. Corrections come last,
+    with the messages as they are by then: what they correct may stand beside them."""
+    find = find or partial(reads.messages_anywhere, store)
+    first = {each.id: each for each in reversed(asked)}
+    if not 0 < sum(each.value < 0 for each in first.values()) < len(first):
+        return await _book(store, app, asked, now_ms, find)
+    told = [each for each in asked if first[each.id].value >= 0]
+    booked = iter(await _book(store, app, told, now_ms, find))
+    last = [each for each in asked if first[each.id].value < 0]
+    found = await find(dict.fromkeys(each.message.id for each in last if each.message is not None))
+    for place, each in enumerate(last):
+        message = found.get(each.message.id) if each.message is not None else None
+        if isinstance(message, Message):
+            last[place] = msgspec.structs.replace(each, message=message)
+    corrected = iter(await _book(store, app, last, now_ms, find))
+    return [next(corrected if first[each.id].value < 0 else booked) for each in asked]
+
+
+async def _book(
+    store: Store, app: str, asked: Sequence[ToldConversion], now_ms: int, find: Find
+) -> list[Booked]:
     known = await _kept(store, app, {each.id for each in asked})
     new = {each.id: each for each in reversed(asked) if each.id not in known}
     held = {id_: await _held(store, each) for id_, each in new.items()}
     ids = dict.fromkeys(message for each in held.values() for message in each)
-    found = await (find or partial(reads.messages_anywhere, store))(ids)
+    found = await find(ids)
     first: dict[str, Conversion] = {}
     for id_, each in new.items():
         candidates = [each.message] if each.message is not None else []

@@ -158,7 +158,7 @@ class Vonage(CallbacksOnly):
     def answer(self, bulk_id: str, counted: bool, taken: Sequence[Taken]) -> Reply:
         (one,) = taken
         if one.in_hand:
-            return json_reply(202, {"message_uuid": f"{bulk_id}-{one.message_id}"})
+            return json_reply(202, {"message_uuid": _uuid(one.message_id)})
         return _problem(422, one.status.id - _BASE, one.status.name)
 
     def error(
@@ -184,6 +184,11 @@ class Vonage(CallbacksOnly):
         return msgspec.json.encode(said | told)
 
 
+def _uuid(message_id: str) -> str:
+    """What a message is called in the answer and in each of its events."""
+    return f"uuid-{message_id}"
+
+
 def _category(name: str) -> str:
     return "marketing" if name == "promotion" else "transactional"
 
@@ -195,7 +200,7 @@ def _problem(status: int, code: int, sentence: str) -> Reply:
 
 def _event(entry: Entry, status: str, error: Error, at_ms: int) -> bytes:
     told: dict[str, Any] = {
-        "message_uuid": f"uuid-{entry.message_id}",
+        "message_uuid": _uuid(entry.message_id),
         "client_ref": entry.message_id,
         "to": entry.to,
         "from": entry.sender,
