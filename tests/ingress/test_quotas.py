@@ -57,6 +57,17 @@ async def test_a_day_takes_what_is_accepted_and_no_more(world: World) -> None:
 
 
 @with_ingress(changed=OF_THREE)
+async def test_a_dry_run_beyond_the_day_says_when_to_come_again(world: World) -> None:
+    for number in range(3):
+        await world.send(sale(number))
+    refused = await world.call("POST", "/v1/messages?dry_run=true", sale(3))
+    assert refused.status == 429
+    assert refused.json["type"] == "/docs#day-max"
+    assert 0 < int(refused.headers["retry-after"]) <= DAY_S
+    assert await used(world) == 3
+
+
+@with_ingress(changed=OF_THREE)
 async def test_duplicates_replays_and_suppressed_ones_use_nothing_up(world: World) -> None:
     first = await world.send(sale(0), Idempotency_Key="k")
     await world.call("PUT", "/v1/optouts/+79161230009", {"scope": "all"})

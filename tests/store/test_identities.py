@@ -87,6 +87,20 @@ def test_a_duplicate_by_phone_joins_the_user_and_takes_nothing_under_it(redis_ur
     in_store(redis_url, work)
 
 
+def test_a_message_that_holds_nothing_joins_whom_it_names(redis_url: str) -> None:
+    """Neither campaign nor cap: it has nothing to ask of the person, and the next one may."""
+
+    async def work(store: Store) -> None:
+        first = await accept(store, user=None)
+        await accept(store, category="transactional", campaign=None)
+        assert await outcome(store, send(store, OTHER)) == ("duplicate", first)
+        await opt_outs.put(store.redis, store.shards, PHONE, "marketing", Origin())
+        (answer,) = await store.admit([send(store, OTHER, campaign="may")], T0)
+        assert (answer.outcome, answer.reason) == ("suppressed", "opted_out")
+
+    in_store(redis_url, work)
+
+
 def test_from_the_second_message_on_one_transaction_in_the_phones_shard_does(
     redis_url: str,
 ) -> None:

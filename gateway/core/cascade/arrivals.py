@@ -13,6 +13,7 @@ from gateway.core.money import settlement
 from gateway.core.money.settlement import Work
 from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
 from gateway.core.records.words import REACTION_NAMES, ReactionName
+from providers.contract import Receipt
 
 CONVERSIONS_MAX = 256  # of one message: each is remembered in its record
 
@@ -26,6 +27,18 @@ class Change(Failover):
     """One decision's transitions."""
 
     __slots__ = ()
+
+    def take_arrival(self, work: Work, receipt: Receipt, price: int | None) -> None:
+        """A receipt says that the step was delivered, or seen. Of several that say when it was
+        delivered the earliest moment counts: that it was seen may have been told first."""
+        step, at_ms = work.step, receipt.at_ms
+        self.deliver(work, at_ms, price)
+        if receipt.status == "seen":
+            self.react(work, "seen", at_ms)
+        elif at_ms and at_ms < step.delivered_ms and step.arrival_of(work.attempt) == 1:
+            step.delivered_ms = at_ms
+            step.done_ms = min(step.done_ms, at_ms)
+            self.effects.changed = True
 
     def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
         """The first sign that the step arrived: a receipt, or a reaction, which proves it. One that
@@ -84,6 +97,9 @@ class Change(Failover):
         moment = at_ms or self.now_ms
         if kind == "seen":
             if step.seen_ms or step.status == StepStatus.SEEN:
+                if moment < step.seen_ms:
+                    step.seen_ms = moment
+                    self.effects.changed = True
                 return
             step.seen_ms = moment
         elif kind == "clicked":

@@ -250,9 +250,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
     change.effects.ignored_price = named.ignored
     if receipt.status in ("delivered", "seen"):
         change.arrive_by(work, reported.series)
-        change.deliver(work, receipt.at_ms, named.price)
-        if receipt.status == "seen":
-            change.react(work, "seen", receipt.at_ms)
+        change.take_arrival(work, receipt, named.price)
     elif receipt.status != "sent":
         if receipt.unreachable:
             change.learn_unreachable(step, receipt.at_ms)

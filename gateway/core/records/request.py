@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 from msgspec import field
@@ -131,7 +131,15 @@ class RememberedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     open: bool = field(name="o", default=False)
 
 
-def replay(first: RememberedAnswer, request: MessageRequest) -> Answer:
+class KeyedBody(NamedTuple):
+    """What an idempotency key is looked up for, of a request that is no more than that."""
+
+    app: str
+    idempotency_key: str
+    body_hash: bytes
+
+
+def replay(first: RememberedAnswer, request: MessageRequest | KeyedBody) -> Answer:
     """What a request is told whose key holds a first answer."""
     if first.body_hash != request.body_hash:
         return Answer("conflict")

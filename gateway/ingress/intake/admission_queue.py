@@ -14,12 +14,19 @@ import msgspec
 import structlog
 
 from gateway.core.addresses import person_id
-from gateway.core.records.codec import NewerRecordError
-from gateway.core.records.request import Answer, MessageRequest
+from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
+from gateway.core.records.request import Answer, KeyedBody, MessageRequest
 from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
 from gateway.ingress.api.bodies.decoder import moment_ms, too_long
-from gateway.ingress.api.messages.requests import Faulty, Malformed, body_hash, read
+from gateway.ingress.api.messages.requests import (
+    Faulty,
+    Malformed,
+    body_hash,
+    decoded,
+    read,
+    with_one_spelling,
+)
 from gateway.ingress.api.messages.sayings import WordsUnread
 from gateway.ingress.api.results import refusal_of
 from gateway.ingress.http.problems import Problem, invalid, problem
@@ -35,6 +42,7 @@ from gateway.store.base import BATCH_MAX
 from gateway.store.requests import countries
 from gateway.store.requests.countries import ReachedCountry
 from gateway.store.requests.dry_run import DryAnswer
+from gateway.store.requests.idempotency import recall
 from gateway.store.store import Store
 from gateway.store.waiting import zones
 
@@ -77,16 +85,19 @@ class AdmissionQueue:
 
     async def prepare(
         self, raw: bytes, app: str, key: str | None, trace: str = ""
-    ) -> MessageRequest | Problem:
+    ) -> MessageRequest | Problem | Answer:
         """Reads one message; `key` is its idempotency key if it names none itself, `trace` the
         context that it carries. What is declared
         of its campaign, and what that says, is read where this process does not know it: else what
-        the message leaves to it would be missing."""
+        the message leaves to it would be missing. An answer: its key's first one, where it would be
+        refused now, since its campaign or the configuration changed."""
         try:
             if not self.store.declarations.loaded:  # Redis was away when this process began
                 await self.store.know_campaigns(self._now_ms())
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key, trace)
+                if isinstance(found, Faulty):
+                    return await self._first_answer(raw, app, key) or self._faulty(found)
                 if not isinstance(found, WordsUnread):  # as almost always
                     return found
                 if not await self.store.read_words(found.campaign, found.words):
@@ -97,23 +108,39 @@ class AdmissionQueue:
             return problem("unavailable", NEWER_WORDS)
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
+    async def _first_answer(self, raw: bytes, app: str, key: str | None) -> Answer | None:
+        """What a request that is at fault was told before it was. Raises RedisUnavailable."""
+        request = decoded(raw)
+        if request is None or (key := request.idempotency_key or key) is None:
+            return None
+        return await self._told(KeyedBody(app, key, body_hash(with_one_spelling(request))))
+
+    async def _told(self, body: KeyedBody | MessageRequest) -> Answer | None:
+        """What this body was told first under its key. Raises RedisUnavailable."""
+        try:
+            first = await recall(self.store, body)
+        except UnreadableRecordError:
+            return None
+        return first if first is not None and first.replayed else None
+
+    def _faulty(self, found: Faulty) -> Problem:
+        self.metrics.refused.labels("invalid").inc()
+        return invalid(found.faults, found.total)
+
     def _prepare(
         self, raw: bytes, app: str, key: str | None, trace: str
-    ) -> MessageRequest | Problem | WordsUnread:
+    ) -> MessageRequest | Problem | Faulty | WordsUnread:
         long = too_long(raw)
         if long is not None:
             self.metrics.refused.labels("too-large").inc()
             return long
         policy = self.store.policy
         found = read(raw, policy, app, self.store.contents.drafts)
-        if isinstance(found, WordsUnread):
+        if isinstance(found, WordsUnread | Faulty):
             return found
         if isinstance(found, Malformed):
             self.metrics.refused.labels("malformed").inc()
             return problem("malformed", found.detail)
-        if isinstance(found, Faulty):
-            self.metrics.refused.labels("invalid").inc()
-            return invalid(found.faults, found.total)
         request, destination = found.filled, found.destination
         addresses = destination.addresses
         home = addresses.phone or addresses.home(person_id(request.user, policy.numbering_of(app)))
@@ -181,12 +208,13 @@ class AdmissionQueue:
         """The store's answer, of which nothing comes. Raises RedisUnavailable and bugs."""
         requests, refused = await self._users.complete([request])
         if refused:
-            return DryAnswer(refused[0].answer)
+            return DryAnswer(await self._told(request) or refused[0].answer)
         return await self.store.dry_run(requests[0], self._now_ms())
 
     async def _admit(self, _shard: int, asked: Sequence[MessageRequest]) -> Sequence[Answer]:
         began = time.perf_counter()
         requests, refused = await self._users.complete(asked)
+        told = [(place, await self._told(asked[place]) or answer) for place, answer in refused]
         traces = self.store.traces
         began_ns = 0 if traces is None else traces.clock()
         answers = await self.store.admit(requests, self._now_ms())
@@ -204,7 +232,7 @@ class AdmissionQueue:
             }
             if first := sorted(unseen & accepted):
                 await self._note_countries(first)
-        for place, answer in refused:
+        for place, answer in told:
             answers.insert(place, answer)
         self.metrics.count_admission(list(asked), answers, time.perf_counter() - began)
         return answers

@@ -31,6 +31,7 @@ STREAM_PIECE_MAX = 100  # lines of a stream that are paid for together
 DAY_S = 86_400
 
 ItemAnswer: TypeAlias = Answer | Problem | Exception
+Prepared: TypeAlias = MessageRequest | Problem | Answer  # the latter two are answered already
 
 _log = structlog.get_logger("ingress")
 
@@ -152,19 +153,19 @@ class AppQuota:
             await self.give_back(spent, spent.granted)
         if answer.outcome == "over_quota":
             self.count_over_day(1)
-            raise self._refusal_of_day(answer)
+            raise self.refusal_of_day(answer)
         return answer
 
     async def ask_many(
         self,
-        requests: Sequence[MessageRequest | Problem],
-        ask: Callable[[Sequence[MessageRequest | Problem]], Awaitable[list[ItemAnswer]]],
+        requests: Sequence[Prepared],
+        ask: Callable[[Sequence[Prepared]], Awaitable[list[ItemAnswer]]],
     ) -> list[ItemAnswer]:
         """Has the requests of an array answered. Raises Refusal (429) of them all and
         RedisUnavailable.
 
         What the day has no room for is asked for once more where others turned out to need none."""
-        count = sum(not isinstance(each, Problem) for each in requests)
+        count = sum(isinstance(each, MessageRequest) for each in requests)
         if not count:
             return await ask(requests)
         spent = await self.require(count)
@@ -178,15 +179,15 @@ class AppQuota:
         refused = [each for each in answers if _is_over(each)]
         self.count_over_day(len(refused))
         if len(refused) == len(answers):
-            raise self._refusal_of_day(refused[0])
+            raise self.refusal_of_day(refused[0])
         return answers
 
-    def _marked(
-        self, requests: Sequence[MessageRequest | Problem], granted: int
-    ) -> Iterator[MessageRequest | Problem]:
+    def _marked(self, requests: Sequence[Prepared], granted: int) -> Iterator[Prepared]:
         for each in requests:
-            if isinstance(each, Problem) or granted:
-                granted -= not isinstance(each, Problem)
+            if not isinstance(each, MessageRequest):
+                yield each
+            elif granted:
+                granted -= 1
                 yield each
             else:
                 yield self.over_day(each)
@@ -209,7 +210,8 @@ class AppQuota:
     def count_over_day(self, count: int) -> None:
         self._metrics.refused.labels(self._app, "day_max").inc(count)
 
-    def _refusal_of_day(self, answer: ItemAnswer) -> Refusal:
+    def refusal_of_day(self, answer: ItemAnswer) -> Refusal:
+        """429 until midnight, for what came to `over_quota`."""
         detail = answer.detail if isinstance(answer, Answer) else ""
         return Refusal(problem("day-max", detail), retry_after_s=self._until_midnight_s())
 

@@ -269,7 +269,9 @@ class Admission:
         aliases = person.aliases
         if not aliases and len(ask.identities) == 1 and ask.identities[0] == ask.home:
             return True
-        if ask.apart or not persons.may_hold(ask.request, self._policy):
+        if ask.apart:
+            return True
+        if len(ask.identities) == 1 and not persons.may_hold(ask.request, self._policy):
             return True
         for identity in ask.identities:
             if identity != ask.home and identity not in aliases:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.request import (
     Answer,
+    KeyedBody,
     MessageRequest,
     RememberedAnswer,
     remembered_codec,
@@ -26,14 +27,14 @@ from gateway.store.requests.admit import NOT_REMEMBERED
 from gateway.store.transaction import commit
 
 
-def shard_of_key(store: StoreBase, request: MessageRequest) -> int | None:
+def shard_of_key(store: StoreBase, request: MessageRequest | KeyedBody) -> int | None:
     """The shard that holds the request's idempotency key; None when it has none."""
     if request.idempotency_key is None:
         return None
     return shard_of(f"{request.app}:{request.idempotency_key}", store.shards)
 
 
-async def recall(store: StoreBase, request: MessageRequest) -> Answer | None:
+async def recall(store: StoreBase, request: MessageRequest | KeyedBody) -> Answer | None:
     """The answer that the request's key holds; None: it has no key, or one that holds none yet."""
     if request.idempotency_key is None:
         return None
@@ -95,7 +96,7 @@ async def close_key(store: StoreBase, request: MessageRequest, answer: Answer) -
     await store.redis.call([("SET", key, record, "PX", store.retention.idempotency_ms)])
 
 
-def _key(store: StoreBase, request: MessageRequest) -> tuple[str, Keys]:
+def _key(store: StoreBase, request: MessageRequest | KeyedBody) -> tuple[str, Keys]:
     shard = shard_of_key(store, request)
     assert shard is not None
     assert request.idempotency_key is not None

@@ -52,6 +52,9 @@ class MessageStream(LineStream):
         if isinstance(message, Problem):
             self.answer_at_once(message, ends=outcome_of(message) == "error")
             return
+        if isinstance(message, Answer):
+            self._answer(self.begin_line(), message)
+            return
         crowded = self._queue.crowded(message)
         if crowded is not None:
             crowded = await self._when_lane_has_room(message, crowded)

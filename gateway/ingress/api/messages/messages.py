@@ -30,11 +30,12 @@ from gateway.ingress.http.problems import Problem, Refusal, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.intake.admission_queue import AdmissionQueue
 from gateway.ingress.intake.batcher import QueueFull
-from gateway.ingress.intake.quotas import ItemAnswer
+from gateway.ingress.intake.quotas import ItemAnswer, Prepared
 from gateway.settings.tables import Server
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.apply import Item
+from gateway.store.requests.dry_run import DryAnswer
 from gateway.store.store import Store
 
 OR_STREAM = ", or stream them as application/x-ndjson"
@@ -87,8 +88,10 @@ class SendEndpoint:
 
     async def _one(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
         message = await self._prepare_one(request, body, key, trace)
-        quota = self._queue.quotas.of(message.app)
-        if quota is None:
+        quota = self._queue.quotas.of(request.principal.app)
+        if isinstance(message, Answer):
+            answer = message
+        elif quota is None:
             answer = await self._queue.ask(message)
         else:
             answer = await quota.ask_one(message, self._queue.ask)
@@ -100,11 +103,13 @@ class SendEndpoint:
 
     async def _prepare_one(
         self, request: Request, body: bytes, key: str | None, trace: str = ""
-    ) -> MessageRequest:
-        """The one message of a body. Raises Refusal."""
+    ) -> MessageRequest | Answer:
+        """The one message of a body, or its first answer. Raises Refusal."""
         message = await self._queue.prepare(body, request.principal.app, key, trace)
         if isinstance(message, Problem):
             raise Refusal(message)
+        if isinstance(message, Answer):
+            return message
         crowded = self._queue.crowded(message)
         if crowded is not None:
             raise Refusal(crowded)
@@ -116,10 +121,15 @@ class SendEndpoint:
         if request.media_type != "application/json" or is_array(body):
             raise refuse("query", "A dry run takes one message: send one object as JSON.")
         message = await self._prepare_one(request, body, key)
-        quota = self._queue.quotas.of(message.app)
-        if quota is not None:
-            message = await quota.look(message)
-        told = await self._queue.dry_run(message)
+        quota = self._queue.quotas.of(request.principal.app)
+        if isinstance(message, Answer):
+            told = DryAnswer(message)
+        else:
+            if quota is not None:
+                message = await quota.look(message)
+            told = await self._queue.dry_run(message)
+        if quota is not None and told.answer.outcome == "over_quota":
+            raise quota.refusal_of_day(told.answer)
         result = dry_result(told.answer, told.explanation, self._queue.store.policy.currency)
         if isinstance(result.error, Problem) and told.answer.outcome != "rejected":
             raise Refusal(result.error)
@@ -128,7 +138,7 @@ class SendEndpoint:
 
     async def _many(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
         items = await array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
-        messages: list[MessageRequest | Problem] = []
+        messages: list[Prepared] = []
         async for raw in in_turns(items):
             own = None if key is None else f"{key}#{len(messages)}"
             messages.append(await self._queue.prepare(raw, request.principal.app, own, trace))
@@ -146,7 +156,7 @@ class SendEndpoint:
             result.index = index
         await request.respond(200, to_json(results), (REPLAYED,) if _replayed(found) else ())
 
-    async def _ask_all(self, messages: Sequence[MessageRequest | Problem]) -> list[ItemAnswer]:
+    async def _ask_all(self, messages: Sequence[Prepared]) -> list[ItemAnswer]:
         """What each came to, in order."""
         answers: list[ItemAnswer | None] = [None] * len(messages)
         left = len(messages)
@@ -164,22 +174,22 @@ class SendEndpoint:
         await all_answered
         return [answer for answer in answers if answer is not None]
 
-    def _refuse_if_full(self, messages: Sequence[MessageRequest | Problem]) -> None:
+    def _refuse_if_full(self, messages: Sequence[Prepared]) -> None:
         """Raises Refusal of all where the store is too full for one: nothing was taken yet, so all
         of it can be sent again."""
         for message in messages:
-            if not isinstance(message, Problem):
+            if isinstance(message, MessageRequest):
                 full = self._queue.memory_problem(message)
                 if full is not None:
                     raise Refusal(full)
 
     def _one_of_many(
         self,
-        message: MessageRequest | Problem,
+        message: Prepared,
         index: int,
         answer_item: Callable[[int, ItemAnswer], None],
     ) -> None:
-        if isinstance(message, Problem):
+        if not isinstance(message, MessageRequest):
             answer_item(index, message)
             return
         crowded = self._queue.backlog_problem(message)

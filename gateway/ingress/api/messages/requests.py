@@ -99,16 +99,26 @@ def read(
     """Reads one request of an app. `drafts_of` gives what a campaign says that names those words;
     None: they are to be read first."""
     try:
-        request = _decode(raw)
-        if not repeated_keys.surely_none(raw, request):
-            _, repeated = repeated_keys.paths(raw, _decode_any(raw))
-            if repeated:
-                return _key_by_key(raw, policy, app, drafts_of)
-    except msgspec.ValidationError:
-        return _key_by_key(raw, policy, app, drafts_of)
+        request = decoded(raw)
     except NOT_JSON as error:
         return Malformed(not_json(raw, error))
+    if request is None:
+        return _key_by_key(raw, policy, app, drafts_of)
     return _understood(request, policy, app, drafts_of, _ALL_READ)
+
+
+def decoded(raw: bytes) -> SendRequest | None:
+    """One request, whatever it means; None: a value is of another kind, or a key is given twice.
+    What is no JSON ends in one of NOT_JSON."""
+    try:
+        request = _decode(raw)
+    except msgspec.ValidationError:
+        return None
+    if not repeated_keys.surely_none(raw, request):
+        _, repeated = repeated_keys.paths(raw, _decode_any(raw))
+        if repeated:
+            return None
+    return request
 
 
 def overrides_of(request: RequestBody) -> dict[str, ChannelContent]:
@@ -126,7 +136,8 @@ def content_of(request: RequestBody, overrides: dict[str, ChannelContent]) -> Co
 
 def body_hash(request: RequestBody) -> bytes:
     """128 bits of what was asked for: the order of keys, white space and escapes do not matter,
-    nor does the idempotency key itself, which may stand in the header instead.
+    nor does the idempotency key itself, which may stand in the header instead. The names are to be
+    as they are kept.
 
     A key that a later version adds counts only where it is given, so that a repeated request keeps
     its hash."""
@@ -149,7 +160,7 @@ def key_fault(key: str) -> str | None:
 # --- what a decoded request must mean ---
 
 
-def _with_one_spelling(request: RequestBody) -> RequestBody:
+def with_one_spelling(request: RequestBody) -> RequestBody:
     """The request with the names as they are kept."""
     user, campaign = request.user, request.campaign
     kept_user = None if user is None else name_of(user)
@@ -164,7 +175,7 @@ def _understood(
 ) -> ValidRequest | Faulty | WordsUnread:
     """What a decoded request means; `found` has what could not be decoded."""
     if request.user is not None or request.campaign is not None:
-        request = _with_one_spelling(request)
+        request = with_one_spelling(request)
     overrides = overrides_of(request)
     filled, own = request, content_of(request, overrides)
     sayings: tuple[Saying, ...] = ()
