@@ -1,4 +1,8 @@
-"""JSON from a provider in which one text is damaged: the rest of it counts all the same."""
+"""JSON from a provider in which one part is damaged: the rest of it counts all the same.
+
+What is good to know and decides nothing is declared as any value and read with `text_of` and
+`part`: where it is not what it should be, it says nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,16 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
         raise
     except ValueError:
         return decoder.decode(mended(bytes(body)))
+
+
+def text_of(value: object) -> str:
+    """A text; "" for what is none."""
+    return value if isinstance(value, str) else ""
+
+
+def part(value: object, name: str) -> object:
+    """A field of an object; None for what is none, or has no such field."""
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def mended(body: bytes) -> bytes:

@@ -20,31 +20,21 @@ from providers.infobip.wire import text_id
 _DIGITS = re.compile(r"\+?([0-9]{5,15})").fullmatch
 
 
-class _Message(msgspec.Struct, frozen=True):
-    text: str | None = None
-
-
-class _Block(msgspec.Struct, frozen=True):
-    sender: str | int | None = None
-    destination: str | int | None = None
-    text: str | None = None
-
-
 class _Item(msgspec.Struct, frozen=True, rename="camel"):
     message_id: str | int | None = None
-    from_: str | int | None = msgspec.field(name="from", default=None)
-    sender: str | int | None = None
-    to: str | int | None = None
-    destination: str | int | None = None
-    text: str | None = None
-    message: _Message | None = None
-    content: _Block | list[_Message] | None = None
-    event: str | None = None
+    from_: object = msgspec.field(name="from", default=None)
+    sender: object = None
+    to: object = None
+    destination: object = None
+    text: object = None
+    message: object = None
+    content: object = None
+    event: object = None
     received_at: str | None = None
 
 
 _ITEM = msgspec.json.Decoder(_Item)
-_KINDS: dict[str | None, Literal["block", "unblock"]] = {"BLOCK": "block", "UNBLOCK": "unblock"}
+_KINDS: dict[str, Literal["block", "unblock"]] = {"BLOCK": "block", "UNBLOCK": "unblock"}
 
 
 def read_reply(raw: msgspec.Raw) -> PersonReply | None:
@@ -58,16 +48,17 @@ def read_reply(raw: msgspec.Raw) -> PersonReply | None:
         return None
     id_ = text_id(item.message_id)
     when = at_ms(item.received_at)
-    if isinstance(item.content, _Block) and item.event in _KINDS:
-        person = _person(item.content.destination)
-        kind = _KINDS[item.event]
-        return PersonReply(_named(id_), person, _text(item.content.sender), at_ms=when, kind=kind)
+    content = item.content
+    kind = _KINDS.get(json_text.text_of(item.event))
+    if isinstance(content, dict) and kind is not None:
+        person, about = _person(content.get("destination")), _sender(content.get("sender"))
+        return PersonReply(_named(id_), person, about, at_ms=when, kind=kind)
     sender = item.from_ if item.from_ is not None else item.sender
-    text = item.text or (item.message.text if item.message else None)
-    if isinstance(item.content, list):
-        text = " ".join(each.text for each in item.content if each.text)
+    parts = [item.message, *(content if isinstance(content, list) else ())]
+    texts = (json_text.text_of(json_text.part(each, "text")) for each in parts)
+    text = json_text.text_of(item.text) or " ".join(filter(None, texts))
     to = item.to if item.to is not None else item.destination
-    return PersonReply(_named(id_), _person(sender), _text(to), text or "", when)
+    return PersonReply(_named(id_), _person(sender), _sender(to), text, when)
 
 
 def _named(id_: str | None) -> str:
@@ -76,12 +67,13 @@ def _named(id_: str | None) -> str:
     return id_
 
 
-def _person(sender: str | int | None) -> str:
+def _person(sender: object) -> str:
     found = _DIGITS(str(sender))
     if found is None:
         raise ValueError("a reply does not say whose it is.")
     return found[1]
 
 
-def _text(value: str | int | None) -> str:
-    return "" if value is None else str(value)
+def _sender(value: object) -> str:
+    """The sender of ours that was written to, a name or a number."""
+    return str(value) if isinstance(value, str | int) else ""

@@ -27,7 +27,6 @@ from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply
 from providers.http.replies import ErrorDetail, raise_unless_ok
 from providers.mail import mailbox, mime
-from providers.mail.events import reading
 from providers.mail.events.reading import CALLBACK_BYTES_MAX
 from providers.reasons import Reason
 from providers.unisender_go.events import read_events
@@ -200,7 +199,7 @@ def _outcome(sent: Submission, taken: set[str], failed: dict[str, str]) -> Outco
 def _failed(told: object) -> dict[str, str]:
     """Why an address was left out, by address."""
     named = told.items() if isinstance(told, dict) else ()
-    return {_spelled(each): reading.text(why) or "failed" for each, why in named}
+    return {_spelled(each): json_text.text_of(why) or "failed" for each, why in named}
 
 
 def _spelled(address: str) -> str:

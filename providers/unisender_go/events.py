@@ -110,12 +110,12 @@ def _said(item: msgspec.Raw) -> Said:
     at_ms = reading.moment(said.event_time)
     if (kind := WISHES.get(said.status)) is not None:
         return reading.wish(kind, None, said.email, at_ms)
-    ref = reading.ours(reading.part(said.metadata, "kaskad"))
+    ref = reading.ours(json_text.part(said.metadata, "kaskad"))
     if (status := STATUSES.get(said.status)) is not None:
         return reading.plain(status, ref, at_ms)
     if said.status != GIVEN_UP:
         return None
     info = said.delivery_info
-    code = reading.text(reading.part(info, "delivery_status")) or said.status
-    why = reading.text(reading.part(info, "destination_response"))
+    code = json_text.text_of(json_text.part(info, "delivery_status")) or said.status
+    why = json_text.text_of(json_text.part(info, "destination_response"))
     return reading.failed(ref, at_ms, why, REASONS.get(code, reasons.PERSON), code=code)

@@ -104,12 +104,17 @@ class Event(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     sms: Count | None = None
 
 
-class EventCore(msgspec.Struct, frozen=True):
-    """What of a report cannot be done without, read alone when the rest of it is malformed."""
+class EventCore(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What of a report and of a reply is a text, read alone when something of it is malformed."""
 
-    message_uuid: str | None = None
-    client_ref: str | None = None
-    status: str | None = None
+    message_uuid: object = None
+    client_ref: object = None
+    status: object = None
+    timestamp: object = None
+    to: object = None
+    from_: object = None
+    message_type: object = None
+    text: object = None
 
 
 _ANSWER = msgspec.json.Decoder(Answer)
@@ -160,7 +165,7 @@ class Vonage(WithoutLookUps, ABC):
     def receipts(self, body: bytes, content_type: str) -> Receipts:  # noqa: ARG002 - the port's
         event, faults = _event(body)
         if event.status is None and (event.text is not None or event.message_type is not None):
-            return _reply(event)
+            return _reply(event, faults)
         if event.status is None or not (event.client_ref or event.message_uuid):
             raise ValueError("The body is no report: it has no status or names no message.")
         said = self.statuses.get(event.status)
@@ -224,10 +229,11 @@ def _event(body: bytes) -> tuple[Event, list[str]]:
             core = json_text.decode(_EVENT_CORE, body)
         except (ValueError, RecursionError):
             core = EventCore()
-        if core.status is None:
+        told = msgspec.structs.asdict(core).items()
+        texts: dict[str, Any] = {name: value for name, value in told if isinstance(value, str)}
+        if not texts.keys() & {"status", "text", "message_type"}:
             raise ValueError(f"The body is not a JSON report: {error}") from error
-        event = Event(core.message_uuid, core.client_ref, core.status)
-        return event, [f"The report was read in part: {error}"]
+        return Event(**texts), [f"The report was read in part: {error}"]
 
 
 def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
@@ -261,14 +267,14 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
     )
 
 
-def _reply(event: Event) -> Receipts:
+def _reply(event: Event, faults: list[str]) -> Receipts:
     """What somebody wrote to a sender of ours."""
     sender = (event.from_ or "").removeprefix("+")
     if not event.message_uuid or not sender.isdecimal():
         raise ValueError("The body is no report: it does not say whose message it is.")
     at_ms = _at_ms(event.timestamp)
     told = PersonReply(event.message_uuid, sender, event.to or "", event.text or "", at_ms)
-    return Receipts([], replies=[told])
+    return Receipts([], faults, [told])
 
 
 def _answer(body: bytes) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core import events as ev
@@ -14,6 +15,7 @@ from gateway.store.messages.apply import Applied, Item
 from gateway.store.messages.receipts import take_receipts
 from gateway.store.people import replies
 from providers.contract import Fault, Receipt, Submission
+from providers.infobip.reports import read_reports
 from providers.registry import KINDS
 from providers.simulator import Knobs
 from providers.simulator.exchange import Exchange
@@ -171,6 +173,19 @@ async def test_what_is_said_twice_is_done_once(world: World) -> None:
     assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
     manager = await key_of(world, "shop", "read", "manage")
     assert [item["text"] for item in await shown(world, manager)] == ["START", "STOP"]
+
+
+@pytest.mark.parametrize("odd", [None, 7, [], {}, True], ids=str)
+def test_a_stop_is_taken_whatever_else_its_reply_says(odd: object) -> None:
+    for told, beside in (
+        (sms("STOP"), ("to", "message", "content", "event", "destination", "price")),
+        (viber("STOP"), ("to", "text", "content", "event", "destination")),
+        (unified("STOP"), ("to", "text", "message", "event", "destination")),
+    ):
+        for field in beside:
+            item = told["results"][0] | {field: odd}
+            read = read_reports([msgspec.Raw(msgspec.json.encode(item))])
+            assert [(reply.sender, reply.text) for reply in read.replies] == [(PHONE[1:], "STOP")]
 
 
 @with_ingress(shards=3)

@@ -191,6 +191,8 @@ def test_what_somebody_wrote_is_a_reply() -> None:
     assert VIBER.receipts(shown, "").replies == [PersonReply("u-3", "79161234567", "Shop")]
     with pytest.raises(ValueError, match="report"):
         VIBER.receipts(json.dumps(told | {"from": "Shop"}).encode(), "")
+    odd = VIBER.receipts(json.dumps(told | {"usage": {"price": ""}}).encode(), "")
+    assert (odd.replies, len(odd.faults)) == (read.replies, 1)
 
 
 # --- who we are, and who they are

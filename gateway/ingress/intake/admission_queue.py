@@ -76,9 +76,7 @@ class AdmissionQueue:
         self.metrics = metrics
         self._now_ms = now_ms
         self._users = KnownUsers(store, now_ms)
-        self._reached: set[ReachedCountry] = (
-            set()
-        )  # what is known to be noted; apps times countries
+        self._reached: set[ReachedCountry] = set()  # is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
         )
@@ -87,10 +85,10 @@ class AdmissionQueue:
         self, raw: bytes, app: str, key: str | None, trace: str = ""
     ) -> MessageRequest | Problem | Answer:
         """Reads one message; `key` is its idempotency key if it names none itself, `trace` the
-        context that it carries. What is declared
-        of its campaign, and what that says, is read where this process does not know it: else what
-        the message leaves to it would be missing. An answer: its key's first one, where it would be
-        refused now, since its campaign or the configuration changed."""
+        context that it carries. What is declared of its campaign, and what that says, is read where
+        this process does not know it: else what the message leaves to it would be missing. An
+        answer: its key's first one, where it would be refused now, since its campaign or the
+        configuration changed."""
         try:
             if not self.store.declarations.loaded:  # Redis was away when this process began
                 await self.store.know_campaigns(self._now_ms())

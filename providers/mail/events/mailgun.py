@@ -105,23 +105,23 @@ def _said(item: msgspec.Raw) -> Said:
             return None
         return _failure(event, at_ms)
     status = STATUSES.get(event.event)
-    if status is None or (reading.part(event.client_info, "bot") and status == "seen"):
+    if status is None or (json_text.part(event.client_info, "bot") and status == "seen"):
         return None
     return reading.plain(status, _ref(event), at_ms)
 
 
 def _failure(event: Event, at_ms: int | None) -> Said:
-    told = partial(reading.part, event.delivery_status)
+    told = partial(json_text.part, event.delivery_status)
     texts = told("message"), told("description"), event.reason
-    text = next(filter(None, map(reading.text, texts)), "")
+    text = next(filter(None, map(json_text.text_of, texts)), "")
     if event.event == "rejected":
         return reading.failed(
             _ref(event), at_ms, text, reasons.ACCOUNT, code="rejected", status="rejected"
         )
-    enhanced = reading.text(told("enhanced-code"))
+    enhanced = json_text.text_of(told("enhanced-code"))
     gone = event.reason in _KNOWN_DEAD and not enhanced and told("code") in _DEAD_CODES
     return reading.bounced(_ref(event), at_ms, enhanced, text, gone=gone)
 
 
 def _ref(event: Event) -> str:
-    return reading.ours(reading.part(event.user_variables, "kaskad"))
+    return reading.ours(json_text.part(event.user_variables, "kaskad"))

@@ -83,7 +83,7 @@ def _said(item: msgspec.Raw) -> Said:
 
 
 def _bounce(event: Event, id_: str, address: object, at_ms: int | None) -> Said:
-    kind, text = event.type or "", reading.text(event.details) or reading.text(event.description)
+    kind = event.type or ""
     if kind in NOT_FINAL:
         return None
     if kind in ("SpamComplaint", "Unsubscribe"):
@@ -95,8 +95,9 @@ def _bounce(event: Event, id_: str, address: object, at_ms: int | None) -> Said:
         reason = reasons.NOBODY
     elif kind in REFUSED:
         reason = reasons.ACCOUNT
-    return reading.failed(_ref(event), at_ms, text, reason, code=kind or "bounce")
+    why = json_text.text_of(event.details) or json_text.text_of(event.description)
+    return reading.failed(_ref(event), at_ms, why, reason, code=kind or "bounce")
 
 
 def _ref(event: Event) -> str:
-    return reading.ours(reading.part(event.metadata, "kaskad"))
+    return reading.ours(json_text.part(event.metadata, "kaskad"))

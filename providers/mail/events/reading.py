@@ -1,8 +1,6 @@
 """What the readers of events share: items one by one, moments, addresses, and what failed.
 
-What an event says beside its message and what became of that is read as any value, with `text`,
-`part`, `seconds` and `moment`: where it is not what it should be it says nothing, and costs nobody
-the event.
+An event counts also where something beside its message and what became of that cannot be read.
 """
 
 from __future__ import annotations
@@ -104,21 +102,11 @@ def wish(kind: Wish, id_: object, address: object, at_ms: int | None) -> PersonR
     if not isinstance(address, str):
         raise ValueError("it names no address.")
     sender = mailbox.read(address.lower()).address
-    known_by = text(id_)
+    known_by = json_text.text_of(id_)
     if not known_by:
         who = hashlib.blake2b(sender.encode(), digest_size=12).hexdigest()
         known_by = f"{kind}-{at_ms}-{who}"
     return PersonReply(known_by[:200], sender, at_ms=at_ms, kind=kind)
-
-
-def text(value: object) -> str:
-    """A text; "" for what is none."""
-    return value if isinstance(value, str) else ""
-
-
-def part(value: object, name: str) -> object:
-    """A field of an object; None for what is none, or has no such field."""
-    return value.get(name) if isinstance(value, dict) else None
 
 
 def seconds(value: object) -> int | None:
@@ -131,7 +119,7 @@ def seconds(value: object) -> int | None:
 def moment(value: object) -> int | None:
     """Epoch milliseconds of an ISO 8601 date; without an offset it is UTC."""
     try:
-        at = datetime.fromisoformat(text(value))
+        at = datetime.fromisoformat(json_text.text_of(value))
     except ValueError:
         return None
     return moment_ms(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)

@@ -73,10 +73,10 @@ def _said(item: msgspec.Raw) -> Said:
     at_ms = reading.seconds(event.timestamp)
     if (kind := WISHES.get(event.event)) is not None:
         return reading.wish(kind, event.sg_event_id, event.email, at_ms)
-    text = reading.text(event.reason)
+    text = json_text.text_of(event.reason)
     if event.event == "bounce":
         # A block is what a server holds against the sender, or against this mail.
-        enhanced = reading.text(event.status)
+        enhanced = json_text.text_of(event.status)
         gone = event.type != "blocked" and not enhanced.startswith(NOT_THE_ADDRESS)
         return reading.bounced(reading.ours(event.kaskad), at_ms, enhanced, text, gone=gone)
     if event.event == "dropped":

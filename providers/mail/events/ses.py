@@ -144,12 +144,12 @@ def _said(item: msgspec.Raw) -> Said:
         first = told.complained_recipients[0] if told.complained_recipients else Recipient()
         return reading.wish("block", told.feedback_id, first.email_address, at_ms)
     if kind == "Subscription":
-        at_ms = reading.moment(reading.part(event.subscription, "timestamp"))
-        return reading.wish("block", None, _first(reading.part(event.mail, "destination")), at_ms)
+        at_ms = reading.moment(json_text.part(event.subscription, "timestamp"))
+        return reading.wish("block", None, _first(json_text.part(event.mail, "destination")), at_ms)
     if kind == "Bounce":
         return _bounce(event)
     if kind in ("Reject", "Rendering Failure"):
-        text = reading.text(reading.part(event.reject, "reason")) or kind
+        text = json_text.text_of(json_text.part(event.reject, "reason")) or kind
         return reading.failed(
             _ref(event), None, text, reasons.MESSAGE, code=kind, status="rejected"
         )
@@ -157,16 +157,16 @@ def _said(item: msgspec.Raw) -> Said:
     if status is None:
         return None
     of_kind = {"Delivery": event.delivery, "Open": event.open, "Click": event.click}
-    at = reading.part(of_kind.get(kind, event.mail), "timestamp")
+    at = json_text.part(of_kind.get(kind, event.mail), "timestamp")
     return reading.plain(status, _ref(event), reading.moment(at))
 
 
 def _bounce(event: Event) -> Said:
     bounce = event.bounce or Bounce()
     first = bounce.bounced_recipients[0] if bounce.bounced_recipients else Recipient()
-    sub_type = reading.text(bounce.bounce_sub_type)
-    text = reading.text(first.diagnostic_code) or f"{bounce.bounce_type} {sub_type}"
-    enhanced = reading.text(first.status)
+    sub_type = json_text.text_of(bounce.bounce_sub_type)
+    text = json_text.text_of(first.diagnostic_code) or f"{bounce.bounce_type} {sub_type}"
+    enhanced = json_text.text_of(first.status)
     gone = bounce.bounce_type == "Permanent"
     if not gone and not enhanced.startswith("4"):
         enhanced = ""  # a mailbox that is full is called 5.2.2, and much else is for now
@@ -174,8 +174,8 @@ def _bounce(event: Event) -> Said:
 
 
 def _ref(event: Event) -> str:
-    told = _first(reading.part(reading.part(event.mail, "tags"), "kaskad"))
-    return reading.ours(reading.text(told).replace("_", "."))
+    told = _first(json_text.part(json_text.part(event.mail, "tags"), "kaskad"))
+    return reading.ours(json_text.text_of(told).replace("_", "."))
 
 
 def _first(values: object) -> object:
