@@ -338,12 +338,13 @@ async def test_the_live_part_follows_until_the_key_ends(
     assert wrong.status == 400
 
 
+@pytest.mark.parametrize("path", ["", "/campaigns", "/audit", "/providers", "/webhooks", "/money"])
 @with_ingress()
-async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
+async def test_while_redis_is_away_a_page_says_so(world: World, path: str) -> None:
     by = await operator(world)
-    assert (await by.get("/console")).status == 200
+    assert (await by.get(f"/console{path}")).status == 200
     world.redis.away = True
-    page = await by.get("/console")
+    page = await by.get(f"/console{path}")
     assert (page.status, b"secret-host" in page.body) == (503, False)
     assert b"The store is unavailable" in page.body
     assert page.headers["retry-after"] == "2"
