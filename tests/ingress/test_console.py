@@ -186,6 +186,16 @@ async def test_a_test_that_is_clicked_twice_goes_out_once(world: World) -> None:
 
 
 @with_ingress()
+async def test_a_campaign_with_a_slash_in_its_name_is_reached(world: World) -> None:
+    by = await operator(world)
+    manage = await _key(world, "manage")
+    await world.call("PUT", "/v1/campaigns/2026%2Fautumn", {}, key=manage)
+    path = "/console/campaigns/2026%2Fautumn"
+    assert f'href="{path}"' in (await by.get("/console/campaigns")).body.decode()
+    assert (await by.get(path)).status == 200
+
+
+@with_ingress()
 async def test_a_campaign_is_paused_paced_and_cancelled_with_the_number_it_hits(
     world: World,
 ) -> None:
