@@ -164,7 +164,7 @@ class Application:
         }
         if not claimed:
             return list(self._items)
-        scopes = await read_scopes(self._redis, self._shards, claimed.values())
+        scopes = await read_scopes(self._redis, self._shards, claimed.values(), self._now_ms)
         for id_, lacks in (await self._lacking(list(claimed.values()))).items():
             if lacks:
                 scopes[id_] = widest((scopes.get(id_, NONE), lacks))
