@@ -241,7 +241,7 @@ class Application:
         if message.category not in self._policy.slot_ms:
             return ()
         others = await read_others(self._redis, self._shards, holder, person)
-        return others.values()
+        return [self._people.known(other) or each for other, each in others.items()]
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)

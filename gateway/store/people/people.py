@@ -136,6 +136,10 @@ class People:
             raise self.unread[identity]
         return self._records[identity]
 
+    def known(self, identity: str) -> Person | None:
+        """One of the batch as it stands now, whatever was decided before; None: none of these."""
+        return self._records.get(identity)
+
     def with_slots(self) -> list[Person]:
         """Those who may have reached a cap."""
         return [person for person in self._records.values() if person.slots]
