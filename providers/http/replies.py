@@ -75,7 +75,7 @@ def network_code(code: str | int | None) -> str | None:
     return str(code) if _network(str(code)) else None
 
 
-def parts_of(count: str | int | None) -> int | None:
+def parts_of(count: object) -> int | None:
     """How many parts a message had, where the provider knows."""
     text = str(count or "")
     return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
