@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.core.admission import Admitted, Decision, Duplicate, Suppressed
 from gateway.core.campaigns.campaigns import CANCELLED, ENDED, HOLDOUT_PARTS, Campaign, window_of
 from gateway.core.channels import CHANNELS, Until
-from gateway.core.holding import paced, starts_ms
+from gateway.core.holding import PACE, paced, starts_ms, waits_for
 from gateway.core.money.budgets import NO_FUNDS, Budget, Funds, named
 from gateway.core.money.money import format_amount
 from gateway.core.people import persons
@@ -161,7 +161,7 @@ def explain_message(message: Message, policy: Policy, now_ms: int) -> Explanatio
     """The same of a message: what let it in, what stopped it on its way, and what holds it now."""
     first = _first(message)
     gates = _asked(message.route, message.steps, first, message, policy, message.variant)
-    held = message.held
+    held = message.held if message.held == PACE else waits_for(message, policy, now_ms)
     if held is not None and held.reason == "budget":
         full = Gate("budget", "hold", name=held.budget)
         gates = [full if gate.gate == "budget" else gate for gate in gates]

@@ -74,6 +74,18 @@ def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
     return Held("scheduled", moment_ms) if moment_ms > now_ms else None
 
 
+def waits_for(message: Message, policy: Policy, now_ms: int) -> Held | None:
+    """What keeps a held message now. Its record says what kept it when it was held: where that
+    moment has passed, or was never known, its campaign may keep it, paused or by its pace."""
+    held = message.held
+    if held is None or held == ZONE_UNKNOWN or held.reason in ("budget", "away"):
+        return held
+    if held.until_ms > now_ms:
+        return held
+    pace = PACE if is_first(message) and paced(message, policy) else None
+    return held_of(message, policy, now_ms) or pace or held
+
+
 def is_first(message: Message) -> bool:
     """Whether nothing of it was ever tried, so that it is its first step that waits."""
     return not any(step.attempts for step in message.steps)

@@ -41,7 +41,7 @@ from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.callback_settings import CallbackSettings, callback_address
+from providers.http.callback_settings import CallbackSettings, addresses_of, callback_address
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -283,12 +283,19 @@ def callback_readers_of(settings: Settings) -> dict[str, CallbackReader]:
 def callback_auths_of(settings: Settings) -> dict[str, CallbackAuth]:
     """What the callbacks of each provider that calls back must carry, by its configured name."""
     return {
-        name: provider.callback_auth(
-            settings.secrets.get, callback_address(settings.provider(name))
-        )
+        name: provider.callback_auth(settings.secrets.get, _called_at(settings, name))
         for name, provider in settings.providers.items()
         if isinstance(provider, CallbackSettings)
     }
+
+
+def _called_at(settings: Settings, name: str) -> tuple[str, ...]:
+    """Where a provider may call, since a message keeps the address that it was sent with: under
+    each name and with each token, the present ones first."""
+    configured = settings.provider(name)
+    names = (name, *configured.settings.was)
+    urls = map(settings.callback_url, names)
+    return tuple(address for url in urls for address in addresses_of(configured, url))
 
 
 def lanes_of(

@@ -64,8 +64,12 @@ class Settings(Document, frozen=True, kw_only=True):
             name=name,
             settings=self.providers[name],
             secret=self.secrets.get,
-            callback_url=f"{self.server.public_url}/v1/callbacks/{quote(name, safe='')}",
+            callback_url=self.callback_url(name),
         )
+
+    def callback_url(self, name: str) -> str:
+        """Where a provider of that name calls back."""
+        return f"{self.server.public_url}/v1/callbacks/{quote(name, safe='')}"
 
     @property
     def former(self) -> dict[str, str]:

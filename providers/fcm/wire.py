@@ -27,7 +27,9 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
+from providers.http import json_text
 from providers.http.adapter import ProviderRequest, Reply
+from providers.http.json_text import part, text_of
 from providers.http.replies import ErrorDetail, raise_unless_ok, retry_after_ms
 from providers.push.devices import gone
 
@@ -38,36 +40,36 @@ _ERROR_TYPE = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _ANDROID: dict[Category, str] = {"otp": "HIGH", "transactional": "HIGH", "marketing": "NORMAL"}
 
 
-class _Violation(msgspec.Struct, frozen=True):
-    field: str = ""
-
-
-class _Detail(msgspec.Struct, frozen=True):
-    type: str = msgspec.field(name="@type", default="")
-    error_code: str | None = msgspec.field(name="errorCode", default=None)
-    field_violations: tuple[_Violation, ...] = msgspec.field(name="fieldViolations", default=())
-
-
 class Error(msgspec.Struct, frozen=True):
     status: str = ""
-    message: str = ""
-    details: tuple[_Detail, ...] = ()
+    message: object = None
+    details: object = None
 
     @property
     def code(self) -> str:
         """FCM's own code, or Google's where FCM named none."""
-        return next((each.error_code for each in self.details if each.error_code), self.status)
+        return next(filter(None, self._codes), self.status)
 
     @property
     def is_fcms(self) -> bool:
         """Whether FCM itself says so, and not somebody on the way to it."""
-        return any(each.error_code for each in self.details)
+        return any(self._codes)
 
     @property
     def names_token(self) -> bool:
         """Whether it is the token that is invalid, and not what is sent to it."""
-        fields = [each.field for detail in self.details for each in detail.field_violations]
-        return "message.token" in fields or "registration token" in self.message
+        details = _items(self.details)
+        violations = [each for one in details for each in _items(part(one, "fieldViolations"))]
+        fields = [part(each, "field") for each in violations]
+        return "message.token" in fields or "registration token" in text_of(self.message)
+
+    @property
+    def _codes(self) -> list[str]:
+        return [text_of(part(each, "errorCode")) for each in _items(self.details)]
+
+
+def _items(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -131,7 +133,7 @@ def message(sent: Submission, device: FcmAddress, now_s: int) -> dict[str, Any]:
 def error_of(reply: Reply) -> Error:
     """What an answer says of its failure; an empty one of a body that is none of FCM's."""
     try:
-        return _BODY.decode(reply.body).error
+        return json_text.decode(_BODY, reply.body).error
     except (ValueError, RecursionError):
         return Error()
 
@@ -172,12 +174,12 @@ def outcome(sent: Submission, device: FcmAddress, reply: Reply) -> Outcome:
             )
     if reply.status in (400, 413):
         return Refused(sent.ref, fault, about="message")
-    raise_unless_ok(reply, lambda _: ErrorDetail(code, error.message))
+    raise_unless_ok(reply, lambda _: ErrorDetail(code, text_of(error.message)))
     raise AssertionError("every other status is a fault")
 
 
 def _names_message(body: bytes) -> bool:
     try:
-        return bool(_TAKEN.decode(body).name)
+        return bool(json_text.decode(_TAKEN, body).name)
     except (ValueError, RecursionError):
         return False

@@ -27,10 +27,15 @@ _NO_PROOF = (
 
 def callback_address(configured: Configured) -> str:
     """The address that the provider is to call; with a token it is a secret."""
-    settings, url = configured.settings, configured.callback_url
+    return addresses_of(configured, configured.callback_url)[0]
+
+
+def addresses_of(configured: Configured, url: str) -> list[str]:
+    """A callback's address with each of the tokens that are taken, the one in use first."""
+    settings = configured.settings
     variables = settings.callback_token_env if isinstance(settings, CallbackSettings) else None
-    token = configured.secret(next(iter(several(variables)), None))
-    return f"{url}?token={quote(token, safe='')}" if token else url
+    tokens = [configured.secret(variable) for variable in several(variables)] or [""]
+    return [f"{url}?token={quote(token, safe='')}" if token else url for token in tokens]
 
 
 class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
@@ -67,14 +72,16 @@ class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
     def signature(
         self,
         secret: Callable[[str | None], str],  # noqa: ARG002 - for the kinds that have one
-        url: str,  # noqa: ARG002
+        urls: tuple[str, ...],  # noqa: ARG002
     ) -> Signature | None:
-        """The provider's own signature, where it is to be checked; `url` is what it calls."""
+        """The provider's own signature, where it is to be checked; `urls` are what it may call."""
         return None
 
-    def callback_auth(self, secret: Callable[[str | None], str], url: str = "") -> CallbackAuth:
+    def callback_auth(
+        self, secret: Callable[[str | None], str], urls: tuple[str, ...] = ()
+    ) -> CallbackAuth:
         """What a callback must carry: any one of the proofs that are configured, and the provider's
-        own signature where it has one; `url` is what the provider calls."""
+        own signature where it has one; `urls` are what the provider calls, or was told to call."""
         together = itertools.zip_longest(
             *(
                 map(secret, several(variables))
@@ -89,7 +96,7 @@ class CallbackSettings(ProviderSettings, frozen=True, kw_only=True):
         return replace(
             newest,
             older=tuple(older),
-            signature=self.signature(secret, url),
+            signature=self.signature(secret, urls),
             greeted=self.is_greeted,
         )
 

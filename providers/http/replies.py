@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -75,7 +75,7 @@ def network_code(code: str | int | None) -> str | None:
     return str(code) if _network(str(code)) else None
 
 
-def parts_of(count: str | int | None) -> int | None:
+def parts_of(count: object) -> int | None:
     """How many parts a message had, where the provider knows."""
     text = str(count or "")
     return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 4 else None
@@ -104,8 +104,9 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
 
 
 def _http_date(value: str) -> datetime | None:
+    """In each of the three forms (RFC 9110, 5.6.7); one without a zone is in UTC."""
     try:
         parsed = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return parsed if parsed.tzinfo is not None else None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)

@@ -45,6 +45,7 @@ from providers.infobip.wire import (
     Answer,
     Destination,
     Entry,
+    EntryCore,
     ErrorBody,
     ValidityPeriod,
     Webhook,
@@ -67,6 +68,7 @@ V = TypeVar("V")
 
 _ANSWER = msgspec.json.Decoder(Answer)
 _ENTRY = msgspec.json.Decoder(Entry)
+_ENTRY_CORE = msgspec.json.Decoder(EntryCore)
 _ERROR_BODY = msgspec.json.Decoder(ErrorBody)
 
 
@@ -183,6 +185,11 @@ def _entries(body: bytes) -> list[Entry]:
 def _entry(item: msgspec.Raw) -> Entry:
     try:
         return _ENTRY.decode(item)
+    except ValueError:
+        pass
+    try:
+        core = _ENTRY_CORE.decode(item)
+        return Entry(core.message_id, status=core.status)
     except ValueError:
         return Entry()  # keeps its place, so that its neighbours keep theirs; says nothing
 

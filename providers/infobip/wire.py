@@ -107,6 +107,13 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
     details: Details | None = None
 
 
+class EntryCore(msgspec.Struct, frozen=True, rename="camel"):
+    """What of an entry cannot be done without, read alone when the rest of it is malformed."""
+
+    message_id: str | int | None = None
+    status: Status | None = None
+
+
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """One item of a delivery report, a seen report or a log: a seen report has seenAt and no
     status.

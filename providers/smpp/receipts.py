@@ -11,7 +11,7 @@ import re
 from typing import Final, Literal, NamedTuple
 
 from providers.contract import About, Fault, Receipt, ReceiptStatus
-from providers.smpp import pdu
+from providers.smpp import pdu, texts
 
 IdFormat = Literal["text", "hex", "dec"]
 
@@ -90,7 +90,7 @@ def read(
 ) -> Receipt | NoReceipt:
     """The receipt in a deliver_sm. Its parameter has the id as the answer to the submit_sm had it,
     its text perhaps in another way."""
-    text = message.content.decode("latin-1")
+    text = _written(message)
     head = text[: found.start()] if (found := _text(text)) else text
     told = message.tlvs.get(pdu.RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0").decode("latin-1")
     provider_id = one_id(told, in_answers)
@@ -114,6 +114,13 @@ def read(
         about=about,
         raw=head or _parameters(message),
     )
+
+
+def _written(message: pdu.Short | pdu.Data) -> str:
+    """Its text: in UCS-2 where it is, and not where only the coding of what it tells of is said."""
+    content = message.content
+    in_ucs2 = message.data_coding == texts.UCS2 and content[:1] == b"\0"
+    return content.decode("utf-16-be" if in_ucs2 else "latin-1", "replace")
 
 
 def _parameters(message: pdu.Short | pdu.Data) -> str:

@@ -24,6 +24,14 @@ UDHI: Final = 0x40  # of esm_class: the message begins with a header
 HEADER_OCTETS: Final = 6  # 05 00 03 and the reference, how many parts, which part
 UCS2: Final = 0x08
 LATIN1: Final = 0x03
+# By the data_coding of what comes; any other is the default alphabet.
+_CODECS: Final = {
+    0x01: "latin-1",  # ASCII, and what else there may be
+    LATIN1: "latin-1",
+    0x06: "iso8859-5",
+    0x07: "iso8859-8",
+    **dict.fromkeys((UCS2, *range(0x18, 0x1C)), "utf-16-be"),  # the latter with a class
+}
 _CONCAT8: Final = 0x00
 _CONCAT16: Final = 0x08
 
@@ -214,10 +222,8 @@ def read(message: pdu.Short | pdu.Data, *, packed: bool = False) -> Piece:
         length = 1 + content[0]
         header, content = content[1:length], content[length:]
         fill_bits = -8 * length % 7
-    if message.data_coding == UCS2:
-        text = content.decode("utf-16-be", "replace")
-    elif message.data_coding == LATIN1:
-        text = content.decode("latin-1")
+    if (codec := _CODECS.get(message.data_coding)) is not None:
+        text = content.decode(codec, "replace")
     else:
         text = septet_text(unpack(content, fill_bits) if packed else content)
     reference, total, number = _place(header) or _place_in(message.tlvs) or (0, 1, 1)

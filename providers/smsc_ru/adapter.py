@@ -32,6 +32,7 @@ from providers.contract import (
     Unknown,
     WithoutLookUps,
 )
+from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
 from providers.http.replies import ErrorDetail, moment_ms, parts_of, raise_unless_ok
 from providers.smsc_ru import reasons
@@ -66,8 +67,8 @@ class _Details(TypedDict):
 
 class Answer(msgspec.Struct, frozen=True):
     id: str | int | None = None
-    cnt: int | str | None = None
-    error: str | None = None
+    cnt: object = None
+    error: object = None
     error_code: int | None = None
 
 
@@ -102,7 +103,7 @@ class SmscRu(WithoutLookUps):
         raise_unless_ok(reply, _explain)
         (sent,) = batch
         try:
-            answer = _ANSWER.decode(reply.body)
+            answer = json_text.decode(_ANSWER, reply.body)
         except (ValueError, RecursionError) as error:
             raise Unknown("answer_unreadable", f"The answer cannot be read: {error}") from error
         code = answer.error_code
@@ -146,11 +147,11 @@ class SmscRu(WithoutLookUps):
 
 def _explain(body: bytes) -> ErrorDetail:
     try:
-        answer = _ANSWER.decode(body)
+        answer = json_text.decode(_ANSWER, body)
     except (ValueError, RecursionError):
         return ErrorDetail()
     code = "" if answer.error_code is None else f"error_{answer.error_code}"
-    return ErrorDetail(code, answer.error or "")
+    return ErrorDetail(code, json_text.text_of(answer.error))
 
 
 def _reply(form: dict[str, str]) -> Receipts:

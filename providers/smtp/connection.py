@@ -90,7 +90,7 @@ class Connection:
         replies: list[Reply] = []
         if "PIPELINING" in self._offers:
             await self._stream.send_all(b"".join(commands))
-            replies = [await self._reply() for _ in commands]
+            replies = await self._replies_to(len(commands))
         else:
             for command in commands:
                 replies.append(await self._ask(command))
@@ -106,6 +106,19 @@ class Connection:
             raise wire.Malformed("The reply to DATA does not ask for a mail.")
         self._unfinished = False
         return "content", replies[-1]
+
+    async def _replies_to(self, commands: int) -> list[Reply]:
+        """To so many; those that came, where the server closes the connection after a refusal."""
+        replies: list[Reply] = []
+        while len(replies) < commands:
+            try:
+                replies.append(await self._reply())
+            except (OSError, trio.BrokenResourceError):
+                if all(reply.good for reply in replies):
+                    raise
+                self.usable = False
+                break
+        return replies
 
     async def _hello(self, config: SmtpConfig) -> None:
         reply = _or_raise(await self._ask(f"EHLO {config.greets_as}\r\n".encode()))

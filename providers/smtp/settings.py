@@ -103,14 +103,14 @@ class SmtpSettings(CallbackSettings, frozen=True, kw_only=True):
     def secret_faults(self, secret: Callable[[str | None], str]) -> Iterator[TableFault]:
         if all(secret(variable) for variable in several(self.callback_key_env)):
             try:
-                self.signature(secret, "")
+                self.signature(secret, ())
             except ValueError as error:
                 yield "callback_key_env", f"cannot be used: {error}"
 
     def signature(
         self,
         secret: Callable[[str | None], str],
-        url: str,  # noqa: ARG002 - it is not signed
+        urls: tuple[str, ...],  # noqa: ARG002 - it is not signed
     ) -> Signature | None:
         source = self.source
         if source is None or source.signature is None:

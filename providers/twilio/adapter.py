@@ -27,7 +27,9 @@ from providers.contract import (
     Unknown,
     WithoutLookUps,
 )
+from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
+from providers.http.json_text import text_of
 from providers.http.replies import ErrorDetail, parts_of, raise_unless_ok
 from providers.reasons import PERSON
 from providers.twilio import reasons
@@ -65,12 +67,12 @@ class Answer(msgspec.Struct, frozen=True):
     """A message, or an error: `code` and `message`."""
 
     sid: str | None = None
-    num_segments: str | int | None = None
+    num_segments: object = None
     code: int | None = None
-    message: str | None = None
+    message: object = None
 
 
-_ANSWER = msgspec.json.Decoder(Answer)
+_ANSWER = msgspec.json.Decoder(Answer, strict=False)  # a code may be written as a text
 
 
 class TwilioSms(WithoutLookUps):
@@ -105,7 +107,9 @@ class TwilioSms(WithoutLookUps):
         (sent,) = batch
         answer = _answer(reply.body)
         if answer.code in reasons.SUSPENDED:
-            raise AccountFault(str(answer.code), answer.message or "The account is suspended.")
+            raise AccountFault(
+                str(answer.code), text_of(answer.message) or "The account is suspended."
+            )
         if reply.status == 400 and answer.code is not None:
             code = str(answer.code)
             return [reason_of(answer.code).refused(sent.ref, code, code)]
@@ -147,14 +151,14 @@ class TwilioSms(WithoutLookUps):
 
 def _answer(body: bytes) -> Answer:
     try:
-        return _ANSWER.decode(body)
+        return json_text.decode(_ANSWER, body)
     except (ValueError, RecursionError):
         return Answer()
 
 
 def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
-    return ErrorDetail("" if answer.code is None else str(answer.code), answer.message or "")
+    return ErrorDetail("" if answer.code is None else str(answer.code), text_of(answer.message))
 
 
 def _reply(sid: str, form: dict[str, str]) -> Receipts:

@@ -35,5 +35,7 @@ class TwilioSettings(HttpSettings, frozen=True, kw_only=True):
     def is_signed(self) -> bool:
         return True
 
-    def signature(self, secret: Callable[[str | None], str], url: str) -> Signature | None:
-        return TwilioSignature(secret(self.api_key_env), url)
+    def signature(
+        self, secret: Callable[[str | None], str], urls: tuple[str, ...]
+    ) -> Signature | None:
+        return TwilioSignature(secret(self.api_key_env), urls[0], urls[1:])

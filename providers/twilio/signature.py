@@ -1,7 +1,8 @@
 """Twilio's signature of its callbacks: HMAC-SHA1 of the address and the sorted fields of the form.
 
 The address is the one that Twilio called, which behind a proxy is not the one that arrives here: it
-is what was given out. With and without the port of its scheme it is the same.
+is what was given out, under an earlier name or token perhaps. With and without the port of its
+scheme it is the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _PORTS = {"https": 443, "http": 80}
 class TwilioSignature(msgspec.Struct, frozen=True):
     token: str
     url: str
+    former: tuple[str, ...] = ()  # what was given out before, for messages that are under way
 
     def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
         return None
@@ -33,7 +35,8 @@ class TwilioSignature(msgspec.Struct, frozen=True):
             return False
         return any(
             hmac.compare_digest(signed(self.token, url, body), given)
-            for url in addresses_of(self.url)
+            for given_out in (self.url, *self.former)
+            for url in addresses_of(given_out)
         )
 
 

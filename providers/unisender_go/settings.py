@@ -46,6 +46,6 @@ class UniSenderGoSettings(HttpSettings, frozen=True, kw_only=True):
     def signature(
         self,
         secret: Callable[[str | None], str],
-        url: str,  # noqa: ARG002 - it is not signed
+        urls: tuple[str, ...],  # noqa: ARG002 - it is not signed
     ) -> Signature | None:
         return UniSenderSignature(secret(self.api_key_env))

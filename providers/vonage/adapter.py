@@ -30,6 +30,7 @@ from providers.contract import (
 )
 from providers.http import json_text
 from providers.http.adapter import HttpConfig, ProviderRequest, Receipts, Reply, only
+from providers.http.json_text import text_of
 from providers.http.replies import (
     ErrorDetail,
     moment_ms,
@@ -61,13 +62,17 @@ class Answer(msgspec.Struct, frozen=True):
     """A message, or a problem: the code stands behind the # of its `type`."""
 
     message_uuid: str | None = None
-    type: str = ""
-    title: str | int = ""
-    detail: str = ""
+    type: object = None
+    title: object = None
+    detail: object = None
+
+    @property
+    def name(self) -> str:
+        return str(self.title) if isinstance(self.title, str | int) else ""
 
     @property
     def code(self) -> int:
-        return _code(self.type, self.title)
+        return _code(text_of(self.type), self.name)
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -215,8 +220,8 @@ def _refused(sent: Submission, answer: Answer) -> Outcome:
         return Submitted(sent.ref, again=True)
     code = str(answer.code)
     if answer.code in reasons.NO_WAY:
-        raise AccountFault(code, answer.detail or "Vonage refuses the account.")
-    return reason_of(answer.code).refused(sent.ref, code, str(answer.title) or code)
+        raise AccountFault(code, text_of(answer.detail) or "Vonage refuses the account.")
+    return reason_of(answer.code).refused(sent.ref, code, answer.name or code)
 
 
 def _event(body: bytes) -> tuple[Event, list[str]]:
@@ -286,7 +291,7 @@ def _answer(body: bytes) -> Answer:
 
 def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
-    return ErrorDetail(str(answer.code or ""), answer.detail or str(answer.title))
+    return ErrorDetail(str(answer.code or ""), text_of(answer.detail) or answer.name)
 
 
 def _code(kind: str, title: str | int) -> int:

@@ -29,7 +29,7 @@ class VonageSettings(HttpSettings, frozen=True, kw_only=True):
     def signature(
         self,
         secret: Callable[[str | None], str],
-        url: str,  # noqa: ARG002 - it is not signed
+        urls: tuple[str, ...],  # noqa: ARG002 - it is not signed
     ) -> Signature | None:
         from providers.vonage.signature import VonageSignature  # and with it what reads JWTs
 

@@ -11,11 +11,14 @@ from msgspec.structs import replace
 
 from gateway.core import admission, events
 from gateway.core.campaigns.campaigns import HOLDOUT_PARTS, Campaign, Declared, share_of, why_not
+from gateway.core.holding import waits_for
 from gateway.core.people.opt_outs import NONE
 from gateway.core.policy import NOT_FOUND_MIN, Policy
 from gateway.core.records.held import Held
 from gateway.core.records.message import MessageStatus
 from gateway.core.records.person import DedupeClaim, Person
+from gateway.core.views.message import view_now
+from gateway.core.views.words import held_view
 from providers.contract import Fault
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, DAYTIME, HOUR, MINUTE, T0, World, policy, request
@@ -114,6 +117,33 @@ def test_no_step_of_a_paused_campaign_starts_and_receipts_flow() -> None:
     world.report("delivered", 0)
     assert world.message.status == MessageStatus.DELIVERED
     assert world.message.finished
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"state": "paused"}, Held("paused")),
+        ({"pace": "1/m", "pace_per_min": 1}, Held("pace")),
+        ({"send_window": "daytime"}, Held("send_window", T0 + 9 * HOUR)),
+        ({}, Held("scheduled", T0 + HOUR)),
+    ],
+)
+def test_whose_moment_has_passed_waits_for_what_its_campaign_says(
+    said: dict[str, Any], kept: Held
+) -> None:
+    """It stays in its campaign's queue when its moment comes while that is paused or paced."""
+    windows = replace(policy(), send_windows={"daytime": DAYTIME})
+    scheduled = request(not_before_ms=T0 + HOUR)
+    world = World(declared(windows), scheduled)
+    assert world.message.held == Held("scheduled", T0 + HOUR)
+    world.policy = declared(windows, **said)
+    assert waits_for(world.message, world.policy, T0 + HOUR - 1) == world.message.held
+    assert waits_for(world.message, world.policy, T0 + HOUR) == kept
+    assert view_now(world.message, world.policy, T0 + HOUR).held == held_view(kept)
+    world.now_ms = world.message.expires_ms
+    world.timer()
+    assert world.message.status == MessageStatus.EXPIRED
+    assert world.message.reason == kept.reason
 
 
 def test_a_step_that_a_cap_stopped_and_that_arrives_all_the_same_was_never_undelivered() -> None:

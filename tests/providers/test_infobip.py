@@ -550,6 +550,17 @@ def test_an_object_that_is_no_report_is_a_value_error() -> None:
             },
             0,
         ),
+        (
+            {
+                "retry-after": "Sun Nov  1 10:00:30 2026",
+                "date": "Sunday, 01-Nov-26 10:00:00 GMT",
+            },
+            30_000,
+        ),
+        (
+            {"retry-after": "Sun, 01 Nov 2026 10:00:30 -0000", "date": "Sun Nov  1 10:00:00 2026"},
+            30_000,
+        ),
     ],
 )
 def test_retry_after(headers: dict[str, str], wish_ms: int | None) -> None:

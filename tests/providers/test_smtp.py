@@ -277,6 +277,26 @@ async def test_a_refused_mail_leaves_the_connection_good() -> None:
     assert "RSET" in server.commands
 
 
+@pytest.mark.parametrize("offers", [("PIPELINING",), ("SIZE 1000",)])
+async def test_a_refusal_counts_though_the_connection_ends_with_it(
+    offers: tuple[str, ...],
+) -> None:
+    says = {"RCPT": ["550 5.1.1 no such user"], "DATA": [""]}
+    async with mail_server(offers=offers, says=says) as server, provider(server) as made:
+        outcome = await sent(made)
+        assert isinstance(outcome, Refused)
+        assert (outcome.fault.code, outcome.unreachable) == ("5.1.1", True)
+        assert isinstance(await sent(made), Submitted)
+
+
+async def test_a_busy_server_that_ends_the_connection_is_waited_for() -> None:
+    says = {"MAIL": ["421 4.7.0 too many"], "RCPT": [""]}
+    async with mail_server(says=says) as server, provider(server) as made:
+        with pytest.raises(Throttled):
+            await sent(made)
+        assert server.connections == 1
+
+
 async def test_a_server_that_wants_a_mail_for_nobody_gets_none() -> None:
     """It takes DATA although it refused the only recipient."""
     async with mail_server(says={"RCPT": ["550 5.1.1 none"]}) as server, provider(server) as made:

@@ -16,7 +16,7 @@ from providers.http.callback_proofs import CallbackAuth
 from providers.http.settings import http_config
 from providers.twilio.adapter import TwilioSms
 from providers.twilio.settings import TwilioSettings
-from providers.twilio.signature import HEADER, TwilioSignature, addresses_of
+from providers.twilio.signature import HEADER, TwilioSignature, addresses_of, signed
 from tests.worlds.provider_examples import CALLBACK_URL, config, reply, submission
 
 SID = "AC" + "0123456789abcdef" * 2
@@ -172,7 +172,7 @@ def test_the_account_is_part_of_the_address_and_signs() -> None:
     assert settings().sends_to == BASE
     assert list(settings().faults()) == []
     assert [key for key, _ in settings(account_sid="me").faults()] == ["account_sid"]
-    auth = settings().callback_auth(lambda _: "token", "https://a.example/cb")
+    auth = settings().callback_auth(lambda _: "token", ("https://a.example/cb",))
     assert auth == CallbackAuth(signature=TwilioSignature("token", "https://a.example/cb"))
     assert auth.only_signed
 
@@ -193,3 +193,35 @@ sender = "+15550100"
         "a-long-auth-token-of-twilio", "https://gateway.example.com/v1/callbacks/twilio"
     )
     assert http_config(read.provider("twilio")).base_url == BASE
+
+
+def test_a_message_under_way_keeps_the_address_that_it_was_sent_with() -> None:
+    text = f"""
+[server]
+public_url = "https://gateway.example.com"
+[providers.twilio]
+kind = "twilio-sms"
+account_sid = "{SID}"
+api_key_env = "TWILIO"
+callback_token_env = ["NEW", "OLD"]
+was = ["sms-one"]
+sender = "+15550100"
+"""
+    secrets = {"TWILIO": "a-long-auth-token", "NEW": "a-new-token/1", "OLD": "an-old-token"}
+    read = parse(text, Path("/nowhere/kaskad.toml"), secrets)
+    auth = bootstrap.callback_auths_of(read)["twilio"]
+    assert auth.signature is not None
+    base = "https://gateway.example.com/v1/callbacks"
+    body = urlencode({"MessageSid": "SM1", "MessageStatus": "delivered"}).encode()
+    for url, good in (
+        (f"{base}/twilio?token=a-new-token%2F1", True),
+        (f"{base}/twilio?token=an-old-token", True),
+        (f"{base}/sms-one?token=a-new-token%2F1", True),
+        (f"{base}/sms-one?token=an-old-token", True),
+        (f"{base}/other?token=an-old-token", False),
+    ):
+        digest = base64.b64encode(signed("a-long-auth-token", url, body)).decode()
+        assert auth.signature.holds({HEADER: digest}, body, b"") is good, url
+    assert (
+        http_config(read.provider("twilio")).callback_url == f"{base}/twilio?token=a-new-token%2F1"
+    )

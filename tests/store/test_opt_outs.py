@@ -7,11 +7,19 @@ import zlib
 
 import pytest
 
+from gateway.core import events as ev
+from gateway.core.addresses import Addresses
 from gateway.core.people.opt_outs import EVERY_CHANNEL, KeptOptOut, Origin
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store.keys import keys_of, shard_of
+from gateway.store.messages.apply import Item
 from gateway.store.people import opt_outs
+from gateway.store.people.people import WAITED_MS
+from gateway.store.store import Store
+from providers.contract import Receipt
+from tests.worlds import stores
+from tests.worlds.cascade_world import T0, request
 
 PHONE = "79161234567"
 SHARDS = 3
@@ -111,3 +119,38 @@ def test_of_the_erased_the_opt_outs_of_channels_stay_without_a_reason(redis_url:
         assert await opt_outs.find(redis, SHARDS, PHONE) == {}
 
     run(redis_url, main)
+
+
+@pytest.mark.parametrize("waited", ["in its lane", "for its moment", "for a step"])
+def test_a_step_that_waited_hears_of_who_its_person_turned_out_to_be(
+    redis_url: str, waited: str
+) -> None:
+    mailbox = Addresses(PHONE, "anna@shop.example")
+
+    async def work(store: Store) -> None:
+        moment_ms = T0 + 1 if waited == "for its moment" else 0
+        id_ = store.new_message_id(PHONE, T0)
+        sale = request(id=id_, to=PHONE, user=None, not_before_ms=moment_ms)
+        order = request(
+            id=store.new_message_id(PHONE, T0),
+            addresses=mailbox,
+            user=None,
+            campaign=None,
+            category="transactional",
+        )
+        await store.admit([sale], T0)
+        if moment_ms:
+            await store.apply([Item(id_, ev.Released())], moment_ms)
+        if waited == "for a step":
+            receipt = Receipt("undelivered", ref=f"{id_}.0")
+            for each in (ev.Claimed(0), ev.Accepted(0), ev.Reported(0, receipt, "viber")):
+                await store.apply([Item(id_, each)], T0)
+        await store.admit([order], T0)
+        await opt_outs.put(store.redis, SHARDS, "anna@shop.example", "marketing", SHOP)
+        now_ms = T0 + WAITED_MS if waited == "in its lane" else T0 + 1
+        claimed = ev.Claimed(1 if waited == "for a step" else 0)
+        (applied,) = await store.apply([Item(id_, claimed)], now_ms)
+        assert applied.message is not None
+        assert (applied.message.reason, applied.effects.submit) == ("opted_out", False)
+
+    stores.in_store(redis_url, work, shards=SHARDS)

@@ -11,7 +11,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.campaigns import campaigns
 from gateway.core.cascade.loose_charges import LooseCharges
 from gateway.core.effects import fallback_from
-from gateway.core.holding import is_first
+from gateway.core.holding import is_first, waits_for
 from gateway.core.money import settlement
 from gateway.core.people.opt_outs import OptOuts, refuses
 from gateway.core.people.reach import NOT_REACHABLE
@@ -246,7 +246,7 @@ class Transitions(LooseCharges):
     def expire(self, *, away: bool) -> None:
         """The message's time is over before its current step went out; the reason is what kept
         it."""
-        held = self.message.held
+        held = waits_for(self.message, self.policy, self.now_ms)
         if self.campaign_ended:
             self.end(MessageStatus.EXPIRED, campaigns.ENDED, skipped="ttl")
             return

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
+from gateway.core.holding import waits_for
 from gateway.core.ids import step_ref
 from gateway.core.money.money import format_amount
+from gateway.core.policy import Policy
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import (
     IMPORTANCE_NAMES,
@@ -150,6 +153,12 @@ def view_of(message: Message, currency: str) -> MessageView:
         steps=[_step_view(message, index) for index in range(len(message.steps))],
         billing=_billing(message, currency),
     )
+
+
+def view_now(message: Message, policy: Policy, now_ms: int) -> MessageView:
+    """The message as it is shown to whoever asks at that moment, with what keeps it then."""
+    held = held_view(waits_for(message, policy, now_ms))
+    return replace(view_of(message, policy.currency), held=held)
 
 
 def timeline_of(message: Message) -> TimelineView:

@@ -190,7 +190,7 @@ class Ingress:
             sends=self.sends,
             messages=MessageEndpoints(store, self.archived, now_ms),
             campaigns=CampaignEndpoints(store, now_ms),
-            search=SearchEndpoints(store, self.archived),
+            search=SearchEndpoints(store, self.archived, now_ms),
             events=self.events,
             reactions=ReactionEndpoint(store, self._messages, now_ms, body_bytes_max),
             conversions=ConversionEndpoint(store, self._messages, now_ms, body_bytes_max),

@@ -164,7 +164,7 @@ class Application:
         }
         if not claimed:
             return list(self._items)
-        scopes = await read_scopes(self._redis, self._shards, claimed.values())
+        scopes = await read_scopes(self._redis, self._shards, claimed.values(), self._now_ms)
         for id_, lacks in (await self._lacking(list(claimed.values()))).items():
             if lacks:
                 scopes[id_] = widest((scopes.get(id_, NONE), lacks))
@@ -241,7 +241,7 @@ class Application:
         if message.category not in self._policy.slot_ms:
             return ()
         others = await read_others(self._redis, self._shards, holder, person)
-        return others.values()
+        return [self._people.known(other) or each for other, each in others.items()]
 
     def _decide(self, item: Item) -> Applied:
         message = self._messages.get(item.message_id)

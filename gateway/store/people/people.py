@@ -37,6 +37,8 @@ from gateway.store.people import opt_outs
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
+WAITED_MS = 10_000
+
 
 class People:
     """The persons of one shard for one try at a batch."""
@@ -133,6 +135,10 @@ class People:
         if identity in self.unread:
             raise self.unread[identity]
         return self._records[identity]
+
+    def known(self, identity: str) -> Person | None:
+        """One of the batch as it stands now, whatever was decided before; None: none of these."""
+        return self._records.get(identity)
 
     def with_slots(self) -> list[Person]:
         """Those who may have reached a cap."""
@@ -233,17 +239,19 @@ async def read_opt_outs(
 
 
 async def read_scopes(
-    redis: RedisClient, shards: int, messages: Collection[Message]
+    redis: RedisClient, shards: int, messages: Collection[Message], now_ms: int
 ) -> dict[str, OptOuts]:
     """By message, all that its person opted out of under any identity.
 
-    Where the person was known by more than the message names when it was accepted, the record is
-    read for it; else one round trip does. A record of a newer Kaskad, or one that cannot be read,
-    is passed over: what the message itself names is asked all the same."""
+    Where the person was known by more than the message names when it was accepted, or may have
+    become so since, the record is read for it; else one round trip does. A record of a newer
+    Kaskad, or one that cannot be read, is passed over: what the message itself names is asked all
+    the same."""
     people: dict[str, Person] = {}
     opted_out: dict[str, OptOuts] = {}
     asked: set[str] = set()
-    unread = dict.fromkeys([m.person for m in messages if m.person])
+    may_have = [m for m in messages if m.person or _has_waited(m, now_ms)]
+    unread = dict.fromkeys([m.holder for m in may_have if m.holder])
     named = [*addresses_in(unread), *[a for m in messages for a in m.addresses.contacts]]
     while unread or named:
         addresses = dict.fromkeys([a for a in named if a not in asked])
@@ -262,6 +270,13 @@ async def read_scopes(
     return {id_: scopes for id_, scopes in told.items() if scopes}
 
 
+def _has_waited(message: Message, now_ms: int) -> bool:
+    """Whether its person may have been joined to somebody since it was accepted. What goes out at
+    once is not asked again: it saves the read of a record a message."""
+    waited_ms = now_ms - message.created_ms
+    return bool(message.current or message.not_before_ms) or waited_ms >= WAITED_MS
+
+
 def _readable(record: bytes | None) -> Person:
     try:
         return unpack_person(record)
@@ -272,7 +287,7 @@ def _readable(record: bytes | None) -> Person:
 def _everybody(message: Message, people: Mapping[str, Person]) -> list[str]:
     """The addresses of a message's person."""
     identities: list[str] = []
-    identity = message.person
+    identity = message.holder if message.holder in people else ""
     seen: set[str] = set()
     while identity and identity not in seen:
         seen.add(identity)

@@ -93,6 +93,15 @@ def test_each_way_of_writing_says_the_same(receipt: Receipt) -> None:
     assert receipt == Receipt("delivered", provider_id="24095", to=FROM)
 
 
+def test_a_text_may_be_in_ucs2_or_said_to_be() -> None:
+    text = USUAL.format("DELIVRD", "000") + "id:1"
+    for octets in (text.encode("utf-16-be"), text.encode()):
+        message = pdu.Short(esm_class=receipts.FINAL, data_coding=8, short_message=octets)
+        receipt = receipts.read(message, "hex", "dec")
+        assert isinstance(receipt, Receipt)
+        assert (receipt.provider_id, receipt.status) == ("24095", "delivered")
+
+
 def test_as_it_came_it_has_no_text_that_a_person_was_sent() -> None:
     receipt = came("id:24095 stat:DELIVRD text:Your code is 1234")
     assert isinstance(receipt, Receipt)

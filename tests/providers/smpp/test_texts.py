@@ -110,6 +110,22 @@ def test_a_long_packed_text_is_read_once() -> None:
     assert time.process_time() - began < 2
 
 
+@pytest.mark.parametrize(
+    ("coding", "octets", "text"),
+    [
+        (0x00, b"STOP", "STOP"),
+        (0x01, b"a_b$", "a_b$"),
+        (0x06, "СТОП".encode("iso8859-5"), "СТОП"),
+        (0x07, "הסר".encode("iso8859-8"), "הסר"),
+        (0x08, "СТОП".encode("utf-16-be"), "СТОП"),
+        (0x18, "СТОП".encode("utf-16-be"), "СТОП"),
+        (0xF0, b"STOP", "STOP"),
+    ],
+)
+def test_what_a_person_wrote_reads_by_its_coding(coding: int, octets: bytes, text: str) -> None:
+    assert texts.read(pdu.Short(data_coding=coding, short_message=octets)).text == text
+
+
 texts_of_any = st.one_of(
     st.text(st.sampled_from(gsm7.BASIC.replace(gsm7.ESC, "") + "".join(gsm7.EXTENSION))),
     st.text(st.characters(exclude_categories=["Cs"])),

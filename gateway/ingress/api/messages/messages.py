@@ -17,7 +17,7 @@ from gateway.core.events import Cancelled
 from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.core.views.message import timeline_of, view_of
+from gateway.core.views.message import timeline_of, view_now
 from gateway.ingress.api.bodies.array_items import array_items, in_turns, is_array
 from gateway.ingress.api.bodies.stream import Streams
 from gateway.ingress.api.messages.explain_view import dry_result, explain_view
@@ -247,7 +247,8 @@ class MessageEndpoints:
         return message
 
     async def _show(self, request: Request, message: Message) -> None:
-        await request.respond(200, to_json(view_of(message, self._store.policy.currency)))
+        view = view_now(message, self._store.policy, self._now_ms())
+        await request.respond(200, to_json(view))
 
 
 def _final(message: Message) -> Refusal:

@@ -9,6 +9,7 @@ index and no more. What cannot be sought is a 400 in an address and a 422 in a b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
-from gateway.core.views.message import MessageView, view_of
+from gateway.core.views.message import MessageView, view_now
 from gateway.core.views.words import Status
 from gateway.ingress.api.bodies.decoder import read_object, require_json
 from gateway.ingress.api.bodies.names import NAME_MAX
@@ -71,8 +72,11 @@ class MessagesPage(msgspec.Struct, frozen=True):
 class SearchEndpoints:
     """Finds messages, archived ones as well."""
 
-    def __init__(self, store: Store, archived: ArchiveReader | None) -> None:
+    def __init__(
+        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._now_ms = now_ms
         self._archived = archived
         self._searches = Searches(SEARCHES_MAX, "messages")
 
@@ -94,7 +98,7 @@ class SearchEndpoints:
             raise Refusal(invalid(faults, code=code))
         with self._searches.one():
             page = await search(store, sought, asked.limit, before, self._archived)
-        await request.respond(200, to_json(_shown(page, store.policy.currency)))
+        await request.respond(200, to_json(_shown(page, store.policy, self._now_ms())))
 
 
 def _body_of(query: bytes) -> bytes:
@@ -141,6 +145,6 @@ def _place_of(cursor: str | None, faults: list[RequestFault]) -> IndexPlace | No
     return IndexPlace(*map(int, found.groups()))
 
 
-def _shown(page: FoundPage, currency: str) -> MessagesPage:
+def _shown(page: FoundPage, policy: Policy, now_ms: int) -> MessagesPage:
     cursor = None if page.next is None else ".".join(map(str, page.next)).encode().hex()
-    return MessagesPage([view_of(message, currency) for message in page.messages], cursor)
+    return MessagesPage([view_now(message, policy, now_ms) for message in page.messages], cursor)

@@ -18,8 +18,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.user import StoredUser
 from gateway.core.texts import name_of
-from gateway.core.views.message import MessageView
-from gateway.core.views.message import view_of as message_view
+from gateway.core.views.message import MessageView, view_now
 from gateway.core.views.words import Time, rfc3339
 from gateway.ingress.api.people import channels_view
 from gateway.ingress.api.people.channels_view import ChannelView
@@ -126,9 +125,7 @@ class UserEndpoints:
         shown = {m.id for m in messages} | {id_ for id_, own in elsewhere.items() if own == app}
         return UserView(
             **msgspec.structs.asdict(view_of(user, kept or StoredUser("", 0))),
-            messages=[
-                message_view(m, store.policy.currency) for m in messages[:MESSAGES_SHOWN_MAX]
-            ],
+            messages=[view_now(m, store.policy, now_ms) for m in messages[:MESSAGES_SHOWN_MAX]],
             claims=list(_claims(await persons.claims(store, found), shown)),
             caps=[
                 CapView(

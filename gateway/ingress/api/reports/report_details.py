@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gateway.core.views.message import timeline_of, view_of
+from gateway.core.views.message import timeline_of, view_now
 from gateway.finance.counted import COUNTS, CountedMessages
 from gateway.finance.question import ReportFault, parse_query
 from gateway.ingress.api.reports.ledger import LedgerEndpoint
@@ -78,7 +78,7 @@ class ReportDetails:
         sought = CountedMessages.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
             page = await search(self._store, sought, ROWS_A_PAGE, before, self._archived)
-        views = [view_of(message, policy.currency) for message in page.messages]
+        views = [view_now(message, policy, self._now_ms()) for message in page.messages]
         cursor = None if page.next is None else ".".join(map(str, page.next))
         await _respond(request, messages_page(query, counts[0], views, cursor))
 
@@ -88,7 +88,7 @@ class ReportDetails:
         every = "report-all" in principal.scopes
         if message is None or not (every or message.app == principal.app):
             raise refuse("not-found", "There is no such message.")
-        view = view_of(message, self._store.policy.currency)
+        view = view_now(message, self._store.policy, self._now_ms())
         await _respond(request, message_page(view, timeline_of(message).items))
 
 
