@@ -11,6 +11,7 @@ RedisUnavailable.
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -127,6 +128,9 @@ class Reporter:
         self, schedule: ReportSchedule, period: Period, state: ScheduleState, fault: HandOverFault
     ) -> ScheduleState:
         now_ms, tries = self._clock(), state.tries + 1
+        if not state.through:  # it is this one that is tried again, and then those after it
+            begins = period.first - datetime.timedelta(days=1)
+            state = replace(state, through=begins.isoformat())
         delay_ms: int | None = FOLDER_AGAIN_MS
         if schedule.url:
             delay_ms = next_delay_ms(tries, random.randrange(100), fault.wish_ms)

@@ -186,6 +186,16 @@ async def test_a_test_that_is_clicked_twice_goes_out_once(world: World) -> None:
 
 
 @with_ingress()
+async def test_a_campaign_with_a_slash_in_its_name_is_reached(world: World) -> None:
+    by = await operator(world)
+    manage = await _key(world, "manage")
+    await world.call("PUT", "/v1/campaigns/2026%2Fautumn", {}, key=manage)
+    path = "/console/campaigns/2026%2Fautumn"
+    assert f'href="{path}"' in (await by.get("/console/campaigns")).body.decode()
+    assert (await by.get(path)).status == 200
+
+
+@with_ingress()
 async def test_a_campaign_is_paused_paced_and_cancelled_with_the_number_it_hits(
     world: World,
 ) -> None:
@@ -338,12 +348,13 @@ async def test_the_live_part_follows_until_the_key_ends(
     assert wrong.status == 400
 
 
+@pytest.mark.parametrize("path", ["", "/campaigns", "/audit", "/providers", "/webhooks", "/money"])
 @with_ingress()
-async def test_while_redis_is_away_a_page_says_so(world: World) -> None:
+async def test_while_redis_is_away_a_page_says_so(world: World, path: str) -> None:
     by = await operator(world)
-    assert (await by.get("/console")).status == 200
+    assert (await by.get(f"/console{path}")).status == 200
     world.redis.away = True
-    page = await by.get("/console")
+    page = await by.get(f"/console{path}")
     assert (page.status, b"secret-host" in page.body) == (503, False)
     assert b"The store is unavailable" in page.body
     assert page.headers["retry-after"] == "2"

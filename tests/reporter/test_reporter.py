@@ -247,11 +247,13 @@ def test_a_full_disk_is_tried_again_until_there_is_room(
             ]
             state = await office.state()
             assert "No space left on device" in state.reason
-            assert (state.through, state.tries > 100) == ("", True)
+            assert (state.through, state.tries > 100) == ("2099-12-29", True)
             full = False
             await trio.sleep(FOLDER_AGAIN_MS / 1_000 + LOOK_S)
             nursery.cancel_scope.cancel()
-        assert "cost-2100-01-02.csv" in office.files()
+        assert [name for name in office.files() if name.startswith("cost")] == [
+            f"cost-{day}.csv" for day in ("2099-12-30", "2099-12-31", "2100-01-01", "2100-01-02")
+        ]
         assert (await office.state()).failed_ms == 0
 
     in_office(test, tmp_path)
@@ -273,7 +275,7 @@ def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_g
             nursery.start_soon(office.process, posted)
             await office.until(2, 7)
             state = await office.state()
-            assert (state.through, state.tries) == ("", 7)
+            assert (state.through, state.tries) == ("2099-11-30", 7)
             (shown,) = reports_of([posted], {"cost": state}, Days(), office.clock())
             assert (shown.next, shown.due_at) == ("2099-12", rfc3339(state.again_ms))
             assert state.reason == "https://finance.example/in: it answered 503 later"
@@ -294,6 +296,29 @@ def test_a_receiver_that_is_away_is_tried_by_the_schedule_of_webhooks_and_then_g
         assert office.receivers.calls[10].body["data"]["period"] == "2100-01"
         state = await office.state()
         assert state == ScheduleState("2100-01-31", "2100-01", state.made_ms)
+
+    in_office(test, tmp_path)
+
+
+def test_a_new_schedule_whose_receiver_is_away_for_days_loses_no_day(tmp_path: Path) -> None:
+    async def test(office: Office) -> None:
+        async def away(_: Call) -> CallAnswer:
+            return AWAY
+
+        office.receivers.answer = away
+        await office.until(1, 7)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(office.process, office.posted())
+            await office.until(3, 7)
+            assert {call.body["data"]["period"] for call in office.receivers.calls} == {
+                "2099-12-31"
+            }
+            taken = len(office.receivers.calls)
+            office.receivers.answer = office.receivers.take
+            await office.until(4, 12)
+            nursery.cancel_scope.cancel()
+        made = [call.body["data"]["period"] for call in office.receivers.calls[taken:]]
+        assert made == ["2099-12-31", "2100-01-01", "2100-01-02", "2100-01-03"]
 
     in_office(test, tmp_path)
 

@@ -45,6 +45,21 @@ def test_an_installation_from_before_the_index_of_persons_notes_when_it_began(
     assert int(record(redis_url)[b"indexed"]) == since
 
 
+def test_a_full_redis_is_read_and_roles_start_on_it(redis_url: str) -> None:
+    installation.prepare(redis_url, 4, "EUR")
+    with redis.Redis.from_url(redis_url) as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1")
+        try:
+            found = [
+                *installation.prepare(redis_url, 4, "EUR"),
+                *installation.look(redis_url, 4, "EUR"),
+            ]
+        finally:
+            client.config_set("maxmemory", before)
+    assert {finding.level for finding in found} == {"warning"}
+
+
 def test_another_number_of_shards_is_refused_with_what_to_set(redis_url: str) -> None:
     installation.prepare(redis_url, 4, "EUR")
     with pytest.raises(StoreUnfitError, match=r"4 shards.*set redis\.shards = 4"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import structs, to_builtins
+from msgspec import convert, structs, to_builtins
 
 from gateway import telemetry
 from gateway.core.explain import explain_message
@@ -34,7 +34,7 @@ from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.console.calls import ApiCall, Caller, segment
 from gateway.ingress.console.pulse import Beat, Pulse, counted
 from gateway.ingress.http.auth import Principal
-from gateway.ingress.http.problems import Refusal, RequestFault, refuse
+from gateway.ingress.http.problems import Problem, Refusal, RequestFault, refuse
 from gateway.ingress.http.request import Request
 from gateway.ingress.intake.backlog import Backlog
 from gateway.ingress.intake.server_watch import ServerWatch
@@ -99,6 +99,8 @@ class Views:
         answered = await self._caller.call(
             ApiCall("GET", path), reader(request.principal, app), request.peer
         )
+        if answered.status >= 500:
+            raise Refusal(convert(answered.json, Problem))
         if not answered.done:
             raise refuse("not-found" if answered.status == 404 else "query", detail_of(answered))
         return answered.json

@@ -12,8 +12,9 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
@@ -35,6 +36,7 @@ _environment = jinja2.Environment(
     lstrip_blocks=True,
 )
 _environment.filters["with_code"] = _with_code
+_environment.filters["segment"] = partial(quote, safe="")  # of a path: a name may hold a slash
 
 
 def _hash_of(text: str) -> str:

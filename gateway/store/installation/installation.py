@@ -171,14 +171,19 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
         return [Finding("error", "copy_unfinished", sentence)]
     if (gone := _copied_away(client)) is not None:
         return [gone]
-    with client.pipeline(transaction=True) as pipe:
-        if write:
+    fields = [SCHEMA_FIELD, SHARDS_FIELD]
+    # Read alone first: a full Redis refuses whatever stands in a transaction, and roles and
+    # commands must start on it.
+    found: Any = client.hmget(shared_keys.META, [*fields, shared_keys.INDEXED_FIELD])
+    if write and None in found:
+        with client.pipeline(transaction=True) as pipe:
             pipe.hsetnx(shared_keys.META, shared_keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
             # Two roles may start first at the same moment: one of them wins, the other reads it.
             pipe.hsetnx(shared_keys.META, SCHEMA_FIELD, str(SCHEMA))
             pipe.hsetnx(shared_keys.META, SHARDS_FIELD, str(shards))
-        pipe.hmget(shared_keys.META, [SCHEMA_FIELD, SHARDS_FIELD])
-        found = pipe.execute()[-1]
+            pipe.hmget(shared_keys.META, fields)
+            found = pipe.execute()[-1]
+    found = found[: len(fields)]
     if None in found:
         return []
     try:

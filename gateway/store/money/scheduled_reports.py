@@ -18,7 +18,8 @@ REASON_CHARS = 300
 
 
 class ScheduleState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`through`: the last day that was made or given up, as ISO 8601 has it; empty: none was.
+    """`through`: the last day that was made or given up, or the one before the first that was
+    tried, as ISO 8601 has it; empty: none was.
     `made` is the period that was handed over last, at `made_ms`. After a failed try `tries` of the
     period after `through` failed, the last at `failed_ms` for a `reason`, and `again_ms` is when it
     is tried again."""
