@@ -324,8 +324,8 @@ def _memory(place: str, info: dict[str, Any]) -> Finding | None:
     if used * 100 < limit * MEMORY_SHARE_MAX_PERCENT:
         return None
     sentence = (
-        f"Redis at {place} uses {used * 100 // limit}% of its maxmemory of {limit} bytes, and new "
-        "marketing is refused: give it more."
+        f"Redis at {place} uses {used * 100 // limit}% of its maxmemory of {limit} bytes: at 80% "
+        "new marketing is refused, at 90% everything new. Give it more."
     )
     return Finding("warning", "redis_memory", sentence)
 
