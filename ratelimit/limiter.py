@@ -159,8 +159,10 @@ class Schedule:
     def take(
         self, wanted: int, now_us: int, lead_us: int = 0, horizon_us: int = HORIZON_US
     ) -> Grant:
-        lead_us = min(lead_us, horizon_us) if self.free_us else max(min(lead_us, horizon_us), 0)
-        if self.free_us and lead_us < 0:
+        lead_us = min(lead_us, horizon_us)
+        if not self.free_us:
+            lead_us = max(lead_us, 0)
+        elif lead_us < 0:
             ahead_us = -(-self.quantum * 10**12 // self._speed)
             self.free_us = min(self.free_us, now_us + ahead_us)
         start = max(self.free_us, now_us + lead_us)

@@ -41,7 +41,7 @@ from gateway.store.writes import Retention
 from providers.contract import Category, Provider
 from providers.http.adapter import CallbackReader
 from providers.http.callback_proofs import CallbackAuth
-from providers.http.callback_settings import CallbackSettings, addresses_of, callback_address
+from providers.http.callback_settings import CallbackSettings, callback_address, with_each_token
 from providers.registry import KINDS
 from ratelimit.caps import Cap, window_max_ms
 
@@ -295,7 +295,7 @@ def _called_at(settings: Settings, name: str) -> tuple[str, ...]:
     configured = settings.provider(name)
     names = (name, *configured.settings.was)
     urls = map(settings.callback_url, names)
-    return tuple(address for url in urls for address in addresses_of(configured, url))
+    return tuple(address for url in urls for address in with_each_token(configured, url))
 
 
 def lanes_of(

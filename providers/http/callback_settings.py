@@ -27,10 +27,10 @@ _NO_PROOF = (
 
 def callback_address(configured: Configured) -> str:
     """The address that the provider is to call; with a token it is a secret."""
-    return addresses_of(configured, configured.callback_url)[0]
+    return with_each_token(configured, configured.callback_url)[0]
 
 
-def addresses_of(configured: Configured, url: str) -> list[str]:
+def with_each_token(configured: Configured, url: str) -> list[str]:
     """A callback's address with each of the tokens that are taken, the one in use first."""
     settings = configured.settings
     variables = settings.callback_token_env if isinstance(settings, CallbackSettings) else None

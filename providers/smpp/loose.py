@@ -32,7 +32,8 @@ def decode(frame: Frame) -> Body:
         if read is None or not kind.has_tlvs:
             raise
         values, at = read
-        return kind(*values, _parameters(frame.body, at))  # type: ignore[call-arg]
+        values.append(_parameters(frame.body, at))
+        return kind(*values)
 
 
 def _fields(body: bytes, layout: pdu.Layout) -> tuple[list[Any], int] | None:

@@ -38,4 +38,4 @@ class TwilioSettings(HttpSettings, frozen=True, kw_only=True):
     def signature(
         self, secret: Callable[[str | None], str], urls: tuple[str, ...]
     ) -> Signature | None:
-        return TwilioSignature(secret(self.api_key_env), urls[0], urls[1:])
+        return TwilioSignature(secret(self.api_key_env), urls)

@@ -22,8 +22,7 @@ _PORTS = {"https": 443, "http": 80}
 
 class TwilioSignature(msgspec.Struct, frozen=True):
     token: str
-    url: str
-    former: tuple[str, ...] = ()  # what was given out before, for messages that are under way
+    urls: tuple[str, ...]  # what is given out, and was for messages that are under way
 
     def certificate_url(self, body: bytes) -> str | None:  # noqa: ARG002 - the port's
         return None
@@ -35,7 +34,7 @@ class TwilioSignature(msgspec.Struct, frozen=True):
             return False
         return any(
             hmac.compare_digest(signed(self.token, url, body), given)
-            for given_out in (self.url, *self.former)
+            for given_out in self.urls
             for url in addresses_of(given_out)
         )
 

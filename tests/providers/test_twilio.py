@@ -134,10 +134,10 @@ def test_the_example_of_twilios_documentation_holds() -> None:
             "To": "+18005551212",
         }
     ).encode()
-    signature = TwilioSignature("12345", url)
+    signature = TwilioSignature("12345", (url,))
     assert signature.holds({HEADER: "RSOYDt4T1cUTdK1PDd93/VVr8B8="}, body, b"")
     assert not signature.holds({HEADER: "RSOYDt4T1cUTdK1PDd93/VVr8B8="}, body + b"&a=b", b"")
-    assert not TwilioSignature("other", url).holds(
+    assert not TwilioSignature("other", (url,)).holds(
         {HEADER: "RSOYDt4T1cUTdK1PDd93/VVr8B8="}, body, b""
     )
     for odd in ("", "RSOY", "%%%", "ключ"):
@@ -173,7 +173,7 @@ def test_the_account_is_part_of_the_address_and_signs() -> None:
     assert list(settings().faults()) == []
     assert [key for key, _ in settings(account_sid="me").faults()] == ["account_sid"]
     auth = settings().callback_auth(lambda _: "token", ("https://a.example/cb",))
-    assert auth == CallbackAuth(signature=TwilioSignature("token", "https://a.example/cb"))
+    assert auth == CallbackAuth(signature=TwilioSignature("token", ("https://a.example/cb",)))
     assert auth.only_signed
 
 
@@ -190,7 +190,7 @@ sender = "+15550100"
     read = parse(text, Path("/nowhere/kaskad.toml"), {"TWILIO": "a-long-auth-token-of-twilio"})
     auth = bootstrap.callback_auths_of(read)["twilio"]
     assert auth.signature == TwilioSignature(
-        "a-long-auth-token-of-twilio", "https://gateway.example.com/v1/callbacks/twilio"
+        "a-long-auth-token-of-twilio", ("https://gateway.example.com/v1/callbacks/twilio",)
     )
     assert http_config(read.provider("twilio")).base_url == BASE
 

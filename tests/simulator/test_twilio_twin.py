@@ -34,7 +34,7 @@ def test_messages_are_taken_and_their_events_signed(running: child.Child, webhoo
     taken = [outcome for outcome in outcomes if isinstance(outcome, Submitted)]
     assert {outcome.parts for outcome in taken} == {2}
     running.flush(everything=True)
-    signature = TwilioSignature(running.api_key, webhook.url + "/cb?token=t")
+    signature = TwilioSignature(running.api_key, (webhook.url + "/cb?token=t",))
     told: dict[str | None, list[str]] = {}
     for post in webhook.posts:
         assert signature.holds(post.headers, post.body, b"")

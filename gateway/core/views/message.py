@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec.structs import replace
 
 from gateway.core.addresses import Recipient
 from gateway.core.channels import CHANNELS, ChannelName, Until
@@ -13,6 +12,7 @@ from gateway.core.holding import waits_for
 from gateway.core.ids import step_ref
 from gateway.core.money.money import format_amount
 from gateway.core.policy import Policy
+from gateway.core.records.held import Held
 from gateway.core.records.message import MESSAGE_NAMES, STEP_NAMES, Message, Step
 from gateway.core.records.words import (
     IMPORTANCE_NAMES,
@@ -133,6 +133,15 @@ class MessageView(msgspec.Struct, frozen=True):
 
 def view_of(message: Message, currency: str) -> MessageView:
     """The message as CONTRACT.md section 4 shows it."""
+    return _view(message, currency, message.held)
+
+
+def view_now(message: Message, policy: Policy, now_ms: int) -> MessageView:
+    """The message as it is shown to whoever asks at that moment, with what keeps it then."""
+    return _view(message, policy.currency, waits_for(message, policy, now_ms))
+
+
+def _view(message: Message, currency: str, held: Held | None) -> MessageView:
     return MessageView(
         id=message.id,
         app=message.app,
@@ -145,7 +154,7 @@ def view_of(message: Message, currency: str) -> MessageView:
         status=MESSAGE_NAMES[message.status],  # type: ignore[arg-type]  # the same names
         final=message.closed,
         reaction=REACTION_NAMES[message.reaction],
-        held=held_view(message.held),
+        held=held_view(held),
         reason=message.reason,
         created_at=rfc3339(message.created_ms),
         updated_at=rfc3339(message.updated_ms),
@@ -153,12 +162,6 @@ def view_of(message: Message, currency: str) -> MessageView:
         steps=[_step_view(message, index) for index in range(len(message.steps))],
         billing=_billing(message, currency),
     )
-
-
-def view_now(message: Message, policy: Policy, now_ms: int) -> MessageView:
-    """The message as it is shown to whoever asks at that moment, with what keeps it then."""
-    held = held_view(waits_for(message, policy, now_ms))
-    return replace(view_of(message, policy.currency), held=held)
 
 
 def timeline_of(message: Message) -> TimelineView:

@@ -37,7 +37,7 @@ from gateway.store.people import opt_outs
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
-WAITED_MS = 10_000
+WAITED_MS = 10_000  # since it was accepted: from then on a message's person is asked again
 
 
 class People:
