@@ -20,7 +20,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
 from gateway.core.money.months import Month
 from gateway.core.views.words import rfc3339
-from gateway.finance.closing import (
+from gateway.finance.reports.closing import (
     ClosingRefusal,
     MonthChange,
     changed_months,

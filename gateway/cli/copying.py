@@ -19,7 +19,7 @@ from gateway.cli.archive import archived_ledger
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import print_json
-from gateway.finance.verify import Verdict, compare_books
+from gateway.finance.reports.verify import Verdict, compare_books
 from gateway.redis.address import parse_address
 from gateway.redis.asyncio_driver import run
 from gateway.redis.errors import RedisUnavailable

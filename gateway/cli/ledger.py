@@ -1,6 +1,6 @@
 """`kaskad ledger export`: the lines of the ledger as a file.
 
-What a line is stands in `gateway.finance.lines`. How many are written is told on stderr where
+What a line is stands in `gateway.finance.lines.lines`. How many are written is told on stderr where
 somebody is looking. A question that cannot be answered is a ReportFault, a format without its
 library a MissingExtra: both are exit 2.
 """
@@ -18,8 +18,8 @@ from gateway.cli.output import check_form, output
 from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
 from gateway.cli.reports import CostQuestion
-from gateway.finance.line_files import FORMATS, TEXTS, LineFile, open_line_file
-from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.lines.line_files import FORMATS, TEXTS, LineFile, open_line_file
+from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import parse_query
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient

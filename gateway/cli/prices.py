@@ -18,8 +18,14 @@ import msgspec
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import output
 from gateway.cli.tables import print_json
-from gateway.finance.price_check import doubts
-from gateway.finance.published_prices import PRICE_MAX, SHAPES, dearest, price_rows, read_published
+from gateway.finance.prices.price_check import doubts
+from gateway.finance.prices.published_prices import (
+    PRICE_MAX,
+    SHAPES,
+    dearest,
+    price_rows,
+    read_published,
+)
 from gateway.settings.bootstrap import load_prices
 from gateway.settings.file import Settings, load
 from gateway.settings.price_file import COLUMNS, NETWORK

@@ -26,12 +26,12 @@ from gateway.cli.terminal import one_line
 from gateway.core.money.days import day_of
 from gateway.core.money.reconciliation import Ours, ReconciledLine
 from gateway.core.policy import Policy
-from gateway.finance import reconciled_formats as formats
-from gateway.finance.acceptance import InvoiceAcceptance, ReadRecords, accept
-from gateway.finance.invoices import InvoiceMap, read_invoice
-from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
-from gateway.finance.reconciled_workbook import write_workbook
-from gateway.finance.sorted_lines import SortedLines
+from gateway.finance.invoices import reconciled_formats as formats
+from gateway.finance.invoices.acceptance import InvoiceAcceptance, ReadRecords, accept
+from gateway.finance.invoices.invoices import InvoiceMap, read_invoice
+from gateway.finance.invoices.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.invoices.reconciled_workbook import write_workbook
+from gateway.finance.invoices.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap

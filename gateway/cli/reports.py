@@ -24,12 +24,12 @@ from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.money.money import format_amount
 from gateway.core.money.months import Month
 from gateway.core.records.entries import NO_STEP
-from gateway.finance import formats
-from gateway.finance.closing import MonthChange, changed_months
 from gateway.finance.question import KEYS, parse_query
-from gateway.finance.report import Report, cost_report
-from gateway.finance.report_workbook import write_workbook
-from gateway.finance.verify import Difference, Verdict, verify_ledger
+from gateway.finance.reports import formats
+from gateway.finance.reports.closing import MonthChange, changed_months
+from gateway.finance.reports.report import Report, cost_report
+from gateway.finance.reports.report_workbook import write_workbook
+from gateway.finance.reports.verify import Difference, Verdict, verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.bootstrap import days_of
@@ -108,7 +108,7 @@ def cost(
 def _print_table(report: Report) -> None:
     from rich.console import Console
 
-    from gateway.finance.table import render_table
+    from gateway.finance.reports.table import render_table
 
     console = Console()
     console.print(render_table(report, console.width))

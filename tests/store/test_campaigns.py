@@ -9,8 +9,8 @@ from gateway.core.money.days import day_of
 from gateway.core.records.entries import OTHER_CAMPAIGNS
 from gateway.core.records.request import Saying
 from gateway.finance.question import Query
-from gateway.finance.report import Cell, cost_report
-from gateway.finance.verify import Verdict, compare_books
+from gateway.finance.reports.report import Cell, cost_report
+from gateway.finance.reports.verify import Verdict, compare_books
 from gateway.store.keys import keys_of
 from gateway.store.money.ledger import read_books
 from gateway.store.money.totals import pages_of_totals

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core import events as ev
 from gateway.core.records.message import Message
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.trio_driver import open_client
 from gateway.store.keys import keys_of
 from gateway.store.messages import reads

@@ -20,9 +20,9 @@ import msgspec
 
 from gateway.core.money.money import PLACES
 from gateway.finance.extras import archive_library
-from gateway.finance.formats import harmless
-from gateway.finance.lines import COLUMNS, LedgerLine, LineView
-from gateway.finance.workbook import Workbook
+from gateway.finance.lines.lines import COLUMNS, LedgerLine, LineView
+from gateway.finance.reports.formats import harmless
+from gateway.finance.spreadsheets.workbook import Workbook
 
 FORMATS = ("csv", "ndjson", "parquet", "xlsx")
 TEXTS = ("csv", "ndjson")

@@ -1,9 +1,9 @@
 """The cost report: from the ledger's totals to rows and their sum, pure.
 
 Here are CONTRACT.md section 7's columns and every ratio; `gateway.finance.question` says what may
-be asked, `gateway.finance.formats` and `gateway.finance.table` write a report down. Amounts are
-integers of 1e-6 currency units until `Figures.cells`. A question that cannot be answered raises
-`ReportFault`, which names the parameter.
+be asked, `gateway.finance.reports.formats` and `gateway.finance.reports.table` write a report down.
+Amounts are integers of 1e-6 currency units until `Figures.cells`. A question that cannot be
+answered raises `ReportFault`, which names the parameter.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import BinaryIO
 
 from gateway.core.money.reconciliation import ClassSums, ReconciledLine
-from gateway.finance.reconcile import Reconciled
-from gateway.finance.reconciled_formats import AMOUNTS, COLUMNS, item_row, sums_row
-from gateway.finance.workbook import SheetValue, Workbook
+from gateway.finance.invoices.reconcile import Reconciled
+from gateway.finance.invoices.reconciled_formats import AMOUNTS, COLUMNS, item_row, sums_row
+from gateway.finance.spreadsheets.workbook import SheetValue, Workbook
 
 
 def write_workbook(result: Reconciled, items: Iterable[ReconciledLine], file: BinaryIO) -> None:

@@ -14,7 +14,7 @@ import re
 
 import orjson
 
-from gateway.finance.report import Cell, Report
+from gateway.finance.reports.report import Cell, Report
 
 CSV_TYPE = "text/csv; charset=utf-8; header=present"
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"

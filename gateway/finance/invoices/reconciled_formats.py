@@ -20,9 +20,9 @@ from gateway.core.money.reconciliation import (
     ReconciledLine,
 )
 from gateway.core.views.words import rfc3339
-from gateway.finance.acceptance import InvoiceAcceptance
-from gateway.finance.formats import harmless
-from gateway.finance.reconcile import Reconciled
+from gateway.finance.invoices.acceptance import InvoiceAcceptance
+from gateway.finance.invoices.reconcile import Reconciled
+from gateway.finance.reports.formats import harmless
 
 COLUMNS: Final = (
     *("class", "line", "id", "message", "step", "to", "at"),

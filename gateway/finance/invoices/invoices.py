@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from gateway.core.money.reconciliation import PICOS, ROUNDED, Theirs
 from gateway.errors import CallerFault
 from gateway.finance.extras import archive_library
-from gateway.finance.spreadsheet_size import Unfit, check_size
+from gateway.finance.spreadsheets.spreadsheet_size import Unfit, check_size
 from providers.notation import Table, Text
 
 FAULTS_MAX = 20  # told at once

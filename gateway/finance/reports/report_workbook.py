@@ -9,9 +9,9 @@ import datetime
 from decimal import Decimal
 from typing import BinaryIO
 
-from gateway.finance.formats import NO_CAMPAIGN
-from gateway.finance.report import Cell, Report
-from gateway.finance.workbook import SheetValue, Workbook
+from gateway.finance.reports.formats import NO_CAMPAIGN
+from gateway.finance.reports.report import Cell, Report
+from gateway.finance.spreadsheets.workbook import SheetValue, Workbook
 
 TEXTS = frozenset(("currency",))  # beside the keys
 

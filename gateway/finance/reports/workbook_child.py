@@ -1,5 +1,6 @@
-"""A report as a workbook, made in a process of its own: `python -m gateway.finance.workbook_child`
-reads the report on stdin and writes the workbook to stdout.
+"""A report as a workbook, made in a process of its own:
+`python -m gateway.finance.reports.workbook_child` reads the report on stdin and writes the workbook
+to stdout.
 
 A worker that takes messages asks one for it, since what it would import stays in memory. Without
 the library it says so on stderr and ends with MISSING.
@@ -14,7 +15,7 @@ import sys
 import msgspec
 
 from gateway.finance.extras import MissingExtra
-from gateway.finance.report import Report
+from gateway.finance.reports.report import Report
 
 MISSING = 2
 WAIT_S = 60
@@ -26,7 +27,7 @@ class WorkbookFailed(Exception):
 
 def workbook_of(report: Report) -> bytes:
     """Waits for the process. Raises MissingExtra and WorkbookFailed."""
-    command = [sys.executable, "-m", "gateway.finance.workbook_child"]
+    command = [sys.executable, "-m", "gateway.finance.reports.workbook_child"]
     try:
         done = subprocess.run(
             command,
@@ -46,7 +47,7 @@ def workbook_of(report: Report) -> bytes:
 
 def main() -> int:
     """One report, one workbook."""
-    from gateway.finance.report_workbook import write_workbook
+    from gateway.finance.reports.report_workbook import write_workbook
 
     report = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Report)
     file = io.BytesIO()

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
-from gateway.finance.formats import to_words
-from gateway.finance.report import Report
+from gateway.finance.reports.formats import to_words
+from gateway.finance.reports.report import Report
 
 WIDTH_DEFAULT = 100
 NAME_CHARS_MAX = 32  # of a key; a longer one is folded onto further lines

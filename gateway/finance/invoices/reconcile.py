@@ -37,7 +37,7 @@ from gateway.core.money.reconciliation import (
     match_numbers,
     rounded,
 )
-from gateway.finance.sorted_lines import Shelf, SortedLines
+from gateway.finance.invoices.sorted_lines import Shelf, SortedLines
 
 EDGE_MS = 2 * 86_400_000  # of our lines, beyond both ends: another zone, another day
 NEAR_DAYS = datetime.timedelta(days=4)  # so far away are days of which lines of ours are taken

@@ -19,9 +19,9 @@ import msgspec
 from gateway.core.money.days import Days
 from gateway.core.money.reconciliation import PICOS_A_MICRO, ReconciledLine, in_micros
 from gateway.errors import CallerFault
-from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.invoices.reconcile import Reconciled
+from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
-from gateway.finance.reconcile import Reconciled
 from gateway.store.archive.closed import bring_back
 from gateway.store.base import read_messages
 from gateway.store.money.invoices import AcceptedLines, accept_lines, accept_rest, ensure_days

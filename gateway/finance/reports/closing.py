@@ -22,8 +22,8 @@ from gateway.core.money.months import Month
 from gateway.core.records.message import Message
 from gateway.core.views.words import rfc3339
 from gateway.finance.question import Query
-from gateway.finance.report import Report, cost_report
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports.report import Report, cost_report
+from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.store.money.ledger import Archived
 from gateway.store.money.months import keep_report, open_messages, read_report
