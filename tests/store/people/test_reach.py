@@ -17,7 +17,7 @@ from gateway.store.messages.receipts import take_receipts
 from gateway.store.people import persons
 from gateway.store.store import Store
 from providers.contract import Category, Fault, Receipt
-from tests.store.test_identities import (
+from tests.store.people.test_identities import (
     HOME,
     OTHER,
     PHONE,

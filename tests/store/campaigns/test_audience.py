@@ -17,7 +17,7 @@ from gateway.store.people import persons
 from gateway.store.store import Store
 from gateway.store.writes import Retention
 from providers.contract import Receipt
-from tests.store.test_identities import (
+from tests.store.people.test_identities import (
     HOME,
     OTHER,
     PHONE,

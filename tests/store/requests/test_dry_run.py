@@ -35,7 +35,7 @@ from gateway.store.shared_keys import CAMPAIGNS_META
 from gateway.store.store import Store
 from providers.contract import Fault, Receipt, ReceiptStatus
 from ratelimit.caps import Cap
-from tests.store.test_contents import with_sayings
+from tests.store.requests.test_contents import with_sayings
 from tests.worlds.cascade_world import DAY, HOUR, MINUTE, PRICES, T0, policy, request
 from tests.worlds.stores import in_store
 

@@ -36,8 +36,8 @@ from gateway.store.waiting import lanes
 from gateway.store.writes import Retention
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
-from tests.store import test_contents as contents
-from tests.store.test_copying import everything, nothing, target_url
+from tests.store.copies.test_copying import everything, nothing, target_url
+from tests.store.requests import test_contents as contents
 from tests.worlds.cascade_world import DAY, HOUR, T0, policy
 from tests.worlds.cascade_world import request as request_to
 from tests.worlds.dispatch_world import DispatchWorld, world

@@ -19,7 +19,7 @@ from gateway.store.messages.apply import Item
 from gateway.store.reactions.tallies import PERIOD_MS, PERIODS, REFRESH_MS
 from gateway.store.store import Store
 from providers.contract import Receipt, ReceiptStatus
-from tests.store.test_identities import SHARDS, accept, in_store
+from tests.store.people.test_identities import SHARDS, accept, in_store
 from tests.worlds.cascade_world import T0, policy
 
 CODE: dict[str, Any] = {"category": "transactional", "campaign": None, "user": None}

@@ -26,9 +26,9 @@ from gateway.store.reactions import clicks, links, own_links
 from gateway.store.reactions.clicks import Click
 from gateway.store.reactions.links import ALIKE_MIN, Link
 from gateway.store.store import Store
-from tests.store.test_copying import target_url
+from tests.store.copies.test_copying import target_url
+from tests.store.copies.test_spreading import spread
 from tests.store.test_keys import scan
-from tests.store.test_spreading import spread
 from tests.worlds.cascade_world import DAY, T0, policy, request
 from tests.worlds.key_table import fault_of
 from tests.worlds.stores import in_store
