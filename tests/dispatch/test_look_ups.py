@@ -20,7 +20,7 @@ from gateway.dispatch.pauses import Pauses
 from gateway.store.messages.apply import Applied, Item
 from gateway.store.providers.pauses import OUTAGE, Trouble
 from gateway.store.store import Store
-from providers.contract import NotSent, Receipt, SendFault, Throttled, Unknown
+from providers.contract import NotSent, PartlyRead, Receipt, SendFault, Throttled, Unknown
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import T0
 from tests.worlds.cascade_world import World as Cascade
@@ -153,6 +153,25 @@ def test_after_a_question_that_failed_nobody_asks_for_a_while(
         assert at >= 0.2 + rest_s
         assert then == (refs + more if again else more), "the others are left to their timer"
         assert len(asking.store.recorded) == len(then)
+
+    asking.run(work)
+
+
+def test_an_entry_that_cannot_be_read_keeps_no_other_from_being_known() -> None:
+    """It might be any of those that are not named: none of them counts as not known."""
+    asking = Asking()
+
+    async def work() -> None:
+        refs = asking.lose(5)
+        known = [Receipt(status="sent", ref=ref) for ref in refs[1:3]]
+        asking.provider.faults = [PartlyRead("row_unreadable", "A row.", known)]
+        await trio.sleep(1.0)
+        events = [item.event for item in asking.store.recorded]
+        assert [event.receipt.ref for event in events if isinstance(event, Reported)] == refs[1:3]
+        assert len(events) == 2
+        asking.lose(5)  # their next timer
+        await trio.sleep(1.0)
+        assert len(asking.store.recorded) == 2 + 5
 
     asking.run(work)
 
