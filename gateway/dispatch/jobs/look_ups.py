@@ -181,7 +181,7 @@ class LookUps:
             fault = Fault("rejected", "rejected", True)
             if receipt.fault is not None:
                 fault = msgspec.structs.replace(receipt.fault, permanent=True)
-            refused = StepRefused(ref.step, fault)
+            refused = StepRefused(ref.step, fault, receipt.unreachable)
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
 
