@@ -121,9 +121,7 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
 
 def _refused(change: Change, refused: ev.StepRefused) -> None:
     step, attempt = change.attempted(refused.step)
-    if step is None or attempt is None:
-        return
-    if step.status not in UNANSWERED:
+    if step is None or attempt is None or step.status not in UNANSWERED:
         return
     if refused.late is not None and (
         step.status != StepStatus.UNKNOWN
