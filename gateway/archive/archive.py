@@ -34,6 +34,7 @@ from gateway.core.archive.manifest import (
 )
 from gateway.core.archive.merging import in_place_of, span_of
 from gateway.failpoints import failpoint
+from gateway.store.archive.archiving import ArchiveBegun
 
 
 class ArchiveIdentity(msgspec.Struct, frozen=True):
@@ -45,7 +46,11 @@ class ArchiveIdentity(msgspec.Struct, frozen=True):
 
 
 class Archive:
-    """`key` is that of the hashes; whoever only reads needs none."""
+    """`key` is that of the hashes; whoever only reads needs none, but says in `begun` what Redis
+    knows of it: what has left Redis is nowhere else, so an archive that lacks some of it, a folder
+    that is not mounted above all, answers nothing."""
+
+    begun = ArchiveBegun()
 
     def __init__(self, place: ArchivePlace, url: str, key: bytes = b"") -> None:
         self.place = place
@@ -96,7 +101,22 @@ class Archive:
         return found
 
     def files(self) -> list[ArchivedFile]:
-        return read_manifest(self.place.manifest().text)
+        """What the manifest names. Raises ArchiveFault, also where that is less than `begun`."""
+        files = read_manifest(self.place.manifest().text)
+        if sum(file.rows for file in files) < self.begun.rows:
+            raise ArchiveFault(self._lacking())
+        return files
+
+    def _lacking(self) -> str:
+        if self.installation() is None:
+            return (
+                f"There is no archive at {self.url}, and there was one: put it back, or point "
+                "archive.url at where it is."
+            )
+        return (
+            f"The manifest at {self.url} names less than was archived: put back the newest one, or "
+            "point archive.url at where the archive is."
+        )
 
     def questions(self) -> Questions:
         """To ask of it as it is now."""

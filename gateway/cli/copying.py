@@ -22,6 +22,7 @@ from gateway.cli.tables import print_json
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.address import parse_address
 from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
 from gateway.settings import bootstrap
@@ -60,10 +61,13 @@ def copy(
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    days, archived = bootstrap.days_of(settings), archived_ledger(settings)
-    verdict = run(
-        to, lambda client: compare_books(read_books(client, wanted, archived=archived), days)
-    )
+
+    async def compare(client: RedisClient) -> Verdict:
+        archived = await archived_ledger(settings, client)
+        books = read_books(client, wanted, archived=archived)
+        return await compare_books(books, bootstrap.days_of(settings))
+
+    verdict = run(to, compare)
     _tell(counts, verdict, target.label, wanted, as_json=as_json)
     return DONE if verdict.agrees else FAILED
 
