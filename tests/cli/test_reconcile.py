@@ -317,13 +317,17 @@ def test_without_its_folder_the_archive_is_missed_and_not_taken_for_empty(
         ["ledger", "export", "--from", "2026-11-01", "--to", "2026-11-30", *config],
         ["report", "verify", *config],
         ["archive", "verify", *config],
+        ["copy", "--to", redis_url, *config],
     )
     for each in asked:
         assert app.run(each) == 1, each
         assert "There is no archive at " in capsys.readouterr().err
     away.rename(folder)
-    for each in asked:
+    *read, copy = asked
+    for each in read:
         assert app.run(each) == 0, each
+    assert app.run(copy) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 async def sent_and_archived(archiving: Settings, policy: Policy, redis: RedisClient) -> list[Ours]:
