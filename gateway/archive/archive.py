@@ -58,6 +58,7 @@ class Archive:
         self.key = key
         self._database: duckdb.DuckDBPyConnection | None = None
         self._sound: set[str] = set()  # files that were seen to lie there as they were written
+        self._whose: str | None = None  # as it was read last
 
     def installation(self) -> str | None:
         """Whose it is; None: it was not begun."""
@@ -69,10 +70,7 @@ class Archive:
         mine = ArchiveIdentity(installation, mark_of(self.key))
         stands = self._read(self.place.found(msgspec.json.encode(mine)))
         if stands.installation != installation:
-            raise ArchiveFault(
-                f"The archive at {self.url} is of another installation: give this one a folder or "
-                "prefix of its own (archive.url)."
-            )
+            raise ArchiveFault(self._foreign())
         if stands.key != mine.key:
             raise ArchiveFault(
                 f"The archive at {self.url} was begun with another hash key: set the variable of "
@@ -101,11 +99,21 @@ class Archive:
         return found
 
     def files(self) -> list[ArchivedFile]:
-        """What the manifest names. Raises ArchiveFault, also where that is less than `begun`."""
+        """What the manifest names. Raises ArchiveFault, also where it is not what was `begun`."""
         files = read_manifest(self.place.manifest().text)
         if sum(file.rows for file in files) < self.begun.rows:
             raise ArchiveFault(self._lacking())
+        if self.begun.installation and self._whose != self.begun.installation:
+            self._whose = self.installation()
+            if self._whose != self.begun.installation:
+                raise ArchiveFault(self._lacking() if self._whose is None else self._foreign())
         return files
+
+    def _foreign(self) -> str:
+        return (
+            f"The archive at {self.url} is of another installation: give this one a folder or "
+            "prefix of its own (archive.url)."
+        )
 
     def _lacking(self) -> str:
         if self.installation() is None:

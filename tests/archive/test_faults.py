@@ -120,6 +120,19 @@ async def test_who_reads_an_archive_that_lacks_something_gets_nothing_of_it(
 
 
 @with_archive()
+async def test_who_reads_gets_nothing_of_another_installations_archive(
+    world: ArchiveWorld,
+) -> None:
+    """Its lines stood in our ledger."""
+    await world.delivered(1)
+    await world.archived()
+    begun = await archiving.begun(world.redis)
+    world.archive.begun = archiving.ArchiveBegun("of somebody else", begun.rows)
+    with pytest.raises(ArchiveFault, match="of another installation"):
+        await world.verify()
+
+
+@with_archive()
 async def test_an_older_manifest_is_not_gone_on_with(world: ArchiveWorld) -> None:
     """There would be a hole in the books between it and Redis."""
     await world.delivered(2)
