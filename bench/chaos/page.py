@@ -141,11 +141,10 @@ HOW = """## How the less usual ones are made
   the replica is promoted. All are reached at the same address as before.
 - **Clocks**: each machine has its own, and the second one's is ahead all the time. A jump moves a
   machine's clock by 2 to 6 s while its processes run, and back some seconds later. Redis and the
-  provider keep the true time.
+  provider keep the true time, and Redis' is what Kaskad goes by.
 - **Receipts hours late**: the provider keeps receipts back for four hours. When all else is over,
-  the clocks of both machines jump four hours ahead and it sends them: their messages had expired,
-  had fallen back to SMS and been billed, or had failed. Redis' own clock does not move, so no
-  record has lapsed by then.
+  Redis tells everybody that four hours went by, and it sends them: their messages had expired, had
+  fallen back to SMS and been billed, or had failed. For what lapses in Redis they did not pass.
 - {disk}
 """
 DISKS = {

@@ -7,7 +7,6 @@ one whose library is missing too; an archive that is not as it must be ends with
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
+from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
 
     async def work(redis: RedisClient) -> ArchiveRun:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-        return await Run(store, archive, limits, _now_ms, partial(sleep, WAIT_S)).once()
+        clock = RedisClock()
+        await clock.look(redis)
+        return await Run(store, archive, limits, clock.now_ms, partial(sleep, WAIT_S)).once()
 
     with redis_for_command(settings, changes=True) as url:
         done = run(url, work)
@@ -163,7 +165,3 @@ def status(config: Path | None, environment: Mapping[str, str], *, as_json: bool
         counted = ", ".join(f"{count:,} {name}" for name, count in sums.items())
         sys.stdout.write(f"{table:<14} {counted}\n")
     return DONE
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

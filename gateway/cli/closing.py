@@ -6,7 +6,6 @@ Ends with 1 when it cannot. The report of a closed month is written as it was ke
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import load
+from gateway.store import redis_clock
 from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
 from gateway.store.installation import audit
@@ -54,9 +54,9 @@ def close(
         raise UsageFault(f"{name!r} is no month: write it as 2026-11.")
     settings = load(config, environment, secrets_required=False)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
-    now_ms = time.time_ns() // 1_000_000
 
     async def work(redis: RedisClient) -> tuple[bytes | ClosingRefusal, list[MonthChange]]:
+        now_ms = await redis_clock.now_ms(redis)
         store = Store(redis, policy, shards=settings.redis.shards)
         archived = await archived_ledger(settings, redis)
 

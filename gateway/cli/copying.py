@@ -29,6 +29,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
+from gateway.store import redis_clock
 from gateway.store.copies import copying
 from gateway.store.copies.copying import Placing, Unchanged
 from gateway.store.copies.sides import CopyFault, Side
@@ -128,8 +129,10 @@ async def _archived(settings: Settings, redis: RedisClient) -> ArchivedLedger | 
 
 
 def _refuse_while_running(url: str) -> None:
-    now_ms = time.time_ns() // 1_000_000
-    names = run(url, lambda client: snapshots.processes(client, now_ms))
+    async def running(redis: RedisClient) -> list[str]:
+        return await snapshots.processes(redis, await redis_clock.now_ms(redis))
+
+    names = run(url, running)
     if names:
         raise CopyFault(
             f"Kaskad still runs on this Redis ({', '.join(sorted(names)[:5])}): stop every role, "

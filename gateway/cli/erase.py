@@ -7,7 +7,6 @@ fault: the command may be repeated. An address that cannot exist is a UsageFault
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
+from gateway.store import redis_clock
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.people import persons
@@ -46,9 +46,9 @@ def erase(
     identity = identity_of(named, settings)
     policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
     retention = bootstrap.retention_of(settings)
-    now_ms = time.time_ns() // 1_000_000
 
     async def work(redis: RedisClient) -> Erasure:
+        now_ms = await redis_clock.now_ms(redis)
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
         told = await persons.erase(store, await persons.find(store, identity, now_ms), now_ms)
         deed = Deed(now_ms, who(), "person.erase", detail="person")

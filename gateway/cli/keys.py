@@ -7,7 +7,6 @@ duration, and an id that names no key or several, are a UsageFault.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from gateway.cli.tables import moment, print_json, print_list
 from gateway.core.texts import is_plain_name
 from gateway.redis.asyncio_driver import run
 from gateway.settings.file import load
+from gateway.store import redis_clock
 from gateway.store.installation import api_keys
 from gateway.store.installation.api_keys import (
     REVOKED_WITHIN_S,
@@ -55,10 +55,11 @@ def new(
         )
     if len(wish.name) > NAME_CHARS_MAX or not wish.name.isprintable():
         raise UsageFault(f"--name may have {NAME_CHARS_MAX} characters that can be printed.")
-    now_ms = time.time_ns() // 1_000_000
-    expires_ms = now_ms + lifetime_of(wish.expires) if wish.expires else 0
+    lifetime_ms = lifetime_of(wish.expires) if wish.expires else 0
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings, begins=True, changes=True) as url:
+        now_ms = run(url, redis_clock.now_ms)
+        expires_ms = now_ms + lifetime_ms if lifetime_ms else 0
         key = run(
             url,
             lambda redis: api_keys.create(
@@ -90,8 +91,8 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     """Prints the keys that Redis holds; those of the configuration are not among them."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        found = run(url, api_keys.listed)
-    shapes = [_shape(each, time.time_ns() // 1_000_000) for each in found]
+        found, now_ms = run(url, api_keys.listed), run(url, redis_clock.now_ms)
+    shapes = [_shape(each, now_ms) for each in found]
     columns = ("id", "prefix", "app", "name", "scopes", "expires_at", "last_used_at", "state")
     print_list("keys", columns, shapes, "There is no key of `kaskad key new`.", as_json=as_json)
     return DONE
@@ -100,8 +101,8 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
 def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_json: bool) -> int:
     """Ends the key with this id or prefix."""
     settings = load(config, environment, secrets_required=False)
-    now_ms = time.time_ns() // 1_000_000
     with redis_for_command(settings, changes=True) as url:
+        now_ms = run(url, redis_clock.now_ms)
         named = [each for each in run(url, api_keys.listed) if id_ in (each.id, each.key.prefix)]
         if len(named) != 1:
             raise UsageFault(

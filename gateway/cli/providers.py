@@ -7,7 +7,6 @@ name that is no provider's is a UsageFault.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gateway.cli.tables import moment, print_json, print_list
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings, load
+from gateway.store import redis_clock
 from gateway.store.providers import pauses
 from gateway.store.providers.pauses import Changed, Pause
 from providers.registry import KINDS
@@ -69,9 +69,13 @@ def _found(config: Path | None, environment: Mapping[str, str], name: str) -> tu
 
 def _change(settings: Settings, name: str, reason: str, how: ChangePause) -> Changed:
     require_text("--reason", reason)
-    now_ms = time.time_ns() // 1_000_000
+
+    async def change(redis: RedisClient) -> Changed:
+        now_ms = await redis_clock.now_ms(redis)
+        return await how(redis, name, reason, who(), now_ms, settings.former)
+
     with redis_for_command(settings, changes=True) as url:
-        return run(url, lambda redis: how(redis, name, reason, who(), now_ms, settings.former))
+        return run(url, change)
 
 
 def _tell(

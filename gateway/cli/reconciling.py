@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -42,6 +41,7 @@ from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
 from gateway.store.money.invoices import accepted_days
+from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 
 FORMATS = ("table", "json", "csv", "xlsx")
@@ -147,15 +147,13 @@ async def _accept(
     """Books it, and notes who did."""
     with file.open("rb") as octets:
         invoice = hashlib.file_digest(octets, "sha256").hexdigest()[:HASH_CHARS]
-    accepted = await accept(store, result, items, invoice, _now_ms, records)
+    clock = RedisClock()
+    await clock.look(store.redis)
+    accepted = await accept(store, result, items, invoice, clock.now_ms, records)
     target = f"{result.question.provider} {result.days.first} to {result.days.last}"
-    deed = Deed(_now_ms(), who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
+    deed = Deed(clock.now_ms(), who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")
     await audit.note(store.redis, deed, of_app=False)
     return accepted
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _question(settings: Settings, policy: Policy, how: InvoiceMap, provider: str) -> Question:

@@ -199,7 +199,7 @@ def prepare_redis(settings: Settings, url: str, *, restored: bool) -> list[str]:
     """Waits until Redis has loaded its data, and notes there what a first start does. Returns the
     warnings of settings and Redis. Raises StoreUnfitError, RedisUnavailable."""
     wait_until_loaded(url, tell_loading)
-    restored_ms = time.time_ns() // 1_000_000 if restored else 0
+    restored_ms = once_redis_answers(partial(_time_of, url)) if restored else 0
     prepare = partial(
         installation.prepare,
         url,
@@ -210,6 +210,14 @@ def prepare_redis(settings: Settings, url: str, *, restored: bool) -> list[str]:
     )
     found = once_redis_answers(prepare)
     return [*settings.warnings, *(finding.sentence for finding in found)]
+
+
+def _time_of(url: str) -> int:
+    """Raises RedisUnavailable."""
+    from gateway.redis.asyncio_driver import run
+    from gateway.store import redis_clock
+
+    return run(url, redis_clock.now_ms)
 
 
 def once_redis_answers(

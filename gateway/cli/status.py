@@ -28,6 +28,7 @@ from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
+from gateway.store import redis_clock
 from gateway.store.installation import snapshots
 from gateway.store.store import Store
 
@@ -73,7 +74,7 @@ async def _ask(redis: RedisClient, settings: Settings, policy: Policy) -> Instal
     store = Store(
         redis, policy, shards=settings.redis.shards, retention=bootstrap.retention_of(settings)
     )
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = await redis_clock.now_ms(redis)
     backlog = Backlog(settings, store, lambda: now_ms)
     servers = ServerWatch(store, disk_free_of(settings))
     await backlog.sample()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -49,6 +48,7 @@ from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
 from gateway.store.installation import snapshots
 from gateway.store.providers import pauses as stored_pauses
+from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 from gateway.store.waiting import lanes
 from gateway.traces import open_traces
@@ -96,6 +96,8 @@ async def _run(
     limits = Limits(sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max) + SESSIONS_EXTRA)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_client(settings.redis.url, limits))
+        clock = RedisClock()
+        await clock.try_to_look(redis)
         wake_up_link = await stack.enter_async_context(open_client(settings.redis.url, wake_ups))
         providers = {}
         for name in settings.providers:
@@ -103,8 +105,8 @@ async def _run(
             stack.push_async_callback(providers[name].aclose)
 
         async def publish() -> None:
-            now_ms = time.time_ns() // 1_000_000
-            await snapshots.publish(redis, process, telemetry.snapshot(registries, process), now_ms)
+            snapshot = telemetry.snapshot(registries, process)
+            await snapshots.publish(redis, process, snapshot, clock.now_ms())
 
         changed, changes = trio.open_memory_channel[Configuration](0)
         deps = DispatchDeps(
@@ -118,7 +120,7 @@ async def _run(
             ),
             wake_up_link=wake_up_link,
             providers=providers,
-            clock=lambda: time.time_ns() // 1_000_000,
+            clock=clock.now_ms,
             # A restart under the same process id must not pass for the one that died.
             consumer=f"{process}-{secrets.token_hex(4)}",
             metrics=DispatchMetrics(registries),
@@ -137,6 +139,7 @@ async def _run(
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, deps.stopping, nursery.cancel_scope)
             await nursery.start(_hear_hang_ups, configuration, changed)
+            nursery.start_soon(clock.keep_looking, redis, trio.sleep)
             async with trio.open_nursery() as working:
                 await working.start(dispatch, deps)
                 memory.freeze()

@@ -7,7 +7,6 @@ unavailable Redis is waited for.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -24,6 +23,7 @@ from gateway.reporter.rendering import NumberSources
 from gateway.reporter.reporter import Made, Reporter, Waiting
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
+from gateway.store.redis_clock import RedisClock
 
 LOOK_S = 20.0  # a third of the lease
 FAREWELL_S = 1.0
@@ -35,8 +35,11 @@ def run(settings: Settings, ready: Callable[[], None], beat: Callable[[], None])
     """Makes reports until it is told to stop, with the Redis that `settings` name."""
 
     async def main(redis: RedisClient) -> None:
-        reporter = reporter_of(settings, redis)
+        clock = RedisClock()
+        await clock.try_to_look(redis)
+        reporter = reporter_of(settings, redis, clock)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(clock.keep_looking, redis, trio.sleep)
             await nursery.start(_hear_signals, nursery.cancel_scope)
             nursery.start_soon(keep_beating, beat)
             ready()
@@ -55,7 +58,9 @@ def once(settings: Settings) -> tuple[list[Made] | None, list[Waiting]]:
     tried again later. Raises RedisUnavailable."""
 
     async def main(redis: RedisClient) -> tuple[list[Made] | None, list[Waiting]]:
-        reporter = reporter_of(settings, redis)
+        clock = RedisClock()
+        await clock.look(redis)
+        reporter = reporter_of(settings, redis, clock)
         waiting = await reporter.waiting()
         made = await reporter.turn()
         await reporter.leave()
@@ -74,7 +79,7 @@ async def keep_making(reporter: Reporter) -> None:
     await RedisRetry("reports", lambda _loop: None).for_ever(turn)
 
 
-def reporter_of(settings: Settings, redis: RedisClient) -> Reporter:
+def reporter_of(settings: Settings, redis: RedisClient, clock: RedisClock) -> Reporter:
     """What a configuration asks for."""
     books = NumberSources(
         redis,
@@ -85,7 +90,7 @@ def reporter_of(settings: Settings, redis: RedisClient) -> Reporter:
         trio.to_thread.run_sync,
     )
     schedules = bootstrap.schedules_of(settings)
-    return Reporter(books, schedules, _now_ms, opens(settings.webhooks.allow_hosts))
+    return Reporter(books, schedules, clock.now_ms, opens(settings.webhooks.allow_hosts))
 
 
 async def _with_redis(settings: Settings, work: Callable[[RedisClient], Awaitable[T]]) -> T:
@@ -100,7 +105,3 @@ async def _hear_signals(
         task_status.started()
         async for _number in signals:
             scope.cancel()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

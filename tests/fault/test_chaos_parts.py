@@ -188,9 +188,12 @@ def test_the_audit_notices_what_was_not_to_be_sent_any_more(
 
 def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:
     clocks = Clocks(tmp_path, [0, 3_000])
-    code = "import time, sys\nfor _ in sys.stdin: print(time.time_ns(), time.time(), flush=True)"
+    code = """import time, sys
+from gateway.store import redis_clock
+for _ in sys.stdin:
+    print(time.time_ns(), time.time(), redis_clock.told_in([b"7", b"5"]), flush=True)"""
 
-    def are_ahead(*by_s: int) -> None:
+    def are_ahead(*by_s: int, passed_s: int = 0) -> None:
         """What each machine says lies, its lead taken off, between two looks at our clock."""
         for process, ahead_s in zip(machines, by_s, strict=True):
             assert process.stdin is not None
@@ -198,9 +201,10 @@ def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:
             before_s = time.time()
             process.stdin.write("\n")
             process.stdin.flush()
-            told_ns, told_s = process.stdout.readline().split()
+            told_ns, told_s, redis_s = process.stdout.readline().split()
             for told in (int(told_ns) / 1e9, float(told_s)):
                 assert before_s - ROUNDED_S <= told - ahead_s <= time.time() + ROUNDED_S
+            assert float(redis_s) == pytest.approx(7.000005 + passed_s, abs=1e-9)
 
     machines = [
         subprocess.Popen(
@@ -217,8 +221,9 @@ def test_a_clock_jumps_while_a_process_runs(tmp_path: Path) -> None:
         clocks.jump(0, -5_000)
         clocks.jump(1, 14_400_000)
         are_ahead(-5, 14_403)
+        clocks.pass_by(3_600_000)
         clocks.jump(0, 5_000)
-        are_ahead(0, 14_403)
+        are_ahead(0, 14_403, passed_s=3_600)
     finally:
         for process in machines:
             process.communicate()

@@ -18,8 +18,8 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import structlog
 import uvicorn
@@ -32,10 +32,11 @@ from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.ingress.http.protocol import keep_looking, limited, limits_of
 from gateway.ingress.http.workers import Workers
 from gateway.redis.asyncio_driver import open_client
-from gateway.redis.client import LIMITS_DEFAULT
+from gateway.redis.client import LIMITS_DEFAULT, RedisClient
 from gateway.settings.bootstrap import load_prices, policy_of, retention_of
 from gateway.settings.changes import Configuration
 from gateway.settings.file import Settings
+from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 from gateway.supervisor import BEAT_S
 from gateway.traces import open_traces
@@ -79,7 +80,7 @@ def run(
         if ready is not None:
             ready(host, port)
 
-    server = telemetry.server_name(now_ms())
+    server = telemetry.server_name(time.time_ns() // 1_000_000)
     # Of each address every worker has a socket of its own.
     of_worker = list(zip(sockets, admin, strict=True)) if admin else [(sock,) for sock in sockets]
     if len(sockets) == 1:
@@ -149,7 +150,7 @@ async def serve(
     sessions = min(SESSIONS_A_SHARD * shards + SESSIONS_A_SHARD, SESSIONS_MAX)
     limits = replace(LIMITS_DEFAULT, sessions_max=max(sessions, LIMITS_DEFAULT.sessions_max))
     process = telemetry.process_name("ingress")
-    async with open_client(settings.redis.url, limits) as redis:
+    async with open_client(settings.redis.url, limits) as redis, _clock_of(redis) as clock:
         store = Store(
             redis,
             policy,
@@ -160,10 +161,23 @@ async def serve(
         with open_traces(settings.traces.endpoint, settings.traces.sample, "ingress") as traces:
             store.traces = traces
             async with open_ingress(
-                settings, store, now_ms=now_ms, process=process, server=server
+                settings, store, now_ms=clock.now_ms, process=process, server=server
             ) as app:
                 memory.freeze()
                 await _serve_http(app, configuration, sockets, beat)
+
+
+@asynccontextmanager
+async def _clock_of(redis: RedisClient) -> AsyncIterator[RedisClock]:
+    """The time by Redis' clock, for as long as the block."""
+    clock = RedisClock()
+    await clock.try_to_look(redis)
+    looking = asyncio.create_task(clock.keep_looking(redis, asyncio.sleep))
+    try:
+        yield clock
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 async def _serve_http(
@@ -254,8 +268,3 @@ async def _keep_beating(
     except BrokenPipeError:
         _log.warning("parent_gone", advice="the worker stops")
         stop()
-
-
-def now_ms() -> int:
-    """The edge's clock: epoch milliseconds, UTC."""
-    return time.time_ns() // 1_000_000
