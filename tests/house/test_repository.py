@@ -389,7 +389,7 @@ def test_every_page_is_in_the_list_of_pages() -> None:
     "package",
     [
         "gateway",
-        *(f"gateway/{room}" for room in ("core", "store", "finance", "ingress", "dispatch")),
+        *(f"gateway/{room}" for room in ("core", "store", "finance", "ingress", "dispatch", "cli")),
         "providers",
     ],
 )
@@ -402,7 +402,13 @@ def test_the_architecture_names_every_room_and_what_stands_beside_them(package: 
 
 
 @pytest.mark.parametrize(
-    ("room", "title"), [("core", "The core"), ("store", "The store"), ("finance", "Finance")]
+    ("room", "title"),
+    [
+        ("core", "The core"),
+        ("store", "The store"),
+        ("finance", "Finance"),
+        ("cli", "The command line"),
+    ],
 )
 def test_the_architecture_lists_the_modules_of_each_subject(room: str, title: str) -> None:
     page = text_of("docs/architecture.md").split(f"## {title}, by subject")[1].split("## ")[0]

@@ -71,7 +71,7 @@ def report_cost(
     Examples: `kaskad report cost --group-by channel`, `kaskad report cost --from 2026-11-01
     --group-by day,campaign --format csv`, `kaskad report cost --where app=shop`
     """
-    from gateway.cli.reports import CostQuestion, cost
+    from gateway.cli.books.reports import CostQuestion, cost
 
     question = CostQuestion(from_day, to_day, group_by, tuple(where or ()))
     shape = "json" if as_json else form
@@ -92,7 +92,7 @@ def report_verify(
     Begins where the last comparison that agreed ended, whole days behind; what has changed there
     since is noticed, and then all is compared.
     """
-    from gateway.cli.reports import verify
+    from gateway.cli.books.reports import verify
 
     return verify(config, os.environ, full=full, as_json=as_json)
 
@@ -111,7 +111,7 @@ def report_run(
 
     Examples: `kaskad report run`, `kaskad report run --once`
     """
-    from gateway.cli.reporter import run_always, run_once
+    from gateway.cli.roles.reporter import run_always, run_once
 
     if once:
         return run_once(config, os.environ, as_json=as_json)
@@ -135,8 +135,8 @@ def ledger_export(
     Examples: `kaskad ledger export --from 2026-11-01 --to 2026-11-30 --out november.csv`, `kaskad
     ledger export --where campaign=autumn --format xlsx --out autumn.xlsx`
     """
-    from gateway.cli.ledger import export
-    from gateway.cli.reports import CostQuestion
+    from gateway.cli.books.ledger import export
+    from gateway.cli.books.reports import CostQuestion
 
     question = CostQuestion(from_day, to_day, "", tuple(where or ()))
     return export(config, os.environ, question, form, out)
@@ -149,7 +149,7 @@ def prices_check(config: Config = None, as_json: Json = False) -> int:
 
     A list that cannot be used is exit code 2, as with `kaskad check`.
     """
-    from gateway.cli.prices import check
+    from gateway.cli.books.prices import check
 
     return check(config, os.environ, as_json=as_json)
 
@@ -185,7 +185,7 @@ def prices_import(
 
     Example: `kaskad prices import list.csv --from infobip --provider main --markup 20`
     """
-    from gateway.cli.prices import ImportWish, import_prices
+    from gateway.cli.books.prices import ImportWish, import_prices
 
     wish = ImportWish(file, shape, provider, markup, valid_from, rate)
     return import_prices(config, os.environ, wish, out)
@@ -234,8 +234,8 @@ def reconcile(
 
     Example: `kaskad reconcile --provider infobip --invoice november.csv --map infobip`
     """
-    from gateway.cli.reconciling import ReconcileWish
-    from gateway.cli.reconciling import reconcile as run_reconcile
+    from gateway.cli.books.reconciling import ReconcileWish
+    from gateway.cli.books.reconciling import reconcile as run_reconcile
 
     chosen = "json" if as_json else form
     wish = ReconcileWish(provider, invoice, map_, from_day, to_day, chosen, out, accept)
@@ -255,6 +255,6 @@ def close(
 
     Example: `kaskad close 2026-11 --out 2026-11.json`
     """
-    from gateway.cli.closing import close as run_close
+    from gateway.cli.books.closing import close as run_close
 
     return run_close(config, os.environ, month, out, as_json=as_json)

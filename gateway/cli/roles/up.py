@@ -21,7 +21,7 @@ import structlog
 from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import embedded_redis
-from gateway.cli.roles import LOG_FORMAT, prepare_redis, set_up_logs
+from gateway.cli.roles.roles import LOG_FORMAT, prepare_redis, set_up_logs
 from gateway.crew import Crew, Notice, OwnerAsked, Ready, Role, RoleEnded, role_command
 from gateway.settings.file import Settings, load
 

@@ -22,7 +22,7 @@ from gateway import crew
 from gateway.cli.archive import archive_of
 from gateway.cli.failures import DONE
 from gateway.cli.reach import redis_for_role
-from gateway.cli.roles import prepare_redis, set_up_logs
+from gateway.cli.roles.roles import prepare_redis, set_up_logs
 from gateway.crew import role_command
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient

@@ -29,7 +29,7 @@ def status(
     as_json: Json = False,
 ) -> int:
     """What runs, what waits and how long, what limits each provider, pauses, and Redis' memory."""
-    from gateway.cli.status import status as tell_status
+    from gateway.cli.operators.status import status as tell_status
 
     return tell_status(config, os.environ, watch=watch, as_json=as_json)
 
@@ -59,7 +59,7 @@ def key_new(
 
     Example: `kaskad key new --app shop --scope send,read --name till --expires 90d`
     """
-    from gateway.cli.keys import KeyWish, new
+    from gateway.cli.operators.keys import KeyWish, new
 
     return new(config, os.environ, KeyWish(app_name, scope, name, expires), as_json=as_json)
 
@@ -68,7 +68,7 @@ def key_new(
 def key_list(config: Config = None, as_json: Json = False) -> int:
     """Every key of `kaskad key new`: how it begins, whose it is, what it may do, when it ends, and
     when it was last used, to a minute or so."""
-    from gateway.cli.keys import list_all
+    from gateway.cli.operators.keys import list_all
 
     return list_all(config, os.environ, as_json=as_json)
 
@@ -85,7 +85,7 @@ def key_revoke(
 
     Example: `kaskad key revoke 3f9a0c52d871`
     """
-    from gateway.cli.keys import revoke
+    from gateway.cli.operators.keys import revoke
 
     return revoke(config, os.environ, id_, as_json=as_json)
 
@@ -100,7 +100,7 @@ def provider_pause(
 
     Example: `kaskad provider pause NAME --reason "maintenance until six"`
     """
-    from gateway.cli.providers import pause
+    from gateway.cli.operators.providers import pause
 
     return pause(config, os.environ, name, reason, as_json=as_json)
 
@@ -110,7 +110,7 @@ def provider_resume(
     name: ProviderName, reason: ReasonOption = "", config: Config = None, as_json: Json = False
 ) -> int:
     """End a provider's pause, yours or one that began by itself; a fault that lasts begins anew."""
-    from gateway.cli.providers import resume
+    from gateway.cli.operators.providers import resume
 
     return resume(config, os.environ, name, reason, as_json=as_json)
 
@@ -118,7 +118,7 @@ def provider_resume(
 @provider_app.command("list")
 def provider_list(config: Config = None, as_json: Json = False) -> int:
     """Every provider: whether it is up, or since when and why it is paused, and by whom."""
-    from gateway.cli.providers import list_all
+    from gateway.cli.operators.providers import list_all
 
     return list_all(config, os.environ, as_json=as_json)
 
@@ -140,7 +140,7 @@ def archive_run(
 
     if once:
         return archive.run_once(config, os.environ, as_json=as_json)
-    from gateway.cli.archiver import run_always
+    from gateway.cli.roles.archiver import run_always
 
     return run_always(config, os.environ)
 

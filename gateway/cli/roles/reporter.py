@@ -16,7 +16,7 @@ from gateway import crew, hangup
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form
 from gateway.cli.reach import redis_for_command, redis_for_role
-from gateway.cli.roles import prepare_redis, set_up_logs
+from gateway.cli.roles.roles import prepare_redis, set_up_logs
 from gateway.cli.tables import print_json
 from gateway.core.views.words import rfc3339
 from gateway.settings.file import Settings, load

@@ -16,7 +16,7 @@ import orjson
 from msgspec.structs import asdict, astuple
 
 from gateway.cli.archive import archived_ledger
-from gateway.cli.closing import changes_text
+from gateway.cli.books.closing import changes_text
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command

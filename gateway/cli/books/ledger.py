@@ -13,11 +13,11 @@ from contextlib import aclosing
 from pathlib import Path
 
 from gateway.cli.archive import archived_ledger
+from gateway.cli.books.reports import CostQuestion
 from gateway.cli.failures import DONE
 from gateway.cli.output import check_form, output
 from gateway.cli.progress import counting
 from gateway.cli.reach import redis_for_command
-from gateway.cli.reports import CostQuestion
 from gateway.finance.lines.line_files import FORMATS, TEXTS, LineFile, open_line_file
 from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import parse_query
