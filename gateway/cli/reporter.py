@@ -18,6 +18,7 @@ from gateway.cli.output import check_form
 from gateway.cli.reach import redis_for_command, redis_for_role
 from gateway.cli.roles import prepare_redis, set_up_logs
 from gateway.cli.tables import print_json
+from gateway.core.views.words import rfc3339
 from gateway.settings.file import Settings, load
 
 
@@ -42,7 +43,7 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     from gateway.reporter import role
 
     with redis_for_command(settings, changes=True) as url:
-        made = role.once(_at(settings, url))
+        made, waiting = role.once(_at(settings, url))
     failed = [each for each in made or () if each.reason]
     if as_json:
         print_json({"made_elsewhere": made is None, "reports": [e._asdict() for e in made or ()]})
@@ -50,6 +51,10 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
         sys.stdout.write("Another process makes them.\n")
     else:
         lines = [f"  {e.report} {e.period}: {e.reason or 'made'}\n" for e in made]
+        lines += [
+            f"  {e.report}: tried again at {rfc3339(e.again_ms)}, because {e.reason}\n"
+            for e in waiting
+        ]
         sys.stdout.write("".join(lines) or "Nothing is due.\n")
     return FAILED if failed else DONE
 

@@ -122,6 +122,14 @@ class Reacted(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+class Replied(msgspec.Struct, frozen=True):
+    """The person wrote back when this step was out and nobody knew whether it had arrived: no proof
+    of that, and a reaction should it turn out that it had."""
+
+    step: int
+    at_ms: int
+
+
 class Converted(msgspec.Struct, frozen=True):
     """The person did what the message was for: no further step starts. `mark` tells the conversion
     from others. `step` has it, NO_STEP: another message does, or none; `assisted` had their
@@ -194,6 +202,7 @@ Event = (
     | Reported
     | NotKnown
     | Reacted
+    | Replied
     | Converted
     | ProviderGone
     | TimerDue

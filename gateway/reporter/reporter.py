@@ -59,6 +59,14 @@ class Made(NamedTuple):
     reason: str = ""
 
 
+class Waiting(NamedTuple):
+    """A report that was not handed over, and when it is tried again."""
+
+    report: str
+    reason: str
+    again_ms: int
+
+
 class Reporter:
     """`clock` gives epoch milliseconds; `open_posting` connects to a receiver."""
 
@@ -92,6 +100,16 @@ class Reporter:
                     return None
                 made.append(Made(schedule.name, period.name, state.reason))
         return made
+
+    async def waiting(self) -> list[Waiting]:
+        """What failed and is not due yet."""
+        states = await scheduled_reports.states(self._redis)
+        known = [(each.name, states[each.name]) for each in self._schedules if each.name in states]
+        return [
+            Waiting(name, state.reason, state.again_ms)
+            for name, state in known
+            if state.again_ms > self._clock()
+        ]
 
     async def _holds(self) -> bool:
         return await scheduled_reports.hold(self._redis, self._holder)

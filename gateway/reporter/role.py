@@ -21,7 +21,7 @@ from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisError
 from gateway.redis.trio_driver import open_client
 from gateway.reporter.rendering import NumberSources
-from gateway.reporter.reporter import Made, Reporter
+from gateway.reporter.reporter import Made, Reporter, Waiting
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
 
@@ -50,14 +50,16 @@ def run(settings: Settings, ready: Callable[[], None], beat: Callable[[], None])
     trio.run(_with_redis, settings, main)
 
 
-def once(settings: Settings) -> list[Made] | None:
-    """Makes what is due now; None: another process does. Raises RedisUnavailable."""
+def once(settings: Settings) -> tuple[list[Made] | None, list[Waiting]]:
+    """Makes what is due now (None: another process does), and tells what failed before and is
+    tried again later. Raises RedisUnavailable."""
 
-    async def main(redis: RedisClient) -> list[Made] | None:
+    async def main(redis: RedisClient) -> tuple[list[Made] | None, list[Waiting]]:
         reporter = reporter_of(settings, redis)
+        waiting = await reporter.waiting()
         made = await reporter.turn()
         await reporter.leave()
-        return made
+        return made, waiting
 
     return trio.run(_with_redis, settings, main)
 

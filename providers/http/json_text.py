@@ -7,12 +7,14 @@ What is good to know and decides nothing is declared as any value and read with 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _REPLACEMENT = r"\ufffd"
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair
@@ -30,6 +32,22 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
         raise
     except ValueError:
         return decoder.decode(mended(bytes(body)))
+
+
+def in_part(
+    decoder: msgspec.json.Decoder[T],
+    body: bytes | msgspec.Raw,
+    names: Iterable[str],
+    *,
+    texts: bool = False,
+) -> T:
+    """Reads these fields alone, where something of an object is malformed; with `texts` only those
+    that are texts. Raises ValueError and RecursionError."""
+    fields = decode(_FIELDS, body)
+    kept = {name: fields[name] for name in names if name in fields}
+    if texts:
+        kept = {name: value for name, value in kept.items() if bytes(value).startswith(b'"')}
+    return decode(decoder, msgspec.json.encode(kept))
 
 
 def text_of(value: object) -> str:

@@ -45,7 +45,6 @@ from providers.infobip.wire import (
     Answer,
     Destination,
     Entry,
-    EntryCore,
     ErrorBody,
     ValidityPeriod,
     Webhook,
@@ -68,7 +67,7 @@ V = TypeVar("V")
 
 _ANSWER = msgspec.json.Decoder(Answer)
 _ENTRY = msgspec.json.Decoder(Entry)
-_ENTRY_CORE = msgspec.json.Decoder(EntryCore)
+_ENTRY_CORE = ("messageId", "status")  # what of an entry cannot be done without
 _ERROR_BODY = msgspec.json.Decoder(ErrorBody)
 
 
@@ -188,8 +187,7 @@ def _entry(item: msgspec.Raw) -> Entry:
     except ValueError:
         pass
     try:
-        core = _ENTRY_CORE.decode(item)
-        return Entry(core.message_id, status=core.status)
+        return json_text.in_part(_ENTRY, item, _ENTRY_CORE)
     except ValueError:
         return Entry()  # keeps its place, so that its neighbours keep theirs; says nothing
 

@@ -31,7 +31,6 @@ from providers.infobip.wire import (
     Error,
     GoodResults,
     Report,
-    ReportCore,
     Results,
     Status,
     StatusKey,
@@ -48,7 +47,7 @@ FAILED: tuple[ReceiptStatus, ...] = ("undelivered", "expired", "rejected")
 _RESULTS = msgspec.json.Decoder(Results)
 _GOOD_RESULTS = msgspec.json.Decoder(GoodResults)
 _REPORT = msgspec.json.Decoder(Report)
-_REPORT_CORE = msgspec.json.Decoder(ReportCore)
+_REPORT_CORE = ("messageId", "status", "seenAt")  # what of a report cannot be done without
 _REF = re.compile(r"[A-Za-z0-9.-]{1,64}")
 _NUMBER = re.compile(rb'"?\+?([0-9]{5,15})"?')
 
@@ -99,9 +98,9 @@ def _report(item: msgspec.Raw, faults: list[str], place: int) -> Report:
     try:
         return json_text.decode(_REPORT, item)
     except ValueError as error:
-        core = _REPORT_CORE.decode(item)
+        core = json_text.in_part(_REPORT, item, _REPORT_CORE)
         faults.append(f"Item {place} of message {core.message_id} was read in part: {error}")
-        return Report(core.message_id, status=core.status, seen_at=core.seen_at)
+        return core
 
 
 def _receipt(report: Report, faults: list[str]) -> Receipt:

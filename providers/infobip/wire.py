@@ -107,13 +107,6 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
     details: Details | None = None
 
 
-class EntryCore(msgspec.Struct, frozen=True, rename="camel"):
-    """What of an entry cannot be done without, read alone when the rest of it is malformed."""
-
-    message_id: str | int | None = None
-    status: Status | None = None
-
-
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """One item of a delivery report, a seen report or a log: a seen report has seenAt and no
     status.
@@ -130,14 +123,6 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     price: Price | None = None
     mcc_mnc: str | int | None = None
     to: msgspec.Raw = msgspec.Raw()
-
-
-class ReportCore(msgspec.Struct, frozen=True, rename="camel"):
-    """What of a report cannot be done without, read alone when the rest of it is malformed."""
-
-    message_id: str | int | None = None
-    status: Status | None = None
-    seen_at: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

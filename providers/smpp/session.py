@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 import trio
 
-from providers.smpp import loose, pdu
+from providers.smpp import pdu, reading
 from providers.smpp.pdu import Frame, Frames, Malformed
 from providers.smpp.settings import SmppConfig
 from providers.standstill import READ_ON_S, read_on, stood_still
@@ -320,7 +320,7 @@ class Session:
     def _answer_in(self, frame: Frame) -> Answer | None:
         """None: it says nothing that helps."""
         try:
-            body = loose.decode(frame)
+            body = reading.decode(frame, tolerant=True)
         except Malformed as error:
             _log.warning("an answer cannot be read", provider=self._config.name, reason=str(error))
             return None
@@ -334,7 +334,7 @@ class Session:
 
     def _arrive(self, frame: Frame, answers: list[bytes]) -> None:
         try:
-            body = loose.decode(frame)
+            body = reading.decode(frame, tolerant=True)
         except Malformed as error:
             _log.warning("a receipt cannot be read", provider=self._config.name, reason=str(error))
             answers.append(pdu.refusal(frame, error.status))

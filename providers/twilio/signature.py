@@ -1,8 +1,9 @@
 """Twilio's signature of its callbacks: HMAC-SHA1 of the address and the sorted fields of the form.
 
 The address is the one that Twilio called, which behind a proxy is not the one that arrives here: it
-is what was given out, under an earlier name or token perhaps. With and without the port of its
-scheme it is the same.
+is what was given out, under an earlier name, token or host perhaps. With and without the port of
+its scheme it is the same. That host is the one the callback names: no configuration knows it any
+more, and nobody but Twilio signs for it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ class TwilioSignature(msgspec.Struct, frozen=True):
             given = base64.b64decode(headers.get(HEADER, ""), validate=True)
         except (binascii.Error, ValueError):
             return False
+        called = headers.get("x-forwarded-host") or headers.get("host", "")
+        hosts = ("", called.partition(",")[0].strip())
         return any(
             hmac.compare_digest(signed(self.token, url, body), given)
+            for host in hosts
             for given_out in self.urls
-            for url in addresses_of(given_out)
+            for url in addresses_of(given_out, host)
         )
 
 
@@ -49,11 +53,14 @@ def signed(token: str, url: str, body: bytes) -> bytes:
     return hmac.new(token.encode(), text.encode(), "sha1").digest()
 
 
-def addresses_of(url: str) -> list[str]:
-    """An address with and without the port that its scheme has anyway."""
+def addresses_of(url: str, host: str = "") -> list[str]:
+    """An address, at that host (and port) if any, with and without the port that its scheme has
+    anyway."""
     parts = urlsplit(url)
     usual = _PORTS.get(parts.scheme)
-    if parts.port not in (None, usual):
-        return [url]
+    if host:
+        parts = parts._replace(netloc=host)
+    if not parts.netloc.endswith(f":{usual}") and ":" in parts.netloc:
+        return [urlunsplit(parts)]
     host = parts.netloc.removesuffix(f":{usual}")
     return [urlunsplit(parts._replace(netloc=netloc)) for netloc in (host, f"{host}:{usual}")]

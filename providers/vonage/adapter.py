@@ -109,22 +109,11 @@ class Event(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     sms: Count | None = None
 
 
-class EventCore(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What of a report and of a reply is a text, read alone when something of it is malformed."""
-
-    message_uuid: object = None
-    client_ref: object = None
-    status: object = None
-    timestamp: object = None
-    to: object = None
-    from_: object = None
-    message_type: object = None
-    text: object = None
-
-
 _ANSWER = msgspec.json.Decoder(Answer)
 _EVENT = msgspec.json.Decoder(Event, strict=False)
-_EVENT_CORE = msgspec.json.Decoder(EventCore)
+_EVENT_TEXTS = tuple(
+    each.encode_name for each in msgspec.structs.fields(Event) if each.type == str | None
+)
 
 
 class Vonage(WithoutLookUps, ABC):
@@ -231,14 +220,12 @@ def _event(body: bytes) -> tuple[Event, list[str]]:
         return json_text.decode(_EVENT, body), []
     except (ValueError, RecursionError) as error:
         try:
-            core = json_text.decode(_EVENT_CORE, body)
+            event = json_text.in_part(_EVENT, body, _EVENT_TEXTS, texts=True)
         except (ValueError, RecursionError):
-            core = EventCore()
-        told = msgspec.structs.asdict(core).items()
-        texts: dict[str, Any] = {name: value for name, value in told if isinstance(value, str)}
-        if not texts.keys() & {"status", "text", "message_type"}:
+            event = Event()
+        if event.status is event.text is event.message_type is None:
             raise ValueError(f"The body is not a JSON report: {error}") from error
-        return Event(**texts), [f"The report was read in part: {error}"]
+        return event, [f"The report was read in part: {error}"]
 
 
 def _receipt(event: Event, said: ReceiptStatus) -> Receipt:

@@ -40,6 +40,11 @@ def test_what_is_due_is_made_once(scheduled: Path, capsys: pytest.CaptureFixture
     assert "No such file or directory" in failed["reason"]
     assert app.run(words) == 0, "it is tried again later"
     assert json.loads(capsys.readouterr().out) == {"made_elsewhere": False, "reports": []}
+    assert app.run(words[:-1]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("  daily: tried again at 20")
+    assert "because " in said
+    assert "No such file or directory" in said
 
 
 def test_a_folder_has_its_file(scheduled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,7 @@ EVENTS = st.one_of(
         SERIES,
         st.sampled_from(["of_whole", "loose"]),
     ),
+    st.builds(events.Replied, STEPS, st.sampled_from([T0, T0 + 60_000])),
     st.builds(events.Reacted, STEPS, st.sampled_from(["seen", "replied", "clicked"]), st.just(T0)),
     st.builds(
         events.Converted,

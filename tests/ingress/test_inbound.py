@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core import events as ev
 from gateway.core.effects import Effects
+from gateway.core.views.words import rfc3339
 from gateway.redis.errors import RedisUnavailable
 from gateway.store.messages.apply import Applied, Item
 from gateway.store.messages.receipts import take_receipts
@@ -310,6 +311,29 @@ async def test_a_reply_is_a_reaction_to_what_arrived(
     await brought(world, sms(text))
     message = (await world.call("GET", f"/v1/messages/{id_}")).json
     assert message["reaction"] == reaction
+
+
+@with_ingress(shards=2)
+@pytest.mark.parametrize(("after_s", "reaction"), [(0, "replied"), (-60, "replied"), (1, None)])
+async def test_a_reply_that_outran_its_receipt_is_one_to_what_had_arrived_by_then(
+    world: World, after_s: int, reaction: str | None
+) -> None:
+    """Which of them a provider brings first changes nothing."""
+    older = await sent(world, OTP)
+    await take_receipts(world.store, "sms", [Receipt("delivered", ref=f"{older}.0")], T0)
+    world.clock.now_ms += 60_000
+    id_ = await sent(world, OTP | {"text": "Again"})
+    world.clock.now_ms += 60_000
+    body = sms("Thanks")
+    wrote_ms = T0 + 90_000
+    body["results"][0]["receivedAt"] = rfc3339(wrote_ms).replace("Z", "+0000")
+    await brought(world, body)
+    assert (await world.call("GET", f"/v1/messages/{id_}")).json["reaction"] is None
+    told = Receipt("delivered", ref=f"{id_}.0", at_ms=wrote_ms + after_s * 1_000)
+    await take_receipts(world.store, "sms", [told], world.clock())
+    message = (await world.call("GET", f"/v1/messages/{id_}")).json
+    assert (message["status"], message["reaction"]) == ("delivered", reaction)
+    assert (await world.call("GET", f"/v1/messages/{older}")).json["reaction"] == "replied"
 
 
 @with_ingress()

@@ -103,6 +103,9 @@ async def test_of_an_array_the_items_beyond_the_day_are_rejected(world: World) -
     assert [item["error"]["status"] for item in told if "error" in item] == [422, 429, 429]
     assert await used(world) == 3
     assert (await world.send([sale(5), sale(6)])).status == 429, "as a whole where none has room"
+    mixed = await world.send([sale(5), {"to": 1}])
+    assert mixed.status == 200, "each where another has a fault of its own"
+    assert [item["error"]["status"] for item in mixed.json] == [429, 422]
 
 
 @with_ingress(changed=OF_THREE)

@@ -155,6 +155,20 @@ def test_the_port_of_a_scheme_may_stand_in_an_address() -> None:
     assert addresses_of("https://a.example:8443/x") == ["https://a.example:8443/x"]
 
 
+@pytest.mark.parametrize("header", ["host", "x-forwarded-host"])
+def test_a_message_under_way_keeps_the_host_that_it_was_sent_with(header: str) -> None:
+    """`public_url` may change while receipts are still to come."""
+    signature = TwilioSignature("token", ("https://new.example/cb?token=t",))
+    body = urlencode({"MessageSid": "SM1", "MessageStatus": "delivered"}).encode()
+    given = base64.b64encode(signed("token", "https://old.example/cb?token=t", body)).decode()
+    assert not signature.holds({HEADER: given, "host": "new.example"}, body, b"")
+    called = {"host": "10.0.0.1:8080", header: "old.example"}
+    assert signature.holds({HEADER: given} | called, body, b"")
+    assert not signature.holds({HEADER: given, "host": "other.example"}, body, b"")
+    for odd in ("", "[", "a b", "old.example/cb", ":443", "ключ"):
+        assert not signature.holds({HEADER: given, header: odd}, body, b"")
+
+
 # --- settings
 
 

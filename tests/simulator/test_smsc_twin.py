@@ -21,7 +21,7 @@ from providers.simulator.runtime import Runtime
 from providers.simulator.smsc.door import SmscDoor
 from providers.simulator.smsc.parts import UNFINISHED_MAX, Gathering
 from providers.simulator.smsc.twin import SCHEME
-from providers.smpp import pdu, texts
+from providers.smpp import pdu, reading, texts
 from providers.smpp.provider import SmppProvider, open_stream
 from tests.worlds.ports import free_port
 from tests.worlds.simulated import KNOBS
@@ -263,10 +263,10 @@ def test_a_receipt_comes_again_until_it_is_answered(smsc: Simulated) -> None:
         assert first.bind() == pdu.OK
         answers = [first.say(pdu.SUBMIT_SM, MESSAGE), first.hear()]
         frames = {frame.command: frame for frame in answers}
-        told = pdu.decode(frames[pdu.DELIVER_SM])
+        told = reading.decode(frames[pdu.DELIVER_SM])
         first.answer(frames[pdu.DELIVER_SM], pdu.TEMPORARY_ERROR)
         again = first.hear()
-        assert pdu.decode(again) == told
+        assert reading.decode(again) == told
         first.answer(again, pdu.OK)
     assert smsc.child.flush().reports_waiting == 0
 
@@ -333,12 +333,12 @@ def test_a_receipt_outlives_the_process(tmp_path: Path) -> None:
     settings = Settings(knobs=knobs, smpp_port=free_port(), book=str(tmp_path / "book"))
     with child.running(settings) as started, client(Simulated(started, settings.smpp_port)) as peer:
         assert peer.bind() == pdu.OK
-        taken = pdu.decode(peer.say(pdu.SUBMIT_SM, MESSAGE))
+        taken = reading.decode(peer.say(pdu.SUBMIT_SM, MESSAGE))
         started.process.kill()
     assert isinstance(taken, pdu.Taken)
     with child.running(settings) as started, client(Simulated(started, settings.smpp_port)) as peer:
         assert peer.bind() == pdu.OK
-        told = pdu.decode(peer.hear())
+        told = reading.decode(peer.hear())
         assert isinstance(told, pdu.Short)
         assert told.tlvs[pdu.RECEIPTED_MESSAGE_ID] == taken.message_id.encode() + b"\0"
 

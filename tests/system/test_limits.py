@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import redis
@@ -61,37 +61,24 @@ def test_two_dispatchers_together_never_pass_the_rate() -> None:
     config = {"providers": {VIBER: {"rate": f"{RATE}/s", "batch": 10}}}
     knobs = {"viber_share": 1.0, "viber_delivered": 1.0, "viber_undelivered": 0.0}
     with stack(dispatchers=2, config=config, knobs=knobs) as running:
-        campaigns = [_campaign(running)]
+        peaks = [_peak(running)]
         # Seconds are measured where messages arrive: a machine that stalls the simulator for 50 ms
-        # moves two of them into another second, and one that stalls us makes a campaign long. A
-        # limit that is wrong is wrong each time.
-        while not campaigns[-1].kept and len(campaigns) < MEASURED_MAX:
+        # moves two of them into another second. A limit that is wrong is wrong each time. That it
+        # is used as well, tests/ratelimit shows without a clock of the machine.
+        while peaks[-1] > RATE and len(peaks) < MEASURED_MAX:
             running.simulator.reset()
-            campaigns.append(_campaign(running))
-        assert campaigns[-1].kept, campaigns
+            peaks.append(_peak(running))
+        assert peaks[-1] <= RATE, peaks
 
 
-class Measured(NamedTuple):
-    """The most messages that came within any one second of a campaign, and how long it took."""
-
-    peak: int
-    took_s: float
-
-    @property
-    def kept(self) -> bool:
-        """The limit is kept, and used: at half of it a campaign would take twice as long."""
-        return self.peak <= RATE and self.took_s < CAMPAIGN / (RATE / 2)
-
-
-def _campaign(running: Stack) -> Measured:
-    began = time.monotonic()
+def _peak(running: Stack) -> int:
+    """The most messages that came within any one second of a campaign."""
     ids = running.accept_all([plain(phone(), route="viber-only") for _ in range(CAMPAIGN)])
     running.when_all_final(ids)
-    took_s = time.monotonic() - began
     stats = running.simulator.stats()
     assert stats.messages == CAMPAIGN
     running.nothing_was_sent_twice()
-    return Measured(stats.messages_per_s_max["viber"], took_s)
+    return stats.messages_per_s_max["viber"]
 
 
 def test_a_429_is_obeyed_by_all_and_burns_no_message(kaskad: Stack, provider: FakeProvider) -> None:

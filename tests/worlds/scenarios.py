@@ -98,6 +98,7 @@ EVENTS: dict[str, Callable[[int, list[str]], events.Event]] = {
     "reacted": lambda step, said: msgspec.convert(
         {"step": step, "kind": said[0], "at_ms": 0}, events.Reacted
     ),
+    "replied": lambda step, said: events.Replied(step, T0 + milliseconds(said[0])),
     "lost": lambda step, _: events.LostAnswer(step),
     "not-known": lambda step, said: events.NotKnown(step, _away(said)),
 }
@@ -286,7 +287,7 @@ HOLDS: dict[str, Callable[[World, Effects, list[str]], bool]] = {
     "look-up": lambda _, effects, __: effects.look_up,
     "slots": lambda w, _, said: [slot.channel for slot in w.person.slots] == said,
     "legs": lambda w, _, said: [str(step.leg) for step in w.message.steps] == said,
-    "reaction": lambda w, _, said: REACTION_NAMES[w.message.reaction] == said[0],
+    "reaction": lambda w, _, said: (REACTION_NAMES[w.message.reaction] or "none") == said[0],
     "fallback": lambda _, effects, said: (
         effects.fallback is not None
         and [effects.fallback.channel, effects.fallback.to, effects.fallback.reason] == said

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from providers.contract import PersonReply, Receipt, Refused, Submission, Submitted
-from providers.smpp import pdu
+from providers.smpp import pdu, reading
 from providers.smpp.pdu import Frame, Frames
 from providers.smpp.provider import SmppProvider
 from providers.smpp.settings import SmppConfig
@@ -110,7 +110,7 @@ class Smsc:
                     await stream.send_all(b"".join(answers))
 
     def _answer(self, frame: Frame) -> bytes:
-        body = pdu.decode(frame)
+        body = reading.decode(frame)
         command, status, answer = frame.command | pdu.RESPONSE, pdu.OK, pdu.NOTHING
         if isinstance(body, pdu.Bind):
             self.binds.append(self._commands[frame.command])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from gateway.core import timing
 from gateway.core.cascade.failover import Failover
-from gateway.core.events import Converted
+from gateway.core.events import Converted, Replied
 from gateway.core.money import settlement
 from gateway.core.money.settlement import Work
+from gateway.core.reactions.reactions import answers, had_arrived, may_have_left
 from gateway.core.records.message import ACCEPTED, WAITING, MessageStatus, Step, StepStatus
 from gateway.core.records.words import REACTION_NAMES, ReactionName
 from providers.contract import Receipt
@@ -42,6 +43,8 @@ class Change(Failover):
             step.delivered_ms = at_ms
             step.done_ms = min(step.done_ms, at_ms)
             self.effects.changed = True
+        if step.replied_ms:
+            self._answer(work)
 
     def deliver(self, work: Work, at_ms: int | None, price: int | None) -> None:
         """The first sign that the step arrived: a receipt, or a reaction, which proves it. One that
@@ -127,6 +130,25 @@ class Change(Failover):
             shown = self.show(step, status)
         if not shown and message.reaction > before:
             self.tell_more(step)
+
+    def take_reply(self, replied: Replied) -> None:
+        """The person wrote back while the step was out: whether it had arrived by then is told
+        later, or was just now."""
+        step = self.step(replied.step)
+        if step is None or not may_have_left(step):
+            return
+        if replied.at_ms > step.replied_ms:
+            step.replied_ms = replied.at_ms
+            self.effects.changed = True
+        if (work := self._carried(replied.step)) is not None:
+            self._answer(work)
+
+    def _answer(self, work: Work) -> None:
+        """A reply from before anybody knew that the step had arrived is a reaction if it had; who
+        writes before that answers something else."""
+        step = work.step
+        if had_arrived(step, step.replied_ms) and answers(step, step.replied_ms):
+            self.react(work, "replied", step.replied_ms)
 
     def _click_again(self, step: Step, at_ms: int) -> None:
         """The first and the last click are known, in whatever order they are told."""

@@ -387,6 +387,7 @@ TRANSITIONS: Mapping[type[ev.Event], Callable[[Change, Any], None]] = {
     ev.Reported: _reported,
     ev.NotKnown: _not_known,
     ev.Reacted: _reacted,
+    ev.Replied: Change.take_reply,
     ev.Converted: Change.take_conversion,
     ev.ProviderGone: _gone,
     ev.TimerDue: _timer_due,

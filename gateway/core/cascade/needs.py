@@ -61,9 +61,11 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
         case ev.Reported() if event.receipt.unreachable:
             return True
         case ev.Reported() if event.receipt.status in ("delivered", "seen"):
-            reacted = event.receipt.status == "seen" and policy.asks_reactions
-            return reacted or _arrival_is_noted(message, event.step, policy)
-        case ev.Reacted():
+            reacted = event.receipt.status == "seen" or _has_reply(message, event.step)
+            return (reacted and policy.asks_reactions) or _arrival_is_noted(
+                message, event.step, policy
+            )
+        case ev.Reacted() | ev.Replied():
             return policy.asks_reactions
         case ev.Converted():
             return counts_conversions(policy)
@@ -85,6 +87,11 @@ def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
     """Whether that a step arrived says something new of its person."""
     doubted = step < len(message.steps) and message.steps[step].doubted
     return doubted or policy.counts
+
+
+def _has_reply(message: Message, step: int) -> bool:
+    """Whether the person wrote back before the step was known to arrive."""
+    return step < len(message.steps) and message.steps[step].replied_ms > 0
 
 
 def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:

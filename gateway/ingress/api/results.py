@@ -87,10 +87,10 @@ class Result(msgspec.Struct, omit_defaults=True, kw_only=True):
     error: Problem | msgspec.UnsetType = UNSET
 
 
-def result_of(answer: Answer | Exception) -> Result:
-    """The result of what the store said, or of why it could not say anything."""
-    if isinstance(answer, Exception):
-        return failure(refusal_of(answer).problem)
+def result_of(answer: Answer | Problem | Exception) -> Result:
+    """The result of what the store said, or of why it was not asked or could not say anything."""
+    if not isinstance(answer, Answer):
+        return failure(answer if isinstance(answer, Problem) else refusal_of(answer).problem)
     outcome = answer.outcome
     if outcome in ("accepted", "duplicate"):
         return Result(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -46,6 +47,8 @@ from gateway.store.requests.idempotency import recall
 from gateway.store.store import Store
 from gateway.store.waiting import zones
 
+Prepared: TypeAlias = MessageRequest | Problem | Answer  # the latter two are answered already
+
 WORDS_TRIES_MAX = 3
 NEWER_WORDS = (
     "What its campaign says was written by a newer Kaskad, and an older one answered: send it "
@@ -81,9 +84,7 @@ class AdmissionQueue:
             store.shards, self._admit, batch_max=BATCH_MAX
         )
 
-    async def prepare(
-        self, raw: bytes, app: str, key: str | None, trace: str = ""
-    ) -> MessageRequest | Problem | Answer:
+    async def prepare(self, raw: bytes, app: str, key: str | None, trace: str = "") -> Prepared:
         """Reads one message; `key` is its idempotency key if it names none itself, `trace` the
         context that it carries. What is declared of its campaign, and what that says, is read where
         this process does not know it: else what the message leaves to it would be missing. An

@@ -10,7 +10,7 @@ accepted, and stays spent. An app without quotas has no `AppQuota`, and costs no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias, cast
 
 import structlog
@@ -31,7 +31,6 @@ STREAM_PIECE_MAX = 100  # lines of a stream that are paid for together
 DAY_S = 86_400
 
 ItemAnswer: TypeAlias = Answer | Problem | Exception
-Prepared: TypeAlias = MessageRequest | Problem | Answer  # the latter two are answered already
 
 _log = structlog.get_logger("ingress")
 
@@ -158,39 +157,24 @@ class AppQuota:
 
     async def ask_many(
         self,
-        requests: Sequence[Prepared],
-        ask: Callable[[Sequence[Prepared]], Awaitable[list[ItemAnswer]]],
+        requests: Sequence[MessageRequest],
+        ask: Callable[[Sequence[MessageRequest]], Awaitable[list[ItemAnswer]]],
     ) -> list[ItemAnswer]:
         """Has the requests of an array answered. Raises Refusal (429) of them all and
         RedisUnavailable.
 
         What the day has no room for is asked for once more where others turned out to need none."""
-        count = sum(isinstance(each, MessageRequest) for each in requests)
-        if not count:
-            return await ask(requests)
-        spent = await self.require(count)
-        answers = await ask(list(self._marked(requests, spent.granted)))
+        spent = await self.require(len(requests))
+        room = spent.granted
+        answers = await ask([*requests[:room], *map(self.over_day, requests[room:])])
         unused = spent.granted - sum(map(is_accepted, answers))
-        while unused and (over := [i for i, each in enumerate(answers) if _is_over(each)][:unused]):
+        while unused and (over := [i for i, each in enumerate(answers) if is_over(each)][:unused]):
             for i, answer in zip(over, await ask([requests[i] for i in over]), strict=True):
                 answers[i] = answer
                 unused -= is_accepted(answer)
         await self.give_back(spent, unused)
-        refused = [each for each in answers if _is_over(each)]
-        self.count_over_day(len(refused))
-        if len(refused) == len(answers):
-            raise self.refusal_of_day(refused[0])
+        self.count_over_day(sum(map(is_over, answers)))
         return answers
-
-    def _marked(self, requests: Sequence[Prepared], granted: int) -> Iterator[Prepared]:
-        for each in requests:
-            if not isinstance(each, MessageRequest):
-                yield each
-            elif granted:
-                granted -= 1
-                yield each
-            else:
-                yield self.over_day(each)
 
     async def give_back(self, spent: Spent, unused: int) -> None:
         """While Redis is unavailable it stays spent."""
@@ -264,7 +248,7 @@ class StreamQuota:
     def note(self, answer: ItemAnswer, request: MessageRequest) -> None:
         """What became of a line that was paid for, or marked."""
         if request.over_quota:
-            self._app.count_over_day(int(_is_over(answer)))
+            self._app.count_over_day(int(is_over(answer)))
             return
         self._out -= 1
         self._unused += not is_accepted(answer)
@@ -289,5 +273,6 @@ def is_accepted(answer: ItemAnswer) -> bool:
     return isinstance(answer, Exception) and not isinstance(answer, QueueFull)
 
 
-def _is_over(answer: ItemAnswer) -> bool:
+def is_over(answer: ItemAnswer) -> bool:
+    """Whether it is refused for the day's messages alone."""
     return isinstance(answer, Answer) and answer.outcome == "over_quota"

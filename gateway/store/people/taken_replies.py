@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.core.addresses import one_identity
 from gateway.core.channels import CHANNELS
-from gateway.core.events import Reacted
+from gateway.core.events import Reacted, Replied
 from gateway.core.people.opt_outs import (
     AT_PROVIDER,
     BY_REPLY,
@@ -26,6 +26,7 @@ from gateway.core.people.opt_outs import (
     Origin,
 )
 from gateway.core.people.stop_words import wish_in
+from gateway.core.reactions.reactions import answered_step, unheard_step
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
 from gateway.store.messages.apply import Item
@@ -34,7 +35,8 @@ from gateway.store.people.replies import TEXT_CHARS_MAX
 from gateway.store.store import Store
 from providers.contract import Channel, PersonReply
 
-ANSWER_MS = 72 * 3_600_000  # so long after it arrived a message is answered
+# Of a message, the step on a channel that somebody may have answered at that moment.
+FindStep = Callable[[Message, Channel, int], int | None]
 
 
 class NotNowError(Exception):
@@ -78,32 +80,54 @@ async def take_replies(
 async def _note_reactions(
     store: Store, provider: str, channel: Channel, texts: Sequence[PersonReply], now_ms: int
 ) -> None:
-    """A reply that wishes nothing is a reaction to the newest message that had arrived."""
+    """A reply that wishes nothing is a reaction to the newest message that had arrived. Where a
+    newer one is out of which that is not known yet, that one keeps it in mind."""
     words = store.policy.stop_words
-    reacting = [
+    wrote = [
         (identity_of(channel, reply), min(reply.at_ms or now_ms, now_ms))
         for reply in texts
         if wish_in(reply.text, words) is None
     ]
-    if not reacting:
-        return
-
-    def arrived(message: Message) -> bool:
-        return was_sent_by(message, provider) and any(
-            identity in message.identities and answered_step(message, channel, at_ms) is not None
-            for identity, at_ms in reacting
-        )
-
-    found = await replies.answered(store, {who for who, _ in reacting}, arrived)
-    items = []
-    for identity, at_ms in reacting:
-        message = found.get(identity)
+    items: list[Item] = []
+    unheard: list[tuple[str, int]] = []
+    found = await _newest(store, provider, channel, wrote, (answered_step, unheard_step))
+    for who, at_ms in wrote:
+        if (message := found.get(who)) is None:
+            continue
+        if (step := answered_step(message, channel, at_ms)) is not None:
+            items.append(Item(message.id, Reacted(step, "replied", at_ms)))
+        elif (step := unheard_step(message, channel, at_ms)) is not None:
+            items.append(Item(message.id, Replied(step, at_ms)))
+            unheard.append((who, at_ms))
+    found = await _newest(store, provider, channel, unheard, (answered_step,))
+    for who, at_ms in unheard:
+        message = found.get(who)
         step = None if message is None else answered_step(message, channel, at_ms)
         if message is not None and step is not None:
             items.append(Item(message.id, Reacted(step, "replied", at_ms)))
     for done in await store.apply(items, now_ms):
         if done.newer or done.postponed:
             raise NotNowError(newer=done.newer)
+
+
+async def _newest(
+    store: Store,
+    provider: str,
+    channel: Channel,
+    wrote: Sequence[tuple[str, int]],
+    steps: Sequence[FindStep],
+) -> dict[str, Message]:
+    """By who wrote, the newest message of the provider with a step that one of these finds."""
+
+    def fits(message: Message) -> bool:
+        return was_sent_by(message, provider) and any(
+            find(message, channel, at_ms) is not None
+            for who, at_ms in wrote
+            if who in message.identities
+            for find in steps
+        )
+
+    return await replies.answered(store, {who for who, _ in wrote}, fits) if wrote else {}
 
 
 async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int) -> None:
@@ -151,14 +175,3 @@ def was_sent_by(message: Message, provider: str) -> bool:
         for step in message.steps
         for attempt in step.attempts
     )
-
-
-def answered_step(message: Message, channel: Channel, at_ms: int) -> int | None:
-    """The step that a reply answers: the latest that had arrived on its channel, not too long
-    before."""
-    arrived = [
-        (step.delivered_ms, index)
-        for index, step in enumerate(message.steps)
-        if step.channel == channel and step.delivered_ms and at_ms - step.delivered_ms <= ANSWER_MS
-    ]
-    return max(arrived)[1] if arrived else None

@@ -19,7 +19,7 @@ from providers.simulator.exchange import Push
 from providers.simulator.runtime import Runtime
 from providers.simulator.smsc.parts import Gathering
 from providers.simulator.smsc.twin import SCHEME, Smsc, sending
-from providers.smpp import pdu
+from providers.smpp import pdu, reading
 from providers.smpp.pdu import Frame, Frames, Malformed
 
 COUNTED_AS: Final = "SMPP submit_sm"
@@ -163,7 +163,7 @@ class _Session:
             if asked is not None and not asked.done():
                 asked.set_result(frame.status == pdu.OK)
             return
-        body = pdu.decode(frame)
+        body = reading.decode(frame)
         if isinstance(body, pdu.Bind):
             self._bind(frame, body)
         elif frame.command == pdu.SUBMIT_SM and isinstance(body, pdu.Short):

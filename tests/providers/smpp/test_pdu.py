@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.smpp import pdu
+from providers.smpp import pdu, reading
 from providers.smpp.pdu import Bind, Body, Bound, Data, Frame, Frames, Malformed, Short, Taken
 
 HELLO = Short(
@@ -108,7 +108,7 @@ def test_a_vector_reads_and_writes(name: str) -> None:
     octets = bytes.fromhex(text)
     (frame,) = Frames().feed(octets)
     assert frame[:3] == (command, status, sequence)
-    assert pdu.decode(frame) == body
+    assert reading.decode(frame) == body
     assert pdu.encode(command, sequence, body, status=status) == octets
 
 
@@ -158,7 +158,7 @@ def submit(body: Short) -> bytes:
 )
 def test_what_is_too_long_or_ends_too_early_is_refused(bad: Frame, status: int) -> None:
     with pytest.raises(Malformed) as caught:
-        pdu.decode(bad)
+        reading.decode(bad)
     assert caught.value.status == status
 
 
@@ -189,12 +189,12 @@ def test_a_refusal_is_the_answer_of_what_is_known_and_a_nack_of_the_rest() -> No
 @given(st.sampled_from(sorted(pdu.BODIES)), st.binary(max_size=300), st.sampled_from([0, 8]))
 def test_random_bodies_are_read_or_refused(command: int, body: bytes, status: int) -> None:
     try:
-        read = pdu.decode(frame(command, body, status))
+        read = reading.decode(frame(command, body, status))
     except Malformed:
         return
     again = pdu.encode(command, 1, read, status=status)
     (written,) = Frames().feed(again)
-    assert pdu.decode(written) == read
+    assert reading.decode(written) == read
 
 
 @given(st.binary(max_size=300))
@@ -229,7 +229,7 @@ tlvs = st.dictionaries(st.integers(0, 0xFFFF), st.binary(max_size=40), max_size=
 def test_what_is_written_reads_the_same(body: Body) -> None:
     command = next(code for code, kind in pdu.BODIES.items() if kind is type(body))
     (read,) = Frames().feed(pdu.encode(command, 7, body))
-    assert pdu.decode(read) == body
+    assert reading.decode(read) == body
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(pdu.BODIES.values()))

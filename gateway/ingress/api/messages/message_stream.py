@@ -13,12 +13,12 @@ from functools import partial
 
 from gateway.core.records.request import Answer, MessageRequest
 from gateway.ingress.api.bodies.stream import LineStream, PendingLine
-from gateway.ingress.api.results import outcome_of, refusal_of, result_of
+from gateway.ingress.api.results import refusal_of, result_of
 from gateway.ingress.http.problems import Problem
 from gateway.ingress.http.request import Request
 from gateway.ingress.intake.admission_queue import AdmissionQueue
 from gateway.ingress.intake.batcher import QueueFull
-from gateway.ingress.intake.quotas import StreamQuota
+from gateway.ingress.intake.quotas import ItemAnswer, StreamQuota
 from gateway.redis.errors import RedisUnavailable
 from gateway.settings.tables import Server
 
@@ -49,10 +49,7 @@ class MessageStream(LineStream):
         else:
             with traces.accepting(self._traceparent, self._app) as trace:
                 message = await self._queue.prepare(line, self._app, key, trace)
-        if isinstance(message, Problem):
-            self.answer_at_once(message, ends=outcome_of(message) == "error")
-            return
-        if isinstance(message, Answer):
+        if not isinstance(message, MessageRequest):
             self._answer(self.begin_line(), message)
             return
         crowded = self._queue.crowded(message)
@@ -112,6 +109,6 @@ class MessageStream(LineStream):
         if self._quota is not None:
             await self._quota.close()
 
-    def _answer(self, line: PendingLine, answer: Answer | Exception) -> None:
+    def _answer(self, line: PendingLine, answer: ItemAnswer) -> None:
         result = result_of(answer)
         self.finish(line, result, ends=result.outcome == "error")

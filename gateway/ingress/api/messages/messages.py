@@ -23,14 +23,14 @@ from gateway.ingress.api.bodies.stream import Streams
 from gateway.ingress.api.messages.explain_view import dry_result, explain_view
 from gateway.ingress.api.messages.message_stream import MessageStream
 from gateway.ingress.api.messages.requests import key_fault
-from gateway.ingress.api.results import Result, failure, message_after, no_message, result_of
+from gateway.ingress.api.results import Result, message_after, no_message, result_of
 from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, refuse
 from gateway.ingress.http.request import Request
-from gateway.ingress.intake.admission_queue import AdmissionQueue
+from gateway.ingress.intake.admission_queue import AdmissionQueue, Prepared
 from gateway.ingress.intake.batcher import QueueFull
-from gateway.ingress.intake.quotas import ItemAnswer, Prepared
+from gateway.ingress.intake.quotas import ItemAnswer, is_over
 from gateway.settings.tables import Server
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
@@ -138,25 +138,28 @@ class SendEndpoint:
 
     async def _many(self, request: Request, body: bytes, key: str | None, trace: str) -> None:
         items = await array_items(body, self._limits.batch_items_max, "message", OR_STREAM)
-        messages: list[Prepared] = []
+        prepared: list[Prepared] = []
         async for raw in in_turns(items):
-            own = None if key is None else f"{key}#{len(messages)}"
-            messages.append(await self._queue.prepare(raw, request.principal.app, own, trace))
+            own = None if key is None else f"{key}#{len(prepared)}"
+            prepared.append(await self._queue.prepare(raw, request.principal.app, own, trace))
+        messages = [each for each in prepared if isinstance(each, MessageRequest)]
         self._refuse_if_full(messages)
         quota = self._queue.quotas.of(request.principal.app)
-        if quota is None:
-            found = await self._ask_all(messages)
+        if quota is None or not messages:
+            answers = await self._ask_all(messages)
         else:
-            found = await quota.ask_many(messages, self._ask_all)
-        results = [
-            failure(each) if isinstance(each, Problem) else result_of(each) for each in found
-        ]
+            answers = await quota.ask_many(messages, self._ask_all)
+        asked = iter(answers)
+        found = [next(asked) if isinstance(each, MessageRequest) else each for each in prepared]
+        if quota is not None and all(map(is_over, found)):
+            raise quota.refusal_of_day(found[0])
+        results = [result_of(each) for each in found]
         _refuse_if_all_failed(results)
         for index, result in enumerate(results):
             result.index = index
         await request.respond(200, to_json(results), (REPLAYED,) if _replayed(found) else ())
 
-    async def _ask_all(self, messages: Sequence[Prepared]) -> list[ItemAnswer]:
+    async def _ask_all(self, messages: Sequence[MessageRequest]) -> list[ItemAnswer]:
         """What each came to, in order."""
         answers: list[ItemAnswer | None] = [None] * len(messages)
         left = len(messages)
@@ -171,27 +174,24 @@ class SendEndpoint:
 
         for index, message in enumerate(messages):
             self._one_of_many(message, index, answer_item)
-        await all_answered
+        if messages:
+            await all_answered
         return [answer for answer in answers if answer is not None]
 
-    def _refuse_if_full(self, messages: Sequence[Prepared]) -> None:
+    def _refuse_if_full(self, messages: Sequence[MessageRequest]) -> None:
         """Raises Refusal of all where the store is too full for one: nothing was taken yet, so all
         of it can be sent again."""
         for message in messages:
-            if isinstance(message, MessageRequest):
-                full = self._queue.memory_problem(message)
-                if full is not None:
-                    raise Refusal(full)
+            full = self._queue.memory_problem(message)
+            if full is not None:
+                raise Refusal(full)
 
     def _one_of_many(
         self,
-        message: Prepared,
+        message: MessageRequest,
         index: int,
         answer_item: Callable[[int, ItemAnswer], None],
     ) -> None:
-        if not isinstance(message, MessageRequest):
-            answer_item(index, message)
-            return
         crowded = self._queue.backlog_problem(message)
         if crowded is not None:
             answer_item(index, crowded)
