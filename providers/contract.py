@@ -251,6 +251,15 @@ class Unknown(SendFault):
     """Bytes left and no usable answer came: it may or may not have been accepted."""
 
 
+class PartlyRead(Unknown):
+    """An entry of the answer to a look-up cannot be read, and might be any of the references: what
+    the others say is in `receipts`, and nothing is known of whom they do not name."""
+
+    def __init__(self, code: str, detail: str, receipts: Sequence[Receipt]) -> None:
+        super().__init__(code, detail)
+        self.receipts = receipts
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What every provider is told; each kind adds its own. Secrets are values here, no names.
 
@@ -351,7 +360,7 @@ class Provider(Protocol):
         """Asks about any number of references; only when `can_look_up`.
 
         A reference without a receipt is one the provider does not know. Raises SendFault when it
-        cannot be asked; then nothing is known of any of them.
+        cannot be asked; then nothing is known of any of them, but for `PartlyRead`.
         """
         ...
 

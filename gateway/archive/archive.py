@@ -34,6 +34,7 @@ from gateway.core.archive.manifest import (
 )
 from gateway.core.archive.merging import in_place_of, span_of
 from gateway.failpoints import failpoint
+from gateway.store.archive.archiving import ArchiveBegun
 
 
 class ArchiveIdentity(msgspec.Struct, frozen=True):
@@ -45,7 +46,11 @@ class ArchiveIdentity(msgspec.Struct, frozen=True):
 
 
 class Archive:
-    """`key` is that of the hashes; whoever only reads needs none."""
+    """`key` is that of the hashes; whoever only reads needs none, but says in `begun` what Redis
+    knows of it: what has left Redis is nowhere else, so an archive that lacks some of it, a folder
+    that is not mounted above all, answers nothing."""
+
+    begun = ArchiveBegun()
 
     def __init__(self, place: ArchivePlace, url: str, key: bytes = b"") -> None:
         self.place = place
@@ -53,6 +58,7 @@ class Archive:
         self.key = key
         self._database: duckdb.DuckDBPyConnection | None = None
         self._sound: set[str] = set()  # files that were seen to lie there as they were written
+        self._whose: str | None = None  # as it was read last
 
     def installation(self) -> str | None:
         """Whose it is; None: it was not begun."""
@@ -64,10 +70,7 @@ class Archive:
         mine = ArchiveIdentity(installation, mark_of(self.key))
         stands = self._read(self.place.found(msgspec.json.encode(mine)))
         if stands.installation != installation:
-            raise ArchiveFault(
-                f"The archive at {self.url} is of another installation: give this one a folder or "
-                "prefix of its own (archive.url)."
-            )
+            raise ArchiveFault(self._foreign())
         if stands.key != mine.key:
             raise ArchiveFault(
                 f"The archive at {self.url} was begun with another hash key: set the variable of "
@@ -96,7 +99,32 @@ class Archive:
         return found
 
     def files(self) -> list[ArchivedFile]:
-        return read_manifest(self.place.manifest().text)
+        """What the manifest names. Raises ArchiveFault, also where it is not what was `begun`."""
+        files = read_manifest(self.place.manifest().text)
+        if sum(file.rows for file in files) < self.begun.rows:
+            raise ArchiveFault(self._lacking())
+        if self.begun.installation and self._whose != self.begun.installation:
+            self._whose = self.installation()
+            if self._whose != self.begun.installation:
+                raise ArchiveFault(self._lacking() if self._whose is None else self._foreign())
+        return files
+
+    def _foreign(self) -> str:
+        return (
+            f"The archive at {self.url} is of another installation: give this one a folder or "
+            "prefix of its own (archive.url)."
+        )
+
+    def _lacking(self) -> str:
+        if self.installation() is None:
+            return (
+                f"There is no archive at {self.url}, and there was one: put it back, or point "
+                "archive.url at where it is."
+            )
+        return (
+            f"The manifest at {self.url} names less than was archived: put back the newest one, or "
+            "point archive.url at where the archive is."
+        )
 
     def questions(self) -> Questions:
         """To ask of it as it is now."""

@@ -59,7 +59,8 @@ def serve(archive: Archive, questions: BinaryIO, answers: BinaryIO) -> None:
         if len(length) < LENGTH_BYTES:
             return
         asked = decode_asked(_read(questions, int.from_bytes(length)))
-        answers.write(framed(answer(archive, asked)))
+        archive.begun = asked.begun
+        answers.write(framed(answer(archive, asked.question)))
         answers.flush()
 
 

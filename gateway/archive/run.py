@@ -168,6 +168,7 @@ class Run:
                 "point archive.url at where it is. Nothing was changed."
             )
         self._archive.begin(installation)
+        self._archive.begun = await archiving.begun(self._redis)
         self._shards = await shards_ever(self._redis, self._store.shards)
         self._months = await closed_months(self._redis, self._store.policy.days)
         have = reached(self._archive.files(), BOOKED)

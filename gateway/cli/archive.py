@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json
+from gateway.core.archive.manifest import ArchiveFault
 from gateway.finance.extras import archive_library
 from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
@@ -55,11 +56,18 @@ def archive_of(settings: Settings, *, writes: bool = False) -> Archive:
     return Archive(place_of(url), url, key.encode())
 
 
-def archived_ledger(settings: Settings) -> ArchivedLedger | None:
+async def archive_to_read(settings: Settings, redis: RedisClient) -> Archive:
+    """The configured one, which answers nothing where it is less than this Redis knows of."""
+    archive = archive_of(settings)
+    archive.begun = await archiving.begun(redis)
+    return archive
+
+
+async def archived_ledger(settings: Settings, redis: RedisClient) -> ArchivedLedger | None:
     """What of the ledger is archived; None where there is no archive. Raises UsageFault."""
     if not settings.archive.url:
         return None
-    archive = archive_of(settings)
+    archive = await archive_to_read(settings, redis)
     from gateway.archive.booked import ArchivedLedger
 
     return ArchivedLedger(archive)
@@ -97,7 +105,13 @@ def verify(config: Path | None, environment: Mapping[str, str], *, as_json: bool
     files = rows = 0
     wrong: list[dict[str, str | None]] = []
     lines: list[str] = []
-    for file, reason in archive_of(settings).verify():
+    archive = archive_of(settings)
+    if archive.installation() is None:
+        raise ArchiveFault(
+            f"There is no archive at {archive.url}: nothing was archived yet, or its folder is not "
+            "mounted, or archive.url was changed."
+        )
+    for file, reason in archive.verify():
         files, rows = files + 1, rows + file.rows
         if reason:
             start, end = map(moment, file.span_ms)

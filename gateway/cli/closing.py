@@ -58,7 +58,7 @@ def close(
 
     async def work(redis: RedisClient) -> tuple[bytes | ClosingRefusal, list[MonthChange]]:
         store = Store(redis, policy, shards=settings.redis.shards)
-        archived = archived_ledger(settings)
+        archived = await archived_ledger(settings, redis)
 
         async def unarchived(before_ms: int) -> str | None:
             since_ms = await archiving.waiting_since(redis, await shards_ever(redis, store.shards))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import redis
 from rich.console import Console
@@ -22,6 +24,7 @@ from gateway.cli.tables import print_json
 from gateway.finance.verify import Verdict, compare_books
 from gateway.redis.address import parse_address
 from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import examine
 from gateway.settings import bootstrap
@@ -33,6 +36,9 @@ from gateway.store.copies.spreading import Spread
 from gateway.store.installation import installation, snapshots
 from gateway.store.installation.installation import Copied
 from gateway.store.money.ledger import read_books
+
+if TYPE_CHECKING:
+    from gateway.archive.booked import ArchivedLedger
 
 
 def copy(
@@ -51,6 +57,7 @@ def copy(
     target = parse_address(to)
     with redis_for_command(settings) as url:
         _refuse_while_running(url)
+        archived = run(url, partial(_archived, settings))
         try:
             with Side(parse_address(url)) as source, Side(target) as there:
                 copying.begin(there)
@@ -60,7 +67,7 @@ def copy(
             raise RedisUnavailable(
                 f"One of the two stopped to answer ({fault}): run the copy again, it begins anew."
             ) from None
-    days, archived = bootstrap.days_of(settings), archived_ledger(settings)
+    days = bootstrap.days_of(settings)
     verdict = run(
         to, lambda client: compare_books(read_books(client, wanted, archived=archived), days)
     )
@@ -110,6 +117,14 @@ def _copy(source: Side, target: Side, placing: Callable[[], Placing]) -> dict[st
         bars.update(copied, completed=total)
         bars.update(compared, completed=total)
     return counts
+
+
+async def _archived(settings: Settings, redis: RedisClient) -> ArchivedLedger | None:
+    """What the books are compared with in the end: were it away, that is told before all else."""
+    archived = await archived_ledger(settings, redis)
+    if archived is not None:
+        await archived.through(0)
+    return archived
 
 
 def _refuse_while_running(url: str) -> None:

@@ -49,7 +49,7 @@ def export(
 
 async def _write(redis: RedisClient, settings: Settings, query: LinesQuery, file: LineFile) -> None:
     shards, currency = settings.redis.shards, settings.prices.currency
-    archived = archived_ledger(settings)
+    archived = await archived_ledger(settings, redis)
     pages = pages_of_lines(
         redis, shards, query, currency, days=days_of(settings), archived=archived
     )

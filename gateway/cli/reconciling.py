@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from gateway.cli.archive import archive_of
+from gateway.cli.archive import archive_to_read
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.person import who
@@ -94,7 +94,7 @@ def reconcile(config: Path | None, environment: Mapping[str, str], wish: Reconci
                 result = work.settle(days, shown.of)
                 if not wish.accept:
                     return result, None
-                records = _records(settings)
+                records = await _records(settings, redis)
                 return result, await _accept(store, result, work.items(), wish.invoice, records)
 
             with redis_for_command(settings, changes=wish.accept) as url:
@@ -114,7 +114,7 @@ async def _ours(
             yield batch
     if not settings.archive.url:
         return
-    archive = archive_of(settings)
+    archive = await archive_to_read(settings, store.redis)
     from gateway.archive.sent import archived_messages, archived_through
 
     through = archived_through(archive)
@@ -127,11 +127,11 @@ async def _ours(
         yield lines_within(page, provider, from_ms, to_ms)
 
 
-def _records(settings: Settings) -> ReadRecords | None:
+async def _records(settings: Settings, redis: RedisClient) -> ReadRecords | None:
     """To ask the archive for messages; None: there is none."""
     if not settings.archive.url:
         return None
-    archive = archive_of(settings)
+    archive = await archive_to_read(settings, redis)
     from gateway.archive.sent import records_of
 
     return partial(records_of, archive)

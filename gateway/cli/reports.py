@@ -120,9 +120,10 @@ def verify(
     """Prints whether the ledger agrees with its totals, and closed months with what they were; 1
     when they do not."""
     settings = load(config, environment, secrets_required=False)
-    shards, days, archived = settings.redis.shards, days_of(settings), archived_ledger(settings)
+    shards, days = settings.redis.shards, days_of(settings)
 
     async def work(redis: RedisClient) -> tuple[Verdict, list[MonthChange]]:
+        archived = await archived_ledger(settings, redis)
         verdict = await verify_ledger(redis, shards, full=full, days=days, archived=archived)
         closed = sorted((await closed_months(redis, days)).at_ms)
         months = filter(None, map(Month.named, closed))

@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId
 from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.store.archive.archiving import ArchiveBegun
 from gateway.store.messages.message_search import ArchivedMessage
 from gateway.store.messages.person_index import IndexPlace
 
@@ -72,15 +73,24 @@ class NotRead(msgspec.Struct, frozen=True, tag="fault"):
 
 
 ArchiveQuestion = MessagesAsked | ThroughAsked | LinesAsked | AcceptedAsked
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question, and what Redis knew of the archive when it was asked."""
+
+    question: ArchiveQuestion
+    begun: ArchiveBegun
+
+
 ArchiveAnswer = MessagesFound | ThroughFound | LinesFound | AcceptedFound | NotRead
 
 _encode = msgspec.msgpack.Encoder().encode
-_asked: msgspec.msgpack.Decoder[ArchiveQuestion] = msgspec.msgpack.Decoder(ArchiveQuestion)
+_asked = msgspec.msgpack.Decoder(Asked)
 _found: msgspec.msgpack.Decoder[ArchiveAnswer] = msgspec.msgpack.Decoder(ArchiveAnswer)
 decode_asked, decode_found = _asked.decode, _found.decode
 
 
-def framed(call: ArchiveQuestion | ArchiveAnswer) -> bytes:
+def framed(call: Asked | ArchiveAnswer) -> bytes:
     """As it goes over the pipe."""
     octets = _encode(call)
     return len(octets).to_bytes(LENGTH_BYTES) + octets

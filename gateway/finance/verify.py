@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 
@@ -22,6 +22,7 @@ from gateway.core.effects import MEASURES
 from gateway.core.money.days import UTC_DAYS, Days
 from gateway.core.records.entries import OTHER_CAMPAIGNS, Group
 from gateway.redis.client import RedisClient
+from gateway.redis.errors import RedisUnavailable
 from gateway.store.money.checkpoints import (
     Checkpoint,
     keep_checkpoints,
@@ -74,7 +75,8 @@ async def verify_ledger(
     if since and (verdict.changed or not verdict.agrees):
         verdict = await compare_books(read_books(redis, shards, archived=archived), days)
     if verdict.agrees:
-        await keep_checkpoints(redis, verdict.checkpoints)
+        with suppress(RedisUnavailable):  # a full one keeps none: next time begins where this did
+            await keep_checkpoints(redis, verdict.checkpoints)
     return verdict
 
 

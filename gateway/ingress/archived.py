@@ -25,6 +25,7 @@ from gateway.finance.archive_calls import (
     AcceptedFound,
     ArchiveAnswer,
     ArchiveQuestion,
+    Asked,
     LinesAsked,
     LinesFound,
     MessagesAsked,
@@ -38,7 +39,9 @@ from gateway.finance.archive_calls import (
 from gateway.finance.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.log_throttle import LogThrottle
+from gateway.redis.client import RedisClient
 from gateway.settings.file import Settings
+from gateway.store.archive import archiving
 from gateway.store.archive.closed import bring_back
 from gateway.store.messages import reads
 from gateway.store.messages.message_search import ArchivedMessage
@@ -55,10 +58,11 @@ _log = structlog.get_logger("ingress")
 
 class ArchiveReader:
     """An `ArchivedLines` of `gateway.finance.lines`, and an `ArchivedIndex` of
-    `gateway.store.messages.message_search`; every call raises Refusal (503). `key` is that of the
-    archive's hashes."""
+    `gateway.store.messages.message_search`; every call raises Refusal (503) and RedisUnavailable.
+    `key` is that of the archive's hashes."""
 
-    def __init__(self, url: str, key: bytes) -> None:
+    def __init__(self, redis: RedisClient, url: str, key: bytes) -> None:
+        self._redis = redis
         self._url = url
         self._key = key
         self._process: asyncio.subprocess.Process | None = None
@@ -101,20 +105,21 @@ class ArchiveReader:
             await self._process.wait()
         self._process = None
 
-    async def _ask(self, asked: ArchiveQuestion) -> ArchiveAnswer:
+    async def _ask(self, question: ArchiveQuestion) -> ArchiveAnswer:
         if self._waiting >= WAITING_MAX:
             raise refuse("unavailable", "Too many ask the archive at once: ask again later.")
         self._waiting += 1
         try:
             async with self._turn:
-                found = await self._answer(asked)
+                begun = await archiving.begun(self._redis)
+                found = await self._answer(Asked(question, begun))
         finally:
             self._waiting -= 1
         if isinstance(found, NotRead):
             raise self._unread(found.reason)
         return found
 
-    async def _answer(self, asked: ArchiveQuestion) -> ArchiveAnswer:
+    async def _answer(self, asked: Asked) -> ArchiveAnswer:
         for _ in range(TRIES):
             try:
                 async with asyncio.timeout(ANSWER_WAIT_S):
@@ -142,7 +147,7 @@ class ArchiveReader:
             )
         return _unreadable()
 
-    async def _exchange(self, asked: ArchiveQuestion) -> ArchiveAnswer:
+    async def _exchange(self, asked: Asked) -> ArchiveAnswer:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
@@ -158,11 +163,11 @@ class ArchiveReader:
         return decode_found(await process.stdout.readexactly(length))
 
 
-def archive_reader(settings: Settings) -> ArchiveReader | None:
+def archive_reader(settings: Settings, redis: RedisClient) -> ArchiveReader | None:
     """None where there is no archive."""
     archive = settings.archive
     key = settings.secrets.get(archive.hash_key_env).encode()
-    return ArchiveReader(archive.url, key) if archive.url else None
+    return ArchiveReader(redis, archive.url, key) if archive.url else None
 
 
 async def message_anywhere(

@@ -110,7 +110,7 @@ class Adapter(CallbackReader, Protocol):
         """Reads the answer: receipts for the refs the provider knows, 'sent' when merely accepted.
 
         A ref that is not in the list is one the provider does not know. Raises SendFault when the
-        answer is none, and Unknown when an entry of it cannot be read, since that entry might be
+        answer is none, and PartlyRead when an entry of it cannot be read, since that entry might be
         any of the refs.
         """
         ...

@@ -25,6 +25,7 @@ from providers.contract import (
     Channel,
     Fault,
     Outcome,
+    PartlyRead,
     Receipt,
     Refused,
     Submission,
@@ -142,7 +143,8 @@ class Infobip(ABC):
         read = read_reports(results)
         # A row lost here would say that Infobip does not know the ref, and so have it sent again.
         if len(read.receipts) < len(results):
-            raise Unknown("answer_unreadable", f"A log row cannot be read: {read.faults[0]}")
+            why = next(iter(read.faults), "It is somebody's reply.")
+            raise PartlyRead("row_unreadable", f"A log row cannot be read: {why}", read.receipts)
         return read.receipts
 
 

@@ -98,6 +98,41 @@ async def test_an_archive_that_is_gone_is_not_begun_anew(world: ArchiveWorld) ->
 
 
 @with_archive()
+async def test_who_reads_an_archive_that_lacks_something_gets_nothing_of_it(
+    world: ArchiveWorld,
+) -> None:
+    """A sum without what is in no file and in Redis no more would look like any other."""
+    await world.delivered(1)
+    await world.archived()
+    manifest = world.root / "manifest.ndjson"
+    older = manifest.read_bytes()
+    await world.delivered(1, "winter")
+    await world.archived()
+    world.archive.begun = await archiving.begun(world.redis)
+    assert (await world.verify()).agrees
+    manifest.write_bytes(older)
+    with pytest.raises(ArchiveFault, match="names less than was archived"):
+        await world.verify()
+    (world.root / "archive.json").unlink()
+    manifest.unlink()
+    with pytest.raises(ArchiveFault, match="there was one: put it back"):
+        await world.verify()
+
+
+@with_archive()
+async def test_who_reads_gets_nothing_of_another_installations_archive(
+    world: ArchiveWorld,
+) -> None:
+    """Its lines stood in our ledger."""
+    await world.delivered(1)
+    await world.archived()
+    begun = await archiving.begun(world.redis)
+    world.archive.begun = archiving.ArchiveBegun("of somebody else", begun.rows)
+    with pytest.raises(ArchiveFault, match="of another installation"):
+        await world.verify()
+
+
+@with_archive()
 async def test_an_older_manifest_is_not_gone_on_with(world: ArchiveWorld) -> None:
     """There would be a hole in the books between it and Redis."""
     await world.delivered(2)
@@ -114,3 +149,22 @@ async def test_an_older_manifest_is_not_gone_on_with(world: ArchiveWorld) -> Non
     manifest.write_bytes(newest)
     await world.archived()
     assert (await world.verify()).agrees
+
+
+@with_archive()
+async def test_a_manifest_from_the_middle_of_a_run_loses_no_messages(world: ArchiveWorld) -> None:
+    """A copy that was made while a run was under way has all that was booked, and less of the rest:
+    what it does not name was swept away as nobody's."""
+    manifest = world.root / "manifest.ndjson"
+    await world.delivered(2)
+    await world.archived(keep_ms=0)
+    newest = manifest.read_bytes()
+    files = set(world.root.rglob("*.parquet"))
+    lines = newest.splitlines(keepends=True)
+    manifest.write_bytes(b"".join(line for line in lines if b"messages/" not in line))
+    with pytest.raises(ArchiveFault, match="names less than was archived"):
+        await world.archived(keep_ms=0)
+    assert set(world.root.rglob("*.parquet")) == files
+    manifest.write_bytes(newest)
+    await world.archived(keep_ms=0)
+    assert len(await world.search(campaign="autumn 0")) == 1

@@ -303,6 +303,33 @@ def test_what_is_archived_is_ours_as_well(
     assert told["classes"]["matched"]["lines"] == 10
 
 
+def test_without_its_folder_the_archive_is_missed_and_not_taken_for_empty(
+    redis_url: str, archiving: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its messages were unknown to us, its lines in no export, and all its files sound."""
+    policy = policy_of(archiving, load_prices(archiving))
+    ours = asyncio_driver.run(redis_url, partial(sent_and_archived, archiving, policy))
+    folder = Path(archiving.archive.url)
+    away = folder.rename(tmp_path / "away")
+    config = ["--config", str(archiving.path)]
+    asked = (
+        words(tmp_path, invoice(ours), *config),
+        ["ledger", "export", "--from", "2026-11-01", "--to", "2026-11-30", *config],
+        ["report", "verify", *config],
+        ["archive", "verify", *config],
+        ["copy", "--to", redis_url, *config],
+    )
+    for each in asked:
+        assert app.run(each) == 1, each
+        assert "There is no archive at " in capsys.readouterr().err
+    away.rename(folder)
+    *read, copy = asked
+    for each in read:
+        assert app.run(each) == 0, each
+    assert app.run(copy) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
 async def sent_and_archived(archiving: Settings, policy: Policy, redis: RedisClient) -> list[Ours]:
     store = await send(redis, policy, 3, retention=Retention(archives=True))
     lines = await lines_of(store)

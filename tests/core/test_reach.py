@@ -21,6 +21,7 @@ from gateway.core.records.person import ChannelMemory, Person, pack_person, unpa
 from providers.contract import Fault, FcmAddress
 from ratelimit.caps import Cap, Slot
 from tests.worlds.cascade_world import DAY, MINUTE, PRICES, T0, World, policy, request
+from tests.worlds.push_examples import browser
 
 PHONES = (Addresses("79161234567"), Addresses("79160000002"))
 ANNA = Addresses("79161234567", push=(FcmAddress("token"),))
@@ -336,3 +337,70 @@ def test_ten_deliveries_and_a_click_are_learned_from_what_happens() -> None:
     assert reach.hides_seen([merged], "viber")
     reach.reacted(person, "viber", "seen", T0 + 10 * DAY, counts=False)
     assert not reach.hides_seen([person], "viber")
+
+
+BOTH = Addresses("79161234567", push=(FcmAddress("token"), browser(1)))
+GONE = Fault("UNREGISTERED", "UNREGISTERED", True)
+
+
+def notifying(*names: str) -> World:
+    """A message that goes as a notification by one of these, then as SMS."""
+    steps = (RouteStep(names, 15 * MINUTE, 0), RouteStep(("sms",), 15 * MINUTE, 0))
+    base = policy()
+    kinds = {
+        "tokens": ProviderRule("push", devices="fcm"),
+        "browsers": ProviderRule("push", devices="webpush"),
+    }
+    rules = replace(
+        base,
+        routes=base.routes | {"notify": steps},
+        providers=base.providers | kinds,
+        quote=lambda provider, *_: PRICES.get(provider, PRICES["sms"]),
+    )
+    return World(rules, request(addresses=BOTH, route="notify"))
+
+
+def refuse(world: World, fault: Fault = GONE, *, away: tuple[str, ...] = ()) -> None:
+    step = world.message.current
+    assert world.happen(ev.Claimed(step)).submit
+    gone = fault is GONE
+    world.happen(ev.StepRefused(step, fault, unreachable=gone, away=frozenset(away)))
+
+
+def test_where_devices_of_one_kind_are_gone_the_provider_of_the_other_kind_is_next() -> None:
+    world = notifying("tokens", "browsers")
+    step, first = world.message.steps[0], world.message.steps[0].candidate.provider
+    refuse(world)
+    assert (world.message.current, world.statuses()[0]) == (0, "queued")
+    assert {first, step.candidate.provider} == {"tokens", "browsers"}
+    assert "push" not in world.person.channels
+    world.send()
+    world.happen(ev.Accepted(0, delivered=True))
+    assert world.statuses() == ["delivered", "skipped"]
+
+
+def test_who_has_no_device_left_of_any_kind_is_not_reached() -> None:
+    world = notifying("tokens", "browsers")
+    refuse(world)
+    refuse(world)
+    assert (world.message.current, world.statuses()[0]) == (1, "rejected")
+    assert not world.person.channels["push"].reached
+
+
+def test_one_that_is_asked_for_the_other_kind_never_hands_back_to_the_one_that_is_gone() -> None:
+    world = notifying("tokens", "browsers")
+    refuse(world)
+    asked = world.message.steps[0].candidate.provider
+    refuse(world, Fault("http_503", "http_503", False))
+    assert (world.message.steps[0].candidate.provider, world.statuses()[0]) == (asked, "retrying")
+    assert "push" not in world.person.channels
+
+
+@pytest.mark.parametrize(("names", "away"), [(("tokens",), ()), (("tokens", "browsers"), None)])
+def test_a_device_of_another_kind_keeps_its_person_reachable_where_nobody_asks_for_it(
+    names: tuple[str, ...], away: tuple[str, ...] | None
+) -> None:
+    world = notifying(*names)
+    refuse(world, away=("tokens", "browsers") if away is None else away)
+    assert (world.message.current, world.statuses()[0]) == (1, "rejected")
+    assert "push" not in world.person.channels

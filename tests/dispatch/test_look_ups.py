@@ -11,7 +11,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from gateway.core.events import NotKnown, Reported
+from gateway.core.events import NotKnown, Reported, StepRefused
 from gateway.core.ids import new_id, step_ref
 from gateway.core.records.message import Message
 from gateway.dispatch.jobs import look_ups
@@ -20,7 +20,7 @@ from gateway.dispatch.pauses import Pauses
 from gateway.store.messages.apply import Applied, Item
 from gateway.store.providers.pauses import OUTAGE, Trouble
 from gateway.store.store import Store
-from providers.contract import NotSent, Receipt, SendFault, Throttled, Unknown
+from providers.contract import Fault, NotSent, PartlyRead, Receipt, SendFault, Throttled, Unknown
 from tests.simulation.pace import Pace
 from tests.worlds.cascade_world import T0
 from tests.worlds.cascade_world import World as Cascade
@@ -35,6 +35,7 @@ class AskedProvider(ScriptedProvider):
         self.look_up_max = 30
         self.answer_s = answer_s
         self.faults: list[SendFault] = []
+        self.rejects: Fault | None = None
         self.questions: list[tuple[float, list[str]]] = []
         self.open = self.most_open = 0
 
@@ -46,6 +47,8 @@ class AskedProvider(ScriptedProvider):
         self.open -= 1
         if self.faults:
             raise self.faults.pop(0)
+        if self.rejects is not None:
+            return [Receipt("rejected", ref, fault=self.rejects, unreachable=True) for ref in refs]
         return [Receipt(status="sent", ref=ref) for ref in refs[::2]]
 
 
@@ -153,6 +156,38 @@ def test_after_a_question_that_failed_nobody_asks_for_a_while(
         assert at >= 0.2 + rest_s
         assert then == (refs + more if again else more), "the others are left to their timer"
         assert len(asking.store.recorded) == len(then)
+
+    asking.run(work)
+
+
+def test_an_entry_that_cannot_be_read_keeps_no_other_from_being_known() -> None:
+    """It might be any of those that are not named: none of them counts as not known."""
+    asking = Asking()
+
+    async def work() -> None:
+        refs = asking.lose(5)
+        known = [Receipt(status="sent", ref=ref) for ref in refs[1:3]]
+        asking.provider.faults = [PartlyRead("row_unreadable", "A row.", known)]
+        await trio.sleep(1.0)
+        events = [item.event for item in asking.store.recorded]
+        assert [event.receipt.ref for event in events if isinstance(event, Reported)] == refs[1:3]
+        assert len(events) == 2
+        asking.lose(5)  # their next timer
+        await trio.sleep(1.0)
+        assert len(asking.store.recorded) == 2 + 5
+
+    asking.run(work)
+
+
+def test_a_refusal_that_a_look_up_finds_says_as_much_of_the_person_as_an_answer() -> None:
+    asking = Asking()
+    nobody = asking.provider.rejects = Fault("52", "REJECTED_DESTINATION", True)
+
+    async def work() -> None:
+        asking.lose(1)
+        await trio.sleep(1.0)
+        (item,) = asking.store.recorded
+        assert item.event == StepRefused(0, nobody, unreachable=True)
 
     asking.run(work)
 

@@ -395,6 +395,26 @@ def test_the_next_comparison_begins_where_the_last_one_agreed(loop: Loop, redis_
     assert on(loop, redis_url, main) == [4, 8, 12, 12, 12, 12, 24, 8]
 
 
+def test_a_full_redis_is_read_and_compared(loop: Loop, redis_url: str) -> None:
+    """It refuses whatever stands in a transaction, and to note how far was compared."""
+
+    async def main(redis: RedisClient) -> tuple[Verdict, int]:
+        for day in range(6):
+            await book(redis, 0, [money(delivered=1, cost=5_000)], NOON + day * DAY_MS)
+        (before,) = await redis.call([("CONFIG", "GET", "maxmemory")])
+        assert isinstance(before, list)
+        await redis.call([("CONFIG", "SET", "maxmemory", 1)])
+        try:
+            pages = ledger.pages_of_entries(redis, 0, (0, 0))
+            read = sum([len(page) async for page in pages])
+            return await verify_ledger(redis, 1, full=False), read
+        finally:
+            await redis.call([("CONFIG", "SET", "maxmemory", before[1])])
+
+    verdict, read = on(loop, redis_url, main)
+    assert (verdict.agrees, verdict.entries, read) == (True, 6, 6)
+
+
 def test_a_booking_among_those_of_another_day_keeps_both_open(loop: Loop, redis_url: str) -> None:
     async def main(redis: RedisClient) -> tuple[Verdict, Verdict]:
         for day in (0, 1, 2, 0, 3, 4, 5):

@@ -4,7 +4,8 @@ for the person."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -164,6 +165,40 @@ async def test_an_archive_that_cannot_be_read_is_a_503_and_nothing_else(
     answer = await world.call("GET", f"/v1/messages/{id_}")
     assert (answer.status, answer.headers["retry-after"] > "0") == (503, True)
     assert (await world.send(OTP | {"to": "+79161234590"})).status == 202
+
+
+@contextmanager
+def unmounted(archive: Archive, *, mount_point: bool) -> Iterator[None]:
+    """Without its folder, or with an empty one in its place."""
+    root = Path(archive.url)
+    away = root.rename(root.with_name("away"))
+    if mount_point:
+        root.mkdir()
+    yield
+    if mount_point:
+        root.rmdir()
+    away.rename(root)
+
+
+@with_archive
+async def test_an_archive_whose_folder_is_not_mounted_is_not_taken_for_an_empty_one(
+    world: World, archive: Archive
+) -> None:
+    """What it holds was told as forgotten, and the ledger's lines without it."""
+    (id_,) = await send(world, 1)
+    before = await lines(world)
+    await archive_all(world, archive)
+    ledger = "/v1/ledger?from=2026-11-01&to=2026-11-30"
+    asked = [f"/v1/messages/{id_}", f"/v1/messages/{id_}/timeline", ledger]
+    conversion = {"id": "order-1", "message": id_}
+    for mount_point in (False, True):
+        with unmounted(archive, mount_point=mount_point):
+            for path in (*asked, "/v1/messages?phone=%2B79161234560"):
+                key = "finance-key" if path == ledger else "shop-key"
+                assert (await world.call("GET", path, key=key)).status == 503, path
+            assert (await world.call("POST", "/v1/conversions", [conversion])).status == 503
+    assert (await world.call("GET", f"/v1/messages/{id_}")).status == 200
+    assert await lines(world) == before
 
 
 @with_archive

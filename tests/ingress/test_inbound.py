@@ -214,6 +214,22 @@ async def test_a_wish_to_be_sent_more_that_comes_late_takes_nothing_newer_back(
     assert (await opt_out(world))["channels"]["viber"]["scope"] == "marketing"
 
 
+@with_ingress(shards=3)
+async def test_what_somebody_wrote_last_holds_in_whatever_order_it_is_told(world: World) -> None:
+    def at(second: int, text: str) -> dict[str, Any]:
+        told = sms(text, f"in-{second}")
+        told["results"][0]["receivedAt"] = f"2026-11-18T06:13:{second}.000+0000"
+        return told
+
+    await brought(world, at(12, "STOP"))
+    await brought(world, at(11, "START"))
+    assert (await opt_out(world))["at"] == "2026-11-18T06:13:12.000Z"
+    await brought(world, at(10, "STOP"))
+    assert (await opt_out(world))["at"] == "2026-11-18T06:13:12.000Z", "the later of the two"
+    await brought(world, at(13, "START"))
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
 @with_ingress(changed={"[prices]": '[optout]\nwords = ["genug"]\n[prices]'})
 async def test_the_words_are_a_setting(world: World) -> None:
     await brought(world, sms("STOP"))

@@ -40,10 +40,17 @@ def written(sender: Mailbox = SHOP, to: Mailbox = ANNA, **changes: Any) -> Email
         ('"Shop, the best" <a@b.example>', Mailbox("a", "b.example", "Shop, the best")),
         ("Магазин <почта@пример.рф>", Mailbox("почта", "xn--e1afmkfd.xn--p1ai", "Магазин")),
         ("  a.b+c@d.example ", Mailbox("a.b+c", "d.example")),
+        ('ООО "Ромашка" <a@b.example>', Mailbox("a", "b.example", 'ООО "Ромашка"')),
+        (r'"ООО \"Ромашка\"" <a@b.example>', Mailbox("a", "b.example", 'ООО "Ромашка"')),
+        ('"A" and "B" <a@b.example>', Mailbox("a", "b.example", '"A" and "B"')),
+        (r'"back\\slash" <a@b.example>', Mailbox("a", "b.example", r"back\slash")),
     ],
 )
 def test_a_mailbox_is_read_with_or_without_a_name(text: str, found: Mailbox) -> None:
     assert mailbox.read(text) == found
+    assert mailbox.read(str(found.header)) == found, "as a configured one is given to its port"
+    if found.local.isascii():
+        assert written(sender=found)["From"].addresses[0].display_name == found.name
     named = mailbox.read(text, "Somebody")
     assert named.name == (found.name or "Somebody")
 

@@ -312,6 +312,14 @@ def test_postmark_passes_wishes_on_and_keeps_its_own_to_itself() -> None:
     assert wished(told).kind == "block"
     back = change | {"SuppressSending": False}
     assert wished(postmark("SubscriptionChange", **back)).kind == "unblock"
+    assert wished(postmark("SubscriptionChange", **back, Origin="Recipient")).kind == "unblock"
+    for sender in ("Customer", "Admin"):
+        read = postmark("SubscriptionChange", **back, Origin=sender)
+        assert not read.replies, "the person took nothing back"
+    by_hand = change | {"MessageID": None, "SuppressionReason": "ManualSuppression"}
+    first = wished(postmark("SubscriptionChange", **by_hand))
+    (second,) = postmark("SubscriptionChange", **by_hand | {"Recipient": "b@x.example"}).replies
+    assert first.id != second.id
     dead = postmark("SubscriptionChange", **change, SuppressionReason="HardBounce")
     assert dead == Receipts([])
 

@@ -102,6 +102,30 @@ def test_wherever_a_process_dies_it_is_booked_by_who_tells_it_again(redis_url: s
     in_store(redis_url, work)
 
 
+def test_a_message_of_which_nothing_arrived_yet_goes_on_no_further(redis_url: str) -> None:
+    """Nothing has the conversion, which names the message all the same: the person converted."""
+
+    async def work(store: Store) -> None:
+        sent = request(id=store.new_message_id("79160000001", T0), to="79160000001")
+        await store.admit([sent], T0)
+        for event in (ev.Claimed(0), ev.Accepted(0)):
+            await store.apply([Item(sent.id, event)], T0)
+        message = await reads.message(store, sent.id)
+        assert message is not None
+        (answer,) = await conversions.book(
+            store, "shop", [ToldConversion("a", T0, VALUE, message)], T0
+        )
+        assert answer.conversion.had_by is None
+        told = await reads.message(store, sent.id)
+        assert told is not None
+        assert told.finished
+        assert told.steps[1].fault is not None
+        assert told.steps[1].fault.code == "converted"
+        assert await booked(store) == (0, 0)
+
+    in_store(redis_url, work)
+
+
 TOLD = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.sampled_from([VALUE, -1_000_000, 0])),
     max_size=8,

@@ -34,6 +34,7 @@ from gateway.store.messages.apply import Item
 from gateway.store.people import opt_outs
 from gateway.store.providers import pauses
 from gateway.store.store import Store
+from gateway.store.waiting import lanes
 from providers.contract import Receipt
 from tests.redis.test_cluster import cluster, three_masters
 from tests.worlds.cascade_world import T0, policy, request
@@ -245,6 +246,23 @@ def test_a_stream_goes_on_behind_the_last_id_it_gave(
         copying.compare(source, target, placing(), written, nothing)
         for name in names:
             assert (target.last_id(name), target.length(name, "stream")) == (b"3-7", entries)
+
+
+def test_a_lane_that_nothing_went_through_yet_stops_no_copy(
+    redis_url: str, target_url: str
+) -> None:
+    """A dispatcher makes each provider's lane of each category; no stream can begin at 0-0."""
+    installation.prepare(redis_url, SHARDS, "EUR")
+    shards = range(SHARDS)
+
+    async def begin(url: str) -> None:
+        async with open_client(url) as client:
+            for shard in shards:
+                await lanes.ensure_groups(client, shard, [("viber", "otp")])
+
+    trio.run(begin, redis_url)
+    assert whole_copy(redis_url, target_url) == {}
+    trio.run(begin, target_url)
 
 
 def test_it_goes_from_one_redis_to_a_cluster(redis_url: str, cluster: RedisCluster) -> None:

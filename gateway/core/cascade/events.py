@@ -121,23 +121,23 @@ def _accepted(change: Change, accepted: ev.Accepted) -> None:
 
 def _refused(change: Change, refused: ev.StepRefused) -> None:
     step, attempt = change.attempted(refused.step)
-    if step is None or attempt is None:
-        return
-    if step.status not in UNANSWERED:
+    if step is None or attempt is None or step.status not in UNANSWERED:
         return
     if refused.late is not None and (
         step.status != StepStatus.UNKNOWN
         or refused.late != (step.provider_of(attempt), attempt.series)
     ):
         return
-    if refused.unreachable:
-        change.learn_unreachable(step, None)
     attempt.fault = refused.fault
+    if refused.unreachable:
+        change.learn_unreachable(step, attempt, None)
     attempt.refusals += not refused.fault.permanent
     if step.status == StepStatus.UNKNOWN:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
         attempt.doubt = False
     for_good = refused.fault.permanent or change.stopped(refused.step)
+    if refused.unreachable and change.hand_over_gone(refused.step, step, refused.away):
+        return
     if not for_good and change.hand_over_failed(step, refused.away):
         attempt.series += 1
     elif for_good or not change.may_fail(step, attempt.candidate, "refusals"):
@@ -253,7 +253,7 @@ def _reported(change: Change, reported: ev.Reported) -> None:
         change.take_arrival(work, receipt, named.price)
     elif receipt.status != "sent":
         if receipt.unreachable:
-            change.learn_unreachable(step, receipt.at_ms)
+            change.learn_unreachable(step, attempt, receipt.at_ms)
         # Else another provider has the step or is asked for it, or this one is, anew.
         if attempt is step.attempt and (waits or not former):
             change.fail(index, step, attempt, _RECEIPT_STATUS[receipt.status], receipt)

@@ -3,7 +3,8 @@ all away.
 
 Of those that may send it the least tried goes next; of several that are tried alike each has its
 share. A step whose answer was lost stays with its provider until that says that it does not have
-it: it may be with the person already.
+it: it may be with the person already. What is refused for good goes to another only where that
+reaches devices of another kind.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Failover(Transitions):
     def hand_over_failed(self, step: Step, away: Container[str]) -> bool:
         """The same after its provider failed: each is tried once before one is tried again."""
         return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
+
+    def hand_over_gone(self, index: int, step: Step, away: Container[str]) -> bool:
+        """The same where the person's devices are gone that its provider reaches: those of another
+        kind are tried before the next channel."""
+        return not self.stopped(index) and self.hand_over(step, away)
 
     def may_fail(self, step: Step, candidate: int, how: Literal["refusals", "lost"]) -> bool:
         """Whether the provider may refuse the step for now, or lose its answer, once more."""
@@ -89,12 +95,14 @@ class Failover(Transitions):
     def _other(self, step: Step, away: Container[str], fewer_than: int | None) -> int | None:
         if step.attempt is not None and step.attempt.doubt:
             return None
+        refused = self.kinds_refused(step)
         able = {
             place: _failures(step, place)
             for place, candidate in enumerate(step.candidates)
             if candidate.provider != step.candidate.provider  # two may be one since, by its `was`
             and candidate.provider not in away
             and self.policy.provider(candidate.provider).shares
+            and self.policy.provider(candidate.provider).devices not in refused
             and self.may_fail(step, place, "refusals")
             and self.may_fail(step, place, "lost")
         }

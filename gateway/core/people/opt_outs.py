@@ -48,6 +48,10 @@ class KeptOptOut(msgspec.Struct, frozen=True):
         """Whether it was set after that moment, which None never is."""
         return at_ms is not None and self.origin is not None and self.origin.at_ms > at_ms
 
+    def is_the_persons_after(self, at_ms: int) -> bool:
+        """Whether the person itself set it after that moment."""
+        return self.is_after(at_ms) and self.origin is not None and self.origin.app == PERSON
+
 
 KeptOptOuts = Mapping[str, KeptOptOut]  # by channel, as OptOuts are
 
@@ -55,12 +59,14 @@ KeptOptOuts = Mapping[str, KeptOptOut]  # by channel, as OptOuts are
 def opted_out(
     kept: KeptOptOuts, channel: str, scope: OptOut, origin: Origin, *, manages: bool = False
 ) -> KeptOptOuts:
-    """What is kept once somebody opted out. The person itself narrows nothing by that. Raises
-    NotTheirsError."""
+    """What is kept once somebody opted out. The person itself narrows nothing by that, and of its
+    own the latest counts, in whatever order they are told. Raises NotTheirsError."""
     there = kept.get(channel)
     if there is not None:
         if origin.app == PERSON and there.scope == "all":
             scope = "all"
+        if origin.app == PERSON and there.is_the_persons_after(origin.at_ms):
+            origin = there.origin or origin
         if not there.is_for(origin.app, manages=manages):
             if (there.scope, scope) == ("all", "marketing"):
                 raise NotTheirsError

@@ -1,17 +1,18 @@
 """Asks a provider about steps whose answer was lost, and records what it says.
 
-A reference the provider knows becomes its receipt, one it does not know NotKnown. Questions go side
-by side, so that what an outage of minutes lost is known soon after it. While the provider is out,
-what is due waits here and is asked when it is back. What is under way is bounded; beyond that, and
-when a question fails, nothing happens here: the step's next timer asks again, and its last one
-gives up. Each shard's answers are recorded on their own: while a shard is unavailable, its answers
-wait and the provider is asked about others.
+A reference the provider knows becomes its receipt, one it does not know NotKnown; what an answer
+that is read in part does not name is left to its timer. Questions go side by side, so that what an
+outage of minutes lost is known soon after it. While the provider is out, what is due waits here and
+is asked when it is back. What is under way is bounded; beyond that, and when a question fails,
+nothing happens here: the step's next timer asks again, and its last one gives up. Each shard's
+answers are recorded on their own: while a shard is unavailable, its answers wait and the provider
+is asked about others.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import msgspec
@@ -28,7 +29,15 @@ from gateway.dispatch.worker.breaker import RETRY_AFTER_MAX_S
 from gateway.store.messages.apply import Item
 from gateway.store.providers.pauses import OUTAGE
 from gateway.telemetry import few
-from providers.contract import Fault, NotSent, Provider, Receipt, SendFault, Throttled
+from providers.contract import (
+    Fault,
+    NotSent,
+    PartlyRead,
+    Provider,
+    Receipt,
+    SendFault,
+    Throttled,
+)
 
 REFS_MAX = 100  # in one question
 QUESTIONS_MAX = 8  # to one provider at once: 1,000 references a second at 30 each and 200 ms
@@ -111,11 +120,14 @@ class LookUps:
 
     async def _ask(self, claims: Mapping[str, int]) -> list[Item]:
         """What the provider says of these references, each with the claim it is of."""
-        refs = list(claims)
+        refs, missing = list(claims), "not_known"
         requests = -(-len(refs) // self._provider.look_up_max)
         try:
             with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
-                receipts = await self._provider.look_up(refs)
+                receipts: Sequence[Receipt] = await self._provider.look_up(refs)
+        except PartlyRead as fault:
+            _log.warning("look-up read in part", provider=self._name, n=len(refs), why=fault.detail)
+            receipts, missing = fault.receipts, "failed"
         except (SendFault, trio.TooSlowError) as fault:
             self._failed(claims, fault)
             return []
@@ -132,10 +144,11 @@ class LookUps:
         items += [
             Item(ref.message_id, NotKnown(ref.step, self._pauses.away), claimed_ms=claims[text])
             for text, ref in unknown.items()
+            if missing == "not_known"
         ]
         _log.info("look-up", provider=self._name, n=len(refs), unknown=len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
-        self._deps.metrics.look_ups.labels(self._name, "not_known").inc(len(unknown))
+        self._deps.metrics.look_ups.labels(self._name, missing).inc(len(unknown))
         return items
 
     def _failed(self, claims: Mapping[str, int], fault: Exception) -> None:
@@ -168,7 +181,7 @@ class LookUps:
             fault = Fault("rejected", "rejected", True)
             if receipt.fault is not None:
                 fault = msgspec.structs.replace(receipt.fault, permanent=True)
-            refused = StepRefused(ref.step, fault)
+            refused = StepRefused(ref.step, fault, receipt.unreachable)
             return Item(ref.message_id, refused, claimed_ms=claims[text])
         return Item(ref.message_id, Reported(ref.step, receipt, self._name, ref.series))
 

@@ -129,7 +129,7 @@ class Ingress:
         self.authority = Authority(settings, store.redis, now_ms)
         self.backlog = Backlog(settings, store, now_ms)
         self.aside = OneThread()
-        self.archived = archive_reader(settings)
+        self.archived = archive_reader(settings, store.redis)
         self._messages = ArchivedMessages(store, self.archived)
         self.ids = RequestIds()
         self.waiting = WaitingBytes(max(limits.waiting_bytes_max, limits.body_bytes_max))

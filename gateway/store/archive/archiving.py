@@ -58,6 +58,21 @@ class ArchiveRuns(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class ArchiveBegun(msgspec.Struct, frozen=True):
+    """What a reader must find in the archive: whose it is, and at least so many rows, which are
+    never fewer than before. Empty and 0: nothing may be there yet."""
+
+    installation: str = ""
+    rows: int = 0
+
+
+async def begun(redis: RedisClient) -> ArchiveBegun:
+    """As the last good run left it."""
+    (found,) = await redis.call([("HMGET", ARCHIVE, "installation", "rows")])
+    name, rows = as_list(found)
+    return ArchiveBegun(name.decode(), int(rows)) if name and int(rows or 0) else ArchiveBegun()
+
+
 async def installation(redis: RedisClient) -> tuple[str, bool]:
     """By what the archive of this installation is known, and whether it had files already."""
     _, *found = await redis.call(

@@ -17,6 +17,7 @@ from gateway.redis.cluster_slots import SLOTS, slot_of
 from gateway.redis.server.checks import connect, connect_masters
 
 PAGE = 500  # keys, or members of one key
+NO_ID = b"0-0"  # of a stream
 
 KeyPage = list[Any]
 # As a command asks for how many there are, and reads some of them.
@@ -134,7 +135,7 @@ class Side:
 
     def parts(self, name: bytes, kind: str, ttl_ms: int) -> Iterator[KeyPart]:
         """All that a key holds, and the last id of a stream whose newest entries are gone."""
-        newest = b""
+        newest = NO_ID
         for page in self.members(name, kind):
             yield KeyPart(name, kind, page, ttl_ms)
             if kind == "stream":
@@ -143,10 +144,10 @@ class Side:
             yield KeyPart(name, kind, [], ttl_ms, last)
 
     def last_id(self, name: bytes) -> bytes:
-        """The last that the stream gave; empty where there is no stream."""
+        """The last that the stream gave; NO_ID where there was no entry yet, or is no stream."""
         client = self.of(name)
         if not call(client, "EXISTS", name):
-            return b""
+            return NO_ID
         told: dict[str, bytes] = client.xinfo_stream(name)
         return told["last-generated-id"]
 

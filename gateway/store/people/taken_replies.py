@@ -140,10 +140,10 @@ async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int
     elif reply.kind == "unblock":
         await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
     elif wish == "start":
-        await opt_outs.drop(redis, shards, reply.sender)
+        await opt_outs.drop(redis, shards, reply.sender, until_ms=told_ms)
     elif wish is not None:
         scope: OptOut = "all" if wish == "stop_all" else "marketing"
-        told = Origin(PERSON, now_ms, BY_REPLY)
+        told = Origin(PERSON, told_ms, BY_REPLY)
         await opt_outs.put(redis, shards, reply.sender, scope, told, EVERY_CHANNEL)
 
 

@@ -48,6 +48,11 @@ class ToldConversion(msgspec.Struct, frozen=True):
     user: str = ""
     campaign: str | None = None
 
+    @property
+    def of_campaign(self) -> str | None:
+        """Whose cascades it ends where nothing has it."""
+        return self.campaign if self.message is None else self.message.campaign
+
 
 class Booked(msgspec.Struct, frozen=True):
     """`again`: its id was known, and this is what was said then. `failed` are those of its messages
@@ -157,7 +162,7 @@ async def _apply(
 def _put_down(store: Store, asked: ToldConversion, messages: Sequence[Message]) -> Conversion:
     corrects = asked.value < 0
     had = attribute(messages, asked.at_ms, store.policy.conversions, corrects=corrects)
-    campaign = asked.campaign if had is None else had.touch.campaign
+    campaign = asked.of_campaign if had is None else had.touch.campaign
     targets = {} if had is None else _targets(had)
     if not corrects:
         for message in messages:

@@ -25,6 +25,7 @@ DEAD = frozenset({"HardBounce", "BadEmailAddress", "InactiveMailbox"})
 REFUSED = frozenset({"SpamNotification", "Blocked", "DMARCPolicy", "SMTPApiError"})
 # Not these: Postmark stops sending to an address that bounced, of its own accord.
 WISHES = frozenset({"ManualSuppression", "SpamComplaint"})
+NOT_THE_PERSONS = frozenset({"Customer", "Admin"})  # who let Postmark send to an address again
 
 
 class Event(msgspec.Struct, frozen=True, rename="pascal"):
@@ -43,6 +44,7 @@ class Event(msgspec.Struct, frozen=True, rename="pascal"):
     changed_at: object = None
     suppress_sending: bool | None = None
     suppression_reason: str | None = None
+    origin: object = None
 
 
 _EVENT = msgspec.json.Decoder(Event)
@@ -72,8 +74,11 @@ def _said(item: msgspec.Raw) -> Said:
     if event.record_type == "SubscriptionChange":
         if event.suppress_sending and event.suppression_reason not in WISHES:
             return None
+        if not event.suppress_sending and json_text.text_of(event.origin) in NOT_THE_PERSONS:
+            return None
         kind: Wish = "block" if event.suppress_sending else "unblock"
-        return reading.wish(kind, f"{id_}-{told}", address, at_ms)
+        known_by = f"{id_}-{told}" if event.message_id else None  # such a one may have none
+        return reading.wish(kind, known_by, address, at_ms)
     if event.record_type == "Bounce":
         return _bounce(event, id_, address, at_ms)
     status = STATUSES.get(event.record_type)
