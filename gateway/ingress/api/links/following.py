@@ -59,7 +59,8 @@ class FollowEndpoint:
             link = await self._reads.find(code)
             if link is None:
                 gone = await links.was_there(store.redis, store.links, code)
-                self._misses.note(self._peer_of(request))
+                if not gone:
+                    self._misses.note(self._peer_of(request))
                 await self._show(request, 410 if gone else 404)
                 return
         except RedisError:
