@@ -14,7 +14,7 @@ from gateway.core.money.days import HOUR_MS
 from gateway.core.reactions.clickers import Visitor
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
-from gateway.ingress.misses import MISSES_MAX
+from gateway.ingress.misses import MISSES_MAX, Misses
 from gateway.store.messages import reads
 from gateway.store.reactions import clicks, links
 from gateway.store.reactions.links import Link
@@ -196,6 +196,24 @@ async def test_who_guesses_behind_a_proxy_that_nobody_named_keeps_no_other_waiti
     assert (await follow(world, path, X_Forwarded_For="9, 192.0.2.1")).status == 429
     assert (await follow(world, path, X_Forwarded_For="192.0.2.2")).status == 302
     assert (await follow(world, path)).status == 302
+
+
+@with_ingress()
+async def test_who_invents_whom_it_asks_for_is_bounded_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Misses.note
+
+    def note_much(misses: Misses, peer: str) -> None:
+        for _ in range(misses._most // 5):
+            note(misses, peer)
+
+    monkeypatch.setattr(Misses, "note", note_much)
+    here = await code(world, await delivered(world))
+    for number in range(5):
+        guess = await follow(world, f"/l/guess-{number}", X_Forwarded_For=f"192.0.2.{number}")
+        assert guess.status == 404
+    assert (await follow(world, f"/l/{here}", X_Forwarded_For="192.0.2.99")).status == 429
 
 
 @with_ingress()
