@@ -78,18 +78,20 @@ class Child:
 
 class Supervisor:
     """Some children, from `start` or `run` to `stop`. `ended` is called with each exit code, `beat`
-    at each look."""
+    at each look, `stops` once, before the children are told to stop."""
 
     def __init__(
         self,
         children: Sequence[Child],
         ended: Callable[[Child, int], None] | None = None,
         beat: Callable[[], None] | None = None,
+        stops: Callable[[], None] | None = None,
     ) -> None:
         self.stopping = False
         self._children = tuple(children)
         self._ended = ended
         self._beat = beat
+        self._stops = stops
         self._look_at = 0.0  # monotonic
         self._clean = True
         self._thread: threading.Thread | None = None
@@ -230,6 +232,8 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         asked = time.monotonic()
+        if self._stops is not None:
+            self._stops()
         self.send(signal.SIGTERM)
         killed: set[Child] = set()
         while living := {child for child in self._children if child.process is not None}:

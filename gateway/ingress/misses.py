@@ -10,13 +10,17 @@ from collections import Counter
 from collections.abc import Callable
 
 MISSES_MAX = 120  # a minute and peer: people behind one address mistype less
+# Of all who come by one connection's peer, where what it says of them is not believed: a caller may
+# invent many.
+TOGETHER_MAX = 50 * MISSES_MAX
 PEERS_MAX = 10_000  # of whom it counts; beyond them nobody new is refused
 MINUTE_MS = 60_000
 
 
 class Misses:
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(self, now_ms: Callable[[], int], most: int = MISSES_MAX) -> None:
         self._now_ms = now_ms
+        self._most = most
         self._minute = 0
         self._counts: Counter[str] = Counter()
 
@@ -30,7 +34,7 @@ class Misses:
         return bool(self._counts)
 
     def too_many(self, peer: str) -> bool:
-        return self._of_now()[peer] >= MISSES_MAX
+        return self._of_now()[peer] >= self._most
 
     def _of_now(self) -> Counter[str]:
         minute = self._now_ms() // MINUTE_MS

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.core import events, timing
 from gateway.core.cascade.events import TRANSITIONS
 from gateway.core.ids import read_ref, step_ref
-from gateway.core.policy import SENDING_LIMIT_MS
+from gateway.core.policy import SENDING_LIMIT_MS, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.message import ACCEPTED, MessageStatus, StepStatus
 from gateway.core.records.person import DedupeClaim
@@ -311,3 +311,27 @@ def test_a_campaign_of_an_older_record_has_its_whole_time_from_its_first_claim(
     assert world.message.current == 0
     assert world.message.due_ms > world.now_ms
     assert timing.patience_ms(world.message, step, T0 + 61 * MINUTE) >= 14 * MINUTE
+
+
+@pytest.mark.parametrize("status", ["delivered", "seen"])
+def test_nothing_arrives_later_than_its_receipt_whatever_a_providers_clock_says(
+    status: str,
+) -> None:
+    world = World()
+    world.send()
+    world.now_ms += MINUTE
+    world.report(status, at_ms=T0 + 3 * 60 * MINUTE)
+    first = world.message.steps[0]
+    assert first.delivered_ms == first.done_ms == T0 + MINUTE
+    assert first.seen_ms == (T0 + MINUTE if status == "seen" else 0)
+
+
+def test_a_providers_clock_that_is_ahead_delays_no_fallback() -> None:
+    seen = RouteStep(("viber",), 15 * MINUTE, 0, until="seen", react_ms=5 * MINUTE)
+    world = World(policy(steps=(seen, RouteStep(("sms",), 15 * MINUTE, 0))))
+    world.send()
+    world.now_ms += MINUTE
+    world.report("delivered", at_ms=T0 + 3 * 60 * MINUTE)
+    assert world.message.due_ms == T0 + 6 * MINUTE
+    world.timer()
+    assert world.statuses() == ["delivered", "queued"]

@@ -453,6 +453,7 @@ def test_when_it_arrived_and_was_seen_is_known_in_whatever_order_it_is_told(
 ) -> None:
     world = World(send=request(route="viber-only"))
     world.send()
+    world.now_ms += 5 * MINUTE
     for status, minutes in told:
         receipt = Receipt(status, at_ms=T0 + minutes * MINUTE)
         world.happen(events.Reported(0, receipt, "viber"))

@@ -242,6 +242,15 @@ async def test_more_clients_than_a_worker_takes_are_refused(world: World) -> Non
     await leave(await opened(world))
 
 
+@with_ingress("sse_clients_max = 1")
+async def test_no_more_clients_are_taken_where_they_come_at_once(world: World) -> None:
+    several = [follow(world) for _ in range(3)]
+    begun = [await exchange.event() for exchange in several]
+    assert sorted(event["status"] for event in begun) == [200, 503, 503]
+    for exchange in several:
+        await leave(exchange)
+
+
 @with_ingress(shards=2)
 async def test_an_id_of_no_stream_of_ours_is_refused(world: World) -> None:
     for last in ("nonsense", "1-1.0", "1-1.0,2-2", "1-1.0,1-1.0,1-1.0"):

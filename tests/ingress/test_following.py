@@ -14,7 +14,7 @@ from gateway.core.money.days import HOUR_MS
 from gateway.core.reactions.clickers import Visitor
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
-from gateway.ingress.misses import MISSES_MAX
+from gateway.ingress.misses import MISSES_MAX, Misses
 from gateway.store.messages import reads
 from gateway.store.reactions import clicks, links
 from gateway.store.reactions.links import Link
@@ -145,6 +145,17 @@ async def test_programs_are_kept_apart_and_are_no_reaction(world: World) -> None
     assert (report["total"]["clicked"], report["total"]["bot_clicks"]) == (0, 4)
 
 
+async def forget_links(world: World) -> None:
+    """Their time is over."""
+    names = [
+        name
+        for (reply,) in [await world.store.redis.call([("KEYS", "*}l:*")])]
+        if isinstance(reply, list)
+        for name in reply
+    ]
+    await world.store.redis.call([("DEL", name) for name in names])
+
+
 @with_ingress()
 async def test_a_link_that_leads_nowhere_has_a_page_for_people(world: World) -> None:
     id_ = await delivered(world)
@@ -154,13 +165,7 @@ async def test_a_link_that_leads_nowhere_has_a_page_for_people(world: World) -> 
         assert unknown.status == 404
         assert unknown.headers["content-type"].startswith("text/html")
         assert "This link leads nowhere" in unknown.body.decode()
-    names = [
-        name
-        for (reply,) in [await world.store.redis.call([("KEYS", "*}l:*")])]
-        if isinstance(reply, list)
-        for name in reply
-    ]
-    await world.store.redis.call([("DEL", name) for name in names])
+    await forget_links(world)
     gone = await follow(world, f"/l/{here}")
     assert gone.status == 410
     assert "истёк" in gone.body.decode()
@@ -176,6 +181,48 @@ async def test_who_guesses_has_to_wait(world: World) -> None:
     assert (waits.status, waits.headers["retry-after"]) == (429, "60")
     world.clock.now_ms += 60_000
     assert (await follow(world, f"/l/{here}")).status == 302
+
+
+@with_ingress()
+async def test_who_guesses_behind_a_proxy_that_nobody_named_keeps_no_other_waiting(
+    world: World,
+) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    for number in range(MISSES_MAX):
+        guess = await follow(world, f"/l/guess-{number}", X_Forwarded_For=f"{number}, 192.0.2.1")
+        assert guess.status == 404
+    path = f"/l/{here}"
+    assert (await follow(world, path, X_Forwarded_For="9, 192.0.2.1")).status == 429
+    assert (await follow(world, path, X_Forwarded_For="192.0.2.2")).status == 302
+    assert (await follow(world, path)).status == 302
+
+
+@with_ingress()
+async def test_who_invents_whom_it_asks_for_is_bounded_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Misses.note
+
+    def note_much(misses: Misses, peer: str) -> None:
+        for _ in range(misses._most // 5):
+            note(misses, peer)
+
+    monkeypatch.setattr(Misses, "note", note_much)
+    here = await code(world, await delivered(world))
+    for number in range(5):
+        guess = await follow(world, f"/l/guess-{number}", X_Forwarded_For=f"192.0.2.{number}")
+        assert guess.status == 404
+    assert (await follow(world, f"/l/{here}", X_Forwarded_For="192.0.2.99")).status == 429
+
+
+@with_ingress()
+async def test_who_follows_links_that_lapsed_guesses_nothing(world: World) -> None:
+    id_ = await delivered(world)
+    here = await code(world, id_)
+    await forget_links(world)
+    for _ in range(MISSES_MAX + 1):
+        assert (await follow(world, f"/l/{here}")).status == 410
 
 
 @with_ingress()

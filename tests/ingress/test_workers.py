@@ -60,6 +60,14 @@ def ready_status(port: int) -> int:
         return int(sock.recv(100).split()[1])
 
 
+def takes_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+    except (ConnectionRefusedError, ConnectionResetError):
+        return False
+    return True
+
+
 def workers_of(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children]
@@ -99,6 +107,28 @@ def test_workers_share_a_port_are_started_again_and_stop_together(command: Any) 
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0
             assert all(not Path(f"/proc/{pid}").exists() for pid in after)
+        finally:
+            process.kill()
+
+
+def test_workers_that_stop_take_no_connections_while_a_request_is_under_way(command: Any) -> None:
+    with subprocess.Popen(command(2), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            port = port_of(process)
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock:
+                sock.sendall(
+                    b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer shop-key\r\n"
+                    b"Content-Type: application/json\r\nContent-Length: 2\r\n"
+                    b"Expect: 100-continue\r\n\r\n"
+                )
+                assert sock.recv(100).split()[1] == b"100"
+                process.send_signal(signal.SIGTERM)
+                deadline = time.monotonic() + PATIENCE_S
+                while takes_connections(port):
+                    assert time.monotonic() < deadline
+                sock.sendall(b"{}")
+                assert sock.recv(100).split()[1] == b"422"
+            assert process.wait(PATIENCE_S) == 0
         finally:
             process.kill()
 

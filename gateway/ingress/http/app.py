@@ -220,7 +220,9 @@ class Ingress:
                 settings.server.public_url,
                 self.aside,
             ),
-            following=FollowEndpoint(store, self.clicks, self._requests.asker, now_ms),
+            following=FollowEndpoint(
+                store, self.clicks, self._requests.asker, self._requests.guesser, now_ms
+            ),
             links=LinkEndpoints(store, self.archived, now_ms),
             opening=OpenEndpoint(store, self.clicks, now_ms),
         )

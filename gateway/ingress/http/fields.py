@@ -52,7 +52,9 @@ FIELDS: Mapping[str, Field] = {
     "currency": Field("The currency of both amounts.", "EUR"),
     "cursor": Field("Where to go on: `next` of the page before.", "3137"),
     "data": Field("What the application on the device gets beside the words.", {"order": "A-17"}),
-    "delivered_at": Field("When it arrived, by the provider's clock."),
+    "delivered_at": Field(
+        "When it arrived, by the provider's clock; at the latest when it was told."
+    ),
     "detail": Field("More of it; null: nothing.", None),
     "disk_free_bytes": Field("Free bytes of its disk; null: not this machine's.", 53_687_091_200),
     "dispatchers": Field("Dispatchers that run; null: Redis is away.", 2),

@@ -20,6 +20,7 @@ import structlog
 from gateway.ingress.http.request import Request
 
 LINES_MAX = 100  # a second, of an app's refusals of one kind in a worker
+GUESSER_MAX = 64  # characters of an address that is not believed
 HOPS_MAX = 32  # addresses of X-Forwarded-For that are looked at
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -98,6 +99,16 @@ class RequestLog:
     def asker(self, request: Request) -> str:
         """Who asks."""
         return self.peer_of(request.peer, request.lines(b"x-forwarded-for"))
+
+    def guesser(self, request: Request) -> str:
+        """On whom what was asked for in vain is put. Where no proxies are named and yet one is in
+        front, all people would be one peer, and one of them could keep the others from what they
+        ask for: there they are told apart by who it says asks, believed or not."""
+        forwarded = request.lines(b"x-forwarded-for")
+        if forwarded is None or self._trusted:
+            return self.peer_of(request.peer, forwarded)
+        last = forwarded.decode("latin-1").rpartition(",")[2].strip()
+        return f"{request.peer} {last[:GUESSER_MAX]}"
 
     def peer_of(self, peer: str, forwarded: bytes | None) -> str:
         """Who asks: the other end of the connection, or, where that is a trusted proxy, the last

@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 
 import structlog
 import uvicorn
@@ -98,14 +99,28 @@ def run(
         return
 
     def worker(index: int, worker_beat: Callable[[], None]) -> None:
-        for others in of_worker[:index] + of_worker[index + 1 :]:
-            for other in others:
-                other.close()
+        _close(of_worker[:index])
+        _close(of_worker[index + 1 :])
         uvloop.run(serve(configuration, of_worker[index], server, worker_beat))
 
     stop_within_s = table.stop_within_ms / 1000
     # The process that watches takes a change over too: what it forks later begins with it.
-    Workers(len(sockets), worker, stop_within_s, configuration.take_over, beat).run(up)
+    watching = Workers(
+        len(sockets),
+        worker,
+        stop_within_s,
+        configuration.take_over,
+        beat,
+        # Else the kernel would go on taking connections that no worker comes to serve.
+        partial(_close, of_worker),
+    )
+    watching.run(up)
+
+
+def _close(of_workers: Sequence[Sequence[socket.socket]]) -> None:
+    for sockets in of_workers:
+        for sock in sockets:
+            sock.close()
 
 
 def listen(host: str, port: int, count: int, key: str = "server.port") -> list[socket.socket]:

@@ -59,9 +59,10 @@ class Workers:
         stop_within_s: float,
         changed: Callable[[], bool],
         beat: Callable[[], None] | None = None,
+        stops: Callable[[], None] | None = None,
     ) -> None:
         """On SIGHUP `changed` is asked, and with True the children get the signal too. `beat` is
-        called every BEAT_S."""
+        called every BEAT_S, `stops` once, before the children are told to stop."""
         self._body = body
         self._changed = changed
         self._missing = set(range(count))
@@ -78,7 +79,7 @@ class Workers:
             )
             for index in range(count)
         ]
-        self._supervisor = Supervisor(self._children, beat=beat)
+        self._supervisor = Supervisor(self._children, beat=beat, stops=stops)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Returns when all children have ended after SIGTERM or SIGINT.

@@ -103,10 +103,18 @@ class EventsEndpoint:
                 f"Of the {self._clients_max} event streams here an app may have {share}, and yours "
                 "has: close one, or try again later.",
             )
-        resumed = request.header(b"last-event-id")
-        subscription = await self._hub.join(app)
+        # Counted before anything is waited for: after a restart all of them come at once.
         self.clients += 1
         self._of_app[app] += 1
+        try:
+            await self._tell(request, app)
+        finally:
+            self.clients -= 1
+            self._of_app[app] -= 1
+
+    async def _tell(self, request: Request, app: str) -> None:
+        resumed = request.header(b"last-event-id")
+        subscription = await self._hub.join(app)
         try:
             positions = _start_at(resumed, subscription)
             stream = _EventStream(
@@ -120,8 +128,6 @@ class EventsEndpoint:
         except* (TimeoutError, ClientGone):
             request.abort()
         finally:
-            self.clients -= 1
-            self._of_app[app] -= 1
             self._hub.leave(subscription)
 
 

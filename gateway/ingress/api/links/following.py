@@ -17,7 +17,7 @@ from gateway.ingress.http.asgi import HTML, TEXT
 from gateway.ingress.http.problems import RETRY_AFTER_S
 from gateway.ingress.http.request import Request
 from gateway.ingress.link_reads import LinkReads
-from gateway.ingress.misses import Misses
+from gateway.ingress.misses import TOGETHER_MAX, Misses
 from gateway.ingress.pages import links as pages
 from gateway.ingress.pages.lang import lang_of
 from gateway.redis.errors import RedisError
@@ -40,18 +40,21 @@ class FollowEndpoint:
         self,
         store: Store,
         clicks: ClickRecorder,
-        peer_of: Callable[[Request], str],
+        asker: Callable[[Request], str],
+        guesser: Callable[[Request], str],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._reads = LinkReads(store)
         self._clicks = clicks
-        self._peer_of = peer_of
+        self._asker = asker
+        self._guesser = guesser
         self._now_ms = now_ms
         self._misses = Misses(now_ms)
+        self._together = Misses(now_ms, TOGETHER_MAX)
 
     async def follow(self, request: Request) -> None:
-        if self._misses and self._misses.too_many(self._peer_of(request)):
+        if self._misses and self._guesses(request):
             await self._show(request, 429)
             return
         code, store = request.parameters["code"], self._store
@@ -59,7 +62,9 @@ class FollowEndpoint:
             link = await self._reads.find(code)
             if link is None:
                 gone = await links.was_there(store.redis, store.links, code)
-                self._misses.note(self._peer_of(request))
+                if not gone:
+                    self._misses.note(self._guesser(request))
+                    self._together.note(self._asker(request))
                 await self._show(request, 410 if gone else 404)
                 return
         except RedisError:
@@ -73,6 +78,12 @@ class FollowEndpoint:
         await request.respond(302, b"", ((b"location", location), *_SENT_ON), TEXT)
         if request.method == "GET":
             self._clicks.note(self._click(request, link, now_ms))
+
+    def _guesses(self, request: Request) -> bool:
+        """Whether whoever asks, or all who come the same way, asked in vain too often."""
+        return self._misses.too_many(self._guesser(request)) or self._together.too_many(
+            self._asker(request)
+        )
 
     def _target(self, link: Link) -> str:
         rules = self._store.policy.links
