@@ -93,6 +93,21 @@ async def test_a_client_resumes_behind_the_last_event_it_saw(world: World) -> No
 
 
 @with_ingress(shards=3)
+async def test_a_client_that_was_told_nothing_yet_resumes_from_where_it_began(world: World) -> None:
+    before = (await world.send(OTP)).json["id"]
+    first = follow(world)
+    hello = (await first.until(b"follow\n\n")).decode()
+    last = next(line for line in hello.split("\n") if line.startswith("id: ")).removeprefix("id: ")
+    await leave(first)
+    missed = [(await world.send(OTP | {"text": text})).json["id"] for text in ("one", "two")]
+    again = await opened(world, last)
+    told = {(await next_event(again))[1]["id"] for _ in missed}
+    assert told == set(missed)
+    assert before not in told
+    await leave(again)
+
+
+@with_ingress(shards=3)
 async def test_an_id_from_before_there_were_so_many_shards_resumes_where_it_was(
     world: World,
 ) -> None:

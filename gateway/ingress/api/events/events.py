@@ -49,7 +49,7 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
-_HELLO = b"retry: %d\n: status changes follow\n\n" % RECONNECT_MS
+_HELLO = b"retry: %d\nid: %s\n: status changes follow\n\n"
 _HEARTBEAT = b": still here\n\n"
 _LAST_EVENT_ID_BYTES_MAX = 48 * 1024
 _position = re.compile(r"([0-9]{1,18})-([0-9]{1,18})\.([0-9]{1,6})").fullmatch
@@ -169,7 +169,8 @@ class _EventStream:
     async def run(self) -> None:
         """Writes events until told to close. Raises TimeoutError when nobody takes them."""
         await self._request.begin(200, _HEADERS)
-        await self._write(_HELLO)
+        # With an id, so that who is cut off before the first event resumes from here as well.
+        await self._write(_HELLO % (RECONNECT_MS, self._id()))
         while not self._subscription.closing:
             if self._behind or self._subscription.overflowed:
                 await self._catch_up()
@@ -226,7 +227,6 @@ class _EventStream:
             self._positions[entry.shard] = position
             if change.fallback:  # it is told to webhooks alone
                 continue
-            id_ = ",".join(f"{p.entry}.{p.nth}" for p in self._positions)
             if change.reply:
                 reply = entry.replies.get(change.reply)
                 if reply is None:  # it is forgotten
@@ -234,11 +234,15 @@ class _EventStream:
                 kind, data = b"inbound", to_json(reply_view(change.reply, reply))
             else:
                 kind, data = b"status", to_json(_data(change))
-            event = b"event: %s\nid: %s\ndata: %s\n\n" % (kind, id_.encode(), data)
+            event = b"event: %s\nid: %s\ndata: %s\n\n" % (kind, self._id(), data)
             self._unsent.append(event)
             self._unsent_bytes += len(event)
             if self._unsent_bytes >= EVENT_BYTES_MAX:
                 await self._flush()
+
+    def _id(self) -> bytes:
+        """Of the last event that was told: where to resume."""
+        return ",".join(f"{p.entry}.{p.nth}" for p in self._positions).encode()
 
     async def _flush(self) -> None:
         if self._unsent:
