@@ -118,7 +118,7 @@ CHANGES = (
     (
         "`kaskad copy` to another Redis",
         "all is there, money agrees; interrupted, it starts anew; nothing starts on the old",
-        "`tests/store/test_copying.py`, `tests/system/test_moving.py`",
+        "`tests/store/copies/test_copying.py`, `tests/system/test_moving.py`",
     ),
     (
         "restored from a backup",
@@ -128,7 +128,10 @@ CHANGES = (
     (
         "another currency over existing money",
         "refused with a sentence; a price in another is counted and not booked",
-        "`tests/store/test_installation.py`, `tests/store/test_ignored_prices.py`",
+        (
+            "`tests/store/installation/test_installation.py`, "
+            "`tests/store/money/test_ignored_prices.py`"
+        ),
     ),
 )
 

@@ -27,7 +27,7 @@ from gateway.archive.tables import (
 )
 from gateway.core.archive.manifest import ArchivedFile, EntryId, reached
 from gateway.core.records.entries import LedgerEntry, Post
-from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.finance.lines.lines import LinesPage, LinesWanted
 from gateway.store.money.checkpoints import NOTHING_BOOKED
 
 _MICROS = "CAST(amount * 1000000 AS BIGINT)"
@@ -54,7 +54,7 @@ _MEASURES = MEASURES_OF | {outcome: measure for measure, outcome in OUTCOMES.ite
 
 class ArchivedLedger:
     """An `Archived` of `gateway.store.money.ledger` and an `ArchivedLines` of
-    `gateway.finance.lines`, for a process that may block."""
+    `gateway.finance.lines.lines`, for a process that may block."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive

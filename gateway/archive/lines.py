@@ -1,5 +1,5 @@
-"""The ledger's lines that are archived, a page at a time, as `gateway.finance.lines` gives those in
-Redis."""
+"""The ledger's lines that are archived, a page at a time, as `gateway.finance.lines.lines` gives
+those in Redis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gateway.archive.archive import Archive
 from gateway.archive.tables import ENTRY_OF_ROW, LEDGER, group_of
 from gateway.core.money.days import Days, day_of
-from gateway.finance.lines import (
+from gateway.finance.lines.lines import (
     AMOUNTS,
     EVERY_AMOUNT,
     LedgerLine,

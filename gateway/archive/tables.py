@@ -29,7 +29,7 @@ from gateway.core.effects import NOT_COMPARED
 from gateway.core.money.days import day_of
 from gateway.core.money.months import NONE_CLOSED, ClosedMonths
 from gateway.core.records.entries import NO_STEP, Clicked, Group, Indexed, LedgerEntry
-from gateway.finance.lines import lines_of
+from gateway.finance.lines.lines import lines_of
 
 LEDGER, COUNTS, REQUESTS, MESSAGES = "ledger", "counts", "requests", "messages"
 CLICKS = "clicks"

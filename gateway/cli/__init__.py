@@ -2,7 +2,7 @@
 
 Here are words, options, exit codes and the last catch of every failure: 0 done, 2 bad usage or
 configuration, 1 anything else, each with plain sentences on stderr. What a command does is in the
-modules beside this one, imported when it runs, so that `kaskad --help` answers at once.
+folders beside this one, imported when it runs, so that `kaskad --help` answers at once.
 """
 
 from __future__ import annotations

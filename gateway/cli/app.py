@@ -15,8 +15,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import Exit, TyperException
 
-from gateway.cli import books, operators
+from gateway.cli.books import books
 from gateway.cli.failures import DONE, UNUSABLE, UsageFault, tell
+from gateway.cli.operators import operators
 from gateway.cli.options import Config, Json, Restored
 
 INTERRUPTED = 130  # how typer names a KeyboardInterrupt
@@ -154,7 +155,7 @@ def up(config: Config = None, restored: Restored = False) -> int:
 
     Examples: `kaskad up`, `kaskad up --config /etc/kaskad.toml`
     """
-    from gateway.cli.up import up as run_up
+    from gateway.cli.roles.up import up as run_up
 
     return run_up(config, os.environ, restored=restored)
 
@@ -174,7 +175,7 @@ def serve(
 
     Examples: `kaskad serve`, `kaskad serve --workers 4 --host 0.0.0.0 --port 8080`
     """
-    from gateway.cli.roles import serve as run_serve
+    from gateway.cli.roles.roles import serve as run_serve
 
     return run_serve(config, os.environ, workers=workers, host=host, port=port)
 
@@ -185,7 +186,7 @@ def dispatch(config: Config = None, restored: Restored = False) -> int:
 
     Together they never exceed a provider's rate, and one takes over what another held when it died.
     """
-    from gateway.cli.roles import dispatch as run_dispatch
+    from gateway.cli.roles.roles import dispatch as run_dispatch
 
     return run_dispatch(config, os.environ, restored=restored)
 
@@ -253,8 +254,8 @@ def simulate(
 
     Examples: `kaskad simulate`, `kaskad simulate --viber-share 0.8 --knob repeat_share=0.1`
     """
-    from gateway.cli.roles import Simulation
-    from gateway.cli.roles import simulate as run_simulate
+    from gateway.cli.roles.roles import Simulation
+    from gateway.cli.roles.roles import simulate as run_simulate
 
     knobs = (f"viber_share={share}", *(knob or ()))
     doors = (smtp_port, smpp_port, smtps_port, smtp_tls)
@@ -287,7 +288,7 @@ def copy_all(
 
     Example: `kaskad copy --to redis://redis.internal:6379 --shards 16`
     """
-    from gateway.cli.copying import copy, take_back
+    from gateway.cli.operators.copying import copy, take_back
 
     if back == (to is not None):
         raise UsageFault("Name a Redis with --to, or give --take-back alone.")
@@ -320,8 +321,8 @@ def erase(
 
     Example: `kaskad erase --phone +79161234567`
     """
-    from gateway.cli.erase import NamedPerson
-    from gateway.cli.erase import erase as run_erase
+    from gateway.cli.operators.erase import NamedPerson
+    from gateway.cli.operators.erase import erase as run_erase
     from gateway.core.addresses import Recipient
 
     named = NamedPerson(Recipient(phone or None, email or None), user, app_name)
@@ -334,7 +335,7 @@ def check(config: Config = None, as_json: Json = False) -> int:
 
     Ends with 2 when something has to be repaired, and changes nothing.
     """
-    from gateway.cli.check import check as run_check
+    from gateway.cli.operators.check import check as run_check
 
     return run_check(config, os.environ, as_json=as_json)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.demo.stage import Stage
 from gateway.finance.extras import MissingExtra, archive_library
-from gateway.finance.verify import compare_books
+from gateway.finance.reports.verify import compare_books
 from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap

@@ -10,9 +10,9 @@ import msgspec
 from gateway.core.channels import CHANNELS, label_of
 from gateway.core.money.money import format_amount, parse_amount
 from gateway.demo.audience import CampaignFigures
-from gateway.finance.report import Figures as Booked
-from gateway.finance.report import Report
-from gateway.finance.verify import Verdict
+from gateway.finance.reports.report import Figures as Booked
+from gateway.finance.reports.report import Report
+from gateway.finance.reports.verify import Verdict
 from providers.simulator.book import Bill, ChannelBill
 
 

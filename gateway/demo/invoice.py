@@ -16,10 +16,10 @@ import msgspec
 from gateway.core.money.reconciliation import AGREED, Class
 from gateway.demo.stage import Stage
 from gateway.finance.extras import MissingExtra
-from gateway.finance.invoices import InvoiceMap, read_invoice
-from gateway.finance.reconcile import Question, Reconciled, Reconciliation
-from gateway.finance.reconciled_workbook import write_workbook
-from gateway.finance.sorted_lines import SortedLines
+from gateway.finance.invoices.invoices import InvoiceMap, read_invoice
+from gateway.finance.invoices.reconcile import Question, Reconciled, Reconciliation
+from gateway.finance.invoices.reconciled_workbook import write_workbook
+from gateway.finance.invoices.sorted_lines import SortedLines
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap

@@ -26,8 +26,8 @@ from gateway.demo.audit import Books
 from gateway.demo.campaign import SHOP
 from gateway.demo.invoice import PLANTED, Invoice
 from gateway.demo.reach import ReachShown
-from gateway.finance.reconciled_formats import WORDS
-from gateway.finance.report import Figures
+from gateway.finance.invoices.reconciled_formats import WORDS
+from gateway.finance.reports.report import Figures
 
 if TYPE_CHECKING:
     from gateway.demo.stage import Stage

@@ -35,8 +35,8 @@ from gateway.demo.stage import Stage, shipped_file, stage
 from gateway.demo.visitors import Visitors
 from gateway.demo.webhook_receiver import WebhookReceiver
 from gateway.finance.question import Query
-from gateway.finance.report import build
-from gateway.finance.verify import Verdict, compare_books
+from gateway.finance.reports.report import build
+from gateway.finance.reports.verify import Verdict, compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.settings import file as settings_file

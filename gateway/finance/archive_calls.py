@@ -7,7 +7,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.core.archive.manifest import EntryId
-from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.finance.lines.lines import LinesPage, LinesWanted
 from gateway.store.archive.archiving import ArchiveBegun
 from gateway.store.messages.message_search import ArchivedMessage
 from gateway.store.messages.person_index import IndexPlace

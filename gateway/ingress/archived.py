@@ -36,7 +36,7 @@ from gateway.finance.archive_calls import (
     decode_found,
     framed,
 )
-from gateway.finance.lines import LinesPage, LinesWanted
+from gateway.finance.lines.lines import LinesPage, LinesWanted
 from gateway.ingress.http.problems import Refusal, refuse
 from gateway.log_throttle import LogThrottle
 from gateway.redis.client import RedisClient
@@ -57,7 +57,7 @@ _log = structlog.get_logger("ingress")
 
 
 class ArchiveReader:
-    """An `ArchivedLines` of `gateway.finance.lines`, and an `ArchivedIndex` of
+    """An `ArchivedLines` of `gateway.finance.lines.lines`, and an `ArchivedIndex` of
     `gateway.store.messages.message_search`; every call raises Refusal (503) and RedisUnavailable.
     `key` is that of the archive's hashes."""
 

@@ -14,11 +14,11 @@ import msgspec
 
 from gateway.core.money.days import Days
 from gateway.core.views.words import rfc3339
-from gateway.finance import formats
 from gateway.finance.question import Query
-from gateway.finance.report import Report, ReportTally, cost_report
-from gateway.finance.report_workbook import write_workbook
-from gateway.finance.schedule import Period, ReportSchedule
+from gateway.finance.reports import formats
+from gateway.finance.reports.report import Report, ReportTally, cost_report
+from gateway.finance.reports.report_workbook import write_workbook
+from gateway.finance.reports.schedule import Period, ReportSchedule
 from gateway.ingress.pages.report_reading import grouped, read_page
 from gateway.ingress.pages.reports import Suggestions, report_page
 from gateway.redis.client import RedisClient

@@ -29,7 +29,7 @@ from gateway.core.webhooks import REPORT, next_delay_ms
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.errors import CallerFault
 from gateway.files import write_new
-from gateway.finance.schedule import Period, ReportSchedule
+from gateway.finance.reports.schedule import Period, ReportSchedule
 from gateway.redis.errors import RedisError
 from gateway.reporter.rendering import NumberSources
 from gateway.store import randomness

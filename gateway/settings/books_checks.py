@@ -11,7 +11,7 @@ from gateway.core.phones import COUNTRIES
 from gateway.core.texts import name_of
 from gateway.decoding import KeyFault
 from gateway.finance.question import ReportFault
-from gateway.finance.schedule import period_of, query_of
+from gateway.finance.reports.schedule import period_of, query_of
 from gateway.settings.known_names import none_such
 from gateway.settings.tables import Document
 from providers.http.receivers import is_receiver

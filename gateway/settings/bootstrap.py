@@ -33,7 +33,7 @@ from gateway.core.policy import (
 )
 from gateway.core.reactions.conversions import ConversionRule
 from gateway.core.records.words import importance_named
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.settings import price_file
 from gateway.settings.file import Settings
 from gateway.settings.tables import DAYS, MONTH, App, SendWindowSettings, StepSettings, unrouted

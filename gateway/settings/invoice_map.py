@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.core.campaigns.send_windows import zone_named
 from gateway.decoding import Collector, KeyFault
-from gateway.finance.invoices import InvoiceMap
+from gateway.finance.invoices.invoices import InvoiceMap
 from gateway.settings.decoder import TomlWords
 from gateway.settings.file import SettingsError, SettingsFault
 

@@ -20,7 +20,7 @@ from gateway.core.policy import HiddenSeen, Metric, OrderBy, WhenAway
 from gateway.core.records.words import ImportanceName, LinksWord
 from gateway.core.timing import usual_grace_ms
 from gateway.decoding import Tagged
-from gateway.finance.schedule import Every, ReportForm
+from gateway.finance.reports.schedule import Every, ReportForm
 from gateway.store.installation.api_keys import Scope
 from providers.contract import Category, Channel
 from providers.notation import (

@@ -10,8 +10,8 @@ import trio
 from gateway.redis.trio_driver import open_client
 from gateway.store.installation import installation
 from gateway.store.messages import reads
-from tests.store.test_copying import target_url
-from tests.store.test_spreading import spread
+from tests.store.copies.test_copying import target_url
+from tests.store.copies.test_spreading import spread
 from tests.worlds.archive_world import ArchiveWorld
 
 __all__ = ["target_url"]  # a fixture

@@ -26,7 +26,7 @@ from gateway.archive.booked import ArchivedLedger
 from gateway.archive.questions import by_day
 from gateway.archive.tables import INDEX, LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
-from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
+from gateway.finance.lines.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.redis.trio_driver import open_client
 from gateway.store.archive import archiving

@@ -17,11 +17,11 @@ from gateway.archive.booked import ArchivedLedger
 from gateway.archive.sent import archived_messages, archived_through, records_of
 from gateway.core.money.days import DAY_MS, HOUR_MS, day_of
 from gateway.core.money.reconciliation import Ours, Theirs, in_micros
-from gateway.finance.acceptance import InvoiceAcceptance, accept
-from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.invoices.acceptance import InvoiceAcceptance, accept
+from gateway.finance.invoices.reconcile import DaySpan, Question, Reconciliation
+from gateway.finance.invoices.sorted_lines import SortedLines
+from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
-from gateway.finance.reconcile import DaySpan, Question, Reconciliation
-from gateway.finance.sorted_lines import SortedLines
 from gateway.redis.trio_driver import open_client
 from gateway.store.archive.closed import listed_since
 from gateway.store.messages.sent_lines import lines_within, sent_lines

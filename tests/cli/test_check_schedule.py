@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.cli import check
+from gateway.cli.operators import check
 from gateway.core.campaigns.campaigns import Campaign
 from tests.worlds.ingress_world import settings
 

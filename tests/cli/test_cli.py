@@ -16,11 +16,12 @@ import pytest
 import redis
 
 from gateway import crew, telemetry
-from gateway.cli import app, failures, roles
-from gateway.cli.check import faults_of
+from gateway.cli import app, failures
+from gateway.cli.books.reports import CostQuestion
 from gateway.cli.failures import UsageFault
-from gateway.cli.keys import scopes_of
-from gateway.cli.reports import CostQuestion
+from gateway.cli.operators.check import faults_of
+from gateway.cli.operators.keys import scopes_of
+from gateway.cli.roles import roles
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.metrics import DispatchMetrics
@@ -184,7 +185,7 @@ def test_a_group_alone_shows_its_help_and_is_misuse(
             {"asyncio", "trio", "redis", "uvicorn", "phonenumbers", "gateway.settings.file"},
         ),
         (
-            "import gateway.cli.up, gateway.cli.reports, gateway.ingress.http.server",
+            "import gateway.cli.roles.up, gateway.cli.books.reports, gateway.ingress.http.server",
             {"trio"},  # a sixth of a command's start
         ),
         (

@@ -23,7 +23,7 @@ from gateway.archive.run import Run, RunLimits
 from gateway.cli import app
 from gateway.core.money.reconciliation import CLASSES, Ours
 from gateway.core.policy import Policy
-from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import FIRST_DAY, LAST_DAY, Query
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient

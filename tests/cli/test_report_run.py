@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import app
-from gateway.cli.up import roles
+from gateway.cli.roles.up import roles
 from gateway.settings.file import load
 from tests.cli.test_cli import ROOT, SECRETS, edit
 from tests.cli.test_cli import place as place  # the fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import roles
 from gateway.cli.failures import UsageFault
+from gateway.cli.roles import roles
 from gateway.settings.file import parse
 
 SMPP = '{ kind = "smpp", host = "localhost", system_id = "k", password_env = "P", sender = "Shop" }'

@@ -13,8 +13,8 @@ from gateway.cli import progress
 from gateway.cli.failures import UsageFault, tell
 from gateway.cli.tables import print_table
 from gateway.cli.terminal import show_anyway
-from gateway.finance.report import build
-from gateway.finance.table import render_table
+from gateway.finance.reports.report import build
+from gateway.finance.reports.table import render_table
 from tests.finance.test_report import ask, booked
 
 

@@ -19,7 +19,7 @@ from gateway.demo.campaign import CLUB, SHOP, Traffic, expand, read_templates
 from gateway.demo.configuration import to_toml
 from gateway.demo.numbers import RANGES, Numbers
 from gateway.finance.question import Query
-from gateway.finance.report import Figures, Report, ReportLine
+from gateway.finance.reports.report import Figures, Report, ReportLine
 from gateway.ingress.api.messages import requests
 from gateway.settings import bootstrap
 from gateway.settings.file import load

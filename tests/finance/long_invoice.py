@@ -25,7 +25,7 @@ from random import Random
 
 from gateway.core.money.reconciliation import PICOS, Ours
 from gateway.core.views.words import rfc3339
-from gateway.finance.invoices import Columns, InvoiceMap, read_invoice
+from gateway.finance.invoices.invoices import Columns, InvoiceMap, read_invoice
 from tests.worlds.planted import BY_PART, FROM_MS, QUESTION, Faults, Planter, book, reconcile
 
 LINES = 5_000_000

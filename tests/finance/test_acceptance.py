@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from gateway.core.events import Reported
 from gateway.core.money.days import DAY_MS, HOUR_MS
 from gateway.core.money.reconciliation import ReconciledLine, Theirs, in_micros
-from gateway.finance import acceptance
-from gateway.finance.acceptance import InvoiceAcceptance, LinesLapsed, accept
-from gateway.finance.lines import LedgerLine, LinesQuery, pages_of_lines
+from gateway.finance.invoices import acceptance
+from gateway.finance.invoices.acceptance import InvoiceAcceptance, LinesLapsed, accept
+from gateway.finance.invoices.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.invoices.sorted_lines import SortedLines
+from gateway.finance.lines.lines import LedgerLine, LinesQuery, pages_of_lines
 from gateway.finance.question import Query
-from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
-from gateway.finance.sorted_lines import SortedLines
-from gateway.finance.verify import compare_books
+from gateway.finance.reports.verify import compare_books
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store.keys import keys_of

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from gateway.core.events import Reported, TimerDue
 from gateway.core.money.days import Days
 from gateway.core.money.months import Month
-from gateway.finance import closing
-from gateway.finance.closing import ClosingRefusal, close_month, is_whole
-from gateway.finance.lines import LinesQuery, pages_of_lines
+from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
-from gateway.finance.report import cost_report
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports import closing
+from gateway.finance.reports.closing import ClosingRefusal, close_month, is_whole
+from gateway.finance.reports.report import cost_report
+from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
 from gateway.store.keys import keys_of

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.core.money.days import Days
 from gateway.core.records.message import Message
-from gateway.finance.counted import CountedAs, CountedMessages
 from gateway.finance.question import Query
+from gateway.finance.reports.counted import CountedAs, CountedMessages
 from tests.worlds.cascade_world import MINUTE, T0, World
 
 TODAY = datetime.date(2100, 1, 1)

@@ -14,10 +14,10 @@ import pytest
 import xlsxwriter
 
 from gateway.core.money.reconciliation import PICOS, Theirs
-from gateway.finance import spreadsheet_size
 from gateway.finance.extras import MissingExtra
-from gateway.finance.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice
-from gateway.finance.spreadsheet_size import READ_BYTES
+from gateway.finance.invoices.invoices import Columns, InvoiceFault, InvoiceMap, read_invoice
+from gateway.finance.spreadsheets import spreadsheet_size
+from gateway.finance.spreadsheets.spreadsheet_size import READ_BYTES
 from gateway.settings.invoice_map import load_map, shipped_maps
 
 NOON = 1_795_262_400_000  # 2026-11-21T12:00:00Z

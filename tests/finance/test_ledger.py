@@ -27,10 +27,10 @@ from gateway.core.records.entries import (
     total_codec,
 )
 from gateway.core.webhooks import Webhooks
-from gateway.finance import report as reports
 from gateway.finance.question import Query
-from gateway.finance.report import Report, build
-from gateway.finance.verify import Difference, Verdict, compare_books, verify_ledger
+from gateway.finance.reports import report as reports
+from gateway.finance.reports.report import Report, build
+from gateway.finance.reports.verify import Difference, Verdict, compare_books, verify_ledger
 from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.store.campaigns.campaigns import Campaigns
 from gateway.store.compression import pack

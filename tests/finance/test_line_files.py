@@ -13,10 +13,10 @@ import pytest
 import python_calamine
 from msgspec.structs import replace
 
-from gateway.finance import line_files
 from gateway.finance.extras import MissingExtra
-from gateway.finance.line_files import open_line_file
-from gateway.finance.lines import COLUMNS, LedgerLine
+from gateway.finance.lines import line_files
+from gateway.finance.lines.line_files import open_line_file
+from gateway.finance.lines.lines import COLUMNS, LedgerLine
 
 LINE = LedgerLine(
     id="0-1795262400000-0-0-cost",
@@ -75,7 +75,7 @@ def test_a_workbook_opens_with_its_types() -> None:
 
 
 def test_a_full_sheet_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.finance.workbook.ROWS_A_SHEET", 2)
+    monkeypatch.setattr("gateway.finance.spreadsheets.workbook.ROWS_A_SHEET", 2)
     octets = written("xlsx", *[LINE] * 5)
     book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(octets))
     assert book.sheet_names == ["Ledger", "Ledger 2", "Ledger 3"]

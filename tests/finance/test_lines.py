@@ -15,9 +15,9 @@ from gateway.core.events import Accepted, Claimed, Event, LooseParts, LostAnswer
 from gateway.core.money.days import Days
 from gateway.core.policy import ProviderRule
 from gateway.core.records.content import Content
-from gateway.finance.lines import LedgerLine, LinePlace, LinesQuery, LineView, pages_of_lines
+from gateway.finance.lines.lines import LedgerLine, LinePlace, LinesQuery, LineView, pages_of_lines
 from gateway.finance.question import Query
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.store.messages.apply import Item
 from gateway.store.money import ledger

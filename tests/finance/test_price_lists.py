@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.finance.price_check import doubts
-from gateway.finance.published_prices import (
+from gateway.finance.prices.price_check import doubts
+from gateway.finance.prices.published_prices import (
     Published,
     PublishedFault,
     dearest,

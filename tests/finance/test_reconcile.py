@@ -13,8 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.money.reconciliation import PICOS_A_MICRO, ROUNDING_MAX, Ours, Theirs, rounded
-from gateway.finance.reconcile import DaySpan, Reconciliation
-from gateway.finance.sorted_lines import SortedLines
+from gateway.finance.invoices.reconcile import DaySpan, Reconciliation
+from gateway.finance.invoices.sorted_lines import SortedLines
 from tests.finance import long_invoice
 from tests.worlds.planted import (
     BY_PART,

@@ -13,9 +13,9 @@ from msgspec.structs import asdict, replace
 
 from gateway.core.effects import BY_HOUR, MEASURES
 from gateway.core.records.entries import NO_HOUR, NO_STEP, Group
-from gateway.finance import report as module
 from gateway.finance.question import KEYS, Query, ReportFault, parse_query
-from gateway.finance.report import MESSAGE_MEASURES, RATE_COLUMNS, build
+from gateway.finance.reports import report as module
+from gateway.finance.reports.report import MESSAGE_MEASURES, RATE_COLUMNS, build
 from gateway.store.money.totals import TotalRow
 
 TODAY = datetime.date(2026, 11, 21)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from gateway.finance.formats import file_name, number, to_csv, to_json, to_words
 from gateway.finance.question import KEYS
-from gateway.finance.report import Report, build
-from gateway.finance.table import render_table
+from gateway.finance.reports.formats import file_name, number, to_csv, to_json, to_words
+from gateway.finance.reports.report import Report, build
+from gateway.finance.reports.table import render_table
 from tests.finance.test_report import BOOKED, ask, booked
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.money.days import DAY_MS, Days
-from gateway.finance.schedule import (
+from gateway.finance.reports.schedule import (
     MISSED_MAX,
     SETTLED_MS,
     Every,

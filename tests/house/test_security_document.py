@@ -10,7 +10,7 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 
 
 def test_every_test_the_threat_model_names_exists() -> None:
-    named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", PAGE)
+    named = re.findall(r"`((?:\w+/)+test_\w+\.py)::(test_\w+)`", PAGE)
     assert len(named) > 20
     for name, test in named:
         file = ROOT / "tests" / name

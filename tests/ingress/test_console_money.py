@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.events import Reported, TimerDue
 from gateway.core.money.months import Month
-from gateway.finance.closing import close_month
+from gateway.finance.reports.closing import close_month
 from gateway.ingress.console import money
 from gateway.store.messages.apply import Item
 from gateway.store.money.months import keep_report

@@ -15,7 +15,7 @@ from gateway.core.policy import TTL_MAX_MS
 from gateway.core.records.content import content_codec
 from gateway.core.records.entries import index_codec
 from gateway.core.records.message_codec import unpack_message
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports.verify import verify_ledger
 from gateway.ingress.api.people import users
 from gateway.redis.errors import CommandRefused
 from gateway.store import quarantine

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.core.records.entries import Group
 from gateway.finance.question import Query, parse_query
-from gateway.finance.report import Report, build
+from gateway.finance.reports.report import Report, build
 from gateway.ingress.pages.report_charts import hour_bars
 from gateway.ingress.pages.report_reactions import Reacting, added, reacting, reaction_keys
 from gateway.store.money.totals import TotalRow

@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.records.entries import Post
-from gateway.finance.report import ReportTally
+from gateway.finance.reports.report import ReportTally
 from gateway.ingress.api.reports import reports as endpoint
 from gateway.ingress.api.reports.reports import ReportEndpoints
 from gateway.ingress.http.auth import Principal

@@ -12,8 +12,8 @@ import pytest
 
 from gateway.errors import ConfigurationError
 from gateway.finance.question import Query
-from gateway.finance.report import Report, cost_report
-from gateway.finance.verify import Verdict, compare_books
+from gateway.finance.reports.report import Report, cost_report
+from gateway.finance.reports.verify import Verdict, compare_books
 from gateway.redis import asyncio_driver
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import Limits, RedisClient

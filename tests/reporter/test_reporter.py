@@ -23,8 +23,8 @@ from gateway import files
 from gateway.core.money.days import DAY_MS, Days
 from gateway.core.views.words import rfc3339
 from gateway.dispatch.webhooks.posting import CallAnswer
-from gateway.finance import schedule as schedules
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports import schedule as schedules
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.ingress.api.reports.schedule_view import reports_of
 from gateway.redis.client import RedisClient
 from gateway.reporter import reporter as reporters

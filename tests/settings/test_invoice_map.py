@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.finance.invoices import Columns, InvoiceMap
+from gateway.finance.invoices.invoices import Columns, InvoiceMap
 from gateway.settings.file import SettingsError
 from gateway.settings.invoice_map import load_map
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.settings import file as settings
 from gateway.settings.bootstrap import schedules_of
 from gateway.settings.file import SettingsError

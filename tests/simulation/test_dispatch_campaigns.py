@@ -31,7 +31,7 @@ from gateway.store.waiting import queues, zones
 from providers.contract import Receipt
 from ratelimit.limiter import PACE_QUANTUM_US
 from tests.simulation.pace import Pace
-from tests.store import test_contents as contents
+from tests.store.requests import test_contents as contents
 from tests.worlds.cascade_world import DAYTIME, MINUTE
 from tests.worlds.dispatch_limiter import SECOND
 from tests.worlds.dispatch_world import sends_to

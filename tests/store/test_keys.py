@@ -9,7 +9,7 @@ import pytest
 
 from gateway import telemetry
 from gateway.core import events as ev
-from gateway.finance.verify import verify_ledger
+from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.store.installation import api_keys, audit, snapshots
 from gateway.store.installation.audit import Deed

@@ -44,7 +44,7 @@ from gateway.core.records.message import Message
 from gateway.core.records.message_codec import unpack_message
 from gateway.core.records.person import Person, claim_codec, pack_person, unpack_person
 from gateway.core.records.request import MessageRequest
-from gateway.finance.lines import LedgerLine, lines_of
+from gateway.finance.lines.lines import LedgerLine, lines_of
 from gateway.redis.client import Session
 from gateway.redis.trio_driver import open_client
 from gateway.store.compression import unpack

@@ -20,7 +20,7 @@ from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.archive.hashing import mark_of, short_hashes_of
 from gateway.finance.archive_calls import AcceptedAsked
-from gateway.finance.verify import Verdict, verify_ledger
+from gateway.finance.reports.verify import Verdict, verify_ledger
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.store.messages import receipts

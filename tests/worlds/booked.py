@@ -11,7 +11,7 @@ from gateway.core.events import Accepted, Claimed, Reported
 from gateway.core.money.reconciliation import Ours
 from gateway.core.policy import Policy
 from gateway.core.views.words import rfc3339
-from gateway.finance.reconciled_formats import amount
+from gateway.finance.invoices.reconciled_formats import amount
 from gateway.redis.client import RedisClient
 from gateway.store.messages.apply import Item
 from gateway.store.messages.sent_lines import sent_lines

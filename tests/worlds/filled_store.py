@@ -18,7 +18,7 @@ from gateway.core.records.message_codec import pack_message
 from gateway.core.records.person import Person
 from gateway.core.records.request import Answer
 from gateway.core.records.user import StoredUser
-from gateway.finance.verify import compare_books
+from gateway.finance.reports.verify import compare_books
 from gateway.redis.client import RedisClient
 from gateway.redis.trio_driver import open_client
 from gateway.store import quarantine

@@ -23,8 +23,8 @@ from gateway.core.money.reconciliation import (
     Ours,
     Theirs,
 )
-from gateway.finance.reconcile import DaySpan, Question, Reconciled, Reconciliation
-from gateway.finance.sorted_lines import SortedLines
+from gateway.finance.invoices.reconcile import DaySpan, Question, Reconciled, Reconciliation
+from gateway.finance.invoices.sorted_lines import SortedLines
 
 FROM_MS = 1_793_491_200_000  # 2026-11-01T00:00:00Z
 NOVEMBER = DaySpan(datetime.date(2026, 11, 1), datetime.date(2026, 11, 30))

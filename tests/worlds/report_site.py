@@ -20,7 +20,7 @@ from gateway.core.money.prices import Price
 from gateway.core.policy import CategoryRule, Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
 from gateway.core.records.request import MessageRequest
-from gateway.finance.closing import close_month
+from gateway.finance.reports.closing import close_month
 from gateway.ingress.http.app import Ingress, open_ingress
 from gateway.redis.asyncio_driver import open_client
 from gateway.settings import file as configuration

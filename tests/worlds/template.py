@@ -253,10 +253,10 @@ def _become(job: _Job) -> None:
 def _load() -> None:
     """All that roles and the usual commands import, which they do when they run."""
     import gateway.cli.app
-    import gateway.cli.books
-    import gateway.cli.ledger
-    import gateway.cli.reports
-    import gateway.cli.roles
+    import gateway.cli.books.books
+    import gateway.cli.books.ledger
+    import gateway.cli.books.reports
+    import gateway.cli.roles.roles
     import gateway.dispatch.dispatcher
     import gateway.ingress.http.server  # noqa: F401
     import providers.simulator.__main__  # noqa: F401

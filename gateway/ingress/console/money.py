@@ -18,9 +18,15 @@ import msgspec
 
 from gateway.core.money.money import format_amount
 from gateway.core.money.months import LATE, Month
-from gateway.finance.closing import is_whole
-from gateway.finance.lines import ArchivedLines, LedgerLine, LinesQuery, LineView, pages_of_lines
+from gateway.finance.lines.lines import (
+    ArchivedLines,
+    LedgerLine,
+    LinesQuery,
+    LineView,
+    pages_of_lines,
+)
 from gateway.finance.question import Query
+from gateway.finance.reports.closing import is_whole
 from gateway.ingress.api.reports.ledger import BOOKINGS_MAX
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.console.views import View

@@ -21,7 +21,7 @@ from gateway.core.records.message import StepStatus
 from gateway.core.views.message import timeline_of
 from gateway.core.views.message import view_of as message_view
 from gateway.core.views.words import rfc3339
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.ingress.api.bodies.parameters import PARAMETERS_MAX, read_parameters
 from gateway.ingress.api.events.webhook_view import view_of as webhook_view
 from gateway.ingress.api.messages.explain_view import explain_view

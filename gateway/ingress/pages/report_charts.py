@@ -10,9 +10,9 @@ import msgspec
 from gateway.core.channels import CHANNELS, label_of
 from gateway.core.money import money
 from gateway.core.money.days import HOURS
-from gateway.finance.formats import number
 from gateway.finance.question import Query
-from gateway.finance.report import Figures, Report
+from gateway.finance.reports.formats import number
+from gateway.finance.reports.report import Figures, Report
 
 BAR_HEIGHT = 14
 _BAR_PITCH = 50  # pixels from one bar to the next

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.core.views.message import HappeningView, MessageView
-from gateway.finance.lines import LinesQuery, LineView
+from gateway.finance.lines.lines import LinesQuery, LineView
 from gateway.finance.question import Query
 from gateway.ingress.pages.page import Page
 from gateway.ingress.pages.report_links import LINES_PAGE, MESSAGES_PAGE, REPORT_PAGE, href

@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 from msgspec.structs import replace
 
 from gateway.core.records.entries import OTHER_CAMPAIGNS
-from gateway.finance.counted import COUNTS
 from gateway.finance.question import Query
-from gateway.finance.report import Cell
+from gateway.finance.reports.counted import COUNTS
+from gateway.finance.reports.report import Cell
 
 REPORT_PAGE = "/reports"
 LINES_PAGE = "/reports/lines"

@@ -13,9 +13,9 @@ import msgspec
 
 from gateway.core.channels import label_of
 from gateway.core.people.rates import MILLION
-from gateway.finance.formats import NOTHING, number
 from gateway.finance.question import Query
-from gateway.finance.report import ClickRate, Report, ReportLine
+from gateway.finance.reports.formats import NOTHING, number
+from gateway.finance.reports.report import ClickRate, Report, ReportLine
 from gateway.ingress.pages.report_charts import amount, percent
 
 ROWS_MAX = 50

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from gateway.finance.question import Query
-from gateway.finance.report import ReportTally
+from gateway.finance.reports.report import ReportTally
 from gateway.ingress.pages.report_charts import time_key
 from gateway.ingress.pages.report_reactions import reaction_keys
 from gateway.ingress.pages.reports import (

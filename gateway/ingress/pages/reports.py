@@ -12,9 +12,9 @@ import msgspec
 
 from gateway.core.channels import BASELINE_COLUMN, label_of
 from gateway.core.money import money
-from gateway.finance.formats import number, to_words
 from gateway.finance.question import KEYS, Query, ReportFault
-from gateway.finance.report import CONVERSION_COLUMNS, Report
+from gateway.finance.reports.formats import number, to_words
+from gateway.finance.reports.report import CONVERSION_COLUMNS, Report
 from gateway.ingress.pages.page import Page
 from gateway.ingress.pages.report_charts import (
     BAR_HEIGHT,

@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.ingress.api.bodies.decoder import read_object, require_json
 from gateway.ingress.api.bodies.parameters import read_page
 from gateway.ingress.api.operators.health import PauseView

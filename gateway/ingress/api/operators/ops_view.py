@@ -11,7 +11,7 @@ from gateway import fleet, telemetry
 from gateway.core.policy import Policy
 from gateway.core.views.words import Time, rfc3339
 from gateway.core.webhooks import DEAD_MS
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.fleet import Limit, ProviderFigures
 from gateway.ingress.api.campaigns.budgets import BudgetView, views_of
 from gateway.ingress.api.operators.health import PauseView, RedisServer, server_shown

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.core.policy import Policy
-from gateway.finance.lines import (
+from gateway.finance.lines.lines import (
     KINDS,
     ArchivedLines,
     LinePlace,

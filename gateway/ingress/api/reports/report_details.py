@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 
 from gateway.core.views.message import timeline_of, view_now
-from gateway.finance.counted import COUNTS, CountedMessages
 from gateway.finance.question import ReportFault, parse_query
+from gateway.finance.reports.counted import COUNTS, CountedMessages
 from gateway.ingress.api.reports.ledger import LedgerEndpoint
 from gateway.ingress.api.reports.report_questions import (
     Pairs,

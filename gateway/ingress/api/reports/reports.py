@@ -28,7 +28,6 @@ import msgspec
 from gateway.core.channels import BASELINE_COLUMN
 from gateway.core.policy import Policy
 from gateway.finance.extras import MissingExtra
-from gateway.finance.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
 from gateway.finance.question import (
     DAYS_DEFAULT,
     KEYS,
@@ -37,8 +36,9 @@ from gateway.finance.question import (
     ReportFault,
     parse_query,
 )
-from gateway.finance.report import RATE_COLUMNS, Report, ReportTally, cost_report
-from gateway.finance.workbook_child import WorkbookFailed, workbook_of
+from gateway.finance.reports.formats import CSV_TYPE, XLSX_TYPE, file_name, to_csv, to_json
+from gateway.finance.reports.report import RATE_COLUMNS, Report, ReportTally, cost_report
+from gateway.finance.reports.workbook_child import WorkbookFailed, workbook_of
 from gateway.ingress.api.reports.report_questions import Pairs, app_seen, choice, pairs_of, refusal
 from gateway.ingress.http.asgi import HTML, JSON, PRIVATE
 from gateway.ingress.http.problems import refuse

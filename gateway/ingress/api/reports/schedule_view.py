@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.core.money.days import Days
 from gateway.core.views.words import Time, rfc3339
-from gateway.finance.schedule import ReportSchedule
+from gateway.finance.reports.schedule import ReportSchedule
 from gateway.store.money.scheduled_reports import ScheduleState
 
 

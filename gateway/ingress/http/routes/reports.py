@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.finance.lines import KINDS
+from gateway.finance.lines.lines import KINDS
 from gateway.ingress.api.campaigns.budgets import BudgetList
 from gateway.ingress.api.reports.ledger import LinesView
 from gateway.ingress.api.reports.report_shares import EXAMPLE as SHARE_EXAMPLE
