@@ -337,6 +337,7 @@ def _clock(place: str, info: dict[str, Any], now_us: int) -> Finding | None:
     seconds, way = abs(ahead_us) // 1_000_000, "ahead of" if ahead_us > 0 else "behind"
     sentence = (
         f"The clock of Redis at {place} is {seconds} s {way} this machine's: set both by NTP. "
-        "What Kaskad does by time goes by Redis' clock, and its log by the machine's."
+        "What Kaskad does by time goes by Redis' clock; its log, and tokens that it signs for "
+        "providers, by the machine's."
     )
     return Finding("warning", "redis_clock", sentence)
