@@ -21,9 +21,9 @@ from gateway.redis.asyncio_driver import run, sleep
 from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
+from gateway.store import redis_clock
 from gateway.store.archive import archiving
 from gateway.store.former_shards import shards_ever
-from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
 
     async def work(redis: RedisClient) -> ArchiveRun:
         store = Store(redis, policy, shards=settings.redis.shards, retention=retention)
-        clock = RedisClock()
-        await clock.look(redis)
+        clock = await redis_clock.asked(redis)
         return await Run(store, archive, limits, clock.now_ms, partial(sleep, WAIT_S)).once()
 
     with redis_for_command(settings, changes=True) as url:

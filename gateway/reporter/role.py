@@ -23,6 +23,7 @@ from gateway.reporter.rendering import NumberSources
 from gateway.reporter.reporter import Made, Reporter, Waiting
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings
+from gateway.store import redis_clock
 from gateway.store.redis_clock import RedisClock
 
 LOOK_S = 20.0  # a third of the lease
@@ -58,8 +59,7 @@ def once(settings: Settings) -> tuple[list[Made] | None, list[Waiting]]:
     tried again later. Raises RedisUnavailable."""
 
     async def main(redis: RedisClient) -> tuple[list[Made] | None, list[Waiting]]:
-        clock = RedisClock()
-        await clock.look(redis)
+        clock = await redis_clock.asked(redis)
         reporter = reporter_of(settings, redis, clock)
         waiting = await reporter.waiting()
         made = await reporter.turn()

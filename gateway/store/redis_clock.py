@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gateway.redis.client import RedisClient
+from gateway.redis.client import RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.redis.replies import as_list
 from gateway.redis.script import Script
@@ -34,20 +34,20 @@ class RedisClock:
         """Epoch milliseconds, UTC."""
         return int((passing_s() + self._ahead_s) * 1000)
 
-    async def look(self, redis: RedisClient) -> None:
+    async def look(self, redis: RedisClient | Session) -> None:
         """Asks Redis once. It said so at some moment between question and answer: what fits that is
         kept, so that a slow answer moves nothing. Raises RedisUnavailable."""
         asked_s = passing_s()
         told_s = told_in(await _TIME.call(redis, [META], []))
         self._ahead_s = min(max(self._ahead_s, told_s - passing_s()), told_s - asked_s)
 
-    async def try_to_look(self, redis: RedisClient) -> None:
+    async def try_to_look(self, redis: RedisClient | Session) -> None:
         """The same; while Redis is unavailable the time goes on as it did."""
         with suppress(RedisError):
             await self.look(redis)
 
     async def keep_looking(
-        self, redis: RedisClient, sleep: Callable[[float], Awaitable[None]]
+        self, redis: RedisClient | Session, sleep: Callable[[float], Awaitable[None]]
     ) -> None:
         """Asks every LOOK_S until it is cancelled; `sleep` is that of the loop it runs on."""
         while True:
@@ -61,8 +61,13 @@ def told_in(reply: object) -> float:
     return int(seconds) + int(micros) / 1e6
 
 
-async def now_ms(redis: RedisClient) -> int:
-    """The time by Redis' clock, asked for once. Raises RedisUnavailable."""
+async def asked(redis: RedisClient | Session) -> RedisClock:
+    """A clock that has looked once. Raises RedisUnavailable."""
     clock = RedisClock()
     await clock.look(redis)
-    return clock.now_ms()
+    return clock
+
+
+async def now_ms(redis: RedisClient | Session) -> int:
+    """The time by Redis' clock, asked for once. Raises RedisUnavailable."""
+    return (await asked(redis)).now_ms()

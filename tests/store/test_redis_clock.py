@@ -51,12 +51,12 @@ async def test_it_is_the_machines_until_redis_was_asked(monkeypatch: pytest.Monk
     machine.passes(1.5)
     assert clock.now_ms() == 5_001_500
     machine.away = True
-    await clock.try_to_look(machine)  # type: ignore[arg-type]
+    await clock.try_to_look(machine)
     assert clock.now_ms() == 5_001_500
     with pytest.raises(RedisUnavailable):
-        await clock.look(machine)  # type: ignore[arg-type]
+        await clock.look(machine)
     machine.away = False
-    await clock.look(machine)  # type: ignore[arg-type]
+    await clock.look(machine)
     assert clock.now_ms() == 9_001_500
 
 
@@ -67,10 +67,10 @@ async def test_a_step_of_the_machines_clock_moves_nothing(
 ) -> None:
     machine = Machine(monkeypatch, 9_000.0, 9_000.0)
     clock = RedisClock()
-    await clock.look(machine)  # type: ignore[arg-type]
+    await clock.look(machine)
     machine.wall_s += step_s
     assert clock.now_ms() == 9_000_000
-    await clock.look(machine)  # type: ignore[arg-type]
+    await clock.look(machine)
     machine.passes(2.0)
     assert clock.now_ms() == 9_002_000
 
@@ -81,9 +81,9 @@ async def test_a_slow_answer_moves_nothing_that_it_does_not_refute(
 ) -> None:
     machine = Machine(monkeypatch, 9_000.0, 9_000.0)
     clock = RedisClock()
-    await clock.look(machine)  # type: ignore[arg-type]
+    await clock.look(machine)
     for machine.out_s, machine.back_s in ((3.0, 0.0), (0.0, 3.0), (1.0, 2.0)):
-        await clock.look(machine)  # type: ignore[arg-type]
+        await clock.look(machine)
         assert clock.now_ms() == round(machine.redis_s * 1_000)
 
 
@@ -99,7 +99,7 @@ def test_it_is_never_farther_from_redis_than_the_quickest_question_took(
             machine = Machine(patched, 2_000_000.0, 2_000_000.0 + ahead_s)
             clock = RedisClock()
             for machine.out_s, machine.back_s in looks:
-                await clock.look(machine)  # type: ignore[arg-type]
+                await clock.look(machine)
             off_s = abs(clock.now_ms() / 1000 - machine.redis_s)
             assert off_s <= min(map(sum, looks)) + 0.002
 

@@ -36,12 +36,12 @@ from gateway.redis.client import RedisClient
 from gateway.settings import bootstrap
 from gateway.settings.file import Settings, load
 from gateway.settings.invoice_map import load_map
+from gateway.store import redis_clock
 from gateway.store.archive.closed import listed_since
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.sent_lines import ACCEPTED_BEFORE_MS, lines_within, sent_lines
 from gateway.store.money.invoices import accepted_days
-from gateway.store.redis_clock import RedisClock
 from gateway.store.store import Store
 
 FORMATS = ("table", "json", "csv", "xlsx")
@@ -147,8 +147,7 @@ async def _accept(
     """Books it, and notes who did."""
     with file.open("rb") as octets:
         invoice = hashlib.file_digest(octets, "sha256").hexdigest()[:HASH_CHARS]
-    clock = RedisClock()
-    await clock.look(store.redis)
+    clock = await redis_clock.asked(store.redis)
     accepted = await accept(store, result, items, invoice, clock.now_ms, records)
     target = f"{result.question.provider} {result.days.first} to {result.days.last}"
     deed = Deed(clock.now_ms(), who(), "invoice.accept", target, f"{file.name}, sha256 {invoice}")

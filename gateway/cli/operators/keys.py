@@ -18,6 +18,7 @@ from gateway.cli.reach import redis_for_command
 from gateway.cli.tables import moment, print_json, print_list
 from gateway.core.texts import is_plain_name
 from gateway.redis.asyncio_driver import run
+from gateway.redis.client import RedisClient
 from gateway.settings.file import load
 from gateway.store import redis_clock
 from gateway.store.installation import api_keys
@@ -57,15 +58,17 @@ def new(
         raise UsageFault(f"--name may have {NAME_CHARS_MAX} characters that can be printed.")
     lifetime_ms = lifetime_of(wish.expires) if wish.expires else 0
     settings = load(config, environment, secrets_required=False)
-    with redis_for_command(settings, begins=True, changes=True) as url:
-        now_ms = run(url, redis_clock.now_ms)
+
+    async def make(redis: RedisClient) -> tuple[str, int]:
+        now_ms = await redis_clock.now_ms(redis)
         expires_ms = now_ms + lifetime_ms if lifetime_ms else 0
-        key = run(
-            url,
-            lambda redis: api_keys.create(
-                redis, app, scopes, now_ms, name=wish.name, expires_ms=expires_ms, by=who()
-            ),
+        key = await api_keys.create(
+            redis, app, scopes, now_ms, name=wish.name, expires_ms=expires_ms, by=who()
         )
+        return key, expires_ms
+
+    with redis_for_command(settings, begins=True, changes=True) as url:
+        key, expires_ms = run(url, make)
     if as_json:
         shape = {
             "key": key,
@@ -91,7 +94,7 @@ def list_all(config: Path | None, environment: Mapping[str, str], *, as_json: bo
     """Prints the keys that Redis holds; those of the configuration are not among them."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings) as url:
-        found, now_ms = run(url, api_keys.listed), run(url, redis_clock.now_ms)
+        found, now_ms = run(url, _listed)
     shapes = [_shape(each, now_ms) for each in found]
     columns = ("id", "prefix", "app", "name", "scopes", "expires_at", "last_used_at", "state")
     print_list("keys", columns, shapes, "There is no key of `kaskad key new`.", as_json=as_json)
@@ -102,8 +105,8 @@ def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_
     """Ends the key with this id or prefix."""
     settings = load(config, environment, secrets_required=False)
     with redis_for_command(settings, changes=True) as url:
-        now_ms = run(url, redis_clock.now_ms)
-        named = [each for each in run(url, api_keys.listed) if id_ in (each.id, each.key.prefix)]
+        found, now_ms = run(url, _listed)
+        named = [each for each in found if id_ in (each.id, each.key.prefix)]
         if len(named) != 1:
             raise UsageFault(
                 f"{'Several keys begin' if named else 'No key has an id or begins'} with {id_!r}: "
@@ -117,6 +120,11 @@ def revoke(config: Path | None, environment: Mapping[str, str], id_: str, *, as_
         ends = f"ends within {REVOKED_WITHIN_S} seconds"
         sys.stdout.write(f"The key {named[0].id} of {named[0].key.app} {ends}.\n")
     return DONE
+
+
+async def _listed(redis: RedisClient) -> tuple[list[ListedKey], int]:
+    """The keys that Redis holds, and the time by its clock."""
+    return await api_keys.listed(redis), await redis_clock.now_ms(redis)
 
 
 def scopes_of(text: str) -> tuple[Scope, ...]:

@@ -48,10 +48,6 @@ class KeptOptOut(msgspec.Struct, frozen=True):
         """Whether it was set after that moment, which None never is."""
         return at_ms is not None and self.origin is not None and self.origin.at_ms > at_ms
 
-    def is_the_persons_after(self, at_ms: int) -> bool:
-        """Whether the person itself set it after that moment."""
-        return self.is_after(at_ms) and self.origin is not None and self.origin.app == PERSON
-
 
 KeptOptOuts = Mapping[str, KeptOptOut]  # by channel, as OptOuts are
 
@@ -65,8 +61,8 @@ def opted_out(
     if there is not None:
         if origin.app == PERSON and there.scope == "all":
             scope = "all"
-        if origin.app == PERSON and there.is_the_persons_after(origin.at_ms):
-            origin = there.origin or origin
+        if there.origin is not None and origin.app == there.origin.app == PERSON:
+            origin = max(origin, there.origin, key=lambda each: each.at_ms)
         if not there.is_for(origin.app, manages=manages):
             if (there.scope, scope) == ("all", "marketing"):
                 raise NotTheirsError

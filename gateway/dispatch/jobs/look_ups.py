@@ -120,14 +120,14 @@ class LookUps:
 
     async def _ask(self, claims: Mapping[str, int]) -> list[Item]:
         """What the provider says of these references, each with the claim it is of."""
-        refs, missing = list(claims), "not_known"
+        refs, whole = list(claims), True
         requests = -(-len(refs) // self._provider.look_up_max)
         try:
             with trio.fail_after(requests * self._provider.config.timeout_ms / 1000 + 1.0):
                 receipts: Sequence[Receipt] = await self._provider.look_up(refs)
         except PartlyRead as fault:
             _log.warning("look-up read in part", provider=self._name, n=len(refs), why=fault.detail)
-            receipts, missing = fault.receipts, "failed"
+            receipts, whole = fault.receipts, False
         except (SendFault, trio.TooSlowError) as fault:
             self._failed(claims, fault)
             return []
@@ -144,11 +144,13 @@ class LookUps:
         items += [
             Item(ref.message_id, NotKnown(ref.step, self._pauses.away), claimed_ms=claims[text])
             for text, ref in unknown.items()
-            if missing == "not_known"
+            if whole
         ]
         _log.info("look-up", provider=self._name, n=len(refs), unknown=len(unknown))
         self._deps.metrics.look_ups.labels(self._name, "known").inc(len(refs) - len(unknown))
-        self._deps.metrics.look_ups.labels(self._name, missing).inc(len(unknown))
+        self._deps.metrics.look_ups.labels(self._name, "not_known" if whole else "failed").inc(
+            len(unknown)
+        )
         return items
 
     def _failed(self, claims: Mapping[str, int], fault: Exception) -> None:
