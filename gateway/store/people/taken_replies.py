@@ -138,13 +138,18 @@ async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int
         told = Origin(PERSON, told_ms, AT_PROVIDER)
         await opt_outs.put(redis, shards, reply.sender, "marketing", told, channel)
     elif reply.kind == "unblock":
-        await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
+        await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=_latest(told_ms))
     elif wish == "start":
-        await opt_outs.drop(redis, shards, reply.sender, until_ms=told_ms)
+        await opt_outs.drop(redis, shards, reply.sender, until_ms=_latest(told_ms))
     elif wish is not None:
         scope: OptOut = "all" if wish == "stop_all" else "marketing"
         told = Origin(PERSON, told_ms, BY_REPLY)
         await opt_outs.put(redis, shards, reply.sender, scope, told, EVERY_CHANNEL)
+
+
+def _latest(told_ms: int) -> int:
+    """The last moment that it may have been. Some tell whole seconds alone."""
+    return told_ms if told_ms % 1000 else told_ms + 999
 
 
 def _kept(
