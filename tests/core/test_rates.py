@@ -156,6 +156,15 @@ def test_the_written_order_holds_until_two_channels_are_known(who: Person, held:
     assert all(step.rate == 0 for step in way.steps) == held
 
 
+def test_a_channel_is_known_whether_its_step_can_run_or_not() -> None:
+    asked = request(addresses=ANNA, route="best")
+    who = person(viber=(9, 0), sms=(9, 9))
+    way = plan(asked, [who], rules("rate"), T0, opt_outs={"viber": "all"})
+    assert isinstance(way, Plan)
+    assert channels(way) == ["viber", "sms", "push"]
+    assert way.first == 1
+
+
 def test_ties_are_as_written_and_who_never_reacts_comes_last() -> None:
     even = rules("rate", prior={"viber": 50_000, "push": 50_000, "sms": 0})
     who = person(viber=(4, 1), push=(4, 1), sms=(4, 0))

@@ -139,7 +139,7 @@ def put_in_order(
     delivery, belongs to the place: `asked` says it, a step of the route each, and `shown` what of
     it counts on a channel."""
     places = [i for i, step in enumerate(steps) if step.status == StepStatus.PLANNED]
-    known = {c: counted_of(people, c, now_ms) for c in {steps[i].channel for i in places}}
+    known = {c: counted_of(people, c, now_ms) for c in {step.channel for step in steps}}
     enough = [c for c in known.values() if c.exposures >= KNOWN_EXPOSURES * THOUSAND]
     if len(enough) < KNOWN_CHANNELS:
         return list(steps)
