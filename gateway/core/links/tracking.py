@@ -35,9 +35,10 @@ def text_to_price(request: MessageRequest, channel: str, rules: LinkRules) -> st
 
 
 def until_on(request: MessageRequest, rules: LinkRules, channel: str, asked: Until) -> Until:
-    """What a step on a channel waits for where that is asked: a link shows a click on any."""
+    """What a step on a channel waits for where that is asked: a link shows a click on any, and
+    nothing else."""
     shown = CHANNELS[channel].can_show(asked)
-    if shown == asked or not request.tracked:
+    if asked != "clicked" or shown == asked or not request.tracked:
         return shown
     content = request.content
     clicks = not content.lacks(channel) and _tracked(content.of(channel), rules)
