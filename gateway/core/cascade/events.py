@@ -88,10 +88,10 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     elif not over and (held := change.held()) is not None:
         change.hold_back(step, held)
     elif claim.away:
-        change.pass_over(index, step, claim.away)
+        change.pass_over(index, step, claim.away, claim.opt_outs)
     elif over:
         change.give_up(index, step, away=False)
-    elif change.persons and change.passes_unreachable(index, step):
+    elif change.persons and change.passes_unreachable(index, step, claim.opt_outs):
         change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)

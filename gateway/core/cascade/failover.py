@@ -14,6 +14,7 @@ from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
+from gateway.core.people.opt_outs import NONE, OptOuts
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.shares import heir_of
@@ -55,13 +56,15 @@ class Failover(Transitions):
         times: int = sum(getattr(a, how) for a in step.attempts if a.candidate == candidate)
         return times < self.policy.provider(step.candidates[candidate].provider).attempts_max
 
-    def pass_over(self, index: int, step: Step, away: Container[str]) -> None:
+    def pass_over(
+        self, index: int, step: Step, away: Container[str], opt_outs: OptOuts = NONE
+    ) -> None:
         """The provider is away: another takes it over, else it is on to a later step at once, where
         the category wants that and one can run. Else the step waits outside the lane, which nobody
         reads for long."""
         if self.hand_over(step, away):
             return
-        if self.when_away == "skip" and self.another_can_run(index):
+        if self.when_away == "skip" and self.another_can_run(index, opt_outs):
             self.skip(step, "away")
             self.close_step(index)
             return
