@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.channels import priors
+from gateway.core.people.stop_words import SHIPPED as SHIPPED_STOP
 from gateway.core.policy import LearnedWait, ReachRule
 from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
@@ -295,6 +296,14 @@ def test_a_host_of_webhooks_that_no_address_has_is_a_warning(host: str, warned: 
 def test_words_by_which_nobody_opts_out_with_stop_are_a_warning(words: str, warned: int) -> None:
     told = read(f"{SMALL}\n[optout]\nwords = {words}\n").warnings
     assert [w.split(":")[0] for w in told] == ["optout.words leaves out STOP"] * warned
+
+
+def test_a_word_of_signs_alone_by_which_nobody_opts_out_is_a_warning() -> None:
+    with_one = read(f'{SMALL}\n[optout]\nwords = ["🛑", "stop"]\n')
+    assert [w.split(",")[0] for w in with_one.warnings] == ["optout.words holds '🛑'"]
+    signs_alone = read(f'{SMALL}\n[optout]\nwords = ["🛑"]\n')
+    assert [w.split(",")[0] for w in signs_alone.warnings] == ["optout.words holds '🛑'"]
+    assert policy_of(signs_alone, lambda *_: None).stop_words == SHIPPED_STOP
 
 
 @pytest.mark.parametrize(
