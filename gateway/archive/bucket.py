@@ -3,8 +3,8 @@
 A file is put whole and only under a name that is free, the manifest only in the place of the one
 that was read: both are conditions of the request, so no lock is needed. What is read is fetched
 into a folder of this process, and used only when its hash is right. Credentials, region and
-endpoint come from the environment (AWS_ACCESS_KEY_ID and so on). Raises OSError for whatever the
-server or the way to it does not do.
+endpoint come from the environment (AWS_ACCESS_KEY_ID and so on). Raises BucketFault for whatever
+the server or the way to it does not do.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ from obstore.exceptions import (
 from obstore.store import MemoryStore, S3Store
 
 from gateway.archive.place import ABOUT, FileGone, Manifest, ManifestMoved, sha256_of
-from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
+from gateway.core.archive.manifest import (
+    NAME,
+    ArchivedFile,
+    ArchiveFault,
+    BucketFault,
+    is_file_name,
+)
 
+REASON_CHARS_MAX = 300  # of what the server said
 STRAY_AFTER = datetime.timedelta(days=1)  # nobody can be about to name it then
 
 
@@ -147,8 +154,12 @@ def bucket_of(url: str) -> Bucket:
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """What obstore raises, as OSError."""
+    """What obstore raises, as BucketFault: its first lines, as pages of inner state follow them."""
     try:
         yield
     except BaseError as fault:
-        raise OSError(f"The bucket does not do as asked: {str(fault)[:300]}") from fault
+        reason = " ".join(str(fault).partition("\n\n")[0].split())[:REASON_CHARS_MAX]
+        raise BucketFault(
+            f"The bucket does not do as asked: {reason}. See that archive.url names one that is "
+            "there, and that AWS_ACCESS_KEY_ID and the others are those of its owner."
+        ) from fault

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import obstore
 import pytest
+from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
 from gateway.archive.archive import Archive
 from gateway.archive.bucket import Bucket
-from gateway.core.archive.manifest import ArchiveFault
+from gateway.core.archive.manifest import ArchiveFault, BucketFault
 from gateway.store.messages import reads
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
@@ -63,3 +64,18 @@ def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
 
 def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
     a_name_stays_what_it_is(Bucket(MemoryStore()), tmp_path)
+
+
+def test_a_bucket_that_is_away_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library tells its inner state as well, over many lines."""
+
+    def away(*_: object) -> None:
+        raise GenericError("Generic S3 error: no way\n  to it\n\nDebug source:\nGeneric {\n  store")
+
+    monkeypatch.setattr(obstore, "get", away)
+    with pytest.raises(BucketFault) as told:
+        Bucket(MemoryStore()).manifest()
+    sentence = str(told.value)
+    assert "not do as asked: Generic S3 error: no way to it. See that archive.url" in sentence
+    assert "\n" not in sentence
+    assert "Debug" not in sentence

@@ -395,6 +395,9 @@ def test_links_by_plain_http_are_a_warning_but_on_the_own_network(
         ('[server]\nidle_timeout = "0s"', "server.idle_timeout", "at least 1 ms"),
         ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
         ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
+        ("[archive]\nurl = 'file:///archive'", "archive.url", "s3://BUCKET/PREFIX"),
+        ("[archive]\nurl = 's3://'", "archive.url", "s3://BUCKET/PREFIX"),
+        ("[archive]\nurl = 's3:///prefix'", "archive.url", "s3://BUCKET/PREFIX"),
         ("[lanes]\nfloor_percent = 34", "lanes.floor_percent", "<= 33"),
         (
             '[prices]\nbaseline = "fax"',
