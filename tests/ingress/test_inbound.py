@@ -284,6 +284,18 @@ async def test_a_start_by_a_clock_that_is_ahead_keeps_no_stop_away(world: World)
     assert (await opt_out(world))["scope"] == "marketing"
 
 
+@with_ingress()
+async def test_a_moment_in_whole_seconds_is_all_of_its_second(world: World) -> None:
+    """An application opts somebody out, who wants to be sent more a moment later."""
+    world.clock.now_ms = T0 + 300
+    await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "marketing"})
+    world.clock.now_ms = T0 + 800
+    start = sms("START")
+    start["results"][0]["receivedAt"] = rfc3339(T0).replace("Z", "+0000")
+    await brought(world, start)
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
 @with_ingress(changed={"[prices]": '[optout]\nwords = ["genug"]\n[prices]'})
 async def test_the_words_are_a_setting(world: World) -> None:
     await brought(world, sms("STOP"))

@@ -115,8 +115,12 @@ class Change(Failover):
                 self._click_again(step, moment)
                 return
             step.clicked_ms = moment
-        elif message.reaction >= rank:
-            return
+        else:
+            if moment > step.replied_ms:
+                step.replied_ms = moment
+                self.effects.changed = True
+            if message.reaction >= rank:
+                return
         self.effects.changed = True
         self.effects.reaction = step.channel, kind
         self.note_reaction(step, kind, moment)

@@ -84,8 +84,8 @@ class HappeningView(msgspec.Struct, frozen=True):
         str,
         msgspec.Meta(
             description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
-            "clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or ended; "
-            "there may be more."
+            "replied, clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or "
+            "ended; there may be more."
         ),
     ]
     step: int | None

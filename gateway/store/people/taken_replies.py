@@ -179,13 +179,18 @@ async def _grant(store: Store, channel: Channel, wish: Wish) -> None:
             told = Origin(PERSON, at_ms, AT_PROVIDER)
             await opt_outs.put(redis, shards, who, "marketing", told, channel)
         case "unblock":
-            await opt_outs.drop(redis, shards, who, channel, until_ms=at_ms)
+            await opt_outs.drop(redis, shards, who, channel, until_ms=_latest(at_ms))
         case "start":
-            await opt_outs.drop(redis, shards, who, until_ms=at_ms)
+            await opt_outs.drop(redis, shards, who, until_ms=_latest(at_ms))
         case "stop" | "stop_all":
             scope: OptOut = "all" if wish.what == "stop_all" else "marketing"
             told = Origin(PERSON, at_ms, BY_REPLY)
             await opt_outs.put(redis, shards, who, scope, told, EVERY_CHANNEL)
+
+
+def _latest(told_ms: int) -> int:
+    """The last moment that it may have been. Some tell whole seconds alone."""
+    return told_ms if told_ms % 1000 else told_ms + 999
 
 
 def _kept(
