@@ -397,6 +397,19 @@ def test_where_devices_of_one_kind_are_gone_the_provider_of_the_other_kind_is_ne
     assert world.statuses() == ["delivered", "skipped"]
 
 
+def test_where_one_kind_is_refused_for_good_the_other_is_tried_before_the_next_channel() -> None:
+    """As a browser whose service is not in `hosts`, and a text too long for one of them. That says
+    nothing of the person, also where the devices of the other kind are gone."""
+    world = notifying("tokens", "browsers")
+    first = world.message.steps[0].candidate.provider
+    refuse(world, Fault("host_refused", "host_refused", True))
+    assert (world.message.current, world.statuses()[0]) == (0, "queued")
+    assert {first, world.message.steps[0].candidate.provider} == {"tokens", "browsers"}
+    refuse(world)
+    assert (world.message.current, world.statuses()[0]) == (1, "rejected")
+    assert "push" not in world.person.channels
+
+
 def test_who_has_no_device_left_of_any_kind_is_not_reached() -> None:
     world = notifying("tokens", "browsers")
     refuse(world)

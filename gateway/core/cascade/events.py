@@ -136,7 +136,7 @@ def _refused(change: Change, refused: ev.StepRefused) -> None:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
         attempt.doubt = False
     for_good = refused.fault.permanent or change.stopped(refused.step)
-    if refused.unreachable and change.hand_over_gone(refused.step, step, refused.away):
+    if refused.fault.permanent and change.hand_over_refused(refused.step, step, refused.away):
         return
     if not for_good and change.hand_over_failed(step, refused.away):
         attempt.series += 1

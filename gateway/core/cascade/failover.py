@@ -46,9 +46,9 @@ class Failover(Transitions):
         """The same after its provider failed: each is tried once before one is tried again."""
         return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
 
-    def hand_over_gone(self, index: int, step: Step, away: Container[str]) -> bool:
-        """The same where the person's devices are gone that its provider reaches: those of another
-        kind are tried before the next channel."""
+    def hand_over_refused(self, index: int, step: Step, away: Container[str]) -> bool:
+        """The same where its provider refuses the step for good, as the devices are gone that it
+        reaches, or may not be sent to: those of another kind are tried before the next channel."""
         return not self.stopped(index) and self.hand_over(step, away)
 
     def may_fail(self, step: Step, candidate: int, how: Literal["refusals", "lost"]) -> bool:
