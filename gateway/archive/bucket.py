@@ -31,6 +31,7 @@ from obstore.store import MemoryStore, S3Store
 from gateway.archive.place import ABOUT, FileGone, Manifest, ManifestMoved, sha256_of
 from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
 
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 FETCHED = "kaskad-bucket-"
 STRAY_AFTER = datetime.timedelta(days=1)  # nobody can be about to name it then
 
@@ -151,8 +152,13 @@ class Bucket:
 def bucket_of(url: str) -> Bucket:
     """By s3://BUCKET/PREFIX."""
     name, _, prefix = url.removeprefix("s3://").partition("/")
+    plain = any(os.environ.get(each, "").startswith("http://") for each in ENDPOINTS)
     with _faults():
-        store = S3Store(name, prefix=prefix.strip("/") or None)
+        store = S3Store(
+            name,
+            prefix=prefix.strip("/") or None,
+            client_options={"allow_http": True} if plain else None,
+        )
     return Bucket(store)
 
 
