@@ -108,10 +108,14 @@ class Bucket:
         if not path.exists():
             fetched = self._fetched(file)
             if sha256_of(fetched) != file.sha256:
+                fetched.unlink()
                 raise ArchiveFault(f"{file.file}, of {file.when}, is not as it was written.")
             path.parent.mkdir(parents=True, exist_ok=True)
             fetched.rename(path)
         return path
+
+    def leave(self, file: ArchivedFile) -> None:
+        (self._here / file.file).unlink(missing_ok=True)
 
     def sha256(self, file: ArchivedFile) -> str:
         fetched = self._fetched(file)
@@ -137,9 +141,13 @@ class Bucket:
                 found = obstore.get(self._store, file.file)
             except FileNotFoundError:
                 raise FileGone(f"{file.file}, of {file.when}, is gone.") from None
-            with path.open("wb") as fetched:
-                for chunk in found:
-                    fetched.write(chunk)
+            try:
+                with path.open("wb") as fetched:
+                    for chunk in found:
+                        fetched.write(chunk)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         return path
 
     def _read(self, name: str) -> bytes | None:

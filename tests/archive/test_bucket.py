@@ -62,6 +62,21 @@ async def test_a_changed_object_is_noticed_before_it_is_read(world: ArchiveWorld
         await world.verify()
 
 
+@with_archive()
+async def test_what_was_fetched_to_be_verified_does_not_stay(world: ArchiveWorld) -> None:
+    """The whole archive is: a machine need not have room for it."""
+    store = in_memory(world)
+    await world.delivered(3)
+    await world.archived()
+    (file,) = [file for file in world.archive.files() if file.table == "ledger"]
+    obstore.put(store, file.file, b"another")
+    bucket = Bucket(store)
+    assert (
+        len([reason for _, reason in Archive(bucket, "s3://memory", KEY).verify() if reason]) == 1
+    )
+    assert not [path for path in bucket.folder().rglob("*") if path.is_file()]
+
+
 def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
     store = MemoryStore()
     one_of_two_is_told(Bucket(store), Bucket(store))
