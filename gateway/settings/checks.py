@@ -96,7 +96,12 @@ def warnings(document: Document) -> list[str]:
             if step.react_ms is not None and step.react_ms >= category.ttl_ms
         )
     words = document.optout.words
-    if words and wish_in("stop", words_of(words)) is None:
+    found += (
+        f"optout.words holds {word!r}, which has no letter or digit: no reply is held against it."
+        for word in words
+        if not words_of([word])
+    )
+    if (own := words_of(words)) and wish_in("stop", own) is None:
         found.append(
             "optout.words leaves out STOP: who writes that back is not opted out, as what stands "
             "there comes in place of the shipped words. Name it beside your own."

@@ -399,6 +399,8 @@ def test_a_person_is_erased_and_the_command_may_be_repeated(
         (["--phone", "anna@shop.example"], "E.164"),
         (["--phone", "+79161234567", "--email", "anna@shop.example"], "Name the person once"),
         (["--user", "u", "--app", "shop"], "leave --app out"),
+        (["--phone", "+79161234567", "--app", "shop"], "for every app: leave --app out"),
+        (["--email", "anna@shop.example", "--app", "shop"], "for every app: leave --app out"),
         (["--user", " \u200b"], "--user shows nothing"),
         (["--user", "\udcff"], "--user is not UTF-8 text"),
     ],

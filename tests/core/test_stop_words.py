@@ -46,6 +46,15 @@ def test_other_words_stand_in_place_of_the_shipped_ones() -> None:
     assert wish_in("STOPALL", words) == "stop_all"
 
 
+def test_a_sign_is_no_word() -> None:
+    """Else whoever answers with a smile opts out."""
+    words = words_of(["🛑", "...", "стоп"])
+    assert wish_in("👍", words) is None
+    assert wish_in("?", words) is None
+    assert wish_in("", words) is None
+    assert wish_in("🛑 стоп", words) == "stop"
+
+
 @given(word=st.sampled_from(STOP), around=st.text(" .,!?-\n…", max_size=5), upper=st.booleans())
 def test_case_spaces_and_punctuation_are_set_aside(word: str, around: str, *, upper: bool) -> None:
     assert wish_in(around + (word.upper() if upper else word) + around, SHIPPED) == "stop"

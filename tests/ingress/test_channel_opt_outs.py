@@ -115,6 +115,18 @@ async def test_a_channel_that_cannot_be_is_named_with_those_there_are(world: Wor
 
 
 @with_ingress()
+async def test_a_channel_left_empty_is_not_every_channel(world: World) -> None:
+    """As where a caller's variable for it is not set."""
+    await put(world, scope="all")
+    await put(world, scope="marketing", channel="sms")
+    for query in ("channel=", "channel", "channel=sms&channel=", "channel=viber&channel=sms"):
+        assert (await world.call("DELETE", f"{PATH}?{query}")).status == 400
+        assert (await world.call("GET", f"{PATH}?{query}")).status == 400
+    shown = (await world.call("GET", PATH)).json
+    assert (shown["scope"], shown["channels"]["sms"]["scope"]) == ("all", "marketing")
+
+
+@with_ingress()
 async def test_deeds_name_the_channel(world: World) -> None:
     await put(world, scope="all", channel="sms")
     await put(world, scope="marketing")

@@ -13,6 +13,7 @@ from gateway.core.addresses import Addresses
 from gateway.core.events import Claimed
 from gateway.core.records.codec import SCHEMA
 from gateway.core.records.user import StoredUser
+from gateway.ingress.intake.known_users import LOOK_EVERY_MS
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import quarantine
 from gateway.store.base import StoreBase
@@ -22,7 +23,9 @@ from gateway.store.messages import reads
 from gateway.store.messages.apply import Item
 from gateway.store.people import address_owners, persons, users
 from gateway.store.people.address_owners import OwnedAddress
+from gateway.store.people.users import UserChange
 from gateway.store.shared_keys import COUNTRIES
+from gateway.store.store import Store
 from providers.contract import FcmAddress
 from tests.ingress.test_people import everything, key_of
 from tests.worlds.ingress_world import OTP, PHONE, SALE, T0, World, with_ingress
@@ -444,7 +447,7 @@ async def test_an_app_is_kept_to_its_countries_where_the_number_is_stored(world:
 
 @with_ingress()
 async def test_while_nobody_is_stored_nobody_is_looked_for(world: World) -> None:
-    """That there is nobody is asked once a second, and a send that names only a user reads."""
+    """That there is nobody is asked now and then, and a send that names only a user reads."""
     await world.send(OTP | {"user": "u0"})
     calls = world.redis.calls
     await world.send(OTP)
@@ -452,15 +455,32 @@ async def test_while_nobody_is_stored_nobody_is_looked_for(world: World) -> None
     calls = world.redis.calls
     await world.send(OTP | {"user": "u0"})
     assert world.redis.calls - calls == alone
-    await users.change(world.store, [], T0)  # as another process does, of whose users none is left
-    only_user = {"user": "u1", "category": "otp", "text": "1"}
+
+
+@with_ingress()
+async def test_the_first_user_that_another_process_stores_counts_soon(world: World) -> None:
+    await world.send(OTP | {"user": "u1"})  # looked, and there was nobody
+    theirs, anna = Store(world.redis, world.store.policy), Addresses(email=ANNA)
+    change = UserChange("u1", "", anna, lambda _: StoredUser("shop", T0, anna))
+    await users.change(theirs, [change], T0)
+    only_user = {"user": "u2", "category": "otp", "text": "1"}
     assert (await world.send(only_user)).status == 422
-    await stored(world, "u1", phone=PHONE, email=ANNA)
-    assert (await world.send(only_user)).status == 202
-    world.clock.now_ms += 1_000
+    world.clock.now_ms += LOOK_EVERY_MS
     answer = await world.send(OTP | {"user": "u1"})
     message = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
     assert message["to"]["email"] == ANNA
+
+
+@with_ingress()
+async def test_the_first_user_counts_from_its_answer_on(world: World) -> None:
+    """Also where it was just seen that there is nobody."""
+    await world.send(OTP | {"user": "u0"})
+    await stored(world, "u1", phone=PHONE, email=ANNA)
+    answer = await world.send(OTP | {"user": "u1"})
+    message = (await world.call("GET", f"/v1/messages/{answer.json['id']}")).json
+    assert message["to"]["email"] == ANNA
+    by_mail = {"user": "u1", "to": {"email": ANNA}, "category": "otp", "text": "1"}
+    assert (await world.send(by_mail)).status == 202
 
 
 # --- consent

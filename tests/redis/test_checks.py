@@ -148,6 +148,13 @@ def test_a_faulty_url_and_a_wrong_password_are_told(redis_url: str) -> None:
     assert "hidden" not in wrong[0].sentence
 
 
+def test_a_database_that_the_server_does_not_have_is_a_fault_of_the_url(redis_url: str) -> None:
+    """And not one that passes: nobody has to start anything."""
+    findings = examine(f"{redis_url}?db=9999")
+    assert codes(findings) == [("error", "redis_url")]
+    assert "out of range" in findings[0].sentence
+
+
 def test_a_server_that_loads_is_told() -> None:
     loading = b"-LOADING Redis is loading the dataset in memory\r\n"
     answers = {"INFO": loading, "CLIENT": b"+OK\r\n", "HELLO": b"-ERR unknown\r\n"}

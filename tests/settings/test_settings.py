@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.channels import priors
+from gateway.core.people.stop_words import SHIPPED as SHIPPED_STOP
 from gateway.core.policy import LearnedWait, ReachRule
 from gateway.core.records.words import Importance
 from gateway.errors import ConfigurationError
@@ -297,6 +298,14 @@ def test_words_by_which_nobody_opts_out_with_stop_are_a_warning(words: str, warn
     assert [w.split(":")[0] for w in told] == ["optout.words leaves out STOP"] * warned
 
 
+def test_a_word_of_signs_alone_by_which_nobody_opts_out_is_a_warning() -> None:
+    with_one = read(f'{SMALL}\n[optout]\nwords = ["🛑", "stop"]\n')
+    assert [w.split(",")[0] for w in with_one.warnings] == ["optout.words holds '🛑'"]
+    signs_alone = read(f'{SMALL}\n[optout]\nwords = ["🛑"]\n')
+    assert [w.split(",")[0] for w in signs_alone.warnings] == ["optout.words holds '🛑'"]
+    assert policy_of(signs_alone, lambda *_: None).stop_words == SHIPPED_STOP
+
+
 @pytest.mark.parametrize(
     ("keep", "warned"),
     [
@@ -392,6 +401,9 @@ def test_links_by_plain_http_are_a_warning_but_on_the_own_network(
         ('[server]\nidle_timeout = "0s"', "server.idle_timeout", "at least 1 ms"),
         ('[server]\nidle_timeout = 30', "server.idle_timeout", "no duration"),
         ('[prices]\ncurrency = "eur"', "prices.currency", "matching"),
+        ("[archive]\nurl = 'file:///archive'", "archive.url", "s3://BUCKET/PREFIX"),
+        ("[archive]\nurl = 's3://'", "archive.url", "s3://BUCKET/PREFIX"),
+        ("[archive]\nurl = 's3:///prefix'", "archive.url", "s3://BUCKET/PREFIX"),
         ("[lanes]\nfloor_percent = 34", "lanes.floor_percent", "<= 33"),
         (
             '[prices]\nbaseline = "fax"',

@@ -80,6 +80,8 @@ def identity_of(named: NamedPerson, settings: Settings) -> str:
         if is_blank(named.user):
             raise UsageFault("--user shows nothing: name the user as messages do.")
         return f"u:{person_id(name_of(named.user), named.app or '')}"
+    if named.app:
+        raise UsageFault("Whom an address reaches is forgotten for every app: leave --app out.")
     found = read(named.to)
     if isinstance(found, list):
         raise UsageFault(found[0].detail)

@@ -25,8 +25,9 @@ _TO_CYRILLIC = str.maketrans(_LATIN, "авсенкмортху")
 
 
 def words_of(words: Iterable[str]) -> frozenset[str]:
-    """The words as replies are compared with them."""
-    return frozenset(map(_plain, words))
+    """The words as replies are compared with them. One without a letter or digit is none: every
+    reply without any would be it."""
+    return frozenset(map(_plain, words)) - {""}
 
 
 def _plain(text: str) -> str:

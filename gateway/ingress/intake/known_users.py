@@ -2,9 +2,9 @@
 an opt-in it is looked for.
 
 A batch reads the users that it needs in one command a shard. While no user was ever stored, a
-request that has addresses of its own costs nothing: that there are none is asked anew once a
-second, and a request without addresses always reads. Raises RedisUnavailable, and for a record that
-cannot be read NewerRecordError and UnreadableRecordError.
+request that has addresses of its own costs nothing: what this process stores it knows, what others
+do is asked anew ten times a second, and a request without addresses always reads. Raises
+RedisUnavailable, and for a record that cannot be read NewerRecordError and UnreadableRecordError.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.store.people import users
 from gateway.store.people.consent import lacking_for
 from gateway.store.store import Store
 
-LOOK_EVERY_MS = 1_000
+LOOK_EVERY_MS = 100
 
 
 class RefusedRequest(NamedTuple):
@@ -39,7 +39,6 @@ class KnownUsers:
     def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
-        self._any = False  # a user was stored once
         self._looked_ms = 0
 
     async def complete(
@@ -63,7 +62,7 @@ class KnownUsers:
         self, requests: Sequence[MessageRequest], named: Sequence[MessageRequest]
     ) -> tuple[Sequence[MessageRequest], list[RefusedRequest]]:
         await self._look()
-        if not self._any:
+        if not self._store.any_users:
             named = [r for r in named if r.addresses == NOBODY]
             if not named:
                 return requests, []
@@ -81,8 +80,8 @@ class KnownUsers:
         return whole, refused
 
     async def _look(self) -> None:
-        if not self._any and self._now_ms() - self._looked_ms >= LOOK_EVERY_MS:
-            self._any = await users.any_stored(self._store.redis)
+        if not self._store.any_users and self._now_ms() - self._looked_ms >= LOOK_EVERY_MS:
+            self._store.any_users = await users.any_stored(self._store.redis)
             self._looked_ms = self._now_ms()
 
     def _filled(self, request: MessageRequest, kept: StoredUser) -> MessageRequest | Answer:

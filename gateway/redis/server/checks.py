@@ -92,6 +92,11 @@ def _told(place: str, fault: Exception) -> Finding:
     if isinstance(fault, NoPermissionError):
         sentence = f"The user of Redis at {place} lacks a permission: {fault}. Grant it."
         return Finding("error", "redis_permission", sentence)
+    if isinstance(fault, ResponseError) and "DB index" in str(fault):
+        sentence = (
+            f"Redis at {place} has no such database ({fault}): correct its number in the URL."
+        )
+        return Finding("error", "redis_url", sentence)
     sentence = (
         f"Redis at {place} cannot be reached: {str(fault).rstrip('.')}. Start it, correct "
         "redis.url, or leave redis.url empty for the embedded one."

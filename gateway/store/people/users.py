@@ -95,6 +95,7 @@ async def _values(store: StoreBase, users: Iterable[str]) -> list[tuple[str, byt
 async def change(store: StoreBase, changes: Sequence[UserChange], now_ms: int) -> list[StoredUser]:
     """Stores users, in order; what each change left is returned, durable."""
     await store.redis.call([("HSETNX", META, _ANY_FIELD, 1)])
+    store.any_users = True
     taken = _taken(changes)
     owned = await address_owners.read(store, [each.identity for each in taken])
     await _release(store, changes, owned, now_ms)

@@ -178,11 +178,13 @@ def _manages(request: Request) -> bool:
 
 
 def _channel_asked(request: Request) -> str | None:
-    """The channel in the query. Raises Refusal."""
-    channel = dict(read_parameters(request.query, PARAMETERS_MAX)).get("channel")
-    if channel is not None and channel not in CHANNELS:
-        raise refuse("query", f"`channel` cannot be that. {CHANNEL_RULE}")
-    return channel
+    """The channel in the query; None: it has none. Raises Refusal."""
+    asked = [value for _, value in read_parameters(request.query, PARAMETERS_MAX, keep_blank=True)]
+    if not asked:
+        return None
+    if len(asked) > 1 or asked[0] not in CHANNELS:
+        raise refuse("query", f"`channel` cannot be that: give it once. {CHANNEL_RULE}")
+    return asked[0]
 
 
 def _not_yours() -> Refusal:
