@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -21,7 +22,7 @@ from gateway.core.addresses import NOBODY, Addresses
 from gateway.core.channels import CHANNELS
 from gateway.core.holding import PACE, held_of, paced, starts_ms
 from gateway.core.ids import lot_of
-from gateway.core.links.tracking import text_to_price, until_of
+from gateway.core.links.tracking import text_to_price, until_on
 from gateway.core.money.days import DAY_MS, day_of
 from gateway.core.people import persons, reach
 from gateway.core.people.opt_outs import NONE, OptOuts, refuses
@@ -129,7 +130,10 @@ def plan(
     if opt_outs:
         _skip_opted_out(request, steps, opt_outs)
     if (by := policy.best.get(name)) is not None:
-        steps = put_in_order(steps, asked, by, people, request.app, policy, known.rates, now_ms)
+        shown = partial(until_on, request, policy.links)
+        steps = put_in_order(
+            steps, asked, shown, by, people, request.app, policy, known.rates, now_ms
+        )
     if any(person.channels for person in people):  # seldom is anything remembered
         reach.end_hidden_on_delivery(steps, people, policy)
         reach.skip_unreachable(steps, request, people, policy, now_ms)
@@ -275,7 +279,8 @@ def _step(
         first = first_of(weights, lot_of(request.id))
         candidates.insert(0, candidates.pop(first))
     step = Step(row.name, candidates, sells[first], timed.wait_ms, timed.grace_ms)
-    step.until = until_of(asked, request, policy.links) if request.tracked else asked.until
+    links = policy.links if request.tracked else None
+    step.until = until_on(request, links, row.name, timed.until) if links else asked.until
     step.chosen = 0 if alone else -1
     if (rule := timed.learned) is not None:
         step.auto = rule.max_ms

@@ -66,6 +66,21 @@ def test_a_message_lives_no_longer_than_its_campaign_and_starts_no_sooner() -> N
     assert later.message.expires_ms == T0 + DAY + MINUTE
 
 
+@pytest.mark.parametrize(
+    ("route", "waited_ms"), [("viber-then-sms", 1), ("viber-then-sms", HOUR), ("sms-only", HOUR)]
+)
+def test_what_waits_in_a_lane_ends_with_its_campaign_whenever_the_end_was_set(
+    route: str, waited_ms: int
+) -> None:
+    world = World(declared(), request(route=route))
+    world.now_ms = T0 + waited_ms
+    world.policy = declared(end_ms=world.now_ms)
+    assert not world.happen(events.Claimed(0)).submit
+    message = world.message
+    assert (message.status, message.reason) == (MessageStatus.EXPIRED, "campaign_ended")
+    assert not world.person.claims
+
+
 @given(st.integers(1, HOLDOUT_PARTS), st.text(min_size=1), st.integers(0, 10**11))
 def test_a_holdout_is_a_fixed_share_by_campaign_and_person(
     share: int, name: str, number: int

@@ -260,6 +260,14 @@ def test_a_step_with_a_link_waits_for_a_click_where_that_is_asked() -> None:
         ]
 
 
+def test_a_link_does_not_show_that_a_text_was_seen() -> None:
+    step = RouteStep(("sms",), HOUR, 10_000, until="seen", react_ms=HOUR)
+    rules = replace(policy(steps=(step,)), links=RULES)
+    way = plan(request(content=Content(LONG), tracked=True), [], rules, T0)
+    assert isinstance(way, Plan)
+    assert [(s.until, s.react_ms) for s in way.steps] == [("delivered", 0)]
+
+
 def test_each_step_has_links_of_its_own_of_the_length_it_was_priced_with() -> None:
     button = Button(caption="To the shop", url="https://shop.example/b")
     viber = ViberContent(text=SAID, button=button)

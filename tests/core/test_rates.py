@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from gateway.core import events as ev
 from gateway.core.addresses import Addresses
 from gateway.core.explain import explain_message
+from gateway.core.links.urls import LinkRules
 from gateway.core.money.prices import Price
 from gateway.core.people import reach
 from gateway.core.people.rates import (
@@ -31,6 +32,7 @@ from gateway.core.people.rates import (
 )
 from gateway.core.plan import Known, Plan, plan
 from gateway.core.policy import Policy, ProviderRule, ReachRule, RouteStep
+from gateway.core.records.content import Content
 from gateway.core.records.person import ChannelMemory, Person, pack_person
 from providers.contract import FcmAddress
 from tests.worlds.cascade_world import DAY, MINUTE, T0, World, policy, request
@@ -124,6 +126,21 @@ def test_until_and_react_belong_to_the_place_and_the_rest_goes_along() -> None:
     ]
 
 
+def test_a_link_shows_a_click_on_whatever_channel_comes_first() -> None:
+    links = LinkRules("https://k.example/l")
+    asked = request(
+        addresses=ANNA, route="best", content=Content("See https://shop.example"), tracked=True
+    )
+    rates = {"viber": (30, 30), "sms": (30, 20), "push": (30, 0)}
+    way = plan(asked, [person(**rates)], replace(rules("rate"), links=links), T0)
+    assert isinstance(way, Plan)
+    assert [(s.channel, s.until, s.react_ms) for s in way.steps] == [
+        ("viber", "seen", 7),
+        ("sms", "clicked", 8),
+        ("push", "delivered", 0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("who", "held"),
     [
@@ -137,6 +154,15 @@ def test_the_written_order_holds_until_two_channels_are_known(who: Person, held:
     way = order(who, "rate")
     assert (channels(way) == ["viber", "push", "sms"]) == held
     assert all(step.rate == 0 for step in way.steps) == held
+
+
+def test_a_channel_is_known_whether_its_step_can_run_or_not() -> None:
+    asked = request(addresses=ANNA, route="best")
+    who = person(viber=(9, 0), sms=(9, 9))
+    way = plan(asked, [who], rules("rate"), T0, opt_outs={"viber": "all"})
+    assert isinstance(way, Plan)
+    assert channels(way) == ["viber", "sms", "push"]
+    assert way.first == 1
 
 
 def test_ties_are_as_written_and_who_never_reacts_comes_last() -> None:

@@ -102,6 +102,7 @@ def _is_kept(message: Message, policy: Policy, now_ms: int) -> bool:
     """Whether a claim of it ends or holds the message."""
     if not policy.holds_steps and not message.not_before_ms:
         return False  # as almost always
-    if policy.declared.is_cancelled(message.campaign):
+    campaign = policy.declared.of(message.campaign)
+    if campaign is not None and (campaign.state == "cancelled" or campaign.is_over(now_ms)):
         return True
     return held_of(message, policy, now_ms) is not None

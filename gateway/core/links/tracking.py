@@ -11,11 +11,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from gateway.core.channels import ChannelContent, Until
+from gateway.core.channels import CHANNELS, ChannelContent, Until
 from gateway.core.links.link_codes import CODE_CHARS, code_of
 from gateway.core.links.urls import LinkRules, Said, in_content, in_text, target_of, urls_of
 from gateway.core.people import unsubscribing
-from gateway.core.policy import ResolvedStep
 from gateway.core.records.content import Content
 from gateway.core.records.links import StepLinks, Tracked
 from gateway.core.records.message import Step, StepStatus
@@ -35,13 +34,15 @@ def text_to_price(request: MessageRequest, channel: str, rules: LinkRules) -> st
     return in_text(text, lambda url: url if rules.is_ours(url) else link)
 
 
-def until_of(asked: ResolvedStep, request: MessageRequest, rules: LinkRules) -> Until:
-    """What a step of a request with links waits for: a link shows a click on any channel."""
-    if asked.until == asked.step.until:
-        return asked.until
-    content, channel = request.content, asked.channel.name
+def until_on(request: MessageRequest, rules: LinkRules, channel: str, asked: Until) -> Until:
+    """What a step on a channel waits for where that is asked: a link shows a click on any, and
+    nothing else."""
+    shown = CHANNELS[channel].can_show(asked)
+    if asked != "clicked" or shown == asked or not request.tracked:
+        return shown
+    content = request.content
     clicks = not content.lacks(channel) and _tracked(content.of(channel), rules)
-    return asked.step.until if clicks else asked.until
+    return asked if clicks else shown
 
 
 def links_of(content: Content, steps: Iterable[Step], rules: LinkRules) -> list[StepLinks]:

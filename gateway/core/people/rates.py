@@ -10,12 +10,12 @@ are thousandths, so that fading loses little to rounding; rates are millionths.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
-from gateway.core.channels import CHANNELS
+from gateway.core.channels import Until
 from gateway.core.policy import Metric, OrderBy, Policy, RouteStep
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.records.person import ChannelMemory, Person
@@ -126,6 +126,7 @@ def rate_of(counted: Counted, prior: int) -> PersonRate:
 def put_in_order(
     steps: Sequence[Step],
     asked: Sequence[RouteStep],
+    shown: Callable[[str, Until], Until],
     by: OrderBy,
     people: Sequence[Person],
     app: str,
@@ -135,9 +136,10 @@ def put_in_order(
 ) -> list[Step]:
     """The steps that can run in the order of what a reaction of this person is expected to cost, or
     of its rate alone; the others keep their places. What is awaited, and for how long after the
-    delivery, belongs to the place: `asked` says it, a step of the route each."""
+    delivery, belongs to the place: `asked` says it, a step of the route each, and `shown` what of
+    it counts on a channel."""
     places = [i for i, step in enumerate(steps) if step.status == StepStatus.PLANNED]
-    known = {c: counted_of(people, c, now_ms) for c in {steps[i].channel for i in places}}
+    known = {c: counted_of(people, c, now_ms) for c in {step.channel for step in steps}}
     enough = [c for c in known.values() if c.exposures >= KNOWN_EXPOSURES * THOUSAND]
     if len(enough) < KNOWN_CHANNELS:
         return list(steps)
@@ -147,7 +149,7 @@ def put_in_order(
     ordered = list(steps)
     for place, i in zip(places, sorted(places, key=lambda i: _place(steps[i], by)), strict=True):
         step = ordered[place] = steps[i]
-        step.until = CHANNELS[step.channel].can_show(asked[place].until)
+        step.until = shown(step.channel, asked[place].until)
         step.react_ms = asked[place].react_ms if step.until != "delivered" else 0
     return ordered
 
