@@ -90,7 +90,7 @@ class AdmissionQueue:
         context that it carries. What is declared of its campaign, and what that says, is read where
         this process does not know it: else what the message leaves to it would be missing. An
         answer: its key's first one, where it would be refused now, since its campaign or the
-        configuration changed."""
+        configuration changed or there is no room for what is new."""
         try:
             if not self.store.declarations.loaded:  # Redis was away when this process began
                 await self.store.know_campaigns(self._now_ms())
@@ -102,7 +102,9 @@ class AdmissionQueue:
                     if looked or not await self._declared_more(request):
                         return await self._first_answer(request, app, key) or self._faulty(found)
                     looked = True
-                elif not isinstance(found, WordsUnread):  # as almost always
+                elif isinstance(found, MessageRequest):  # as almost always
+                    return await self._told(found) or found if self._is_crowded(found) else found
+                elif isinstance(found, Problem):
                     return found
                 elif not await self.store.read_words(found.campaign, found.words):
                     await self.store.look_at_campaigns(self._now_ms())
@@ -185,6 +187,9 @@ class AdmissionQueue:
             sayings=found.sayings,
             tracked=found.tracked,
         )
+
+    def _is_crowded(self, request: MessageRequest) -> bool:
+        return self.servers.full(request) is not None or self.backlog.full(request) is not None
 
     def crowded(self, request: MessageRequest) -> Problem | None:
         """Why the message may not come in now."""
