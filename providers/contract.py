@@ -149,7 +149,8 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     account, pauses the lane too, and the messages go back. `unreachable`: the address reaches
     nobody on this channel (no Viber, an unknown number, a token that is gone), so that it is not
     tried again for a while. `gone` are devices of the person that no longer exist. `part_ids` are
-    the provider's ids of parts that it took, and charges, although it refused another.
+    the provider's ids of parts that it took, and charges, although it refused another. `opted_out`:
+    the person told the provider to be sent no more marketing there.
     """
 
     ref: str
@@ -159,6 +160,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     unreachable: bool = False
     gone: tuple[Device, ...] = ()
     part_ids: tuple[str, ...] = ()
+    opted_out: bool = False
 
 
 class NotTaken(msgspec.Struct, frozen=True, tag=True):

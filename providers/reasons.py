@@ -13,14 +13,17 @@ class Reason(msgspec.Struct, frozen=True):
     about: About
     permanent: bool = True
     unreachable: bool = False
+    opted_out: bool = False
 
     def refused(self, ref: str, code: str, name: str) -> Refused:
         """The outcome of a message that is refused for it."""
         fault = Fault(code, name, self.permanent)
-        return Refused(ref, fault, about=self.about, unreachable=self.unreachable)
+        about, unreachable = self.about, self.unreachable
+        return Refused(ref, fault, about=about, unreachable=unreachable, opted_out=self.opted_out)
 
 
 PERSON = Reason("person")
+LEFT = Reason("person", opted_out=True)
 NOBODY = Reason("person", unreachable=True)
 LATER = Reason("person", permanent=False)
 MESSAGE = Reason("message")

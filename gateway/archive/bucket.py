@@ -2,19 +2,22 @@
 
 A file is put whole and only under a name that is free, the manifest only in the place of the one
 that was read: both are conditions of the request, so no lock is needed. What is read is fetched
-into a folder of this process, and used only when its hash is right. Credentials, region and
-endpoint come from the environment (AWS_ACCESS_KEY_ID and so on). Raises BucketFault for whatever
-the server or the way to it does not do.
+into a folder of this process, and used only when its hash is right; what a killed process left of
+such is removed by the next. Credentials, region and endpoint come from the environment
+(AWS_ACCESS_KEY_ID and so on). Raises ArchiveFault for whatever the server or the way to it does not
+do.
 """
 
 from __future__ import annotations
 
 import datetime
+import fcntl
+import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import obstore
@@ -26,15 +29,9 @@ from obstore.exceptions import (
 from obstore.store import MemoryStore, S3Store
 
 from gateway.archive.place import ABOUT, FileGone, Manifest, ManifestMoved, sha256_of
-from gateway.core.archive.manifest import (
-    NAME,
-    ArchivedFile,
-    ArchiveFault,
-    BucketFault,
-    is_file_name,
-)
+from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
 
-REASON_CHARS_MAX = 300  # of what the server said
+FETCHED = "kaskad-bucket-"
 STRAY_AFTER = datetime.timedelta(days=1)  # nobody can be about to name it then
 
 
@@ -43,8 +40,9 @@ class Bucket:
 
     def __init__(self, store: S3Store | MemoryStore) -> None:
         self._store = store
-        self._here = Path(tempfile.mkdtemp(prefix="kaskad-archive-"))
-        weakref.finalize(self, shutil.rmtree, self._here, ignore_errors=True)
+        _remove_left()
+        self._here, lock = _own_folder()
+        weakref.finalize(self, _leave, self._here, lock)
 
     def about(self) -> bytes | None:
         with _faults():
@@ -94,6 +92,10 @@ class Bucket:
                 obstore.put(self._store, name, finished, mode="create", use_multipart=False)
             except (AlreadyExistsError, PreconditionError):
                 stands = self._read(name)
+                if stands is None:
+                    raise ArchiveFault(
+                        f"{name} is being written by somebody else: the next run goes on."
+                    ) from None
                 if stands != finished.read_bytes():
                     raise ArchiveFault(
                         f"{name} is not what its name says: restore it from a copy."
@@ -149,17 +151,45 @@ class Bucket:
 def bucket_of(url: str) -> Bucket:
     """By s3://BUCKET/PREFIX."""
     name, _, prefix = url.removeprefix("s3://").partition("/")
-    return Bucket(S3Store(name, prefix=prefix.strip("/") or None))
+    with _faults():
+        store = S3Store(name, prefix=prefix.strip("/") or None)
+    return Bucket(store)
+
+
+def _own_folder() -> tuple[Path, int]:
+    """A folder that is locked before anybody can find it, and its lock."""
+    made = Path(tempfile.mkdtemp(prefix=f".{FETCHED}"))
+    lock = os.open(made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return made.rename(made.with_name(made.name[1:])), lock
+
+
+def _leave(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def _remove_left() -> None:
+    """The folders whose processes are gone."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FETCHED}*"):
+        with suppress(OSError):  # it is held, or another user's
+            lock = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """What obstore raises, as BucketFault: its first lines, as pages of inner state follow them."""
+    """What obstore raises, as a sentence."""
     try:
         yield
-    except BaseError as fault:
-        reason = " ".join(str(fault).partition("\n\n")[0].split())[:REASON_CHARS_MAX]
-        raise BucketFault(
-            f"The bucket does not do as asked: {reason}. See that archive.url names one that is "
-            "there, and that AWS_ACCESS_KEY_ID and the others are those of its owner."
+    except (BaseError, FileNotFoundError) as fault:
+        first = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise ArchiveFault(
+            f"The bucket of archive.url does not do as asked ({first[:300]}): see that it is there "
+            "and may be read and written with the AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY of this process."
         ) from fault

@@ -52,7 +52,7 @@ def _sentence(fault: BaseException) -> str:
         place = f" ({fault.filename})" if fault.filename is not None else ""
         return f"{fault.strerror}{place}."
     # Imported only now: the store takes its time, and most commands do not fail.
-    from gateway.core.archive.manifest import ArchiveFault, BucketFault
+    from gateway.core.archive.manifest import ArchiveFault
     from gateway.demo.api import CampaignFailed
     from gateway.redis.errors import RedisError
     from gateway.redis.server.embedded import EmbeddedRedisError
@@ -60,9 +60,9 @@ def _sentence(fault: BaseException) -> str:
 
     if isinstance(fault, ConfigurationError | CallerFault):
         return str(fault)
-    if isinstance(fault, CampaignFailed | RedisError | EmbeddedRedisError | LedgerFault):
-        return str(fault)
-    if isinstance(fault, ArchiveFault | BucketFault):
+    if isinstance(
+        fault, CampaignFailed | RedisError | EmbeddedRedisError | LedgerFault | ArchiveFault
+    ):
         return str(fault)
     return (
         f"Something unexpected happened ({type(fault).__name__}: {fault}). Run it again with "

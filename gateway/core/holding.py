@@ -6,14 +6,15 @@ the lanes and costs nothing until its moment comes.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Protocol
 
 from gateway.core.addresses import Addresses
 from gateway.core.campaigns.campaigns import window_of
 from gateway.core.campaigns.send_windows import opening_ms
 from gateway.core.policy import Policy
-from gateway.core.records.held import Held
-from gateway.core.records.message import Message
+from gateway.core.records.held import AWAY, Held
+from gateway.core.records.message import Message, Step, StepStatus
 from providers.contract import Category
 
 PAUSED, PACE = Held("paused"), Held("pace")
@@ -74,16 +75,32 @@ def held_of(timed: Timed, policy: Policy, now_ms: int) -> Held | None:
     return Held("scheduled", moment_ms) if moment_ms > now_ms else None
 
 
-def waits_for(message: Message, policy: Policy, now_ms: int) -> Held | None:
-    """What keeps a held message now. Its record says what kept it when it was held: where that
-    moment has passed, or was never known, its campaign may keep it, paused or by its pace."""
+def waits_for(
+    message: Message, policy: Policy, now_ms: int, away: Container[str] = ()
+) -> Held | None:
+    """What keeps a message now; `away`: the providers that are. Its record says what kept it when
+    it was held: where that moment has passed, or was never known, its campaign may keep it, paused
+    or by its pace. That its provider is away stands in the record once its step's time is over."""
     held = message.held
-    if held is None or held == ZONE_UNKNOWN or held.reason in ("budget", "away"):
+    if held is None:
+        lonely = is_in_lane(message) and _all_in(away, message.step, policy)
+        return AWAY if lonely else None
+    if held == ZONE_UNKNOWN or held.reason in ("budget", "away"):
         return held
     if held.until_ms > now_ms:
         return held
     pace = PACE if is_first(message) and paced(message, policy) else None
     return held_of(message, policy, now_ms) or pace or held
+
+
+def is_in_lane(message: Message) -> bool:
+    """Whether its step waits its turn in a provider's lane."""
+    return not message.closed and message.step.status == StepStatus.QUEUED
+
+
+def _all_in(away: Container[str], step: Step, policy: Policy) -> bool:
+    """Whether none of the providers is there that may have the step."""
+    return all(policy.present(each.provider) in away for each in step.candidates)
 
 
 def is_first(message: Message) -> bool:

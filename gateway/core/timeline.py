@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from gateway.core.reactions.reactions import answers, had_arrived
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.message import (
     ARRIVED,
@@ -73,12 +74,20 @@ def _of_step(message: Message, index: int, step: Step) -> Iterator[Happening]:
     if step.delivered_ms:
         double = message.billed_by(index) is None
         yield happened(step.delivered_ms, "delivered", "a double delivery" if double else None)
+    for at_ms, event in _by_person(step):
+        yield happened(at_ms, event)
+
+
+def _by_person(step: Step) -> Iterator[tuple[int, str]]:
+    """What the person did with it."""
     if step.seen_ms:
-        yield happened(step.seen_ms, "seen")
+        yield step.seen_ms, "seen"
+    if had_arrived(step, step.replied_ms) and answers(step, step.replied_ms):
+        yield step.replied_ms, "replied"
     if step.clicked_ms:
-        yield happened(step.clicked_ms, "clicked")
+        yield step.clicked_ms, "clicked"
     if step.converted_ms:
-        yield happened(step.converted_ms, "converted")
+        yield step.converted_ms, "converted"
 
 
 def _has_own_start(message: Message, step: Step) -> bool:
@@ -126,7 +135,9 @@ def _skipped_ms(message: Message, index: int, step: Step) -> int:
         moments = [at_ms for each in message.steps for at_ms in (each.seen_ms, each.clicked_ms)]
         return min(filter(None, moments), default=message.updated_ms)
     if code == "delivered" and message.delivered_step >= 0:
-        return message.steps[message.delivered_step].delivered_ms
+        first_ms = message.steps[message.delivered_step].delivered_ms
+        arrived = [s.delivered_ms for s in message.steps if s.arrived and s.until == "delivered"]
+        return min(arrived, default=first_ms)
     if code in _AT_THE_END or code == message.reason:
         return message.ended_ms or message.updated_ms
     # Passed over: when the one before it ended, or else the one after it started.

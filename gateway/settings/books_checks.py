@@ -89,8 +89,8 @@ def warnings(document: Document) -> Iterator[str]:
 
 def _archive(document: Document) -> Iterator[KeyFault]:
     archive = document.archive
-    scheme, separator, place = archive.url.partition("://")
-    if separator and (scheme != "s3" or not place.partition("/")[0]):
+    scheme, separator, bucket = archive.url.partition("://")
+    if separator and (scheme != "s3" or not bucket.partition("/")[0]):
         yield KeyFault("archive.url", "is a folder, or s3://BUCKET/PREFIX.")
     if archive.url and archive.keep_ms >= document.retention.messages_ms:
         yield KeyFault(

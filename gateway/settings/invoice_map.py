@@ -5,7 +5,7 @@ Strict, as the configuration is: every fault is told with file, key and reason, 
 
 from __future__ import annotations
 
-import codecs
+import io
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -55,7 +55,8 @@ def shipped_maps() -> dict[str, Path]:
 
 def _faults(how: InvoiceMap) -> Iterator[KeyFault]:
     try:
-        codecs.lookup(how.encoding)
+        # Not all that Python has are of text: it refuses those here.
+        io.TextIOWrapper(io.BytesIO(), how.encoding)
     except LookupError:
         yield KeyFault("encoding", f"{how.encoding!r} is none that Python knows.")
     if len(how.delimiter) != 1:

@@ -3,7 +3,7 @@ codes, and a new one that everybody gets must not send a campaign on to the next
 
 from __future__ import annotations
 
-from providers.reasons import ACCOUNT, LATER, MESSAGE, NOBODY, PERSON, Reason
+from providers.reasons import ACCOUNT, LATER, LEFT, MESSAGE, NOBODY, PERSON, Reason
 
 EXPIRED = 30036
 # For nobody's message is there a way: the account is suspended.
@@ -16,7 +16,7 @@ CODES: dict[int, Reason] = {
     21408: ACCOUNT,  # a region that is not enabled
     21602: MESSAGE,  # no body
     21606: ACCOUNT,  # a sender without SMS
-    21610: PERSON,  # opted out
+    21610: LEFT,
     21611: LATER,  # the queue of the sender is full
     21614: NOBODY,  # no mobile number
     21617: MESSAGE,  # too long

@@ -40,8 +40,8 @@ ACCOUNT_CODES = frozenset({114})  # the account lives on the other host
 FAILED: dict[str, Reason] = {
     "permanent_unavailable": reasons.NOBODY,
     "invalid": reasons.NOBODY,
-    "unsubscribed": reasons.PERSON,
-    "complained": reasons.PERSON,
+    "unsubscribed": reasons.LEFT,
+    "complained": reasons.LEFT,
     "blocked": reasons.PERSON,
     "temporary_unavailable": reasons.LATER,
     "duplicate": reasons.LATER,

@@ -165,7 +165,8 @@ class Vonage(WithoutLookUps, ABC):
         said = self.statuses.get(event.status)
         if said is None:
             return Receipts([], [f"The report has the unknown status {event.status[:64]}."])
-        return Receipts([_receipt(event, said)], faults)
+        receipt = _receipt(event, said)
+        return Receipts([receipt], faults, _wishes(event, receipt))
 
 
 class VonageSms(Vonage):
@@ -257,6 +258,14 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
         about=why.about,
         unreachable=why.unreachable,
     )
+
+
+def _wishes(event: Event, receipt: Receipt) -> list[PersonReply]:
+    """That its person told Vonage to be sent no more, as a failure says."""
+    who, fault = (event.to or "").removeprefix("+"), receipt.fault
+    if fault is None or not reason_of(_code("", fault.code)).opted_out or not who.isdecimal():
+        return []
+    return [PersonReply(f"{event.message_uuid}-left", who, at_ms=receipt.at_ms, kind="block")]
 
 
 def _reply(event: Event, faults: list[str]) -> Receipts:

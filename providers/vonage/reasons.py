@@ -3,7 +3,7 @@ account, so that a new one that everybody gets sends no campaign on to the next 
 
 from __future__ import annotations
 
-from providers.reasons import ACCOUNT, LATER, MESSAGE, NOBODY, PERSON, Reason
+from providers.reasons import ACCOUNT, LATER, LEFT, MESSAGE, NOBODY, PERSON, Reason
 
 EXPIRED = 1360
 ALREADY_SENT = 1320
@@ -33,7 +33,7 @@ CODES: dict[int, Reason] = {
     1210: MESSAGE,  # taken for spam
     1220: PERSON,
     1230: PERSON,
-    1240: PERSON,  # said STOP
+    1240: LEFT,
     1241: LATER,
     1250: ACCOUNT,  # no route
     1260: ACCOUNT,

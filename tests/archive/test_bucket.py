@@ -3,16 +3,21 @@ server of somebody else's is asked in tests/peers."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import obstore
 import pytest
-from obstore.exceptions import GenericError
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, S3Store
 
 from gateway.archive.archive import Archive
-from gateway.archive.bucket import Bucket
-from gateway.core.archive.manifest import ArchiveFault, BucketFault
+from gateway.archive.bucket import Bucket, bucket_of
+from gateway.core.archive.manifest import ArchiveFault
 from gateway.store.messages import reads
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
@@ -66,16 +71,118 @@ def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
     a_name_stays_what_it_is(Bucket(MemoryStore()), tmp_path)
 
 
-def test_a_bucket_that_is_away_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its library tells its inner state as well, over many lines."""
+HOLDS_ONE = """
+import sys
+from gateway.archive.bucket import Bucket
+from obstore.store import MemoryStore
 
-    def away(*_: object) -> None:
-        raise GenericError("Generic S3 error: no way\n  to it\n\nDebug source:\nGeneric {\n  store")
+bucket = Bucket(MemoryStore())
+print(bucket.folder(), flush=True)
+sys.stdin.read()
+"""
 
-    monkeypatch.setattr(obstore, "get", away)
-    with pytest.raises(BucketFault) as told:
-        Bucket(MemoryStore()).manifest()
-    sentence = str(told.value)
-    assert "not do as asked: Generic S3 error: no way to it. See that archive.url" in sentence
-    assert "\n" not in sentence
-    assert "Debug" not in sentence
+
+@pytest.fixture
+def refusing() -> Iterator[Callable[[int], Bucket]]:
+    """A bucket whose server answers every request with one status."""
+    status = 503
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_PUT = do_HEAD = do_GET  # noqa: N815 - the names are the library's
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def bucket(answer: int) -> Bucket:
+        nonlocal status
+        status = answer
+        return Bucket(
+            S3Store(
+                "books",
+                endpoint=f"http://127.0.0.1:{server.server_port}",
+                access_key_id="key",
+                secret_access_key="secret",
+                region="eu-west-1",
+                client_options={"allow_http": True},
+                retry_config={"max_retries": 0},
+            )
+        )
+
+    yield bucket
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 500, 503])
+def test_a_bucket_that_refuses_is_one_sentence_that_says_what_to_do(
+    refusing: Callable[[int], Bucket], status: int, tmp_path: Path
+) -> None:
+    bucket = refusing(status)
+    finished = tmp_path / "finished"
+    finished.write_bytes(b"one")
+    asked: list[Callable[[], object]] = [
+        lambda: bucket.publish(finished, "ledger/day=2026-11-29/a.parquet"),
+        lambda: bucket.found(b"{}"),
+    ]
+    if status != 404:  # there, it is nothing that was written yet
+        asked += [bucket.about, bucket.manifest]
+    for ask in asked:
+        with pytest.raises(ArchiveFault) as told:
+            ask()
+        sentence = str(told.value)
+        assert "\n" not in sentence
+        assert "Debug" not in sentence
+        assert "AWS_ACCESS_KEY_ID" in sentence
+
+
+def test_a_bucket_without_credentials_is_such_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(ArchiveFault, match="AWS_ACCESS_KEY_ID"):
+        bucket_of("s3://books/archive")
+
+
+def test_a_name_that_is_being_written_by_another_is_not_called_damaged(
+    refusing: Callable[[int], Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = refusing(409)
+    monkeypatch.setattr(bucket, "_read", lambda _name: None)
+    finished = tmp_path / "finished"
+    finished.write_bytes(b"one")
+    with pytest.raises(ArchiveFault) as told:
+        bucket.publish(finished, "ledger/day=2026-11-29/a.parquet")
+    assert "restore" not in str(told.value)
+
+
+def test_what_a_killed_process_had_fetched_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_ONE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        held = Path(holder.stdout.readline().strip())
+        (held / "fetched").write_bytes(b"much")
+        mine = Bucket(MemoryStore())
+        assert (held / "fetched").exists()
+        holder.kill()
+        holder.wait()
+    other = Bucket(MemoryStore())
+    assert not held.exists()
+    assert mine.folder().exists()
+    assert other.folder().exists()

@@ -22,7 +22,6 @@ from gateway.cli.failures import UsageFault
 from gateway.cli.operators.check import faults_of
 from gateway.cli.operators.keys import scopes_of
 from gateway.cli.roles import roles
-from gateway.core.archive.manifest import BucketFault
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS
 from gateway.dispatch.metrics import DispatchMetrics
@@ -126,7 +125,6 @@ def test_bad_usage_is_one_sentence_and_exit_code_2(
         (EmbeddedRedisError("It is in use."), 1, "It is in use."),
         (UsageFault("Say more."), 2, "Say more."),
         (LedgerFault("It is damaged."), 1, "It is damaged."),
-        (BucketFault("It is not there."), 1, "It is not there."),
         (RedisUnavailable("Redis is away."), 1, "Redis is away."),
         (KeyboardInterrupt(), 1, "Interrupted."),
         (OSError(98, "Address already in use", "1.2.3.4"), 1, "Address already in use (1.2.3.4)."),
@@ -146,7 +144,6 @@ def test_a_failure_becomes_a_sentence_and_a_code(
     told = capsys.readouterr().err
     assert words in told
     assert "Traceback" not in told
-    assert ("unexpected" in told) == isinstance(fault, ZeroDivisionError)
 
 
 def test_a_traceback_is_shown_on_demand(

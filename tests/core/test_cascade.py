@@ -326,6 +326,19 @@ def test_nothing_arrives_later_than_its_receipt_whatever_a_providers_clock_says(
     assert first.seen_ms == (T0 + MINUTE if status == "seen" else 0)
 
 
+@pytest.mark.parametrize("status", ["delivered", "seen"])
+def test_nothing_arrives_before_it_was_claimed(status: str) -> None:
+    """A receipt by SMPP names the minute, others the second: either lies before the claim."""
+    world = World()
+    world.now_ms += 42_700
+    world.send()
+    world.now_ms += 3_000
+    world.report(status, at_ms=T0)
+    first = world.message.steps[0]
+    assert first.delivered_ms == first.done_ms == T0 + 42_700
+    assert first.seen_ms == (T0 + 42_700 if status == "seen" else 0)
+
+
 def test_a_providers_clock_that_is_ahead_delays_no_fallback() -> None:
     seen = RouteStep(("viber",), 15 * MINUTE, 0, until="seen", react_ms=5 * MINUTE)
     world = World(policy(steps=(seen, RouteStep(("sms",), 15 * MINUTE, 0))))

@@ -133,6 +133,8 @@ def _sent_world(number: int) -> World:
     world.send()
     world.timer()
     world.send()
+    for step in world.message.steps:
+        step.attempts[0].first_claimed_ms = world.message.created_ms
     return world
 
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core import admission, events
+from gateway.core.holding import waits_for
 from gateway.core.people.opt_outs import NONE
 from gateway.core.plan import Rejection
 from gateway.core.policy import AWAY_LOOK_MAX_MS, AWAY_LOOK_MIN_MS
@@ -207,6 +208,20 @@ def test_who_waits_for_a_provider_that_is_away_says_so() -> None:
     world.timer()
     assert held_now(world) is None
     assert world.statuses() == ["queued"]
+
+
+def test_what_waits_in_a_lane_is_kept_by_a_provider_that_is_away_and_has_no_other() -> None:
+    world = World(send=request(route="sms-only", category="otp", campaign=None))
+
+    def kept(*away: str) -> Held | None:
+        return waits_for(world.message, world.policy, world.now_ms, frozenset(away))
+
+    (step,) = world.message.steps
+    assert (kept(), kept("viber"), kept("sms")) == (None, None, AWAY)
+    step.candidates = [*step.candidates, replace(step.candidate, provider="another")]
+    assert (kept("sms"), kept("sms", "another")) == (None, AWAY)
+    world.happen(events.Claimed(0))
+    assert kept("sms", "another") is None
 
 
 @pytest.mark.parametrize("category", ["otp", "transactional"])

@@ -236,6 +236,24 @@ def test_what_waited_long_for_its_turn_is_asked_again_when_it_is_claimed() -> No
     assert world.lane == ("app", "transactional")
 
 
+def test_the_last_step_that_is_wanted_is_tried_whether_the_person_is_reached_there_or_not() -> None:
+    world = sending(knowing("viber"), category="transactional")
+    world.now_ms += PLANNED_LATELY_MS
+    assert world.happen(ev.Claimed(0, opt_outs={"push": "all", "sms": "all"})).submit
+    assert world.message.steps[0].doubted
+    assert world.statuses() == ["sending", "planned", "planned"]
+    world = sending(knowing("viber"), category="transactional")
+    world.now_ms += PLANNED_LATELY_MS
+    assert not world.happen(ev.Claimed(0, opt_outs={"push": "all"})).submit
+    assert world.statuses() == ["skipped", "queued", "planned"]
+
+
+def test_the_last_step_that_is_wanted_waits_for_its_provider() -> None:
+    world = World(policy(when_away="skip"), request(category="otp", campaign=None))
+    world.happen(ev.Claimed(0, opt_outs={"sms": "all"}, away=frozenset(["viber"])))
+    assert world.statuses() == ["retrying", "planned"]
+
+
 def test_a_delivery_where_nobody_was_reached_before_ends_it_at_no_other_cost() -> None:
     world = World(RULES, request(route="viber-only", category="otp", campaign=None))
     world.send()
@@ -377,6 +395,19 @@ def test_where_devices_of_one_kind_are_gone_the_provider_of_the_other_kind_is_ne
     world.send()
     world.happen(ev.Accepted(0, delivered=True))
     assert world.statuses() == ["delivered", "skipped"]
+
+
+def test_where_one_kind_is_refused_for_good_the_other_is_tried_before_the_next_channel() -> None:
+    """As a browser whose service is not in `hosts`, and a text too long for one of them. That says
+    nothing of the person, also where the devices of the other kind are gone."""
+    world = notifying("tokens", "browsers")
+    first = world.message.steps[0].candidate.provider
+    refuse(world, Fault("host_refused", "host_refused", True))
+    assert (world.message.current, world.statuses()[0]) == (0, "queued")
+    assert {first, world.message.steps[0].candidate.provider} == {"tokens", "browsers"}
+    refuse(world)
+    assert (world.message.current, world.statuses()[0]) == (1, "rejected")
+    assert "push" not in world.person.channels
 
 
 def test_who_has_no_device_left_of_any_kind_is_not_reached() -> None:

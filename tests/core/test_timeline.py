@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.core import events
 from gateway.core.policy import RouteStep
+from gateway.core.records.words import ReactionName
 from gateway.core.timeline import timeline
 from providers.contract import Fault, Receipt
 from ratelimit.caps import Cap, Slot
@@ -117,6 +120,25 @@ def test_a_delivery_skips_what_had_not_started_and_a_second_one_is_told_apart() 
     assert (7, "skipped", 1, "delivered") in told(first)
 
 
+def test_a_delivery_that_waits_for_a_reaction_skips_nothing() -> None:
+    asks = (
+        RouteStep(("viber",), MINUTE, 0, until="seen", react_ms=DAY),
+        RouteStep(("sms",), MINUTE, 0),
+        RouteStep(("viber-2",), MINUTE, 0),
+    )
+    world = World(policy(steps=asks), request(category="transactional", campaign=None))
+    world.send()
+    world.report("delivered")
+    world.timer()
+    world.send()
+    world.now_ms += 5
+    world.report("delivered", step=1)
+    assert told(world)[-2:] == [
+        (DAY + 5, "delivered", 1, None),
+        (DAY + 5, "skipped", 2, "delivered"),
+    ]
+
+
 def test_a_lost_answer_is_known_as_such_until_more_is_known() -> None:
     world = code()
     world.send(answer="lost")
@@ -176,6 +198,31 @@ def test_reactions_are_told_and_end_what_had_not_started() -> None:
         (40, "skipped", 1, "reacted"),
         (45, "clicked", 0, None),
     ]
+
+
+@pytest.mark.parametrize("order", [("replied", "clicked"), ("clicked", "replied")])
+def test_a_reply_is_told_whatever_else_the_person_did(order: tuple[ReactionName, ...]) -> None:
+    world = code()
+    world.send()
+    world.report("delivered", at_ms=T0)
+    moments: dict[str, int] = {"replied": 2 * MINUTE, "clicked": 3 * MINUTE}
+    world.now_ms += 4 * MINUTE
+    for kind in order:
+        world.happen(events.Reacted(0, kind, T0 + moments[kind]))
+    world.happen(events.Reacted(0, "replied", T0 + MINUTE))
+    assert told(world)[-2:] == [
+        (2 * MINUTE, "replied", 0, None),
+        (3 * MINUTE, "clicked", 0, None),
+    ]
+
+
+def test_a_reply_to_what_arrived_only_afterwards_is_not_told() -> None:
+    world = code()
+    world.send()
+    world.happen(events.Replied(0, T0))
+    world.now_ms += MINUTE
+    world.report("delivered", at_ms=world.now_ms)
+    assert "replied" not in [event for _, event, _, _ in told(world)]
 
 
 def test_a_marketing_step_that_waited_for_its_turn_is_told_with_its_send() -> None:

@@ -11,6 +11,7 @@ import trio
 from gateway.core.addresses import Addresses
 from gateway.core.channels import SmsContent, ViberContent
 from gateway.core.events import Claimed
+from gateway.core.people.opt_outs import AT_PROVIDER
 from gateway.core.records.content import content_with
 from gateway.core.records.user import StoredUser
 from gateway.dispatch.deps import DispatchDeps
@@ -19,7 +20,7 @@ from gateway.dispatch.worker import wake_ups
 from gateway.settings.tables import Lanes
 from gateway.store import shared_keys
 from gateway.store.messages.apply import Applied, Item
-from gateway.store.people import users
+from gateway.store.people import opt_outs, users
 from providers.contract import (
     AccountFault,
     BadRequest,
@@ -34,6 +35,7 @@ from providers.contract import (
     Throttled,
     Unknown,
 )
+from providers.reasons import Reason
 from tests.worlds.dispatch_world import accept, dispatching, fail, under_trio, world
 
 
@@ -93,6 +95,33 @@ async def test_a_device_that_is_gone_is_dropped_from_its_user(redis_url: str) ->
         left = await users.read(w.store, ["u1", "nobody"])
         assert left["u1"].addresses.push == (alive,)
         assert list(left) == ["u1"]
+
+
+@under_trio
+async def test_who_told_the_provider_to_be_sent_no_more_is_opted_out_of_marketing_there(
+    redis_url: str,
+) -> None:
+    left = Reason("person", opted_out=True)
+    somebody = Addresses("79161234567")
+
+    async def reply(batch: Sequence[Submission]) -> list[Outcome]:
+        return [left.refused(s.ref, "21610", "21610") for s in batch]
+
+    async with world(redis_url, shards=3) as w:
+        w.viber.otherwise = reply
+
+        async def is_out() -> bool:
+            kept = await opt_outs.find(w.redis, 3, "79161234567")
+            told = {name: (one.scope, one.origin and one.origin.why) for name, one in kept.items()}
+            return told == {"viber": ("marketing", AT_PROVIDER)}
+
+        async with dispatching(w):
+            first = await w.admit(addresses=somebody)
+            await w.until(first, "rejected", "sent")
+            await w.until_asked(is_out)
+            second = await w.admit(addresses=somebody, campaign="another")
+            await w.until(second, "skipped", "sent")
+        assert len(w.viber.batches) == 1
 
 
 def refuse_all(*, permanent: bool):  # type: ignore[no-untyped-def]

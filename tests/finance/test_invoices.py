@@ -133,6 +133,7 @@ def test_a_status_may_say_that_nothing_arrived(tmp_path: Path, status: str, fail
         ("id,price\na,10000000\n", "is beyond 9000000"),
         ("id,price\na,NaN\n", "is no number"),
         ("id,price,parts\na,1e9999999,2\n", "price: '1e9999999' is no number"),
+        ("id,price,Price\na,1,2\n", "has 2 columns 'price'"),
         ("id,price\na,0,0088\n", "line 2, has more cells than the header (3, not 2)"),
         ("id,price\na,\ufffd\n".encode("cp1251", "replace") + b"\xff\n", "is not utf-8 text"),
     ],
@@ -147,7 +148,15 @@ def test_what_cannot_be_read_is_said_and_the_file_not_used(
 
 @pytest.mark.parametrize(
     ("thousands", "decimal", "price"),
-    [(",", ".", "0,0088"), (".", ",", "0.0088"), (".", ",", "12.5"), ("'", ".", "1234'567")],
+    [
+        (",", ".", "0,0088"),
+        (".", ",", "0.0088"),
+        (".", ",", "12.5"),
+        ("'", ".", "1234'567"),
+        ("", ",", "1.234"),
+        (" ", ",", "1.234"),
+        ("'", ",", "1'234.5"),
+    ],
 )
 def test_what_stands_where_no_thousands_end_is_no_number(
     tmp_path: Path, thousands: str, decimal: Any, price: str
@@ -156,6 +165,16 @@ def test_what_stands_where_no_thousands_end_is_no_number(
     how = InvoiceMap(thousands=thousands, decimal=decimal, delimiter=";")
     with pytest.raises(InvoiceFault, match="is no number: see decimal and thousands"):
         read(tmp_path, f"id;price\na;{price}\n", how)
+
+
+def test_empty_lines_stand_anywhere(tmp_path: Path) -> None:
+    (line,) = read(tmp_path, "\n,\n\nid,price\n\na,0.08\n\n")
+    assert (line.line, line.id) == (6, "a")
+
+
+def test_of_two_columns_of_one_name_that_nobody_asked_for_nothing_is_said(tmp_path: Path) -> None:
+    (line,) = read(tmp_path, "id,note,note,,,price\na,b,c,,,0.08\n")
+    assert line.amount == PLAIN.amount
 
 
 def test_text_without_the_mark_of_its_encoding_is_told(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ async def code(world: World, id_: str, step: int = 0) -> str:
     return code_of(message.links.numbers_of(step)[0], key)
 
 
+async def last_code(world: World, id_: str) -> str:
+    message = await reads.message(world.store, id_)
+    assert message is not None
+    assert message.links is not None
+    return code_of(message.links.numbers_of(0)[-1], await world.store.links.key(world.store.redis))
+
+
 async def follow(world: World, path: str, method: str = "GET", **headers: str) -> Answer:
     told = BROWSER | {name.replace("_", "-"): value for name, value in headers.items()}
     return await world.call(method, path, headers=told, key="")
@@ -372,3 +379,31 @@ async def test_a_dry_run_counts_parts_with_links(world: World) -> None:
     (step,) = told.json["explain"]["plan"]
     assert step["parts"] == 2
     assert step["detail"] == "2 parts with its links, 1 without"
+
+
+async def all_in_redis(world: World) -> bytes:
+    """What stands under every key, as it is."""
+    keys = await world.store.redis.call([("KEYS", "*")])
+    assert isinstance(keys[0], list)
+    dumps = await world.store.redis.call([("DUMP", key) for key in keys[0]])
+    return b"".join(each for each in dumps if isinstance(each, bytes))
+
+
+@with_ingress()
+async def test_where_a_link_of_nobody_else_led_goes_with_its_person(world: World) -> None:
+    """The address may name the person, as that of an order's page does; it is part of the text."""
+    steps = 17  # more than stand in one place
+    own = " ".join(f"https://shop.example/of-ann/{number}" for number in range(steps))
+    id_ = await delivered(world, text=own, user="ann")
+    first, last = await code(world, id_), await last_code(world, id_)
+    others = [await delivered(world, to=f"+7916555000{n}", user=f"u{n}") for n in range(6)]
+    shared = await code(world, others[-1])
+    assert (await follow(world, f"/l/{last}")).status == 302
+    assert b"of-ann" in await all_in_redis(world)
+    for user in ("ann", "u5"):
+        answer = await world.call("DELETE", f"/v1/users/{user}")
+        assert answer.status == 200
+    assert b"of-ann" not in await all_in_redis(world)
+    for gone in (first, last):
+        assert (await follow(world, f"/l/{gone}")).status == 410
+    assert (await follow(world, f"/l/{shared}")).status == 302  # it names nobody

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -227,6 +228,71 @@ async def test_what_somebody_wrote_last_holds_in_whatever_order_it_is_told(world
     await brought(world, at(10, "STOP"))
     assert (await opt_out(world))["at"] == "2026-11-18T06:13:12.000Z", "the later of the two"
     await brought(world, at(13, "START"))
+    assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
+
+
+@with_ingress(shards=3)
+async def test_a_stop_that_is_told_after_a_newer_start_opts_nobody_out(world: World) -> None:
+    """As after minutes in which nobody could take it: the provider brings it again."""
+
+    def at(second: int, text: str, id_: str = "") -> dict[str, Any]:
+        told = sms(text, id_ or f"in-{second}")
+        told["results"][0]["receivedAt"] = f"2026-11-18T06:13:{second}.000+0000"
+        return told
+
+    async def is_out() -> bool:
+        return (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 200
+
+    await brought(world, at(12, "START"))
+    await brought(world, at(11, "STOP"))
+    assert not await is_out()
+    await brought(world, at(12, "STOP", "in-12b"))
+    assert await is_out(), "of the same moment the one that is told last holds"
+    await brought(world, at(20, "START"))
+    both = at(18, "STOP")
+    both["results"] += at(19, "STOP ALL")["results"]
+    await brought(world, both)
+    assert not await is_out()
+    mixed = at(31, "START")
+    mixed["results"] += at(30, "STOP")["results"]
+    await brought(world, mixed)
+    assert not await is_out(), "in one callback as well"
+    await brought(world, at(32, "STOP"))
+    assert await is_out()
+
+
+@with_ingress(shards=3)
+async def test_to_pass_a_stop_over_the_clock_of_another_provider_is_not_trusted(
+    world: World,
+) -> None:
+    await brought(world, viber("START"), VIBER)
+    late = sms("STOP")
+    late["results"][0]["receivedAt"] = "2026-11-18T06:00:00.000+0000"
+    await brought(world, late)
+    assert (await opt_out(world))["scope"] == "marketing"
+
+
+@with_ingress(shards=3)
+async def test_a_start_by_a_clock_that_is_ahead_keeps_no_stop_away(world: World) -> None:
+    ahead = sms("START")
+    ahead["results"][0]["receivedAt"] = "2099-11-18T06:00:00.000+0000"
+    await brought(world, ahead)
+    world.clock.now_ms = time.time_ns() // 1_000_000 + 60_000
+    ahead = sms("STOP", "in-2")
+    ahead["results"][0]["receivedAt"] = "2099-11-18T06:00:01.000+0000"
+    await brought(world, ahead)
+    assert (await opt_out(world))["scope"] == "marketing"
+
+
+@with_ingress()
+async def test_a_moment_in_whole_seconds_is_all_of_its_second(world: World) -> None:
+    """An application opts somebody out, who wants to be sent more a moment later."""
+    world.clock.now_ms = T0 + 300
+    await world.call("PUT", f"/v1/optouts/{PHONE}", {"scope": "marketing"})
+    world.clock.now_ms = T0 + 800
+    start = sms("START")
+    start["results"][0]["receivedAt"] = rfc3339(T0).replace("Z", "+0000")
+    await brought(world, start)
     assert (await world.call("GET", f"/v1/optouts/{PHONE}")).status == 404
 
 

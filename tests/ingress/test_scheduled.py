@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.redis.errors import RedisUnavailable
+from gateway.store.providers import pauses
 from gateway.store.waiting import zones
-from tests.worlds.ingress_world import OTP, SALE, World, with_ingress
+from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
 
 # The world's clock shows 2026-11-18T11:06:40Z.
 IN_AN_HOUR = "2026-11-18T12:06:40.000Z"
@@ -145,3 +146,24 @@ async def test_a_zone_that_cannot_be_looked_for_fails_nothing_that_was_accepted(
 
     monkeypatch.setattr(zones, "accepted", fails)
     assert (await world.send(SALE | {"user": "u1"})).status == 202
+
+
+@with_ingress()
+async def test_what_waits_in_the_lane_of_a_provider_that_is_away_says_so_at_once(
+    world: World,
+) -> None:
+    """Its record says so once its step's time is over; nobody writes to all that wait."""
+    first = (await world.send(SALE)).json["id"]
+    other = (await world.send(OTP | {"to": "+79161234569"})).json["id"]  # by SMS alone
+
+    async def held() -> list[object]:
+        one = (await world.call("GET", f"/v1/messages/{first}")).json
+        found = (await world.call("GET", "/v1/messages?campaign=autumn")).json["items"]
+        assert found == [one]
+        return [one["held"], (await world.call("GET", f"/v1/messages/{other}")).json["held"]]
+
+    assert await held() == [None, None]
+    await pauses.hold(world.redis, "viber", "maintenance", "ann", T0)
+    assert await held() == [{"until": None, "reason": "away"}, None]
+    await pauses.resume(world.redis, "viber", "done", "ann", T0)
+    assert await held() == [None, None]

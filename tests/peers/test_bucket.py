@@ -12,6 +12,7 @@ from obstore.store import S3Store
 
 from gateway.archive.archive import Archive
 from gateway.archive.bucket import Bucket, bucket_of
+from gateway.core.archive.manifest import ArchiveFault
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
 from tests.worlds.ports import free_port
@@ -59,6 +60,6 @@ def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
     a_name_stays_what_it_is(bucket_of(URL), tmp_path)
 
 
-def test_a_bucket_that_is_not_there_is_an_os_error() -> None:
-    with pytest.raises(OSError, match=r"nowhere|NoSuchBucket"):
+def test_a_bucket_that_is_not_there_is_a_fault_of_the_archive() -> None:
+    with pytest.raises(ArchiveFault, match=r"nowhere|NoSuchBucket"):
         Bucket(S3Store("nowhere")).found(b"{}")

@@ -190,6 +190,7 @@ def test_an_address_that_unisender_does_not_send_to_is_a_persons(why: str) -> No
     (refused,) = adapter.outcomes([sent], reply(200, body))
     assert isinstance(refused, Refused)
     assert (refused.about, refused.unreachable, refused.fault.permanent) == ("person", False, True)
+    assert refused.opted_out == (why != "blocked")
 
 
 @pytest.mark.parametrize("empty", [[], {}, None])

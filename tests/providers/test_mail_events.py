@@ -406,6 +406,30 @@ def test_ses_passes_wishes_on() -> None:
     assert ses("Complaint", complaint=back) == Receipts([])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "leaves"),
+    [
+        ({"unsubscribeAll": True, "topicSubscriptionStatus": []}, True),
+        ({"unsubscribeAll": False, "topicSubscriptionStatus": ["OptIn", "OptOut"]}, True),
+        ({"unsubscribeAll": False, "topicSubscriptionStatus": ["OptIn", "OptIn"]}, False),
+        ({"unsubscribeAll": False, "topicSubscriptionStatus": []}, False),
+        ({"unsubscribeAll": False}, False),
+        ({}, True),
+        (None, True),
+    ],
+)
+def test_who_only_joins_a_list_of_ses_leaves_none(chosen: Any, leaves: bool) -> None:
+    if chosen and "topicSubscriptionStatus" in chosen:
+        topics = [
+            {"topicName": "news", "subscriptionStatus": status}
+            for status in chosen["topicSubscriptionStatus"]
+        ]
+        chosen = chosen | {"topicSubscriptionStatus": topics}
+    told = {"contactList": "all", "timestamp": AT, "newTopicPreferences": chosen}
+    found = ses("Subscription", subscription=told)
+    assert [reply.kind for reply in found.replies] == ["block"] * leaves
+
+
 def test_what_ses_does_not_send_for_an_older_complaint_is_refused() -> None:
     complaint = COMPLAINT | {"complaintSubType": "OnAccountSuppressionList"}
     receipt = one(ses("Complaint", complaint=complaint))

@@ -64,6 +64,7 @@ def test_a_refused_request_speaks_of_somebody(
     assert isinstance(refused, Refused)
     assert (refused.about, refused.unreachable) == (about, unreachable)
     assert (refused.fault.code, refused.fault.permanent) == (str(code), permanent)
+    assert refused.opted_out == (code == 21610)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_a_refused_request_speaks_of_somebody(
     assert isinstance(refused, Refused)
     assert (refused.about, refused.unreachable) == (about, unreachable)
     assert (refused.fault.code, refused.fault.permanent) == (str(code), permanent)
+    assert refused.opted_out == (code == 1240)
 
 
 def test_a_message_bears_the_id_that_the_invoice_names() -> None:
@@ -157,6 +158,18 @@ def test_a_failure_speaks_of_somebody_and_a_passed_time_is_one() -> None:
     assert (sms.status, event(status="read").status) == ("delivered", "seen")
     odd = VIBER.receipts(b'{"client_ref":"m-0.1","status":"odd"}', "")
     assert "unknown status odd" in odd.faults[0]
+
+
+def test_a_failure_may_tell_that_somebody_said_stop() -> None:
+    def told(code: int) -> list[tuple[str, str]]:
+        problem = {"type": f"https://x#{code}", "title": code}
+        said = {"message_uuid": "u-1", "to": "79161234567", "status": "rejected", "error": problem}
+        read = SMS.receipts(json.dumps(said).encode(), "application/json")
+        assert [receipt.status for receipt in read.receipts] == ["rejected"]
+        return [(reply.kind, reply.sender) for reply in read.replies]
+
+    assert told(1240) == [("block", "79161234567")]
+    assert told(1300) == []
 
 
 def test_a_message_that_was_sent_already_is_not_refused_by_an_event_either() -> None:

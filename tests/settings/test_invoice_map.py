@@ -26,6 +26,7 @@ def test_everything_may_be_left_out(tmp_path: Path) -> None:
         ("price_is = 'message'", 'price_is is \'message\': use "part" or "line".'),
         ("[columns]\nnumber = 'a'", "columns.number is an unknown key"),
         ("encoding = 'cp9999'", "encoding 'cp9999' is none that Python knows."),
+        ("encoding = 'hex'", "encoding 'hex' is none that Python knows."),
         ("delimiter = ';;'", "delimiter is one character."),
         ("decimal = ','\nthousands = ','", "thousands is the same as decimal."),
         ("zone = 'Moscow'", "zone 'Moscow' is no IANA zone, such as Europe/Moscow."),

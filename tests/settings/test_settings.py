@@ -322,6 +322,12 @@ def test_messages_that_leave_redis_sooner_than_the_archive_answers_are_a_warning
     assert closed.ASKED_S * 1000 == books_checks.ARCHIVE_KEEP_MS
 
 
+@pytest.mark.parametrize("url", ["s3://", "s3:///books", "gs://books", "://"])
+def test_an_archive_that_is_neither_a_folder_nor_a_bucket_is_a_fault(url: str) -> None:
+    text = f'{SMALL}\n[archive]\nurl = "{url}"\n'
+    assert "archive.url" in faults(text, {**ENV, "KASKAD_ARCHIVE_KEY": "k" * 32})
+
+
 def test_a_short_key_of_an_app_is_a_warning() -> None:
     (warning,) = read(SMALL, {**ENV, "KASKAD_SHOP_KEY": "nineteen-characters"}).warnings
     assert warning.startswith("apps.shop has a key of 19 characters in KASKAD_SHOP_KEY")

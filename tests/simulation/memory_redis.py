@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gateway.redis.allow_oom import SOURCE
 from gateway.redis.errors import ErrorReply
 from gateway.redis.script import Script
+from gateway.store.archive.archived_index import RAISE_SCRIPT
+from gateway.store.archive.closed import UNLINK_SCRIPT
 from gateway.store.money.budgets import LEASE_SCRIPT
 from ratelimit.limiter import SCRIPTS, Schedule
 from tests.simulation.memory_streams import StreamCommands
 
 Value = Any
 Args = Sequence[bytes]
+Twin = Callable[[Args, Args], Value]
 
 
 class Refusal(Exception):
@@ -52,10 +56,10 @@ class MemoryRedis(StreamCommands):
         self.scripts: set[bytes] = set()
         self._expires: dict[bytes, int] = {}
         self._versions: dict[bytes, int] = {}
-        self._twins = {
-            Script(text).digest.encode(): getattr(self, f"_{name}")
-            for name, text in {**SCRIPTS, "lease": LEASE_SCRIPT}.items()
-        }
+        counting = {**SCRIPTS, "lease": LEASE_SCRIPT}
+        twins = {text: self._counting(name) for name, text in counting.items()}
+        twins |= {SOURCE: self._allow_oom, RAISE_SCRIPT: self._raise, UNLINK_SCRIPT: self._unlink}
+        self._twins = {Script(text).digest.encode(): twin for text, twin in twins.items()}
 
     def run(self, connection: Connection, commands: Sequence[Sequence[Any]]) -> list[Value]:
         return [
@@ -309,15 +313,40 @@ class MemoryRedis(StreamCommands):
 
     # --- the scripts, by their twin in Python
 
-    def do_eval(self, source: bytes, count: bytes, key: bytes, *args: bytes) -> Value:
+    def do_eval(self, source: bytes, count: bytes, *words: bytes) -> Value:
         digest = Script(source).digest.encode()
         self.scripts.add(digest)
-        return self.do_evalsha(digest, count, key, *args)
+        return self.do_evalsha(digest, count, *words)
 
-    def do_evalsha(self, digest: bytes, _count: bytes, key: bytes, *args: bytes) -> Value:
+    def do_evalsha(self, digest: bytes, count: bytes, *words: bytes) -> Value:
         if digest not in self.scripts:
             raise Refusal("NOSCRIPT No matching script. Please use EVAL.")
-        return self._twins[digest](key, *map(int, args))
+        return self._twins[digest](words[: int(count)], words[int(count) :])
+
+    def _counting(self, name: str) -> Twin:
+        """Of a script with one key, whose arguments are whole numbers."""
+        twin = getattr(self, f"_{name}")
+        return lambda keys, args: twin(keys[0], *map(int, args))
+
+    def _allow_oom(self, _keys: Args, args: Args) -> Value:
+        replies, at = [], 0
+        while at < len(args):
+            last = at + int(args[at])
+            replies.append(self._do(args[at + 1].decode(), list(args[at + 2 : last + 1])))
+            at = last + 1
+        return replies
+
+    def _raise(self, keys: Args, args: Args) -> Value:
+        if int(args[1]) <= int(self.do_hget(keys[0], args[0]) or 0):
+            return 0
+        self.do_hset(keys[0], *args)
+        return 1
+
+    def _unlink(self, keys: Args, args: Args) -> Value:
+        return [
+            self.do_del(key) if self.do_get(key) == value else 0
+            for key, value in zip(keys, args, strict=True)
+        ]
 
     def _schedule(self, key: bytes, quantum: int, speed: int) -> Schedule:
         schedule = Schedule(1, 1)

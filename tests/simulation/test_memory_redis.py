@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.redis.allow_oom import allow_oom
 from gateway.redis.asyncio_driver import open_client
 from gateway.redis.errors import CommandRefused
 from gateway.redis.script import Script
+from gateway.store.archive.archived_index import RAISE_SCRIPT
+from gateway.store.archive.closed import UNLINK_SCRIPT
 from ratelimit.limiter import SCRIPTS
 from tests.simulation.memory_redis import Connection, MemoryRedis
 
@@ -56,6 +59,11 @@ SIMPLE = st.one_of(
     command("ZREMRANGEBYRANK", "zset", 0, st.sampled_from([-1, -2, -3, -9])),
     command("ZREMRANGEBYSCORE", "zset", "-inf", NUMBERS),
 )
+SCRIPTED = st.one_of(
+    st.lists(SIMPLE, min_size=1, max_size=3).map(allow_oom),
+    command("EVAL", RAISE_SCRIPT, 2, "hash", "never", MEMBERS, NUMBERS),
+    command("EVAL", UNLINK_SCRIPT, 2, STRINGS, STRINGS, MEMBERS, MEMBERS),
+)
 STREAMS = st.one_of(
     command("XADD", LANE, "*", "m", MEMBERS),
     command("XADD", LANE, "*", "m", MEMBERS),
@@ -78,6 +86,7 @@ STREAMS = st.one_of(
 # What else a transaction of another connection does between WATCH and EXEC.
 COMMANDS = st.one_of(
     SIMPLE,
+    SCRIPTED,
     STREAMS,
     command("WATCH", st.sampled_from(["a", "hash", "zset", "lane"])),
     command("UNWATCH"),

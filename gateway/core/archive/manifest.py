@@ -30,10 +30,6 @@ class ArchiveFault(Exception):
     """The archive is not as it must be; the sentence says what, and what to do."""
 
 
-class BucketFault(OSError):
-    """Its bucket, or the way to it, does not do as asked; the sentence says what to look at."""
-
-
 class ArchivedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file: its place below the archive, what it holds, and how far it brought the archive.
 

@@ -32,10 +32,12 @@ class Change(Failover):
     def take_arrival(self, work: Work, receipt: Receipt, price: int | None) -> None:
         """A receipt says that the step was delivered, or seen. Of several that say when it was
         delivered the earliest moment counts: that it was seen may have been told first. None is
-        later than now, whatever the provider's clock says, for others count from it."""
+        later than now or earlier than the claim, whatever the provider's clock says (a receipt by
+        SMPP names the minute): others count from it."""
         step, at_ms = work.step, receipt.at_ms
         if at_ms is not None:
-            at_ms = min(at_ms, self.now_ms)
+            claimed_ms = work.attempt.first_claimed_ms or self.message.created_ms
+            at_ms = max(min(at_ms, self.now_ms), claimed_ms)
         self.deliver(work, at_ms, price)
         if receipt.status == "seen":
             self.react(work, "seen", at_ms)
@@ -113,8 +115,12 @@ class Change(Failover):
                 self._click_again(step, moment)
                 return
             step.clicked_ms = moment
-        elif message.reaction >= rank:
-            return
+        else:
+            if moment > step.replied_ms:
+                step.replied_ms = moment
+                self.effects.changed = True
+            if message.reaction >= rank:
+                return
         self.effects.changed = True
         self.effects.reaction = step.channel, kind
         self.note_reaction(step, kind, moment)

@@ -155,14 +155,19 @@ class CascadeDecision:
     def kinds_refused(self, step: Step) -> set[str]:
         """Of which kinds the person's devices were refused for good; "": the one address."""
         refused = [a for a in step.attempts if a.fault is not None and a.fault.permanent]
-        return {self.policy.provider(step.provider_of(attempt)).devices for attempt in refused}
+        return {self._devices_of(step, attempt) for attempt in refused}
+
+    def _devices_of(self, step: Step, attempt: Attempt) -> str:
+        return self.policy.provider(step.provider_of(attempt)).devices
 
     def learn_unreachable(self, step: Step, attempt: Attempt, at_ms: int | None) -> None:
         """The person is not to be reached on the step's channel, as was said at that moment. Where
         devices of one kind are gone, those of another may be there (2026-11-30)."""
-        kinds = {self.policy.provider(step.provider_of(attempt)).devices, *self.kinds_refused(step)}
-        if "" not in kinds and not self.message.addresses.device_kinds <= kinds:
-            return
+        if self._devices_of(step, attempt):
+            attempt.gone = True
+            gone = {self._devices_of(step, each) for each in step.attempts if each.gone}
+            if not self.message.addresses.device_kinds <= gone:
+                return
         if self.persons and learn(
             self.persons[0],
             step.channel,

@@ -88,10 +88,10 @@ def _claimed(change: Change, claim: ev.Claimed) -> None:
     elif not over and (held := change.held()) is not None:
         change.hold_back(step, held)
     elif claim.away:
-        change.pass_over(index, step, claim.away)
+        change.pass_over(index, step, claim.away, claim.opt_outs)
     elif over:
         change.give_up(index, step, away=False)
-    elif change.persons and change.passes_unreachable(index, step):
+    elif change.persons and change.passes_unreachable(index, step, claim.opt_outs):
         change.close_step(index)
     else:
         change.claim(step, StepStatus.SENDING)
@@ -136,7 +136,7 @@ def _refused(change: Change, refused: ev.StepRefused) -> None:
         step.status = StepStatus.SENDING  # its answer was lost and is known after all
         attempt.doubt = False
     for_good = refused.fault.permanent or change.stopped(refused.step)
-    if refused.unreachable and change.hand_over_gone(refused.step, step, refused.away):
+    if refused.fault.permanent and change.hand_over_refused(refused.step, step, refused.away):
         return
     if not for_good and change.hand_over_failed(step, refused.away):
         attempt.series += 1

@@ -14,6 +14,7 @@ from typing import Literal
 
 from gateway.core import timing
 from gateway.core.cascade.transitions import Transitions
+from gateway.core.people.opt_outs import NONE, OptOuts
 from gateway.core.records.held import AWAY, Held
 from gateway.core.records.message import Step, StepStatus
 from gateway.core.shares import heir_of
@@ -45,9 +46,9 @@ class Failover(Transitions):
         """The same after its provider failed: each is tried once before one is tried again."""
         return self.hand_over(step, away, fewer_than=_failures(step, step.chosen))
 
-    def hand_over_gone(self, index: int, step: Step, away: Container[str]) -> bool:
-        """The same where the person's devices are gone that its provider reaches: those of another
-        kind are tried before the next channel."""
+    def hand_over_refused(self, index: int, step: Step, away: Container[str]) -> bool:
+        """The same where its provider refuses the step for good, as the devices are gone that it
+        reaches, or may not be sent to: those of another kind are tried before the next channel."""
         return not self.stopped(index) and self.hand_over(step, away)
 
     def may_fail(self, step: Step, candidate: int, how: Literal["refusals", "lost"]) -> bool:
@@ -55,13 +56,15 @@ class Failover(Transitions):
         times: int = sum(getattr(a, how) for a in step.attempts if a.candidate == candidate)
         return times < self.policy.provider(step.candidates[candidate].provider).attempts_max
 
-    def pass_over(self, index: int, step: Step, away: Container[str]) -> None:
+    def pass_over(
+        self, index: int, step: Step, away: Container[str], opt_outs: OptOuts = NONE
+    ) -> None:
         """The provider is away: another takes it over, else it is on to a later step at once, where
         the category wants that and one can run. Else the step waits outside the lane, which nobody
         reads for long."""
         if self.hand_over(step, away):
             return
-        if self.when_away == "skip" and self.another_can_run(index):
+        if self.when_away == "skip" and self.another_can_run(index, opt_outs):
             self.skip(step, "away")
             self.close_step(index)
             return

@@ -66,7 +66,7 @@ def _asks_reach(message: Message, event: ev.Event, policy: Policy, now_ms: int) 
                 message, event.step, policy
             )
         case ev.Reacted() | ev.Replied():
-            return policy.asks_reactions
+            return policy.asks_reactions or _arrival_is_noted(message, event.step, policy)
         case ev.Converted():
             return counts_conversions(policy)
         case ev.Reported() if event.receipt.status == "sent":
@@ -84,9 +84,13 @@ def _asks_again(message: Message, now_ms: int) -> bool:
 
 
 def _arrival_is_noted(message: Message, step: int, policy: Policy) -> bool:
-    """Whether that a step arrived says something new of its person."""
-    doubted = step < len(message.steps) and message.steps[step].doubted
-    return doubted or policy.counts
+    """Whether that a step arrived says something new of its person: it was tried in doubt, or had
+    failed, maybe because nobody was reached."""
+    if policy.counts or step >= len(message.steps):
+        return policy.counts
+    arriving = message.steps[step]
+    fault = arriving.latest_fault
+    return arriving.doubted or (fault is not None and fault.permanent)
 
 
 def _has_reply(message: Message, step: int) -> bool:

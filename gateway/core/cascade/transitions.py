@@ -13,7 +13,7 @@ from gateway.core.cascade.loose_charges import LooseCharges
 from gateway.core.effects import fallback_from
 from gateway.core.holding import is_first, waits_for
 from gateway.core.money import settlement
-from gateway.core.people.opt_outs import OptOuts, refuses
+from gateway.core.people.opt_outs import NONE, OptOuts, refuses
 from gateway.core.people.reach import NOT_REACHABLE
 from gateway.core.records.attempt import Attempt
 from gateway.core.records.held import AWAY, Held
@@ -132,19 +132,22 @@ class Transitions(LooseCharges):
         attempt = step.attempt or Attempt(step.chosen)
         self.fail(index, step, attempt, StepStatus.EXPIRED)
 
-    def another_can_run(self, index: int) -> bool:
-        """Whether a step after this one could start."""
+    def another_can_run(self, index: int, opt_outs: OptOuts = NONE) -> bool:
+        """Whether a step after this one could start, as far as opt-outs are known."""
+        category = self.message.category
         return any(
-            later.status == StepStatus.PLANNED and self.full(later) is None
+            later.status == StepStatus.PLANNED
+            and not refuses(opt_outs, later.channel, category)
+            and self.full(later) is None
             for later in self.message.steps[index + 1 :]
         )
 
-    def passes_unreachable(self, index: int, step: Step) -> bool:
+    def passes_unreachable(self, index: int, step: Step, opt_outs: OptOuts = NONE) -> bool:
         """Skips a step that is about to start where its person is not reached, while a later one
         could run; the last is tried all the same."""
         if not self.is_unreachable(step):
             return False
-        if not self.another_can_run(index):
+        if not self.another_can_run(index, opt_outs):
             step.doubted = True
             return False
         self.skip(step, NOT_REACHABLE.code)

@@ -62,6 +62,7 @@ class Attempt(msgspec.Struct, omit_defaults=True, gc=False):
     # a whole, and sendings by other references that it took, or delivered, as well.
     loose_ids: tuple[str, ...] = field(name="x", default=())
     loose_cost: int = field(name="g", default=0)  # what was booked for them, beside `charged`
+    gone: bool = field(name="G", default=False)  # all the devices that the provider reaches
 
     @property
     def ids(self) -> tuple[str, ...]:

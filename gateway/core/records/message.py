@@ -124,7 +124,7 @@ class Step(msgspec.Struct, omit_defaults=True, gc=False):
     doubted: bool = field(name="r", default=False)  # tried though its channel reached nobody
     reclicked_ms: int = field(name="z", default=0)  # the last click, where it was not the first
     converted_ms: int = field(name="p", default=0)  # the last conversion that it has
-    replied_ms: int = field(name="i", default=0)  # the last reply before it was known to arrive
+    replied_ms: int = field(name="i", default=0)  # the last reply, maybe before it arrived
 
     @property
     def arrived(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Literal
 
 import msgspec
@@ -83,8 +84,8 @@ class HappeningView(msgspec.Struct, frozen=True):
         str,
         msgspec.Meta(
             description="accepted, started, tried, sent, not_known, unknown, delivered, seen, "
-            "clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or ended; "
-            "there may be more."
+            "replied, clicked, undelivered, expired, rejected, skipped, suppressed, cancelled or "
+            "ended; there may be more."
         ),
     ]
     step: int | None
@@ -136,9 +137,12 @@ def view_of(message: Message, currency: str) -> MessageView:
     return _view(message, currency, message.held)
 
 
-def view_now(message: Message, policy: Policy, now_ms: int) -> MessageView:
-    """The message as it is shown to whoever asks at that moment, with what keeps it then."""
-    return _view(message, policy.currency, waits_for(message, policy, now_ms))
+def view_now(
+    message: Message, policy: Policy, now_ms: int, away: Container[str] = ()
+) -> MessageView:
+    """The message as it is shown to whoever asks at that moment, with what keeps it then; `away`:
+    the providers that are."""
+    return _view(message, policy.currency, waits_for(message, policy, now_ms, away))
 
 
 def _view(message: Message, currency: str, held: Held | None) -> MessageView:

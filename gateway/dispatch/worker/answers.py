@@ -26,7 +26,7 @@ from gateway.store.messages.apply import Item
 from gateway.store.messages.receipts import loose_part_of, part_of
 from gateway.store.providers.pauses import ACCOUNT, OUTAGE, REJECTIONS, Trouble
 from providers import contract
-from providers.contract import Device, Fault, Outcome
+from providers.contract import Device, Fault, Outcome, PersonReply
 
 
 class RequestResult:
@@ -44,6 +44,7 @@ class RequestResult:
         # The provider's id, and our reference or a part of it.
         self.provider_ids: list[tuple[str, str]] = []
         self.gone: list[tuple[str, Device]] = []  # a user, and one of theirs that no longer exists
+        self.wishes: list[PersonReply] = []  # that people told the provider, as its refusals say
         self.trouble: Trouble | None = None  # for which the provider is paused
         self.slow_down_ms: int | None = None
         self.halt = False
@@ -60,6 +61,7 @@ class RequestResult:
         whole = RequestResult([*told.batch, *self.batch], self.code, self.detail)
         whole.items = told.items + self.items
         whole.loose, whole.gone = self.loose, told.gone + self.gone
+        whole.wishes = told.wishes + self.wishes
         whole.counts = told.counts + self.counts
         whole.provider_ids = told.provider_ids + self.provider_ids
         whole.trouble = self.trouble
@@ -97,6 +99,12 @@ class RequestResult:
         says nothing of a device."""
         if step.user is not None:
             self.gone += ((step.user, device) for device in devices)
+
+    def note_wish(self, step: ClaimedStep, refused: contract.Refused) -> None:
+        """That its person told the provider to be sent no more."""
+        if refused.opted_out:
+            who = step.submission.to.removeprefix("+")
+            self.wishes.append(PersonReply(refused.ref, who, kind="block"))
 
     def note_loose(self, step: ClaimedStep, ids: tuple[str, ...]) -> None:
         """Parts that the provider took of a text that it did not take as a whole. Whatever else
@@ -206,6 +214,7 @@ def read_outcomes(
             refused = StepRefused(step.index, outcome.fault, outcome.unreachable, away)
             result.add(step, "refused", refused)
             result.note_gone(step, outcome.gone)
+            result.note_wish(step, outcome)
     return result
 
 

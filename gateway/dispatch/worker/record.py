@@ -4,8 +4,8 @@ Requests that end while a commit is under way, or soon after, are recorded toget
 An outcome is offered to its shard until the shard takes it; the shard is closed meanwhile, and the
 others are recorded as ever. A provider's own ids are noted first, so that a receipt finds its step:
 while the shard of such an id is unavailable, the outcomes that name it wait too. Devices that
-are gone are dropped from their users afterwards: what fails there is found out again by the next
-message to them.
+are gone are dropped from their users afterwards, and who told the provider to be sent no more is
+opted out: what fails there is found out again by the next message to them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from gateway.dispatch.worker.shards import Shards
 from gateway.failpoints import failpoint
 from gateway.store.messages.apply import Item
 from gateway.store.messages.receipts import note_provider_ids, ref_in
+from gateway.store.people.taken_replies import take_replies
 from gateway.store.people.users import drop_device
-from providers.contract import Device
+from providers.contract import Device, PersonReply
 
 RECORD_PACE_S = 0.005  # from one commit of outcomes to the next: a small one costs as a large one
 
@@ -41,6 +42,7 @@ class ShardResult(NamedTuple):
     items: Sequence[Item]
     provider_ids: Sequence[tuple[str, str]]
     gone: Sequence[tuple[str, Device]] = ()
+    wishes: Sequence[PersonReply] = ()
 
 
 def by_shard(result: RequestResult) -> list[ShardResult]:
@@ -51,7 +53,7 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
     if len(shards) == 1:
         (shard,) = shards
         items = result.loose + result.items
-        return [ShardResult(shard, result.batch, items, ids, result.gone)]
+        return [ShardResult(shard, result.batch, items, ids, result.gone, result.wishes)]
     pairs = list(zip(result.batch, result.items, strict=True))
     parts = []
     for shard in shards:
@@ -66,6 +68,7 @@ def by_shard(result: RequestResult) -> list[ShardResult]:
                 + [item for step, item in pairs if step.entry.shard == shard],
                 [(pid, noted) for pid, noted in ids if ref_in(noted) in refs],
                 [(user, device) for user, device in result.gone if user in users],
+                [wish for wish in result.wishes if wish.id in refs],
             )
         )
     return parts
@@ -127,6 +130,16 @@ class Recorder:
         failpoint("committed")
         for user, device in result.gone:
             await self._drop(user, device)
+        if result.wishes:
+            await self._grant(result.wishes)
+
+    async def _grant(self, wishes: Sequence[PersonReply]) -> None:
+        store, name = self._deps.store, self._provider
+        channel = store.policy.provider(name).channel
+        try:
+            await take_replies(store, name, channel, wishes, self._deps.clock)
+        except RETRYABLE as error:
+            _log.warning("who wants no more is not opted out", reason=str(error))
 
     async def _drop(self, user: str, device: Device) -> None:
         try:

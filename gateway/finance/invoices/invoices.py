@@ -90,10 +90,10 @@ def read_invoice(path: Path, how: InvoiceMap) -> Iterator[Theirs]:
     could not be read, and MissingExtra where an XLSX needs its library."""
     rows = _xlsx_rows(path) if zipfile.is_zipfile(path) else _csv_rows(path, how)
     faults: list[str] = []
-    _, header = next(rows, (1, ()))
+    _, header = next((row for row in rows if _is_filled(row[1])), (1, ()))
     reader = _Reader(how, _places(path, [str(cell) for cell in header], how), len(header))
     for number, cells in rows:
-        if not any(cell != "" for cell in cells):
+        if not _is_filled(cells):
             continue
         try:
             yield reader.line(number, cells)
@@ -103,6 +103,10 @@ def read_invoice(path: Path, how: InvoiceMap) -> Iterator[Theirs]:
                 break
     if faults:
         raise InvoiceFault("\n".join(faults))
+
+
+def _is_filled(cells: Sequence[SheetCell]) -> bool:
+    return any(cell != "" for cell in cells)
 
 
 def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[SheetCell]]]:
@@ -155,15 +159,21 @@ def _spreadsheet_cell(cell: Any) -> SheetCell:
 
 
 def _places(path: Path, header: Sequence[str], how: InvoiceMap) -> Mapping[str, int]:
-    """Where each column stands. One that the map names must be there; of the others price, and id
-    or number."""
-    names = {name.strip().casefold(): place for place, name in enumerate(header)}
+    """Where each column stands. One that the map names must be there, once; of the others price,
+    and id or number."""
+    written = [name.strip().casefold() for name in header]
+    names = {name: place for place, name in enumerate(written)}
     default = Columns()
     found: dict[str, int] = {}
     for column in Columns.__struct_fields__:
         name = getattr(how.columns, column)
         place = names.get(name.casefold())
         if place is not None:
+            if (count := written.count(name.casefold())) > 1:
+                raise InvoiceFault(
+                    f"{path.name} has {count} columns {name!r}: leave the one that counts, or give "
+                    "the others another header."
+                )
             found[column] = place
         elif name != getattr(default, column) or column == "price":
             raise InvoiceFault(_no_column(path, name, column, header))
@@ -190,7 +200,7 @@ class _Reader:
 
     def line(self, number: int, cells: Sequence[SheetCell]) -> Theirs:
         """Raises _Unreadable."""
-        if any(cell != "" for cell in cells[self._width :]):
+        if _is_filled(cells[self._width :]):
             raise _Unreadable(
                 f"has more cells than the header ({len(cells)}, not {self._width}): see delimiter "
                 "and decimal in the map, and quote cells that have the delimiter in them."
@@ -281,6 +291,8 @@ def _number_in(text: str, thousands: str, decimal: str) -> Decimal:
             raise _Sentence(_NO_NUMBER)
         plain = whole.replace(thousands, "") + point + places
     if decimal == ",":
+        if "." in plain:  # for thousands that the map does not name, or the map is of another file
+            raise _Sentence(_NO_NUMBER)
         plain = plain.replace(",", ".")
     try:
         number = Decimal(plain)

@@ -9,25 +9,29 @@ cut: a search that meets an older place goes on in the archive. Raises RedisUnav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import resources
 
 from gateway.core.archive.manifest import EntryId, entry_id
 from gateway.core.records.entries import Indexed, IndexEntry, index_codec
+from gateway.redis.allow_oom import NEVER, allow_oom
 from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.redis.replies import as_list
-from gateway.store import randomness
+from gateway.redis.script import Script
 from gateway.store.archive import archiving
 from gateway.store.base import StoreBase, read_messages
 from gateway.store.compression import pack
 from gateway.store.keys import keys_of
 from gateway.store.messages.person_index import entry_of
-from gateway.store.shared_keys import ARCHIVE, installation_token
-from gateway.store.transaction import CommitCounts, commit
+from gateway.store.shared_keys import ARCHIVE
 from gateway.store.writes import BLOB_FIELD
 
 ENTRIES_A_PAGE = 200
 MESSAGES_A_BATCH = 500
 _WHOLE_FROM = "index_from_ms"
 _SINCE = "index_since_ms"
+
+RAISE_SCRIPT = resources.files("gateway.store").joinpath("lua", "raise.lua").read_text()
+_RAISE = Script(RAISE_SCRIPT)
 
 
 async def accepted(
@@ -64,23 +68,14 @@ async def archived_since(redis: RedisClient, now_ms: int) -> int:
     """When the first run that archives the index began: what was closed before may not have been
     listed for the archive. Now, where this is it."""
     noted = [("HSETNX", ARCHIVE, _SINCE, now_ms), ("HGET", ARCHIVE, _SINCE)]
-    _, since = await redis.call(noted)
-    assert isinstance(since, bytes)
+    _, since = as_list((await redis.call([allow_oom(noted)]))[0])
     return int(since)
 
 
 async def note_whole_from(redis: RedisClient, from_ms: int) -> None:
     """The stream of every shard is whole from a moment on, and may not be before. It never goes
     back, also where who says so stood still: what lies between would be looked for in Redis."""
-    token = installation_token(randomness.token())
-
-    async def attempt(session: Session) -> tuple[list[Command], None]:
-        asked: list[Command] = [("WATCH", token, ARCHIVE), ("HGET", ARCHIVE, _WHOLE_FROM)]
-        _, noted = await session.call(asked)
-        note: Command = ("HSET", ARCHIVE, _WHOLE_FROM, from_ms)
-        return [note] if from_ms > _moment(noted) else [], None
-
-    await commit(redis, token, attempt, CommitCounts())
+    await _RAISE.call(redis, [ARCHIVE, ARCHIVE + NEVER], [_WHOLE_FROM, from_ms])
 
 
 async def whole_from(redis: RedisClient) -> int:
@@ -103,7 +98,7 @@ async def move_on(store: StoreBase, shard: int, before_ms: int) -> bool:
     if not page:
         return False
     items = [item for _, fields in page for item in entry_of(fields[1]).items]
-    commands: list[Command] = [("MULTI",)]
+    commands: list[Command] = []
     for start in range(0, len(items), MESSAGES_A_BATCH):
         batch = items[start : start + MESSAGES_A_BATCH]
         found = await read_messages(store, [item.message for item in batch])
@@ -112,6 +107,6 @@ async def move_on(store: StoreBase, shard: int, before_ms: int) -> bool:
             entry = pack(index_codec.encode(IndexEntry(here, anew=True)))
             commands.append(("XADD", keys.index, "*", BLOB_FIELD, entry))
     moment, number = entry_id(page[-1][0].decode())
-    commands += [("XTRIM", keys.index, "MINID", f"{moment}-{number + 1}"), ("EXEC",)]
-    await store.redis.call(commands)
+    commands.append(("XTRIM", keys.index, "MINID", f"{moment}-{number + 1}"))
+    await store.redis.call([allow_oom(commands)])
     return True

@@ -1,5 +1,6 @@
 """What Redis knows of the archive: whose it is, who archives, how the last run went, and where the
-streams begin and end that it is made from. Raises RedisUnavailable.
+streams begin and end that it is made from. All of it can be written to a full Redis too: archiving
+is what makes room. Raises RedisUnavailable.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
+from gateway.redis.allow_oom import allow_oom
 from gateway.redis.client import Command, RedisClient
 from gateway.redis.replies import as_list, pairs
 from gateway.store import leases, randomness
@@ -75,16 +77,14 @@ async def begun(redis: RedisClient) -> ArchiveBegun:
 
 async def installation(redis: RedisClient) -> tuple[str, bool]:
     """By what the archive of this installation is known, and whether it had files already."""
-    _, *found = await redis.call(
+    named = allow_oom(
         [
             ("HSETNX", ARCHIVE, "installation", randomness.token()),
-            ("HGET", ARCHIVE, "installation"),
-            ("HGET", ARCHIVE, "files"),
+            ("HMGET", ARCHIVE, "installation", "files"),
         ]
     )
-    name, files = found
-    assert isinstance(name, bytes)
-    return name.decode(), bool(int(files or 0)) if isinstance(files, bytes | None) else False
+    _, (name, files) = as_list((await redis.call([named]))[0])
+    return name.decode(), bool(int(files or 0))
 
 
 async def note_success(
@@ -95,7 +95,7 @@ async def note_success(
     fields += ["failed_ms", 0, "reason", ""]
     for shard, entry in through.items():
         fields += [_through(shard), entry_text(entry)]
-    await redis.call([("HSET", ARCHIVE, *fields)])
+    await _note(redis, *fields)
 
 
 async def noted_through(redis: RedisClient, shards: Sequence[int]) -> dict[int, EntryId]:
@@ -112,12 +112,16 @@ def _through(shard: int) -> str:
 
 
 async def note_failure(redis: RedisClient, reason: str, now_ms: int) -> None:
-    await redis.call([("HSET", ARCHIVE, "failed_ms", now_ms, "reason", reason[:REASON_CHARS])])
+    await _note(redis, "failed_ms", now_ms, "reason", reason[:REASON_CHARS])
 
 
 async def note_looked(redis: RedisClient, began_ms: int) -> None:
     """The messages of all receipts that waited at that moment were looked for in the archive."""
-    await redis.call([("HSET", ARCHIVE, "looked_ms", began_ms)])
+    await _note(redis, "looked_ms", began_ms)
+
+
+async def _note(redis: RedisClient, *fields: str | int) -> None:
+    await redis.call([allow_oom([("HSET", ARCHIVE, *fields)])])
 
 
 async def looked_ms(redis: RedisClient) -> int:

@@ -17,6 +17,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from importlib import resources
 from typing import NamedTuple
 
 import msgspec
@@ -26,21 +27,25 @@ from gateway.core.archive.messages import nameless
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import closed_codec
 from gateway.core.records.message import Message
-from gateway.redis.client import Command, RedisClient, Session
+from gateway.redis.allow_oom import allow_oom
+from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
-from gateway.store import randomness
+from gateway.redis.replies import as_list
+from gateway.redis.script import Script
 from gateway.store.archive import archiving
-from gateway.store.base import read_messages
+from gateway.store.base import Stored, read_messages
 from gateway.store.compression import unpack
 from gateway.store.former_shards import shards_ever
-from gateway.store.keys import Keys, keys_of, shard_in
+from gateway.store.keys import keys_of, shard_in
 from gateway.store.messages import reads
 from gateway.store.money.checkpoints import NOTHING_BOOKED
 from gateway.store.store import Store
-from gateway.store.transaction import commit, passing_s, values_in
+from gateway.store.transaction import passing_s
 from gateway.store.writes import closed_command
 
 MESSAGES_A_BATCH = 200
+UNLINK_SCRIPT = resources.files("gateway.store").joinpath("lua", "unlink.lua").read_text()
+_UNLINK = Script(UNLINK_SCRIPT)
 ASKED_S = 3_600.0  # for so long an answer of the archive holds: far longer than a batch takes
 
 Listed = list[tuple[EntryId, list[str]]]
@@ -86,7 +91,7 @@ async def listed_since(
 
 
 async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None:
-    await redis.call([closed_command(keys_of(shard), list(ids))])
+    await redis.call([allow_oom([closed_command(keys_of(shard), list(ids))])])
 
 
 async def bring_back(store: Store, ask: AskArchive) -> Collection[str]:
@@ -120,35 +125,19 @@ async def take_out(store: Store, archived: Mapping[str, bytes]) -> TakenOut:
     whole = list(archived)
     for start in range(0, len(whole), MESSAGES_A_BATCH):
         batch = {id_: archived[id_] for id_ in whole[start : start + MESSAGES_A_BATCH]}
-        by_shard: dict[int, dict[str, str]] = {}
+        by_shard: dict[int, dict[str, Stored]] = {}
         for id_, stored in (await read_messages(store, batch)).items():
-            by_shard.setdefault(shard_in(stored.key), {})[id_] = stored.key
-        for shard, names in by_shard.items():
-            wanted = {id_: batch[id_] for id_ in names}
-            done = await _take_out(store, keys_of(shard), names, wanted)
-            gone += done.gone
-            changed += done.changed
-    return TakenOut(gone, changed)
-
-
-async def _take_out(
-    store: Store, keys: Keys, names: Mapping[str, str], archived: Mapping[str, bytes]
-) -> TakenOut:
-    token = keys.token(randomness.token())
-
-    async def attempt(session: Session) -> tuple[list[Command], TakenOut]:
-        _, reply = await session.call(
-            [("WATCH", token, *names.values()), ("MGET", *names.values())]
-        )
-        gone, changed = list[str](), list[str]()
-        for (id_, key), value in zip(names.items(), values_in(reply), strict=True):
-            if value is None:
+            if stored.value is None:
                 continue
-            message = reads.readable(store, id_, value)
-            if message is not None and message.closed and nameless(message) == archived[id_]:
-                gone.append(key)
+            message = reads.readable(store, id_, stored.value)
+            if message is not None and message.closed and nameless(message) == batch[id_]:
+                by_shard.setdefault(shard_in(stored.key), {})[id_] = stored
             else:
                 changed.append(id_)
-        return [("UNLINK", *gone)] if gone else [], TakenOut(len(gone), changed)
-
-    return await commit(store.redis, token, attempt, store.counts)
+        for same in by_shard.values():
+            keys = [stored.key for stored in same.values()]
+            values = [stored.value or b"" for stored in same.values()]
+            removed = as_list(await _UNLINK.call(store.redis, keys, values))
+            gone += sum(removed)
+            changed += [id_ for id_, done in zip(same, removed, strict=True) if not done]
+    return TakenOut(gone, changed)

@@ -43,6 +43,7 @@ from gateway.store.messages.apply import Item
 from gateway.store.people import address_owners, forgotten, opt_outs, replies, unsubscribing, users
 from gateway.store.people.people import addresses_in, look_after_waiting, read_records
 from gateway.store.quarantine import SetAside
+from gateway.store.reactions import links
 from gateway.store.store import Store
 from gateway.store.transaction import commit, values_in
 
@@ -237,6 +238,8 @@ async def erase(store: Store, found: FoundPersons, now_ms: int, app: str | None 
     if store.retention.archives:
         await forgotten.note(store.redis, found.identities, app)
     for batch in _batches(ids):
+        # First: a message that names nobody any more is not found again where this is interrupted.
+        await links.forget(store.redis, [found.messages[id_] for id_ in batch])
         told.cancelled += sum(not found.messages[id_].finished for id_ in batch)
         await store.apply([Item(id_, Cancelled(erase=True)) for id_ in batch], now_ms)
         await raw_receipts.forget(store, batch)

@@ -50,6 +50,11 @@ class IdentifiedReply(NamedTuple):
     id: str
     reply: KeptReply
 
+    @property
+    def written_ms(self) -> int:
+        """When somebody wrote it: by the provider's clock, and not after it was told."""
+        return min(self.reply.at_ms, int(self.id.partition("-")[0]))
+
 
 async def unknown(store: Store, provider: str, replies: Sequence[PersonReply]) -> list[PersonReply]:
     """Those of a provider's replies that were not taken yet, each once."""
@@ -190,7 +195,7 @@ async def cut(redis: RedisClient, oldest_ms: int) -> None:
 
 async def forget(store: Store, identities: Collection[str], app: str | None) -> None:
     """Drops what these wrote; with `app` to that app alone."""
-    async for page in _pages(store):
+    async for page in pages(store):
         theirs = [
             kept.id
             for kept in page
@@ -200,8 +205,9 @@ async def forget(store: Store, identities: Collection[str], app: str | None) -> 
             await store.redis.call([("XDEL", REPLIES, *theirs)])
 
 
-async def _pages(store: Store) -> AsyncIterator[list[IdentifiedReply]]:
-    start = "-"
+async def pages(store: Store, since_ms: int = 0) -> AsyncIterator[list[IdentifiedReply]]:
+    """What is kept that was told since a moment, the oldest first."""
+    start = str(max(since_ms, 0))
     while True:
         (page,) = await store.redis.call([("XRANGE", REPLIES, start, "+", "COUNT", PAGE)])
         yield _kept(page)

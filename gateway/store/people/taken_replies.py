@@ -12,7 +12,8 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from gateway.core.addresses import one_identity
 from gateway.core.channels import CHANNELS
@@ -25,7 +26,7 @@ from gateway.core.people.opt_outs import (
     OptOut,
     Origin,
 )
-from gateway.core.people.stop_words import wish_in
+from gateway.core.people.stop_words import StopWish, wish_in
 from gateway.core.reactions.reactions import answered_step, unheard_step
 from gateway.core.records.message import Message
 from gateway.core.records.reply import KeptReply
@@ -37,6 +38,15 @@ from providers.contract import Channel, PersonReply
 
 # Of a message, the step on a channel that somebody may have answered at that moment.
 FindStep = Callable[[Message, Channel, int], int | None]
+
+
+class Wish(NamedTuple):
+    """What somebody wants of those who write to it."""
+
+    at_ms: int
+    identity: str
+    address: str
+    what: StopWish | Literal["block", "unblock"]
 
 
 class NotNowError(Exception):
@@ -56,8 +66,7 @@ async def take_replies(
 ) -> int:
     """Does what replies wish and keeps them; how many were new."""
     fresh = await replies.unknown(store, provider, said)
-    for reply in fresh:
-        await _grant(store, channel, reply, now_ms())
+    await _grant_all(store, provider, channel, fresh, now_ms())
     texts = [reply for reply in fresh if reply.kind == "text"]
     if texts:
         wrote = {reply.id: identity_of(channel, reply) for reply in texts}
@@ -75,6 +84,38 @@ async def take_replies(
     if fresh:
         await replies.note_taken(store, provider, fresh)
     return len(fresh)
+
+
+async def _grant_all(
+    store: Store, provider: str, channel: Channel, said: Sequence[PersonReply], now_ms: int
+) -> None:
+    """Wishes are told late and in any order; of what somebody wrote the last holds."""
+    words = store.policy.stop_words
+    wishes = [
+        Wish(min(reply.at_ms or now_ms, now_ms), identity_of(channel, reply), reply.sender, what)
+        for reply in said
+        if (what := wish_in(reply.text, words) if reply.kind == "text" else reply.kind)
+    ]
+    wishes.sort(key=lambda wish: wish.at_ms)
+    stops = [wish for wish in wishes if wish.what not in ("start", "unblock")]
+    started = await _started(store, provider, stops) if stops else {}
+    for wish in wishes:
+        if wish not in stops or wish.at_ms >= started.get(wish.identity, 0):
+            await _grant(store, channel, wish)
+
+
+async def _started(store: Store, provider: str, stops: Sequence[Wish]) -> Mapping[str, int]:
+    """When those who opt out wrote START to the provider, if that was told before. To pass a STOP
+    over, the clock of another provider is not trusted."""
+    who, words = {wish.identity for wish in stops}, store.policy.stop_words
+    started: dict[str, int] = {}
+    async for page in replies.pages(store, stops[0].at_ms):
+        for kept in page:
+            identity = kept.reply.identity
+            theirs = kept.reply.provider == provider and identity in who
+            if theirs and wish_in(kept.reply.text, words) == "start":
+                started[identity] = max(kept.written_ms, started.get(identity, 0))
+    return started
 
 
 async def _note_reactions(
@@ -130,21 +171,26 @@ async def _newest(
     return await replies.answered(store, {who for who, _ in wrote}, fits) if wrote else {}
 
 
-async def _grant(store: Store, channel: Channel, reply: PersonReply, now_ms: int) -> None:
+async def _grant(store: Store, channel: Channel, wish: Wish) -> None:
     redis, shards = store.redis, store.shards
-    wish = wish_in(reply.text, store.policy.stop_words)
-    told_ms = min(reply.at_ms or now_ms, now_ms)  # providers tell of wishes late, in any order
-    if reply.kind == "block":
-        told = Origin(PERSON, told_ms, AT_PROVIDER)
-        await opt_outs.put(redis, shards, reply.sender, "marketing", told, channel)
-    elif reply.kind == "unblock":
-        await opt_outs.drop(redis, shards, reply.sender, channel, until_ms=told_ms)
-    elif wish == "start":
-        await opt_outs.drop(redis, shards, reply.sender, until_ms=told_ms)
-    elif wish is not None:
-        scope: OptOut = "all" if wish == "stop_all" else "marketing"
-        told = Origin(PERSON, told_ms, BY_REPLY)
-        await opt_outs.put(redis, shards, reply.sender, scope, told, EVERY_CHANNEL)
+    who, at_ms = wish.address, wish.at_ms
+    match wish.what:
+        case "block":
+            told = Origin(PERSON, at_ms, AT_PROVIDER)
+            await opt_outs.put(redis, shards, who, "marketing", told, channel)
+        case "unblock":
+            await opt_outs.drop(redis, shards, who, channel, until_ms=_latest(at_ms))
+        case "start":
+            await opt_outs.drop(redis, shards, who, until_ms=_latest(at_ms))
+        case "stop" | "stop_all":
+            scope: OptOut = "all" if wish.what == "stop_all" else "marketing"
+            told = Origin(PERSON, at_ms, BY_REPLY)
+            await opt_outs.put(redis, shards, who, scope, told, EVERY_CHANNEL)
+
+
+def _latest(told_ms: int) -> int:
+    """The last moment that it may have been. Some tell whole seconds alone."""
+    return told_ms if told_ms % 1000 else told_ms + 999
 
 
 def _kept(

@@ -9,13 +9,15 @@ as a pause whose time is over; fields it does not know are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from gateway.backoff import delay_by_age_ms
+from gateway.core.holding import is_in_lane
 from gateway.core.policy import names_of
+from gateway.core.records.message import Message
 from gateway.core.webhooks import PAUSED
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.replies import as_list, pairs
@@ -138,6 +140,14 @@ async def read(redis: RedisClient, former: Mapping[str, str] = NOT_RENAMED) -> d
     found = {name.decode(errors="replace"): _pause(value) for name, value in pairs(shown)}
     under_former = {former[name]: found.pop(name) for name in former if name in found}
     return under_former | found
+
+
+async def away_of(
+    redis: RedisClient, messages: Iterable[Message], former: Mapping[str, str]
+) -> Container[str]:
+    """The providers that are away, as far as that says something of these messages: where none
+    waits in a lane, Redis is not asked. Raises RedisUnavailable."""
+    return await read(redis, former) if any(map(is_in_lane, messages)) else ()
 
 
 async def change(

@@ -231,6 +231,20 @@ async def find(redis: RedisClient, links: Links, shards: int, code: str) -> Link
     return _of_message(code, at, targets, found[1], before + at.link)
 
 
+async def forget(redis: RedisClient, messages: Iterable[Message]) -> None:
+    """Where the links of these lead is known no more, but for what others like them share."""
+    commands: list[Command] = []
+    for message in messages:
+        if message.links is not None:
+            at = place_of(message.links.first)
+            last = at.place + places_for(sum(message.links.counts))
+            commands.append(
+                ("HDEL", keys_of(at.shard).link_range(at.range), *range(at.place, last))
+            )
+    if commands:
+        await redis.call(commands)
+
+
 async def was_there(redis: RedisClient, links: Links, code: str) -> bool:
     """Whether a code of which nothing is found is one of a link that lapsed, as far as its range
     tells."""

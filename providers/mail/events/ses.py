@@ -144,6 +144,8 @@ def _said(item: msgspec.Raw) -> Said:
         first = told.complained_recipients[0] if told.complained_recipients else Recipient()
         return reading.wish("block", told.feedback_id, first.email_address, at_ms)
     if kind == "Subscription":
+        if not _leaves(event.subscription):
+            return None
         at_ms = reading.moment(json_text.part(event.subscription, "timestamp"))
         return reading.wish("block", None, _first(json_text.part(event.mail, "destination")), at_ms)
     if kind == "Bounce":
@@ -159,6 +161,18 @@ def _said(item: msgspec.Raw) -> Said:
     of_kind = {"Delivery": event.delivery, "Open": event.open, "Click": event.click}
     at = json_text.part(of_kind.get(kind, event.mail), "timestamp")
     return reading.plain(status, _ref(event), reading.moment(at))
+
+
+def _leaves(subscription: object) -> bool:
+    """Whether somebody who changed what is sent to them wants less of it than all; where that
+    cannot be read they do."""
+    chosen = json_text.part(subscription, "newTopicPreferences")
+    if json_text.part(chosen, "unsubscribeAll") is not False:
+        return True
+    topics = json_text.part(chosen, "topicSubscriptionStatus") or []
+    if not isinstance(topics, list):
+        return True
+    return any(json_text.part(topic, "subscriptionStatus") != "OptIn" for topic in topics)
 
 
 def _bounce(event: Event) -> Said:

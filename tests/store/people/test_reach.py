@@ -92,6 +92,24 @@ def test_a_delivery_ends_it_whether_the_provider_repeats_the_number_or_not(
     in_store(redis_url, work)
 
 
+@pytest.mark.parametrize("told", ["delivered", "seen", "clicked"])
+def test_a_message_that_arrived_after_its_refusal_ends_it(redis_url: str, told: Any) -> None:
+    """A transactional message without caps, of which nothing is held for the person."""
+
+    async def work(store: Store) -> None:
+        transactional = CODE | {"category": "transactional"}
+        await fail(store, id_ := await accept(store, **transactional))
+        assert unreachable(store, await record(store, f"p:{PHONE}"))
+        if told == "clicked":
+            await store.apply([Item(id_, ev.Reacted(0, "clicked", T0))], T0)
+        else:
+            await take_receipts(store, "viber", [Receipt(told, ref=f"{id_}.0")], T0)
+        assert not unreachable(store, await record(store, f"p:{PHONE}"))
+        assert await first_step(store, await accept(store, **transactional)) == "runs"
+
+    in_store(redis_url, work)
+
+
 def test_a_code_that_arrives_where_nothing_is_known_reads_and_writes_no_more_than_before(
     redis_url: str,
 ) -> None:

@@ -35,6 +35,7 @@ from gateway.settings.tables import Server
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.apply import Item
+from gateway.store.providers.pauses import away_of
 from gateway.store.requests.dry_run import DryAnswer
 from gateway.store.store import Store
 
@@ -247,7 +248,9 @@ class MessageEndpoints:
         return message
 
     async def _show(self, request: Request, message: Message) -> None:
-        view = view_now(message, self._store.policy, self._now_ms())
+        policy = self._store.policy
+        away = await away_of(self._store.redis, [message], policy.former)
+        view = view_now(message, policy, self._now_ms(), away)
         await request.respond(200, to_json(view))
 
 

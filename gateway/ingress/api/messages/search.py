@@ -9,7 +9,7 @@ index and no more. What cannot be sought is a 400 in an address and a 422 in a b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Annotated
 
 import msgspec
@@ -34,6 +34,7 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.messages.message_search import FoundPage, Sought, search
 from gateway.store.messages.person_index import IndexPlace
+from gateway.store.providers.pauses import away_of
 from gateway.store.store import Store
 
 SEARCHES_MAX = 4  # at once in a worker
@@ -98,7 +99,8 @@ class SearchEndpoints:
             raise Refusal(invalid(faults, code=code))
         with self._searches.one():
             page = await search(store, sought, asked.limit, before, self._archived)
-        await request.respond(200, to_json(_shown(page, store.policy, self._now_ms())))
+        away = await away_of(store.redis, page.messages, store.policy.former)
+        await request.respond(200, to_json(_shown(page, store.policy, self._now_ms(), away)))
 
 
 def _body_of(query: bytes) -> bytes:
@@ -145,6 +147,7 @@ def _place_of(cursor: str | None, faults: list[RequestFault]) -> IndexPlace | No
     return IndexPlace(*map(int, found.groups()))
 
 
-def _shown(page: FoundPage, policy: Policy, now_ms: int) -> MessagesPage:
+def _shown(page: FoundPage, policy: Policy, now_ms: int, away: Container[str]) -> MessagesPage:
     cursor = None if page.next is None else ".".join(map(str, page.next)).encode().hex()
-    return MessagesPage([view_now(message, policy, now_ms) for message in page.messages], cursor)
+    views = [view_now(message, policy, now_ms, away) for message in page.messages]
+    return MessagesPage(views, cursor)

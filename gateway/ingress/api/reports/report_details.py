@@ -34,6 +34,7 @@ from gateway.ingress.pages.report_details import (
 )
 from gateway.store.messages.message_search import search
 from gateway.store.messages.person_index import IndexPlace
+from gateway.store.providers.pauses import away_of
 from gateway.store.store import Store
 
 ROWS_A_PAGE = 200
@@ -78,7 +79,8 @@ class ReportDetails:
         sought = CountedMessages.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
             page = await search(self._store, sought, ROWS_A_PAGE, before, self._archived)
-        views = [view_now(message, policy, self._now_ms()) for message in page.messages]
+        away = await away_of(self._store.redis, page.messages, policy.former)
+        views = [view_now(message, policy, self._now_ms(), away) for message in page.messages]
         cursor = None if page.next is None else ".".join(map(str, page.next))
         await _respond(request, messages_page(query, counts[0], views, cursor))
 
@@ -88,7 +90,9 @@ class ReportDetails:
         every = "report-all" in principal.scopes
         if message is None or not (every or message.app == principal.app):
             raise refuse("not-found", "There is no such message.")
-        view = view_now(message, self._store.policy, self._now_ms())
+        policy = self._store.policy
+        away = await away_of(self._store.redis, [message], policy.former)
+        view = view_now(message, policy, self._now_ms(), away)
         await _respond(request, message_page(view, timeline_of(message).items))
 
 
