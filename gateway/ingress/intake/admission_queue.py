@@ -189,6 +189,9 @@ class AdmissionQueue:
         )
 
     def _is_crowded(self, request: MessageRequest) -> bool:
+        """Whether a message that may have an answer already may not come in now."""
+        if request.idempotency_key is None:
+            return False
         return self.servers.full(request) is not None or self.backlog.full(request) is not None
 
     def crowded(self, request: MessageRequest) -> Problem | None:
