@@ -148,7 +148,9 @@ class Archive:
     def verify(self) -> Iterator[tuple[ArchivedFile, str]]:
         """Reads every file again; for each what is wrong with it, or nothing."""
         for file in self.files():
-            yield file, self._wrong(file)
+            wrong = self._wrong(file)
+            self.place.leave(file)
+            yield file, wrong
 
     def _wrong(self, file: ArchivedFile) -> str:
         try:

@@ -31,6 +31,7 @@ from obstore.store import MemoryStore, S3Store
 from gateway.archive.place import ABOUT, FileGone, Manifest, ManifestMoved, sha256_of
 from gateway.core.archive.manifest import NAME, ArchivedFile, ArchiveFault, is_file_name
 
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 FETCHED = "kaskad-bucket-"
 STRAY_AFTER = datetime.timedelta(days=1)  # nobody can be about to name it then
 
@@ -107,10 +108,14 @@ class Bucket:
         if not path.exists():
             fetched = self._fetched(file)
             if sha256_of(fetched) != file.sha256:
+                fetched.unlink()
                 raise ArchiveFault(f"{file.file}, of {file.when}, is not as it was written.")
             path.parent.mkdir(parents=True, exist_ok=True)
             fetched.rename(path)
         return path
+
+    def leave(self, file: ArchivedFile) -> None:
+        (self._here / file.file).unlink(missing_ok=True)
 
     def sha256(self, file: ArchivedFile) -> str:
         fetched = self._fetched(file)
@@ -136,9 +141,13 @@ class Bucket:
                 found = obstore.get(self._store, file.file)
             except FileNotFoundError:
                 raise FileGone(f"{file.file}, of {file.when}, is gone.") from None
-            with path.open("wb") as fetched:
-                for chunk in found:
-                    fetched.write(chunk)
+            try:
+                with path.open("wb") as fetched:
+                    for chunk in found:
+                        fetched.write(chunk)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         return path
 
     def _read(self, name: str) -> bytes | None:
@@ -151,8 +160,13 @@ class Bucket:
 def bucket_of(url: str) -> Bucket:
     """By s3://BUCKET/PREFIX."""
     name, _, prefix = url.removeprefix("s3://").partition("/")
+    plain = any(os.environ.get(each, "").startswith("http://") for each in ENDPOINTS)
     with _faults():
-        store = S3Store(name, prefix=prefix.strip("/") or None)
+        store = S3Store(
+            name,
+            prefix=prefix.strip("/") or None,
+            client_options={"allow_http": True} if plain else None,
+        )
     return Bucket(store)
 
 

@@ -73,6 +73,9 @@ class ArchivePlace(Protocol):
     def local(self, file: ArchivedFile) -> Path:
         """Where the file can be read here. Raises ArchiveFault where it cannot."""
 
+    def leave(self, file: ArchivedFile) -> None:
+        """It is read here no more: what was fetched for that need not stay."""
+
     def sha256(self, file: ArchivedFile) -> str:
         """Of the file as it is there now. Raises ArchiveFault where it cannot be read, FileGone
         where there is none."""
@@ -167,6 +170,9 @@ class Folder:
                 f"{path}, of {file.when}, has {size} bytes, and the manifest says {file.bytes}."
             )
         return path
+
+    def leave(self, file: ArchivedFile) -> None:
+        """It lies here."""
 
     def sha256(self, file: ArchivedFile) -> str:
         return sha256_of(self.local(file))

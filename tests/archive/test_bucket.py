@@ -62,6 +62,21 @@ async def test_a_changed_object_is_noticed_before_it_is_read(world: ArchiveWorld
         await world.verify()
 
 
+@with_archive()
+async def test_what_was_fetched_to_be_verified_does_not_stay(world: ArchiveWorld) -> None:
+    """The whole archive is: a machine need not have room for it."""
+    store = in_memory(world)
+    await world.delivered(3)
+    await world.archived()
+    (file,) = [file for file in world.archive.files() if file.table == "ledger"]
+    obstore.put(store, file.file, b"another")
+    bucket = Bucket(store)
+    assert (
+        len([reason for _, reason in Archive(bucket, "s3://memory", KEY).verify() if reason]) == 1
+    )
+    assert not [path for path in bucket.folder().rglob("*") if path.is_file()]
+
+
 def test_of_two_that_exchange_the_manifest_one_is_told() -> None:
     store = MemoryStore()
     one_of_two_is_told(Bucket(store), Bucket(store))
@@ -82,15 +97,35 @@ sys.stdin.read()
 """
 
 
+class RefusingServer:
+    """Answers every request with `status`."""
+
+    def __init__(self) -> None:
+        self.status = 503
+        self.url = ""
+
+    def bucket(self, status: int) -> Bucket:
+        self.status = status
+        store = S3Store(
+            "books",
+            endpoint=self.url,
+            access_key_id="key",
+            secret_access_key="secret",
+            region="eu-west-1",
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+        return Bucket(store)
+
+
 @pytest.fixture
-def refusing() -> Iterator[Callable[[int], Bucket]]:
-    """A bucket whose server answers every request with one status."""
-    status = 503
+def refusing() -> Iterator[RefusingServer]:
+    refusing = RefusingServer()
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length") or 0))
-            self.send_response(status)
+            self.send_response(refusing.status)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -101,31 +136,17 @@ def refusing() -> Iterator[Callable[[int], Bucket]]:
     server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def bucket(answer: int) -> Bucket:
-        nonlocal status
-        status = answer
-        return Bucket(
-            S3Store(
-                "books",
-                endpoint=f"http://127.0.0.1:{server.server_port}",
-                access_key_id="key",
-                secret_access_key="secret",
-                region="eu-west-1",
-                client_options={"allow_http": True},
-                retry_config={"max_retries": 0},
-            )
-        )
-
-    yield bucket
+    refusing.url = f"http://127.0.0.1:{server.server_port}"
+    yield refusing
     server.shutdown()
     server.server_close()
 
 
 @pytest.mark.parametrize("status", [301, 403, 404, 500, 503])
 def test_a_bucket_that_refuses_is_one_sentence_that_says_what_to_do(
-    refusing: Callable[[int], Bucket], status: int, tmp_path: Path
+    refusing: RefusingServer, status: int, tmp_path: Path
 ) -> None:
-    bucket = refusing(status)
+    bucket = refusing.bucket(status)
     finished = tmp_path / "finished"
     finished.write_bytes(b"one")
     asked: list[Callable[[], object]] = [
@@ -152,10 +173,24 @@ def test_a_bucket_without_credentials_is_such_a_sentence_too(
         bucket_of("s3://books/archive")
 
 
-def test_a_name_that_is_being_written_by_another_is_not_called_damaged(
-    refusing: Callable[[int], Bucket], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_that_is_http_needs_no_more_than_its_address(
+    refusing: RefusingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = refusing(409)
+    """One of the same network, say; the library itself wants to be told so once more."""
+    refusing.status = 403
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        with monkeypatch.context() as one:
+            one.setenv(name, refusing.url)
+            with pytest.raises(ArchiveFault, match="403"):
+                bucket_of("s3://books/archive").manifest()
+
+
+def test_a_name_that_is_being_written_by_another_is_not_called_damaged(
+    refusing: RefusingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = refusing.bucket(409)
     monkeypatch.setattr(bucket, "_read", lambda _name: None)
     finished = tmp_path / "finished"
     finished.write_bytes(b"one")

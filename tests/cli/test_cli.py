@@ -94,6 +94,7 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["key", "new", "--app", "shop", "--scope", "fly"], "name some of send, read, report"),
         (["key", "new", "--app", "a b"], "cannot be an app's name"),
         (["key", "new", "--app", "shop", "--expires", "soon"], "write a whole number and ms, s"),
+        (["key", "new", "--app", "shop", "--expires", ""], "write a whole number and ms, s"),
         (["key", "new", "--app", "shop", "--expires", "0d"], "--expires: it would be over at once"),
         (["key", "new", "--app", "shop", "--name", "a\nb"], "characters that can be printed"),
         (["key", "revoke"], "Missing argument 'ID'"),

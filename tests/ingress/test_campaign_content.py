@@ -365,3 +365,39 @@ async def test_a_server_that_began_without_redis_refuses_nothing_for_want_of_a_d
         assert (await world.send(wanted)).status == 503
     answer = await world.send(wanted)
     assert answer.status == 202, answer.json
+
+
+async def declared_by_another(world: World, **said: Any) -> None:
+    """Without that this process hears of it."""
+    words = json.dumps({"content": HELLO}).encode()
+    deed = Deed(0, "a test", "campaign.put", "autumn")
+
+    def decide(_: Campaign | None, __: bytes) -> tuple[Campaign, bytes]:
+        return Campaign(**said), words
+
+    await declarations.change(world.store.redis, 1, "autumn", decide, lambda _: deed)
+
+
+@pytest.mark.parametrize("way", ["single", "array", "stream", "dry run"])
+@with_ingress(changed=MANAGED)
+async def test_what_another_process_declared_just_now_is_known_before_a_message_is_refused(
+    world: World, way: str
+) -> None:
+    """422 would be for good, and whoever declared it was told that it is."""
+    world.clock.now_ms = cascade_world.T0
+    await world.store.look_at_campaigns(world.clock.now_ms)
+    await declared_by_another(world, category="marketing")
+    wanted = {"to": SALE["to"], "campaign": SALE["campaign"], "vars": ANNA}
+    if way == "single":
+        outcome = (await world.send(wanted)).json["outcome"]
+    elif way == "array":
+        outcome = (await world.send([wanted])).json[0]["outcome"]
+    elif way == "stream":
+        stream = world.stream()
+        stream.feed(json.dumps(wanted).encode() + b"\n", more=False)
+        outcome = (await stream.line())["outcome"]
+    else:
+        answer = await world.call("POST", "/v1/messages?dry_run=true", wanted)
+        outcome = answer.json["outcome"]
+    assert outcome == "accepted"
+    assert faults(await world.send(wanted | {"vars": {}}))[0][0] == "/vars/name"

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.ingress.test_campaigns import MANAGED, PATH
+from tests.ingress.test_memory import Servers
 from tests.worlds import cascade_world
 from tests.worlds.ingress_world import SALE, World, with_ingress
 
@@ -122,3 +123,42 @@ async def test_while_redis_is_away_nobody_can_say(world: World) -> None:
     await taken(world)
     world.redis.away = True
     assert (await world.send(KEYED)).status == 503
+
+
+@with_ingress("backlog_max = 1")
+async def test_a_lane_that_is_full_keeps_no_first_answer_back(world: World) -> None:
+    """A repeated request brings nothing that would wait there."""
+    keyed = SALE | {"idempotency_key": "a"}
+    id_ = (await world.send(keyed)).json["id"]
+    await world.app.backlog.sample()
+    other = SALE | {"to": "+79161234568"}
+    assert (await world.send(other)).status == 429
+    await told_again(world, keyed, other, id_)
+
+
+@with_ingress()
+async def test_a_store_that_is_full_keeps_no_first_answer_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed = SALE | {"idempotency_key": "a"}
+    id_ = (await world.send(keyed)).json["id"]
+    Servers(monkeypatch, shard0=95)
+    await world.app.servers.sample()
+    other = SALE | {"to": "+79161234568"}
+    assert (await world.send(other)).status == 503
+    await told_again(world, keyed, other, id_)
+
+
+async def told_again(world: World, keyed: dict[str, Any], other: dict[str, Any], id_: str) -> None:
+    """Alone, in an array and in a stream; what is new beside it is refused as ever."""
+    again = await world.send(keyed)
+    assert (again.status, again.json["id"]) == (202, id_)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (await world.send([keyed])).json[0]["id"] == id_
+    stream = world.stream()
+    stream.feed(json.dumps(keyed).encode() + b"\n", more=False)
+    assert (await stream.line())["id"] == id_
+    assert (await world.send(keyed | {"text": "Another."})).status in (429, 503)
+    refused = await world.send([keyed, other])
+    told = refused.json[1]["error"] if refused.status == 200 else refused.json
+    assert told["status"] in (429, 503)

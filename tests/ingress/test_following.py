@@ -337,6 +337,44 @@ async def test_a_domain_of_its_own_has_links_and_nothing_else(world: World) -> N
     assert await counted(world, here) == (4, 0, 0)
 
 
+@with_ingress(changed={"[prices]\n": '[links]\nbase_url = "https://k.example/new"\n[prices]\n'})
+async def test_links_go_on_where_their_domain_has_another_path_now(world: World) -> None:
+    here = await code(world, await delivered(world))
+    await world.call("POST", "/v1/links", {"url": TARGET, "slug": "poster"})
+    for path in ("/new", "", "/r", "/r/s", "/l"):
+        assert (await follow(world, f"{path}/{here}", Host="k.example")).status == 302
+        assert (await follow(world, f"{path}/{here}/", Host="k.example")).status == 302
+        assert (await follow(world, f"{path}/poster", Host="k.example")).status == 302
+    for nothing in ("/", "/r/", "/favicon.ico", "/healthz", "/v1/messages", f"/r/{here}/x"):
+        assert (await follow(world, nothing, Host="k.example")).status == 404
+
+
+async def asked_where_they_were(world: World) -> None:
+    """What stands beside links, of a `base_url` that was such as https://k.example/shop/l."""
+    for host in ("k.example", "127.0.0.1"):
+        for path in ("/shop/u/", "/a/shop/u/", "/u/"):
+            page = await follow(world, f"{path}{'A' * 22}", Host=host)
+            assert (page.status, page.headers["content-type"][:9]) == (200, "text/html")
+            assert (await follow(world, f"{path}{'A' * 22}", "POST", Host=host)).status == 200
+        picture = await follow(world, f"/shop/o/{'A' * 22}.gif", Host=host)
+        assert (picture.status, picture.headers["content-type"]) == (200, "image/gif")
+
+
+@with_ingress(changed=BASE)
+async def test_unsubscribing_goes_on_where_its_path_was_longer(world: World) -> None:
+    await asked_where_they_were(world)
+
+
+@with_ingress(changed={"[prices]\n": '[links]\nbase_url = "https://k.example/new"\n[prices]\n'})
+async def test_so_it_does_where_links_have_a_path_still(world: World) -> None:
+    await asked_where_they_were(world)
+
+
+@with_ingress()
+async def test_so_it_does_where_links_stand_beside_the_api(world: World) -> None:
+    await asked_where_they_were(world)
+
+
 @with_ingress()
 async def test_a_code_is_never_tracked_and_off_is_off(world: World) -> None:
     for message in (

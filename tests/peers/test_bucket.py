@@ -8,10 +8,9 @@ from pathlib import Path
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from obstore.store import S3Store
 
 from gateway.archive.archive import Archive
-from gateway.archive.bucket import Bucket, bucket_of
+from gateway.archive.bucket import bucket_of
 from gateway.core.archive.manifest import ArchiveFault
 from tests.worlds.archive_world import KEY, ArchiveWorld, with_archive
 from tests.worlds.buckets import a_name_stays_what_it_is, one_of_two_is_told
@@ -26,7 +25,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     moto.start()
     host, port = moto.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -62,4 +60,4 @@ def test_a_name_is_never_written_twice(tmp_path: Path) -> None:
 
 def test_a_bucket_that_is_not_there_is_a_fault_of_the_archive() -> None:
     with pytest.raises(ArchiveFault, match=r"nowhere|NoSuchBucket"):
-        Bucket(S3Store("nowhere")).found(b"{}")
+        bucket_of("s3://nowhere").found(b"{}")

@@ -41,7 +41,7 @@ class KeyWish(msgspec.Struct, frozen=True):
     app: str
     scope: str
     name: str = ""
-    expires: str = ""
+    expires: str | None = None
 
 
 def new(
@@ -56,7 +56,7 @@ def new(
         )
     if len(wish.name) > NAME_CHARS_MAX or not wish.name.isprintable():
         raise UsageFault(f"--name may have {NAME_CHARS_MAX} characters that can be printed.")
-    lifetime_ms = lifetime_of(wish.expires) if wish.expires else 0
+    lifetime_ms = 0 if wish.expires is None else lifetime_of(wish.expires)
     settings = load(config, environment, secrets_required=False)
 
     async def make(redis: RedisClient) -> tuple[str, int]:

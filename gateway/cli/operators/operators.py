@@ -50,8 +50,13 @@ def key_new(
     ] = "send,read",
     name: Annotated[str, typer.Option(metavar="TEXT", help="What it is for; shown in lists.")] = "",
     expires: Annotated[
-        str, typer.Option(metavar="90d", help="After how long it ends by itself; else never.")
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="90d",
+            help="After how long it ends by itself; else never.",
+            show_default=False,
+        ),
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> int:

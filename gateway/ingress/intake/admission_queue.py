@@ -20,6 +20,7 @@ from gateway.core.records.request import Answer, KeyedBody, MessageRequest
 from gateway.core.records.words import importance_named
 from gateway.failpoints import failpoint
 from gateway.ingress.api.bodies.decoder import moment_ms, too_long
+from gateway.ingress.api.messages.request_body import RequestBody
 from gateway.ingress.api.messages.requests import (
     Faulty,
     Malformed,
@@ -49,7 +50,7 @@ from gateway.store.waiting import zones
 
 Prepared: TypeAlias = MessageRequest | Problem | Answer  # the latter two are answered already
 
-WORDS_TRIES_MAX = 3
+WORDS_TRIES_MAX = 4
 NEWER_WORDS = (
     "What its campaign says was written by a newer Kaskad, and an older one answered: send it "
     "again."
@@ -89,17 +90,23 @@ class AdmissionQueue:
         context that it carries. What is declared of its campaign, and what that says, is read where
         this process does not know it: else what the message leaves to it would be missing. An
         answer: its key's first one, where it would be refused now, since its campaign or the
-        configuration changed."""
+        configuration changed or there is no room for what is new."""
         try:
             if not self.store.declarations.loaded:  # Redis was away when this process began
                 await self.store.know_campaigns(self._now_ms())
+            looked = False
             for _ in range(WORDS_TRIES_MAX):
                 found = self._prepare(raw, app, key, trace)
                 if isinstance(found, Faulty):
-                    return await self._first_answer(raw, app, key) or self._faulty(found)
-                if not isinstance(found, WordsUnread):  # as almost always
+                    request = decoded(raw)
+                    if looked or not await self._declared_more(request):
+                        return await self._first_answer(request, app, key) or self._faulty(found)
+                    looked = True
+                elif isinstance(found, MessageRequest):  # as almost always
+                    return await self._told(found) or found if self._is_crowded(found) else found
+                elif isinstance(found, Problem):
                     return found
-                if not await self.store.read_words(found.campaign, found.words):
+                elif not await self.store.read_words(found.campaign, found.words):
                     await self.store.look_at_campaigns(self._now_ms())
         except RedisUnavailable as error:
             return refusal_of(error).problem
@@ -107,9 +114,21 @@ class AdmissionQueue:
             return problem("unavailable", NEWER_WORDS)
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
-    async def _first_answer(self, raw: bytes, app: str, key: str | None) -> Answer | None:
-        """What a request that is at fault was told before it was. Raises RedisUnavailable."""
-        request = decoded(raw)
+    async def _declared_more(self, request: RequestBody | None) -> bool:
+        """Whether another process declared something that this one does not know, of a request that
+        names a campaign: who declares one may send its messages at once, wherever. Raises
+        RedisUnavailable."""
+        if request is None or request.campaign is None:
+            return False
+        before = self.store.declarations.declared
+        await self.store.look_at_campaigns(self._now_ms())
+        return self.store.declarations.declared is not before
+
+    async def _first_answer(
+        self, request: RequestBody | None, app: str, key: str | None
+    ) -> Answer | None:
+        """What a request that is at fault was told before it was; None: it cannot be read. Raises
+        RedisUnavailable."""
         if request is None or (key := request.idempotency_key or key) is None:
             return None
         return await self._told(KeyedBody(app, key, body_hash(with_one_spelling(request))))
@@ -168,6 +187,12 @@ class AdmissionQueue:
             sayings=found.sayings,
             tracked=found.tracked,
         )
+
+    def _is_crowded(self, request: MessageRequest) -> bool:
+        """Whether a message that may have an answer already may not come in now."""
+        if request.idempotency_key is None:
+            return False
+        return self.servers.full(request) is not None or self.backlog.full(request) is not None
 
     def crowded(self, request: MessageRequest) -> Problem | None:
         """Why the message may not come in now."""

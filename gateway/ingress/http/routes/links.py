@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.core.links.link_codes import CODE_CHARS
 from gateway.ingress.api.links.links import EXAMPLE, LinkChange, LinkRequest, LinkView
 from gateway.ingress.http.documented import json_payload
+from gateway.ingress.http.link_paths import BEFORE, BESIDE_CODE
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -113,6 +114,7 @@ LINKS: tuple[HttpRoute[Endpoints], ...] = (
         path="/o/{code}.gif",
         name="openPicture",
         handler=lambda endpoints: endpoints.opening.show,
+        elsewhere=rf"{BEFORE}o/(?P<code>{BESIDE_CODE})\.gif",
         quiet=True,
     ),
 )

@@ -22,6 +22,7 @@ from gateway.ingress.api.reactions.conversions import EXAMPLE as CONVERSION_EXAM
 from gateway.ingress.api.reactions.reactions import EXAMPLE as REACTION_EXAMPLE
 from gateway.ingress.api.reactions.reactions import REACTIONS_MAX, ReactionRequest, ReactionResult
 from gateway.ingress.http.documented import PAGE, json_payload, text_payload
+from gateway.ingress.http.link_paths import BEFORE, BESIDE_CODE
 from gateway.ingress.http.route import HttpRoute, Parameter, Payload
 from gateway.ingress.http.routes.endpoints import Endpoints
 
@@ -108,6 +109,7 @@ PEOPLE: tuple[HttpRoute[Endpoints], ...] = (
         path="/u/{code}",
         name="unsubscribePage",
         handler=lambda endpoints: endpoints.unsubscribing.show,
+        elsewhere=rf"{BEFORE}u/(?P<code>{BESIDE_CODE})",
     ),
     HttpRoute(
         method="POST",
