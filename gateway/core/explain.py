@@ -8,7 +8,7 @@ record says. A gate that had nothing to ask, such as `cap` where none counts, is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -47,6 +47,7 @@ GateName = Literal[
     "pace",
 ]
 GateVerdict = Literal["pass", "hold", "stop", "skip"]
+_ORDER: Sequence[GateName] = get_args(GateName)
 
 # Of a message that was stopped on its way, by its reason.
 _GATE_OF: Mapping[str, GateName] = {
@@ -181,9 +182,8 @@ def _at_its_end(gates: Sequence[Gate], message: Message) -> list[Gate]:
     if stopped is None or message.status not in _STOPPED:
         return told
     stop = Gate(stopped, "stop", f"on its way: {message.reason}")
-    if all(gate.gate != stopped for gate in told):
-        return [*told, stop]
-    return [stop if gate.gate == stopped else gate for gate in told]
+    others = [gate for gate in told if gate.gate != stopped]
+    return sorted([*others, stop], key=lambda gate: _ORDER.index(gate.gate))
 
 
 def _asked(

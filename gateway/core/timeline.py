@@ -83,7 +83,7 @@ def _by_person(step: Step) -> Iterator[tuple[int, str]]:
     if step.seen_ms:
         yield step.seen_ms, "seen"
     if had_arrived(step, step.replied_ms) and answers(step, step.replied_ms):
-        yield step.replied_ms, "replied"
+        yield max(step.replied_ms, step.delivered_ms), "replied"  # some tell whole seconds
     if step.clicked_ms:
         yield step.clicked_ms, "clicked"
     if step.converted_ms:

@@ -14,6 +14,7 @@ from gateway.core.explain import Explanation, Gate, GateName, explain, explain_m
 from gateway.core.people.opt_outs import EVERY_CHANNEL, NONE, OptOuts
 from gateway.core.policy import Policy, ProviderRule, RouteStep
 from gateway.core.records.content import Content
+from gateway.core.records.message import MessageStatus
 from gateway.core.records.person import DedupeClaim, Person
 from gateway.core.records.request import MessageRequest
 from ratelimit.caps import Cap, Slot
@@ -274,3 +275,13 @@ def test_the_providers_of_a_step_are_told() -> None:
     (first, _) = explain_message(world.message, world.policy, world.now_ms).plan
     assert (first.provider, first.price) == ("viber", 11_000), "whoever has it"
     assert first.detail == "else by viber-2"
+
+
+def test_what_stopped_a_message_stands_in_its_place_though_nobody_asks_it_any_more() -> None:
+    """A start that is taken away from a campaign that goes on at its pace."""
+    world = World(declared(start_ms=T0 + DAY, pace="6/m", pace_per_min=6))
+    message, world.policy = world.message, declared(pace="6/m", pace_per_min=6)
+    message.held, message.finished = None, True
+    message.status, message.reason = MessageStatus.EXPIRED, "scheduled"
+    told = explain_message(message, world.policy, T0)
+    assert gates(told)[-2:] == [("schedule", "stop"), ("pace", "pass")]

@@ -216,6 +216,15 @@ def test_a_reply_is_told_whatever_else_the_person_did(order: tuple[ReactionName,
     ]
 
 
+def test_a_reply_in_whole_seconds_stands_behind_the_delivery_that_it_answers() -> None:
+    world = code()
+    world.send()
+    world.now_ms += 900
+    world.report("delivered", at_ms=world.now_ms - 100)
+    world.happen(events.Reacted(0, "replied", T0))
+    assert told(world)[-3:-1] == [(800, "delivered", 0, None), (800, "replied", 0, None)]
+
+
 def test_a_reply_to_what_arrived_only_afterwards_is_not_told() -> None:
     world = code()
     world.send()
