@@ -15,6 +15,7 @@ from gateway.core.campaigns.campaigns import Campaign
 from gateway.core.records.content import content_codec
 from gateway.core.records.message import Message
 from gateway.dispatch.worker.submission import content_said
+from gateway.ingress.intake.admission_queue import ASKED_MAX
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import shared_keys
 from gateway.store.campaigns import declarations
@@ -401,3 +402,40 @@ async def test_what_another_process_declared_just_now_is_known_before_a_message_
         outcome = answer.json["outcome"]
     assert outcome == "accepted"
     assert faults(await world.send(wanted | {"vars": {}}))[0][0] == "/vars/name"
+
+
+@with_ingress(changed=MANAGED)
+async def test_what_another_process_declared_just_now_holds_for_what_could_do_without(
+    world: World,
+) -> None:
+    """Of a campaign that was none, each process asks before the first message of it."""
+    world.clock.now_ms = cascade_world.T0
+    await world.store.look_at_campaigns(world.clock.now_ms)
+    await declared_by_another(world, state="cancelled")
+    assert (await world.send(SALE)).json["reason"] == "campaign_cancelled"
+
+
+@with_ingress(changed=MANAGED)
+async def test_a_campaign_that_is_none_is_asked_for_once_between_two_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.clock.now_ms = cascade_world.T0
+    await world.store.look_at_campaigns(world.clock.now_ms)
+    looked: list[int] = []
+    look = world.store.look_at_campaigns
+
+    async def counted(now_ms: int) -> None:
+        looked.append(now_ms)
+        await look(now_ms)
+
+    monkeypatch.setattr(world.store, "look_at_campaigns", counted)
+    for n in range(3):
+        assert (await world.send(SALE | {"to": f"+7916123456{n}"})).status == 202
+    assert len(looked) == 1
+    for n in range(2 * ASKED_MAX):
+        await world.send(SALE | {"to": f"+791612346{n:02}", "campaign": f"c{n}"})
+    assert len(looked) == ASKED_MAX
+    world.clock.now_ms += 500
+    await look(world.clock.now_ms)
+    await world.send(SALE | {"to": "+79161234599"})
+    assert len(looked) == ASKED_MAX + 1

@@ -51,6 +51,7 @@ from gateway.store.waiting import zones
 Prepared: TypeAlias = MessageRequest | Problem | Answer  # the latter two are answered already
 
 WORDS_TRIES_MAX = 4
+ASKED_MAX = 16  # campaigns, between two looks at what is declared: each is a round trip
 NEWER_WORDS = (
     "What its campaign says was written by a newer Kaskad, and an older one answered: send it "
     "again."
@@ -80,6 +81,8 @@ class AdmissionQueue:
         self.metrics = metrics
         self._now_ms = now_ms
         self._users = KnownUsers(store, now_ms)
+        self._unheard_of: set[str] = set()  # campaigns that were asked for
+        self._looked_ms = -1  # the look since when they were
         self._reached: set[ReachedCountry] = set()  # is known to be noted; apps times countries
         self.batcher: Batcher[MessageRequest, Answer] = Batcher(
             store.shards, self._admit, batch_max=BATCH_MAX
@@ -103,6 +106,10 @@ class AdmissionQueue:
                         return await self._first_answer(request, app, key) or self._faulty(found)
                     looked = True
                 elif isinstance(found, MessageRequest):  # as almost always
+                    if not looked and self._is_unheard_of(found.campaign):
+                        looked = True
+                        if await self._declared_more(found):
+                            continue
                     return await self._told(found) or found if self._is_crowded(found) else found
                 elif isinstance(found, Problem):
                     return found
@@ -114,7 +121,20 @@ class AdmissionQueue:
             return problem("unavailable", NEWER_WORDS)
         return problem("unavailable", "What its campaign says is being changed: send it again.")
 
-    async def _declared_more(self, request: RequestBody | None) -> bool:
+    def _is_unheard_of(self, campaign: str | None) -> bool:
+        """Whether a campaign is to be asked for, as another process may have declared it just now:
+        it is not known to be declared, and was not asked for since this process last looked."""
+        if campaign is None or campaign in self.store.declarations.declared.campaigns:
+            return False
+        if self._looked_ms != (looked_ms := self.store.declarations.looked_ms):
+            self._looked_ms = looked_ms
+            self._unheard_of.clear()
+        if campaign in self._unheard_of or len(self._unheard_of) >= ASKED_MAX:
+            return False
+        self._unheard_of.add(campaign)
+        return True
+
+    async def _declared_more(self, request: RequestBody | MessageRequest | None) -> bool:
         """Whether another process declared something that this one does not know, of a request that
         names a campaign: who declares one may send its messages at once, wherever. Raises
         RedisUnavailable."""
@@ -122,6 +142,7 @@ class AdmissionQueue:
             return False
         before = self.store.declarations.declared
         await self.store.look_at_campaigns(self._now_ms())
+        self._looked_ms = self.store.declarations.looked_ms  # what was asked for stands
         return self.store.declarations.declared is not before
 
     async def _first_answer(

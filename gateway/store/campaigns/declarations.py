@@ -69,14 +69,14 @@ class Declarations:
 
     def __init__(self) -> None:
         self.loaded = False
-        self._looked_ms = 0
+        self.looked_ms = 0
         self.doubts: deque[RecipientsInDoubt] = deque(maxlen=DOUBTS_MAX)
         self._version: bytes | None = None
         self.declared = Declared()
 
     def are_known(self, now_ms: int) -> bool:
         """Whether they were looked at lately enough to decide by them."""
-        return self.loaded and 0 <= now_ms - self._looked_ms < KNOWN_MS
+        return self.loaded and 0 <= now_ms - self.looked_ms < KNOWN_MS
 
     async def look(self, redis: RedisClient, now_ms: int) -> bool:
         """Reads them where they changed; whether they did. Raises RedisUnavailable."""
@@ -91,7 +91,7 @@ class Declarations:
             campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
-        self.loaded, self._looked_ms = True, now_ms
+        self.loaded, self.looked_ms = True, now_ms
         return changed
 
 
