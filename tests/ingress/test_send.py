@@ -123,6 +123,20 @@ async def test_the_same_key_with_another_body_is_refused(world: World) -> None:
 
 
 @with_ingress()
+async def test_the_same_key_with_another_array_is_refused(world: World) -> None:
+    await world.send([OTP, SALE], idempotency_key="a")
+    other = [item | {"text": "Another"} for item in (OTP, SALE)]
+    answer = await world.send(other, idempotency_key="a")
+    assert (answer.status, answer.json["type"]) == (422, "/docs#idempotency-conflict")
+    mixed = await world.send([OTP, other[1]], idempotency_key="a")
+    assert mixed.status == 200, "one is told again"
+    assert [result["outcome"] for result in mixed.json] == ["accepted", "rejected"]
+    own = [item | {"idempotency_key": f"own-{n}"} for n, item in enumerate((OTP, SALE))]
+    await world.send(own)
+    assert (await world.send([item | {"text": "Another"} for item in own])).status == 200
+
+
+@with_ingress()
 async def test_an_idempotency_key_that_cannot_be_one_is_refused(world: World) -> None:
     for key in ("", "x" * 256, "tab\there"):
         answer = await world.send(OTP, idempotency_key=key)

@@ -23,7 +23,7 @@ from gateway.ingress.api.bodies.stream import Streams
 from gateway.ingress.api.messages.explain_view import dry_result, explain_view
 from gateway.ingress.api.messages.message_stream import MessageStream
 from gateway.ingress.api.messages.requests import key_fault
-from gateway.ingress.api.results import Result, message_after, no_message, result_of
+from gateway.ingress.api.results import Result, conflict, message_after, no_message, result_of
 from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Problem, Refusal, refuse
@@ -155,7 +155,7 @@ class SendEndpoint:
         if quota is not None and all(map(is_over, found)):
             raise quota.refusal_of_day(found[0])
         results = [result_of(each) for each in found]
-        _refuse_if_all_failed(results)
+        _refuse_if_all_failed(results, key)
         for index, result in enumerate(results):
             result.index = index
         await request.respond(200, to_json(results), (REPLAYED,) if _replayed(found) else ())
@@ -281,11 +281,14 @@ def idempotency_key(value: bytes | None) -> str | None:
     return key
 
 
-def _refuse_if_all_failed(results: Sequence[Result]) -> None:
-    """Raises Refusal when no item was so much as decided."""
-    if all(result.outcome == "error" for result in results):
-        first = results[0].error
-        assert isinstance(first, Problem)
+def _refuse_if_all_failed(results: Sequence[Result], key: str | None) -> None:
+    """Raises Refusal when no item was so much as decided, and when the `key` of them all came with
+    another body."""
+    first = results[0].error
+    if not isinstance(first, Problem):
+        return
+    conflicts = key is not None and all(each.error == conflict() for each in results)
+    if conflicts or all(result.outcome == "error" for result in results):
         raise Refusal(first)
 
 
