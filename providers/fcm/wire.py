@@ -173,7 +173,8 @@ def outcome(sent: Submission, device: FcmAddress, reply: Reply) -> Outcome:
                 code, "The project's APNs or web push key is wrong: upload it to Firebase again."
             )
     if reply.status in (400, 413):
-        return Refused(sent.ref, fault, about="message")
+        is_googles = bool(code) or reply.status == 413
+        return Refused(sent.ref, fault, about="message" if is_googles else "account")
     raise_unless_ok(reply, lambda _: ErrorDetail(code, text_of(error.message)))
     raise AssertionError("every other status is a fault")
 

@@ -51,7 +51,9 @@ def raise_unless_ok(reply: Reply, explain: Callable[[bytes], ErrorDetail]) -> No
     detail = said.detail or f"The answer was HTTP {status}."
     detail = _LONG_DIGITS.sub("…", detail)[:DETAIL_CHARS_MAX]
     if status in _REQUEST_REFUSED:
-        raise BadRequest(code, detail, about=said.about)
+        # A page that is none of the provider's is about nobody's message, but for the length of it.
+        foreign = status != 413 and not (said.code or said.detail)
+        raise BadRequest(code, detail, about="account" if foreign else said.about)
     raise _fault(status, code, detail, retry_after_ms(reply.headers))
 
 

@@ -72,11 +72,15 @@ class NoReceipt(NamedTuple):
 
 def one_id(text: str, written: IdFormat) -> str:
     """An id in its one spelling: a number's is decimal. What is no such number stays as it is."""
-    if written == "hex" and _hexadecimal(text):
-        return str(int(text, 16))
-    if written == "dec" and _decimal(text):
-        return str(int(text))
-    return text
+    if not _is_number(text, written):
+        return text
+    return str(int(text, 16 if written == "hex" else 10))
+
+
+def _is_number(text: str, written: IdFormat) -> bool:
+    if written == "text":
+        return False
+    return (_hexadecimal if written == "hex" else _decimal)(text) is not None
 
 
 def is_receipt(message: pdu.Short | pdu.Data) -> bool:
@@ -89,13 +93,17 @@ def read(
     message: pdu.Short | pdu.Data, in_answers: IdFormat, in_texts: IdFormat
 ) -> Receipt | NoReceipt:
     """The receipt in a deliver_sm. Its parameter has the id as the answer to the submit_sm had it,
-    its text perhaps in another way."""
+    its text perhaps in another way; where both are spelled alike, and as numbers are in texts, both
+    are written as texts are."""
     text = _written(message)
     head = text[: found.start()] if (found := _text(text)) else text
     told = message.tlvs.get(pdu.RECEIPTED_MESSAGE_ID, b"").rstrip(b"\0").decode("latin-1")
-    provider_id = one_id(told, in_answers)
-    if not told and (found := _id(head)):
-        provider_id = one_id(found[1], in_texts)
+    found = _id(head)
+    written = found[1] if found else ""
+    if not told or (told == written and _is_number(told, in_texts)):
+        provider_id = one_id(written, in_texts)
+    else:
+        provider_id = one_id(told, in_answers)
     state = _state(message, head)
     if not provider_id:
         return NoReceipt("A receipt names no message.")

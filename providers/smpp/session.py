@@ -29,7 +29,7 @@ HALF_FRAME_S: Final = 10.0  # between the octets of one PDU
 # of six (medians of four; 2026-11-29).
 HAND_OVER_PACE_S: Final = 0.01
 ARRIVED_MAX: Final = 5_000  # not handed over yet; beyond it nothing more is read
-LEAVE_S: Final = 5.0  # for answers that are under way when we unbind
+LEAVE_S: Final = 5.0  # for answers that are under way when one of us unbinds
 UNBIND_S: Final = 2.0
 LATE_S: Final = 600.0  # beyond their time answers are known for so long
 LATE_MAX: Final = 10_000  # of them; the oldest is forgotten for one more
@@ -111,6 +111,7 @@ class Session:
         self._reason = ""  # why it ended
         self._frames = Frames()
         self._early: list[Frame] = []  # came with the answer to the bind
+        self._unbinding: int | None = None  # the sequence of the peer's unbind
         self._sequence = 0
         self._writing = trio.Lock()
         self._under_way: dict[int, _Waiting] = {}
@@ -124,7 +125,7 @@ class Session:
     @property
     def room(self) -> int:
         """How many PDUs more may be under way."""
-        return self._config.window - len(self._under_way)
+        return 0 if self._unbinding is not None else self._config.window - len(self._under_way)
 
     async def begin(self) -> int:
         """Binds; the status of the answer. Raises Ended when there is none."""
@@ -255,10 +256,14 @@ class Session:
     # Read
 
     async def _read_all(self) -> None:
-        frames, self._early = self._early, []
-        while True:
-            await self._take(frames)
-            frames = await self._read()
+        await self._take(self._early)
+        while self._unbinding is None:
+            await self._take(await self._read())
+        with trio.move_on_after(LEAVE_S):
+            while self._under_way:
+                await self._take(await self._read())
+        await self._write(pdu.encode(pdu.UNBIND | pdu.RESPONSE, self._unbinding))
+        raise Ended("The provider unbound.")
 
     async def _read(self) -> list[Frame]:
         wait_s = HALF_FRAME_S if self._frames.waiting else float("inf")
@@ -291,8 +296,7 @@ class Session:
             elif frame.command == pdu.ENQUIRE_LINK:
                 answers.append(pdu.encode(frame.command | pdu.RESPONSE, frame.sequence))
             elif frame.command == pdu.UNBIND:
-                await self._write(pdu.encode(frame.command | pdu.RESPONSE, frame.sequence))
-                raise Ended("The provider unbound.")
+                self._unbinding = frame.sequence
             elif frame.command == pdu.UNBIND | pdu.RESPONSE:
                 raise Ended("We unbound.")
             elif not frame.command & pdu.RESPONSE and frame.command != pdu.ALERT_NOTIFICATION:

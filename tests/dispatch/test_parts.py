@@ -281,6 +281,14 @@ def test_of_several_parts_every_id_is_kept() -> None:
     assert [id_ for id_, _ in result.provider_ids] == ["a", "b", "c"]
 
 
+def test_of_parts_with_one_id_a_receipt_of_it_tells_all() -> None:
+    told = [Submitted(f"{ID}.0", parts=3, part_ids=("a", "a", "b"))]
+    result = read_outcomes(claimed(1), told, T0)
+    (item,) = result.items
+    assert item.event == ev.Accepted(0, "a", 3, sent_ms=T0, series=0, further_ids=("a", "b"))
+    assert result.provider_ids == [("a", f"{ID}.0 1 2"), ("b", f"{ID}.0 2 2")]
+
+
 def test_parts_that_were_taken_of_a_refused_text_are_told_whatever_becomes_of_the_step() -> None:
     """The refusal is of this claim alone; what the provider charges is true whoever claimed it
     since."""

@@ -122,6 +122,7 @@ def outcome(answer: tuple[int, bytes, tuple[tuple[str, str], ...]]) -> object:
         ),
         (fcm_error(400, "INVALID_ARGUMENT", "Android message is too big"), "message", False),
         ((400, b'{"error":{"status":"INVALID_ARGUMENT"}}', ()), "message", False),
+        ((400, b"<html>Your client has issued a malformed request.</html>", ()), "account", False),
     ],
 )
 def test_a_refusal_speaks_of_somebody(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.contract import FcmAddress, Outcome, Refused, Submitted
+from providers.contract import About, BadRequest, FcmAddress, Outcome, Refused, Submitted
 from providers.fcm import wire
 from providers.http.adapter import Adapter, Reply
 from providers.infobip.sms import InfobipSms
@@ -63,6 +63,23 @@ def test_what_was_refused_is_refused(adapter: Adapter, status: int, body: bytes,
     refused = outcome(adapter, status, body)
     assert isinstance(refused, Refused)
     assert refused.fault.code == code
+
+
+@pytest.mark.parametrize("adapter", [TWILIO, SMSC, VONAGE, INFOBIP])
+@pytest.mark.parametrize(
+    ("status", "body", "about"),
+    [
+        (400, b"<html>The plain HTTP request was sent to HTTPS port</html>", "account"),
+        (422, b"", "account"),
+        (413, b"<html>Request Entity Too Large</html>", "message"),
+    ],
+)
+def test_a_page_of_somebody_on_the_way_is_about_no_message(
+    adapter: Adapter, status: int, body: bytes, about: About
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        adapter.outcomes([SENT], Reply(status, {}, body))
+    assert (caught.value.code, caught.value.about) == (f"http_{status}", about)
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,9 @@ def accepted_by(
 
 
 def ids_in(taken: contract.Submitted) -> list[tuple[str, str]]:
-    """The provider's ids of a message, each with our reference or a part of it."""
-    ref, ids = taken.ref, taken.part_ids
+    """The provider's ids of a message, each with our reference or a part of it. Where it gave
+    several parts one id, a receipt of it speaks of all of them."""
+    ref, ids = taken.ref, tuple(dict.fromkeys(taken.part_ids))
     found = [] if taken.provider_id is None else [(taken.provider_id, ref)]
     if ids:
         found += [(id_, part_of(ref, number, len(ids))) for number, id_ in enumerate(ids, 1)]

@@ -84,6 +84,8 @@ def test_a_state_may_be_a_whole_word(word: str, stat: str) -> None:
         told("", id_=b"5e1f\0", state=b"\2"),
         told("", id_=b"5E1F", state=b"\2"),
         told("id:1 stat:UNDELIV", id_=b"5e1f\0", state=b"\2"),
+        told("id:24095 stat:DELIVRD", id_=b"24095\0"),
+        told("id:5e1f stat:DELIVRD", id_=b"5e1f\0"),
         told("", payload=b"id:24095 stat:DELIVRD"),
         told("id:24095 stat:DELIVRD", esm_class=receipts.FINAL | 0x03),
         told("id:24095 stat:DELIVRD", esm_class=0, id_=b"5e1f\0"),

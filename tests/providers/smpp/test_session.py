@@ -404,3 +404,41 @@ async def test_an_unbind_of_the_peer_is_answered_and_the_session_comes_back(
         await smsc.streams[0].send_all(pdu.encode(pdu.UNBIND, 5))
         await smsc.until(lambda: len(smsc.binds) == 2)
         assert await sms.deliver([submission()]) == [Submitted("m.0", "id-2", 1)]
+
+
+async def test_what_is_under_way_at_an_unbind_of_the_peer_is_answered_first(
+    autojump_clock: MockClock,
+) -> None:
+    smsc = Smsc()
+    smsc.decide = lambda message: None
+    async with session(smsc, window=2) as sms:
+        found: list[object] = []
+
+        async def deliver() -> None:
+            found.extend(await sms.deliver([submission(ref) for ref in batch(3)]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deliver)
+            await smsc.until(lambda: len(smsc.submitted) == 2)
+            await smsc.streams[0].send_all(pdu.encode(pdu.UNBIND, 5))
+            for place in range(2):
+                await trio.sleep(1)
+                await smsc.answer(place, id_=f"late-{place}")
+        assert found == [
+            *(Submitted(f"m{place}.0", f"late-{place}", 1) for place in range(2)),
+            NotTaken("m2.0"),
+        ]
+        assert len(smsc.submitted) == 2
+        await smsc.until(lambda: len(smsc.binds) == 2)
+
+
+async def test_a_peer_that_unbinds_is_waited_for_a_little(autojump_clock: MockClock) -> None:
+    smsc = Smsc()
+    smsc.decide = lambda message: None
+    async with session(smsc) as sms, trio.open_nursery() as nursery:
+        nursery.start_soon(sms.deliver, [submission(ref) for ref in batch(2)])
+        await smsc.until(lambda: len(smsc.submitted) == 2)
+        began = trio.current_time()
+        await smsc.streams[0].send_all(pdu.encode(pdu.UNBIND, 5))
+        await smsc.until(lambda: len(smsc.binds) == 2)
+        assert sessions.LEAVE_S <= trio.current_time() - began < 2 * sessions.LEAVE_S
