@@ -199,6 +199,26 @@ async def test_quotas_change_while_it_runs_and_an_app_without_any_asks_nothing(
     assert value_of(world, "kaskad_app_quota", app="shop", quota="day_max") == 0
 
 
+@with_ingress()
+async def test_an_open_stream_goes_by_the_quotas_as_they_change(world: World) -> None:
+    """It may be open for hours when somebody bounds its app."""
+    exchange = world.stream()
+
+    async def outcomes(numbers: range) -> list[str]:
+        for number in numbers:
+            exchange.feed(json.dumps(sale(number)).encode() + b"\n")
+        return [(await exchange.line())["outcome"] for _ in numbers]
+
+    assert await outcomes(range(2)) == ["accepted", "accepted"], "there are no quotas"
+    world.app.take_over(limited(settings()), world.store.policy)
+    assert await outcomes(range(2, 5)) == ["accepted", "rejected", "rejected"]
+    world.app.take_over(settings(), world.store.policy)
+    assert await outcomes(range(5, 7)) == ["accepted", "accepted"]
+    exchange.feed(b"", more=False)
+    await exchange.answer()
+    assert await used(world) == 1
+
+
 def limited(config: Settings) -> Settings:
     shop, *others = config.apps
     return replace(config, apps=(replace(shop, day_max=1, rate_per_s=Rate(100)), *others))

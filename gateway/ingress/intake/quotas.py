@@ -225,6 +225,10 @@ class StreamQuota:
         self._piece = app.stream_piece
         self._answered = asyncio.Event()
 
+    def go_by(self, app: AppQuota) -> None:
+        """The app's quotas as they stand now; they may change while the stream is open."""
+        self._app = app
+
     async def pay(self, request: MessageRequest) -> MessageRequest:
         """The request as it may be asked, marked where the day has no room for it. Raises
         RedisUnavailable."""
