@@ -92,12 +92,14 @@ class MessageStream(LineStream):
             self.answer_at_once(refusal_of(error).problem, ends=True)
             return
 
+        day = quota.day
+
         def answered(line: PendingLine, answer: Answer | Exception) -> None:
-            quota.note(answer, message)
+            quota.note(answer, message, day)
             self._answer(line, answer)
 
         if self.over():
-            quota.note(QueueFull(), message)
+            quota.note(QueueFull(), message, day)
             return
         await self._submit(message, size, answered)
 
