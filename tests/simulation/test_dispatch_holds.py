@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.core.campaigns.send_windows import Hours
 from gateway.core.events import Released
 from gateway.dispatch.jobs import feeder
+from gateway.redis.replies import as_list
 from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import QUEUES
@@ -114,6 +115,26 @@ def test_what_a_dispatcher_releases_first_goes_into_the_line_of_its_app() -> Non
     found: list[object] = []
     pace.run(work)
     assert found[1] == 1
+
+
+def test_what_waits_in_a_lanes_queue_of_before_is_released_and_leaves_it() -> None:
+    """All apps had one queue a lane."""
+    pace, before = held_world(), "lane:viber:marketing"
+
+    async def work() -> None:
+        redis = pace.store.redis
+        ids = await pace.admit(3, app="shop") + await pace.admit(3, app="bank")
+        for name in (QUEUE, lane_queue("viber", "marketing", "bank")):
+            (moved,) = await redis.call([("ZRANGEBYSCORE", keys_of(0).held(name), "-inf", "+inf")])
+            await redis.call([("DEL", keys_of(0).held(name))])
+            pairs = [part for id_ in as_list(moved) for part in (T0 + int(OPENS_S * 1_000), id_)]
+            await redis.call([("ZADD", keys_of(0).held(before), *pairs)])
+        await redis.call([("ZADD", QUEUES, T0, before)])
+        await trio.sleep(OPENS_S + 2)
+        assert sorted(id_ for _, _, id_ in pace.arrived) == sorted(ids)
+        assert await queues.due(redis, 0, before, LATER, 10) == []
+
+    pace.run(work)
 
 
 def places_of(ids: list[str], pace: Pace) -> list[int]:
