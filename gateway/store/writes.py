@@ -295,10 +295,10 @@ class Writes:
 
     async def learn(self, redis: RedisClient) -> None:
         """To be called before `commands`: which campaigns of what is booked the totals keep apart,
-        and that there are the queues in which something is held."""
+        which lines the apps stand in, and that there are the queues in which something is held."""
         await self._campaigns.learn(redis, self._posts, self._day[:MONTH_CHARS])
-        if self._held:
-            await self._queues.learn(redis, self._held, self._now_ms)
+        await self._lines.learn(redis, self._now_ms, {app for _, app in self._lanes})
+        await self._queues.learn(redis, self._held, self._now_ms)
 
     def commands(self) -> list[Command]:
         out: list[Command] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -151,6 +152,24 @@ def test_an_href_is_replaced_and_nothing_else_of_a_page() -> None:
     assert "mailto:x@a.example" in changed
     assert "x.css" in changed
     assert "d.example" in changed
+
+
+@pytest.mark.parametrize(
+    ("href", "url"),
+    [
+        ("?a=1&region=7&currency=EUR&section=2&param=3", None),  # &reg, &curren, &sect, &para
+        ("?a=1&copy=2&lt=3&amp=4", None),
+        ("?a=1&amp;copy=2&amp;region=3", "?a=1&copy=2&region=3"),
+        ("?a=1&copy;&notit;&#38;b=2&#x26c=3", "?a=1©&notit;&b=2ɬ=3"),
+        ("?a=1&nothing;&copy", "?a=1&nothing;©"),
+    ],
+)
+def test_a_link_leads_where_browsers_read_the_page(href: str, url: str | None) -> None:
+    """A name without its semicolon is no character before a letter, a digit or "="."""
+    page = f'<a href="https://a.example/{href}">'
+    assert in_html(page, lambda target: quote(target, safe="")) == (
+        f'<a href="{quote(f"https://a.example/{url or href}", safe="")}">'
+    )
 
 
 @pytest.mark.parametrize(

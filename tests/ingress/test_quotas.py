@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from gateway import telemetry
+from gateway.core.records.request import Answer
+from gateway.ingress.intake.quotas import AppQuota, StreamQuota
+from gateway.ingress.metrics import QuotaMetrics
 from gateway.settings.file import Settings
 from gateway.store import shared_keys
 from gateway.store.waiting.lines import Lines
 from providers.notation import Rate
 from ratelimit.quota import AHEAD_US, Quota
+from tests.worlds.cascade_world import request
 from tests.worlds.ingress_world import SALE, World, settings, with_ingress
 
 DAY_S = 86_400
@@ -197,6 +203,60 @@ async def test_quotas_change_while_it_runs_and_an_app_without_any_asks_nothing(
     world.app.take_over(settings(), world.store.policy)
     assert (await world.send(sale(2))).status == 202
     assert value_of(world, "kaskad_app_quota", app="shop", quota="day_max") == 0
+
+
+@with_ingress()
+async def test_an_open_stream_goes_by_the_quotas_as_they_change(world: World) -> None:
+    """It may be open for hours when somebody bounds its app."""
+    exchange = world.stream()
+
+    async def outcomes(numbers: range) -> list[str]:
+        for number in numbers:
+            exchange.feed(json.dumps(sale(number)).encode() + b"\n")
+        return [(await exchange.line())["outcome"] for _ in numbers]
+
+    assert await outcomes(range(2)) == ["accepted", "accepted"], "there are no quotas"
+    world.app.take_over(limited(settings()), world.store.policy)
+    assert await outcomes(range(2, 5)) == ["accepted", "rejected", "rejected"]
+    world.app.take_over(settings(), world.store.policy)
+    assert await outcomes(range(5, 7)) == ["accepted", "accepted"]
+    exchange.feed(b"", more=False)
+    await exchange.answer()
+    assert await used(world) == 1
+
+
+class Midnight:
+    """Redis as a quota sees it: all is granted, ten at a time, the first of them on day 1."""
+
+    def __init__(self) -> None:
+        self.day = 1
+        self.given_back: list[tuple[int, ...]] = []
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[int]) -> Any:
+        if name == "spend":
+            return [10, 0, self.day, 10]
+        assert keys == ("key",)
+        self.given_back.append(tuple(args))
+        return 1
+
+
+def test_what_a_stream_did_not_need_yesterday_is_not_given_to_today() -> None:
+    redis = Midnight()
+    quota = Quota(redis.run, "key", rate_per_s=0, day_max=20)
+    metrics = QuotaMetrics(telemetry.new_registries())
+    stream = StreamQuota(AppQuota(quota, "shop", metrics, lambda: 0))
+
+    async def run() -> None:
+        paid = []
+        for number in range(11):
+            redis.day = 1 if number < 10 else 2
+            paid.append((await stream.pay(request()), stream.day))
+        for line, day in paid:
+            stream.note(Answer("duplicate", "m", "queued"), line, day)
+        await stream.close()
+
+    asyncio.run(run())
+    assert redis.given_back == [(2, 10)], "the last line, and nine that never came"
 
 
 def limited(config: Settings) -> Settings:

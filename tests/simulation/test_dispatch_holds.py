@@ -7,10 +7,14 @@ import trio
 from msgspec.structs import replace
 
 from gateway.core.campaigns.send_windows import Hours
+from gateway.core.events import Released
 from gateway.dispatch.jobs import feeder
+from gateway.redis.replies import as_list
 from gateway.store.keys import keys_of
+from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import QUEUES
 from gateway.store.waiting import queues
+from gateway.store.waiting.lines import Lines
 from gateway.store.waiting.queues import lane_queue
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.pace import Pace
@@ -20,7 +24,7 @@ OPENS_S = 5.0
 RATE = 200
 MANY = 1_200
 LATER = T0 + 2 * HOUR
-QUEUE = lane_queue("viber", "marketing")
+QUEUE = lane_queue("viber", "marketing", "shop")
 # Opens five seconds after the worlds begin.
 SOON = Hours(MINUTE // 12, 12 * 60 * MINUTE, frozenset(range(7)))
 
@@ -62,6 +66,81 @@ def test_what_opens_at_one_moment_goes_out_in_order_and_no_faster_than_lanes_bea
     assert max(lengths) <= RATE * feeder.AHEAD_S
     if dispatchers == 1:  # of two each has some at hand
         assert sent == sorted(ids)
+
+
+def test_what_opens_of_one_app_waits_a_turn_and_not_for_all_that_opened_of_another() -> None:
+    pace = held_world()
+    small: list[str] = []
+
+    async def work() -> None:
+        await trio.sleep(1.5)  # a dispatcher has looked at the lines
+        await pace.admit(MANY, app="shop")
+        small.extend(await pace.admit(10, app="bank"))
+        await trio.sleep(OPENS_S + MANY / RATE)
+
+    pace.run(work)
+    assert max(places_of(small, pace)) < MANY / 4
+
+
+def test_what_opens_does_not_wait_for_what_another_app_has_in_the_lane() -> None:
+    pace = Pace(0.005, rate=RATE, batch=100)
+    small: list[str] = []
+
+    async def work() -> None:
+        await trio.sleep(1.5)
+        await pace.admit(2 * MANY, app="shop")
+        at_ms = pace.clock() + 1_000
+        small.extend(await pace.admit(10, app="bank", not_before_ms=at_ms))
+        await trio.sleep(2 * MANY / RATE + 2)
+
+    pace.run(work)
+    assert max(places_of(small, pace)) < MANY
+
+
+def test_what_a_dispatcher_releases_first_goes_into_the_line_of_its_app() -> None:
+    """Its process has enqueued nothing of that app before."""
+    pace = Pace(0.005, rate=RATE, batch=100)
+
+    async def work() -> None:
+        await trio.sleep(1.5)
+        await pace.admit(1, app="shop")
+        at_ms = pace.clock() + 1_000
+        (held,) = await pace.admit(1, app="bank", not_before_ms=at_ms)
+        pace.store.lines = Lines()
+        pace.store.lines.count = 2
+        await pace.store.apply([Item(held, Released())], at_ms)
+        names = [keys_of(0).lane("viber", "marketing", line) for line in (0, 1)]
+        found.extend(await pace.store.redis.call([("XLEN", name) for name in names]))
+
+    found: list[object] = []
+    pace.run(work)
+    assert found[1] == 1
+
+
+def test_what_waits_in_a_lanes_queue_of_before_is_released_and_leaves_it() -> None:
+    """All apps had one queue a lane."""
+    pace, before = held_world(), "lane:viber:marketing"
+
+    async def work() -> None:
+        redis = pace.store.redis
+        ids = await pace.admit(3, app="shop") + await pace.admit(3, app="bank")
+        for name in (QUEUE, lane_queue("viber", "marketing", "bank")):
+            (moved,) = await redis.call([("ZRANGEBYSCORE", keys_of(0).held(name), "-inf", "+inf")])
+            await redis.call([("DEL", keys_of(0).held(name))])
+            pairs = [part for id_ in as_list(moved) for part in (T0 + int(OPENS_S * 1_000), id_)]
+            await redis.call([("ZADD", keys_of(0).held(before), *pairs)])
+        await redis.call([("ZADD", QUEUES, T0, before)])
+        await trio.sleep(OPENS_S + 2)
+        assert sorted(id_ for _, _, id_ in pace.arrived) == sorted(ids)
+        assert await queues.due(redis, 0, before, LATER, 10) == []
+
+    pace.run(work)
+
+
+def places_of(ids: list[str], pace: Pace) -> list[int]:
+    """Which of all that were sent they were."""
+    sent = [id_ for _, _, id_ in pace.arrived]
+    return [sent.index(id_) for id_ in ids]
 
 
 def test_nothing_is_asked_of_redis_for_what_waits() -> None:
@@ -151,7 +230,7 @@ def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() ->
     pace.run(work)
 
 
-@pytest.mark.parametrize("name", ["batch:viber", "lane:viber", "lane:viber:marketing:3", ""])
+@pytest.mark.parametrize("name", ["batch:viber", "lane:viber", "lane:viber:marketing:shop:3", ""])
 def test_a_queue_of_a_kind_that_is_not_known_stops_nobody(name: str) -> None:
     pace = held_world()
 

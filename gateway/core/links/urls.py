@@ -11,6 +11,7 @@ one process and written out by another.
 from __future__ import annotations
 
 import html
+import html.entities
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ _href = re.compile(
     re.IGNORECASE,
 )
 _name = re.compile(r"\{([a-z]+)\}")
+_character = re.compile(r"&(?:#[xX]?[0-9a-fA-F]+;?|[0-9a-zA-Z]+(?:;|(?![0-9a-zA-Z=])))")
 _ENDS = ".,;:!?'*_~…’"
 _BRACKETS = {")": "(", "]": "["}
 _SAFE = "%/:=&?~#+!$,;'@()*[]"  # and what never needs to be escaped
@@ -58,12 +60,23 @@ def in_html(text: str, link_of: LinkOf) -> str:
     """The HTML with each `href` of a link replaced by what `link_of` says of it."""
 
     def replaced(found: re.Match[str]) -> str:
-        url = html.unescape(found[2] or found[3] or found[4] or "").strip()
+        url = _attribute(found[2] or found[3] or found[4] or "").strip()
         if _url.match(url) is None or not _host(url):
             return found[0]
         return f'{found[1]}"{html.escape(link_of(url))}"'
 
     return _href.sub(replaced, text)
+
+
+def _attribute(value: str) -> str:
+    """An attribute's value as browsers read it: unlike in a text, a name that only begins like one
+    of a character, or stands before "=", is none, so that `&region=7` is no `®ion=7`."""
+    return _character.sub(lambda found: _read(found[0]), value)
+
+
+def _read(character: str) -> str:
+    known = character[1] == "#" or character[1:] in html.entities.html5
+    return html.unescape(character) if known else character
 
 
 def in_content(said: Said, link_of: LinkOf) -> Said:

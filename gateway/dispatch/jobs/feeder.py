@@ -2,13 +2,14 @@
 
 One dispatcher at a time feeds a shard; another goes on within seconds where that one died. A
 message that is released asks again whether it may start, so nothing is lost or sent too early by
-two that feed at once. A lane gets what its provider sends within seconds: a million that open at
-nine do not stand before what comes in at one past. A campaign's own queues are left alone while it
-is paused; its first steps are released at its pace, which is one schedule for all shards. Where its
-start, end or send window was changed all that waits for a moment is asked again, when every process
-surely knows; when it is over all that waits is released, to end. What waits for a budget is
-released as far as that has room. Queues of a kind that a later version made are left to it. While a
-shard is unavailable, it is tried again.
+two that feed at once. A lane gets of each app what its provider sends within seconds: a million
+that open at nine do not stand before what comes in at one past, and what waits of one app keeps
+none of another's back. A campaign's own queues are left alone while it is paused; its first steps
+are released at its pace, which is one schedule for all shards. Where its start, end or send window
+was changed all that waits for a moment is asked again, when every process surely knows; when it is
+over all that waits is released, to end. What waits for a budget is released as far as that has
+room. Queues of a kind that a later version made are left to it. While a shard is unavailable, it is
+tried again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.waiting import lanes, queues
-from gateway.store.waiting.queues import CampaignQueue, place_of
+from gateway.store.waiting.queues import AppLane, CampaignQueue, place_of
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
@@ -38,8 +39,6 @@ AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
 
 STUCK_MS = 10_000
-
-Lane = tuple[str, str]
 
 
 class Stuck(NamedTuple):
@@ -57,7 +56,7 @@ _log = structlog.get_logger("dispatch")
 
 async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     """Feeds one shard's lanes until cancelled."""
-    fed: defaultdict[str, dict[Lane, int]] = defaultdict(dict)  # by queue, and when last
+    fed: defaultdict[str, dict[AppLane, int]] = defaultdict(dict)  # by queue, and when last
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
     stuck: dict[str, Stuck] = {}  # by queue
 
@@ -116,7 +115,7 @@ async def ask_again(
     asked[name] = changed_ms
 
 
-async def feed(deps: DispatchDeps, shard: int, name: str, lane: Lane) -> float:
+async def feed(deps: DispatchDeps, shard: int, name: str, lane: AppLane) -> float:
     """Releases what is due in one queue, as long as the lane it goes into has room; in how
     many seconds there may be more. Raises RedisUnavailable."""
     for _ in range(COMMITS_MAX):
@@ -137,7 +136,7 @@ async def feed_campaign(
     name: str,
     queue: CampaignQueue,
     run_script: RunScript,
-    fed: dict[Lane, int],
+    fed: dict[AppLane, int],
 ) -> float:
     """Releases what waits of one campaign, unless it is paused: first steps at its pace, and as
     long as the lanes it went into lately have room. `fed` says which and when, from turn to turn.
@@ -174,7 +173,7 @@ async def feed_budget(
     shard: int,
     name: str,
     budget: str,
-    fed: dict[Lane, int],
+    fed: dict[AppLane, int],
     stuck: dict[str, Stuck],
 ) -> float:
     """Releases what waits for a budget, in order and as far as it has room, one to begin with. The
@@ -204,24 +203,26 @@ async def feed_budget(
     return 0.0
 
 
-def _lately(fed: Mapping[Lane, int], now_ms: int) -> list[Lane]:
+def _lately(fed: Mapping[AppLane, int], now_ms: int) -> list[AppLane]:
     """The lanes to which a campaign's messages go; after a while it is tried whether they still do,
     so that a lane that stays full does not stop what goes elsewhere for good."""
     return [lane for lane, at_ms in fed.items() if now_ms < at_ms + LATELY_MS]
 
 
-async def _room(deps: DispatchDeps, shard: int, fed: Iterable[Lane]) -> int:
-    """How many more messages the fullest of these lanes is to have; enough of one that nobody
-    reads."""
-    room = TOGETHER
-    for provider, category in fed:
-        sending = deps.providers.get(deps.store.policy.present(provider))
+async def _room(deps: DispatchDeps, shard: int, fed: Iterable[AppLane]) -> int:
+    """How many more messages the fullest of these lanes is to have of its app; enough of one that
+    nobody reads."""
+    room, store, now_ms = TOGETHER, deps.store, deps.clock()
+    lanes_of = list(fed)
+    await store.lines.learn(deps.redis, now_ms, {lane.app for lane in lanes_of if lane.app})
+    for provider, category, app in lanes_of:
+        sending = deps.providers.get(store.policy.present(provider))
         if sending is None:
             continue
-        bears = max(sending.config.rate_per_s * AHEAD_S // deps.store.shards, LANE_MIN)
-        lines = range(deps.store.lines.count)
+        bears = max(sending.config.rate_per_s * AHEAD_S // store.shards, LANE_MIN)
+        lines = [store.lines.of(app, now_ms)] if app else range(store.lines.count)
         names = [keys_of(shard).lane(provider, category, line) for line in lines]
-        states = await lanes.states(deps.redis, names, deps.clock())
+        states = await lanes.states(deps.redis, names, now_ms)
         room = min(room, bears - sum(state.length for state in states))
     return room
 
@@ -234,10 +235,10 @@ async def _release(
     now_ms: int,
     *,
     in_pace: bool = False,
-) -> set[Lane]:
+) -> set[AppLane]:
     """Releases messages; the lanes they went into. What an earlier version put into another queue
     than this one would is taken from it."""
-    stale, later, fed = list[str](), dict[str, int](), set[Lane]()
+    stale, later, fed = list[str](), dict[str, int](), set[AppLane]()
     items = [Item(id_, Released(in_pace), shard=shard) for id_ in ids]
     newer = 0
     for applied in await deps.store.apply(items, now_ms):
@@ -250,8 +251,8 @@ async def _release(
             later[id_] = place.moment_ms  # its commit says so only where its record changed
         elif place is not None or not applied.effects.changed:
             stale.append(id_)
-        elif applied.effects.lane is not None:
-            fed.add(applied.effects.lane)
+        elif applied.effects.lane is not None and message is not None:
+            fed.add(AppLane(*applied.effects.lane, message.app))
     await queues.drop(deps.redis, shard, name, stale)
     await queues.put_off(deps.redis, shard, name, later)
     if newer:

@@ -220,10 +220,19 @@ class StreamQuota:
         self._app = app
         self._spent: Spent | None = None
         self._left = 0  # lines that are paid for
-        self._unused = 0  # that were paid for and not accepted
+        self._unused = 0  # that were paid for, on the day of what was spent last, and not accepted
         self._out = 0  # that are paid for and not answered
         self._piece = app.stream_piece
         self._answered = asyncio.Event()
+
+    def go_by(self, app: AppQuota) -> None:
+        """The app's quotas as they stand now; they may change while the stream is open."""
+        self._app = app
+
+    @property
+    def day(self) -> int:
+        """On which the line that was paid for last was."""
+        return self._spent.day if self._spent is not None else 0
 
     async def pay(self, request: MessageRequest) -> MessageRequest:
         """The request as it may be asked, marked where the day has no room for it. Raises
@@ -234,6 +243,8 @@ class StreamQuota:
             if spent.wait_us:
                 await asyncio.sleep(spent.wait_us / 1e6)
                 continue
+            if spent.day != self.day:
+                self._unused = 0
             self._spent, self._left = spent, spent.granted
             self._piece = self._app.stream_piece if spent.granted else 1
             if not spent.granted:
@@ -245,13 +256,14 @@ class StreamQuota:
         self._out += 1
         return request
 
-    def note(self, answer: ItemAnswer, request: MessageRequest) -> None:
-        """What became of a line that was paid for, or marked."""
+    def note(self, answer: ItemAnswer, request: MessageRequest, day: int) -> None:
+        """What became of a line that was paid for that day, or marked. A day that is over gets
+        nothing back, and the next one nothing that was not spent on it."""
         if request.over_quota:
             self._app.count_over_day(int(is_over(answer)))
             return
         self._out -= 1
-        self._unused += not is_accepted(answer)
+        self._unused += day == self.day and not is_accepted(answer)
         self._answered.set()
 
     async def close(self) -> None:

@@ -13,7 +13,8 @@ processes that disagree for a while share a line too early or too late; nothing 
 every line is read whoever stands in it.
 
 While no dispatcher has said that it reads lines, all messages go to line 0, so that what ingress of
-this version writes is read by dispatchers of an earlier one.
+this version writes is read by dispatchers of an earlier one. The first start on an empty Redis says
+it, since no earlier one is at work there.
 """
 
 from __future__ import annotations

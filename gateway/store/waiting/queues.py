@@ -1,13 +1,14 @@
 """Where held messages wait: outside the lanes, in queues that cost nothing while nothing is due.
 
 A queue of a shard is a sorted set, id -> the moment from which it may be released. What waits for a
-moment waits apart for each lane it will go into, so that a slow provider's release keeps nobody
-else's waiting; those of one moment are released in the order of their ids, which is that of their
-acceptance. What is counted for a declared campaign waits in the campaign's own queues, so that it
-is found when the campaign is changed; so does all that waits for a campaign to go on. Its first
-steps, which go out at its pace, wait apart from those that follow. What waits for a budget waits in
-the budget's queue. What waits for the time zone of its user has a mark of the user for a moment,
-and is released by who learns the zone; what names no user waits there for nothing but its end.
+moment waits apart for each lane it will go into and each app, so that a slow provider's release
+keeps nobody else's waiting, nor another app's; those of one moment are released in the order of
+their ids, which is that of their acceptance. What is counted for a declared campaign waits in the
+campaign's own queues, so that it is found when the campaign is changed; so does all that waits for
+a campaign to go on. Its first steps, which go out at its pace, wait apart from those that follow.
+What waits for a budget waits in the budget's queue. What waits for the time zone of its user has a
+mark of the user for a moment, and is released by who learns the zone; what names no user waits
+there for nothing but its end.
 
 `{kaskad}queues` says which queues there are, by name. A process says so before it first puts
 something into one, and again each minute in which it does; a name that nobody used for an hour and
@@ -51,6 +52,14 @@ class CampaignQueue(NamedTuple):
     of_first: bool
 
 
+class AppLane(NamedTuple):
+    """One app's part of a lane; of every app's where that is empty."""
+
+    provider: str
+    category: str
+    app: str
+
+
 ANY_TIME = 1  # a moment long ago: those that wait for no moment are released in the order of ids
 FIRST, FOLLOWING = "campaign:", "following:"
 ZONES = "zones"
@@ -70,16 +79,18 @@ def campaign_of(name: str) -> CampaignQueue | None:
     return CampaignQueue(campaign, kind + ":" == FIRST)
 
 
-def lane_queue(provider: str, category: str) -> str:
-    return f"{LANE}{provider}:{category}"
+def lane_queue(provider: str, category: str, app: str) -> str:
+    return f"{LANE}{provider}:{category}:{app}"
 
 
-def lane_of(name: str) -> tuple[str, str] | None:
-    """The provider and category of a lane's queue; None of any other queue."""
-    provider, _, category = name.removeprefix(LANE).partition(":")
-    if not name.startswith(LANE) or not category or ":" in category:
+def lane_of(name: str) -> AppLane | None:
+    """What a lane's queue is released into; None of any other queue. Before apps had queues of
+    their own there was one a lane, which is of no app."""
+    provider, _, rest = name.removeprefix(LANE).partition(":")
+    category, _, app = rest.partition(":")
+    if not name.startswith(LANE) or not category or ":" in app:
         return None
-    return provider, category
+    return AppLane(provider, category, app)
 
 
 def budget_of(name: str) -> str | None:
@@ -110,7 +121,7 @@ def place_of(message: Message) -> HeldPlace | None:
         queue = campaign_queue(message.campaign, of_first=is_first(message))
         return HeldPlace(queue, ANY_TIME if goes_on else held.until_ms)
     provider = message.step.candidate.provider
-    return HeldPlace(lane_queue(provider, message.category), held.until_ms)
+    return HeldPlace(lane_queue(provider, message.category, message.app), held.until_ms)
 
 
 class Queues:

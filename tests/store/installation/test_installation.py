@@ -45,6 +45,18 @@ def test_an_installation_from_before_the_index_of_persons_notes_when_it_began(
     assert int(record(redis_url)[b"indexed"]) == since
 
 
+def test_lanes_have_lines_from_the_first_start_on_and_elsewhere_once_a_dispatcher_reads_them(
+    redis_url: str,
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        installation.prepare(redis_url, 4, "EUR")
+        assert client.hgetall(shared_keys.LINES) == {b"read": b"1"}
+        client.flushall()
+        client.hset(shared_keys.META, mapping={"schema": str(SCHEMA), "shards": "4"})
+        installation.prepare(redis_url, 4, "EUR")
+        assert client.hgetall(shared_keys.LINES) == {}
+
+
 def test_a_full_redis_is_read_and_roles_start_on_it(redis_url: str) -> None:
     installation.prepare(redis_url, 4, "EUR")
     with redis.Redis.from_url(redis_url) as client:

@@ -34,8 +34,7 @@ class MessageStream(LineStream):
         self._key = key
         self._app = request.principal.app
         self._traceparent = request.header(b"traceparent")
-        quota = queue.quotas.of(self._app)
-        self._quota = None if quota is None else StreamQuota(quota)
+        self._quota: StreamQuota | None = None
 
     async def take_line(self, line: bytes) -> None:
         closed = self._queue.closed()
@@ -60,10 +59,21 @@ class MessageStream(LineStream):
             if crowded is not None:
                 self.answer_at_once(crowded, ends=True)
                 return
-        if self._quota is None:
+        quota = self._quota_now()
+        if quota is None:
             await self._submit(message, len(line), self._answer)
         else:
-            await self._pay_and_submit(message, len(line), self._quota)
+            await self._pay_and_submit(message, len(line), quota)
+
+    def _quota_now(self) -> StreamQuota | None:
+        """What the app's quotas allow this stream; None where it has none (any more)."""
+        app = self._queue.quotas.of(self._app)
+        if app is None:
+            return None
+        if self._quota is None:
+            self._quota = StreamQuota(app)
+        self._quota.go_by(app)
+        return self._quota
 
     async def _submit(
         self,
@@ -82,12 +92,14 @@ class MessageStream(LineStream):
             self.answer_at_once(refusal_of(error).problem, ends=True)
             return
 
+        day = quota.day
+
         def answered(line: PendingLine, answer: Answer | Exception) -> None:
-            quota.note(answer, message)
+            quota.note(answer, message, day)
             self._answer(line, answer)
 
         if self.over():
-            quota.note(QueueFull(), message)
+            quota.note(QueueFull(), message, day)
             return
         await self._submit(message, size, answered)
 
