@@ -111,6 +111,8 @@ def test_in_a_url_a_value_is_one_piece_of_it(value: str) -> None:
             "see (http://x.example/{{v}}/{{v}}) {{v}}",
             "see (http://x.example/a%26%20b/a%26%20b) a& b",
         ),
+        ("https://x.example/o'neil?q={{v}}", "https://x.example/o'neil?q=a%26%20b"),
+        ("as 'https://x.example/{{v}}'{{v}}", "as 'https://x.example/a%26%20b'a& b"),
         ("{{v}}", "a& b"),
         ("mailto:{{v}}", "mailto:a& b"),
         ("https://x.example/ {{ v }}", "https://x.example/ a& b"),

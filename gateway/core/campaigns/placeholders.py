@@ -22,7 +22,10 @@ URL_LOOK_BACK = 1000  # how far before a place the URL in which it stands may be
 
 _name = r"\{\{ *(?!unsubscribe *\}\})([\w.-]{1,%d}) *\}\}" % NAME_MAX  # noqa: UP031  # braces
 _place = re.compile(_name)
-_in_url = re.compile(r"https?://[^\s<>\"']*\Z", re.IGNORECASE).search
+# An apostrophe ends a URL that begins behind one, and else is part of it.
+_in_url = re.compile(
+    r"(?:(?<=')https?://[^\s<>\"']*|(?<!')https?://[^\s<>\"]*)\Z", re.IGNORECASE
+).search
 _breaks = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+").sub
 
 Escape = Callable[[str], str]
