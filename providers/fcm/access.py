@@ -30,7 +30,7 @@ class Access:
 
     async def token(self) -> str:
         """One that is good now. Raises NotSent where none can be had, since nothing was sent by it,
-        and AccountFault where the account is refused one."""
+        and AccountFault where the account is refused one and the old one is over."""
         now = trio.current_time()
         if now < self._renew_at or (now < self._ends_at and self._asking.locked()):
             return self._token
@@ -52,13 +52,13 @@ class Access:
     async def _renew(self) -> None:
         try:
             given = await self._ask()
-        except AccountFault:
-            raise
         except SendFault as fault:
             now = trio.current_time()
             if now < self._ends_at:
                 self._renew_at = min(now + AGAIN_S, self._ends_at)
                 return
+            if isinstance(fault, AccountFault):
+                raise
             raise NotSent(
                 f"token_{fault.code}", f"There is no access token: {fault.detail}"
             ) from fault

@@ -368,9 +368,18 @@ def test_a_token_that_is_short_lived_is_not_asked_for_each_time() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-def test_a_refused_account_is_told_as_one() -> None:
+def test_a_refused_account_is_told_as_one_where_no_token_is_good() -> None:
+    """Also a proxy's page in the place of a token is told so."""
+
     async def main() -> None:
-        access = Access(Asked(AccountFault("invalid_grant", "no such account")), PATIENCE_S)
+        refused = AccountFault("invalid_grant", "no such account")
+        access = Access(Asked(refused, AccessToken("one", 3600), refused, refused), PATIENCE_S)
+        with pytest.raises(AccountFault):
+            await access.token()
+        await access.token()
+        await trio.sleep(3400)
+        assert await access.token() == "one"
+        await trio.sleep(300)
         with pytest.raises(AccountFault):
             await access.token()
 
