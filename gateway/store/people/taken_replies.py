@@ -48,6 +48,10 @@ class Wish(NamedTuple):
     address: str
     what: StopWish | Literal["block", "unblock"]
 
+    @property
+    def opts_out(self) -> bool:
+        return self.what not in ("start", "unblock")
+
 
 class NotNowError(Exception):
     """A message that a reply answers cannot take it now; `newer`: a newer Kaskad wrote it."""
@@ -97,10 +101,10 @@ async def _grant_all(
         if (what := wish_in(reply.text, words) if reply.kind == "text" else reply.kind)
     ]
     wishes.sort(key=lambda wish: wish.at_ms)
-    stops = [wish for wish in wishes if wish.what not in ("start", "unblock")]
+    stops = [wish for wish in wishes if wish.opts_out]
     started = await _started(store, provider, stops) if stops else {}
     for wish in wishes:
-        if wish not in stops or wish.at_ms >= started.get(wish.identity, 0):
+        if not wish.opts_out or wish.at_ms >= started.get(wish.identity, 0):
             await _grant(store, channel, wish)
 
 
