@@ -82,6 +82,19 @@ def test_what_opens_of_one_app_waits_a_turn_and_not_for_all_that_opened_of_anoth
     assert max(places_of(small, pace)) < MANY / 4
 
 
+@pytest.mark.parametrize("app", ["shop: eu", "lane:viber:marketing", "магазин", ":"])
+def test_what_opens_of_an_app_goes_out_whatever_it_is_called(app: str) -> None:
+    pace = held_world()
+    ids: list[str] = []
+
+    async def work() -> None:
+        ids.extend(await pace.admit(3, app=app))
+        await trio.sleep(OPENS_S + 2)
+
+    pace.run(work)
+    assert sorted(id_ for _, _, id_ in pace.arrived) == sorted(ids)
+
+
 def test_what_opens_does_not_wait_for_what_another_app_has_in_the_lane() -> None:
     pace = Pace(0.005, rate=RATE, batch=100)
     small: list[str] = []

@@ -85,10 +85,10 @@ def lane_queue(provider: str, category: str, app: str) -> str:
 
 def lane_of(name: str) -> AppLane | None:
     """What a lane's queue is released into; None of any other queue. Before apps had queues of
-    their own there was one a lane, which is of no app."""
+    their own there was one a lane, which is of no app. An app may be called anything."""
     provider, _, rest = name.removeprefix(LANE).partition(":")
     category, _, app = rest.partition(":")
-    if not name.startswith(LANE) or not category or ":" in app:
+    if not name.startswith(LANE) or not category:
         return None
     return AppLane(provider, category, app)
 
