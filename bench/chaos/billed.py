@@ -57,6 +57,8 @@ def of(lines: Mapping[str, Line], messages: Mapping[str, Record]) -> Billed:
         place = sessions.lost(line)
         if place is not None:
             every[place].append(line)
+            if sessions.was_told_of(place):
+                learned[place].append(line)
         elif line["outcome"] != REJECTED or not sessions.has(line["to"]):
             foreign.append(ref)
     return Billed(every, learned, foreign)
@@ -89,6 +91,7 @@ class _Sessions:
         self._by_id: dict[str, Place] = {}
         self._by_phone: defaultdict[str, list[tuple[Place, Step]]] = defaultdict(list)
         self._lost: Counter[Place] = Counter()
+        self._told: Counter[Place] = Counter()
         for id_, message in messages.items():
             for number, step in enumerate(message.steps):
                 if step.provider == SMPP:
@@ -96,6 +99,10 @@ class _Sessions:
                     self._by_id |= dict.fromkeys(step.ids, place)
                     self._by_phone[message.to].append((place, step))
                     self._lost[place] = step.lost
+                    # A further sending is charged by our own reference, each of its parts apart.
+                    ours = f"{id_}.{number}"
+                    refs = [each for each in step.ids if f"{each}.".startswith(f"{ours}.")]
+                    self._told[place] = len(refs)
 
     def known(self, line: Line) -> Place | None:
         return next((self._by_id[id_] for id_ in line["echo"] if id_ in self._by_id), None)
@@ -104,11 +111,18 @@ class _Sessions:
         return phone in self._by_phone
 
     def lost(self, line: Line) -> Place | None:
-        """A step of the phone with an answer lost that no other line has taken yet."""
+        """A step of the phone with an answer lost that no other line has taken yet, first one of
+        whose sendings we were told."""
         if line["outcome"] == REJECTED:
             return None
-        for place, _ in self._by_phone.get(line["to"], ()):
+        places = [place for place, _ in self._by_phone.get(line["to"], ())]
+        for place in sorted(places, key=lambda each: not self._told[each]):
             if self._lost[place]:
                 self._lost[place] -= 1
                 return place
         return None
+
+    def was_told_of(self, place: Place) -> bool:
+        """Whether a receipt told of that sending, whose answer came late or was lost."""
+        self._told[place] -= 1
+        return self._told[place] >= 0

@@ -14,6 +14,8 @@ from bench.stack import FCM, SMPP, VIBER
 PHONE, ID = "79161000001", "4F2A"
 ANSWERED = Step(SMPP, "sms", STEP_DELIVERED, 1, 0, 0, 0, 1, ids=(ID,))
 LOST = Step(SMPP, "sms", STEP_UNKNOWN, 1, 0, 1, 0, 0)
+TWICE = ANSWERED._replace(lost=1, ids=(ID, "m.0", "m.0 2", "m.0 3"))
+NEXT = TWICE._replace(ids=(ID, "m.1"))
 NOTIFIED = Step(FCM, "push", STEP_DELIVERED, 1, 0, 0, 0, 1)
 SHOWN = Step(VIBER, "viber", STEP_DELIVERED, 1, 0, 0, 0, 1)
 
@@ -40,6 +42,10 @@ def line(*ids: str, to: str = PHONE, outcome: str = "delivered") -> dict[str, An
         # One answer was lost, so one line can be unknown.
         ([LOST], {"nameless-1": line("8"), "nameless-2": line("9")}, 1, 0, 1),
         ([LOST], {"nameless-1": line(ID, to="79161000002")}, 0, 0, 1),
+        # It was sent once more, and a receipt told of the first sending as well.
+        ([TWICE], {"nameless-1": line("9"), "nameless-2": line(ID)}, 2, 2, 0),
+        ([LOST, NEXT], {"nameless-1": line("9"), "nameless-2": line(ID)}, 2, 2, 0),
+        ([LOST, NEXT], {f"nameless-{n}": line(n) for n in "89"}, 2, 1, 0),
         ([ANSWERED], {"nameless-1": line("9")}, 0, 0, 1),
         ([ANSWERED], {"nameless-1": line("9", outcome="rejected")}, 0, 0, 0),
         # Parts of it were taken, and cost.
