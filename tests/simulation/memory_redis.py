@@ -397,11 +397,14 @@ class MemoryRedis(StreamCommands):
         parts: int,
         left: int,
         old: int,
+        read: int,
         *of: int,
     ) -> Value:
         epoch = self.now_us() // 60_000_000
         if left > 0 and self.do_hexists(key, b"%d" % old):
             self.do_hincrby(key, b"%d" % old, b"%d" % -left)
+        if read + 3 <= epoch:
+            return [0, epoch, 0]
         reserved = dict(zip(of[::2], of[1::2], strict=True))
         free = limit - spent
         leased = {int(field): int(amount) for field, amount in (self.value(key) or {}).items()}

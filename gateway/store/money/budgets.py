@@ -41,11 +41,13 @@ _LEASE = Script(LEASE_SCRIPT)
 
 
 class Reading(NamedTuple):
-    """A budget over all shards: `of_leases` is by epoch what was reserved of its leases."""
+    """A budget over all shards: `of_leases` is by epoch what was reserved of its leases, `epoch`
+    the one in which it was read, or the one before."""
 
     reserved: int = 0
     used: int = 0
     of_leases: Mapping[int, int] = {}
+    epoch: int = 0
 
     @property
     def spent(self) -> int:
@@ -149,7 +151,7 @@ class Budgets:
             lease = self._leases.get(name)
             if lease is not None and lease.left > 0:
                 left, lease.left = lease.left, 0
-                runs.append(([shared_keys.leased(name)], [0, 0, 0, PARTS, left, lease.epoch]))
+                runs.append(([shared_keys.leased(name)], [0, 0, 0, PARTS, left, lease.epoch, 0]))
         if runs:
             await _LEASE.call_many(redis, runs)
 
@@ -165,8 +167,15 @@ class Budgets:
     async def _look(
         self, redis: RedisClient, budgets: Sequence[Budget], shards: int, now_ms: int
     ) -> None:
-        found = await read(redis, budgets, shards, now_ms) if budgets else {}
-        self._read |= {name: (now_ms, reading) for name, reading in found.items()}
+        """A process may stand still before it leases by what it read: how old that is says Redis'
+        clock. (One that did so for three minutes had 130,000 reserved of 92,000; 2026-11-30.)"""
+        if not budgets:
+            return
+        key = shared_keys.leased(budgets[0].name)
+        begun = Leased(*cast("list[int]", await _LEASE.call(redis, [key], [*[0] * 7])))
+        found = await read(redis, budgets, shards, now_ms)
+        for name, reading in found.items():
+            self._read[name] = now_ms, reading._replace(epoch=begun.epoch)
 
     async def _lease(self, redis: RedisClient, budget: Budget, need: int, now_ms: int) -> bool:
         """Takes a new lease for what is left of the former; whether it is as much as needed."""
@@ -188,7 +197,7 @@ class Budgets:
         told = await _LEASE.call(
             redis,
             [shared_keys.leased(budget.name)],
-            [budget.limit, reading.spent, need, PARTS, left, epoch, *by_epoch],
+            [budget.limit, reading.spent, need, PARTS, left, epoch, reading.epoch, *by_epoch],
         )
         return Leased(*cast("list[int]", told))
 

@@ -29,9 +29,11 @@ from gateway.store.money import budgets as kept
 from gateway.store.money.budgets import EPOCHS_KEPT, LEASE_MS, READ_MS, Budgets, Reading
 from gateway.store.store import Store
 from providers.contract import Receipt
+from tests.simulation.pace import Pace
 from tests.worlds.budget_race import ONE, SHARDS, SHARED, until_refused
 from tests.worlds.cascade_world import DAY, T0, policy, request
 from tests.worlds.stores import in_store
+from tests.worlds.virtual_clock import VirtualClock
 
 SPRING = Budget("spring", 10 * ONE, 30 * DAY, "30d", "refuse", campaign="autumn")
 PERSONS = count()
@@ -396,3 +398,45 @@ def test_whatever_three_processes_do_it_holds(
             assert found.spent <= budget.limit + doubled
 
     in_store(redis_url, work, shards=2)
+
+
+class Standing(Budgets):
+    """A process that stands still for so long between what it read and what it leases by that."""
+
+    still_s = 0.0
+
+    async def _ask(self, *asked: Any) -> Any:
+        still_s, self.still_s = self.still_s, 0.0
+        await trio.sleep(still_s)
+        return await super()._ask(*asked)
+
+
+@pytest.mark.parametrize("still_s", [1.0, 59.0, 119.0, 179.0, 200.0, 3_600.0])
+def test_who_stood_still_since_it_read_a_budget_leases_nothing_that_others_have(
+    still_s: float,
+) -> None:
+    """However long: what was leased then is reserved, and is no lease any more."""
+    pace = Pace(0.005)
+    redis = pace.store.redis
+    standing, other = Standing(), Budgets()
+    needs = {SPRING.name: SPRING.limit}
+    full: list[frozenset[str]] = []
+
+    async def stand() -> None:
+        standing.still_s = still_s
+        full.append(await standing.lease(redis, [SPRING], 1, needs, pace.clock()))
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stand)
+            await trio.sleep(0.5)
+            now_ms = pace.clock()
+            assert await other.lease(redis, [SPRING], 1, needs, now_ms) == frozenset()
+            writes = kept.BudgetWrites(keys_of(0), [SPRING], now_ms)
+            writes.reserve(needs, other.funds(now_ms))
+            await redis.call(list(writes.commands()))
+        assert full == [frozenset(needs)]
+        found = await kept.read(redis, [SPRING], 1, pace.clock())
+        assert found[SPRING.name].spent == SPRING.limit
+
+    VirtualClock().run(main)
