@@ -100,9 +100,7 @@ class _Sessions:
                     self._by_phone[message.to].append((place, step))
                     self._lost[place] = step.lost
                     # A further sending is charged by our own reference, each of its parts apart.
-                    ours = f"{id_}.{number}"
-                    refs = [each for each in step.ids if f"{each}.".startswith(f"{ours}.")]
-                    self._told[place] = len(refs)
+                    self._told[place] = sum(_named(each, messages) == place for each in step.ids)
 
     def known(self, line: Line) -> Place | None:
         return next((self._by_id[id_] for id_ in line["echo"] if id_ in self._by_id), None)

@@ -279,8 +279,9 @@ def _step(
         first = first_of(weights, lot_of(request.id))
         candidates.insert(0, candidates.pop(first))
     step = Step(row.name, candidates, sells[first], timed.wait_ms, timed.grace_ms)
-    links = policy.links if request.tracked else None
-    step.until = until_on(request, links, row.name, timed.until) if links else asked.until
+    step.until = (
+        until_on(request, policy.links, row.name, timed.until) if request.tracked else asked.until
+    )
     step.chosen = 0 if alone else -1
     if (rule := timed.learned) is not None:
         step.auto = rule.max_ms

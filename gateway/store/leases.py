@@ -6,17 +6,17 @@ theirs. A full Redis gives them as well: whoever makes room needs one. Raises Re
 
 from __future__ import annotations
 
-from gateway.redis.allow_oom import allow_oom
+from gateway.redis.allow_oom import call_allowing_oom
 from gateway.redis.client import RedisClient
-from gateway.redis.replies import as_list
 
 
 async def hold(redis: RedisClient, key: str, holder: str, lease_ms: int) -> bool:
     """Takes a lease that is nobody's, or keeps it; whether it is the holder's now."""
     (owner,) = await redis.call([("GET", key)])
     if owner is None:
-        taken = allow_oom([("SET", key, holder, "NX", "PX", lease_ms)])
-        return as_list((await redis.call([taken]))[0]) != [None]
+        take = ("SET", key, holder, "NX", "PX", lease_ms)
+        (taken,) = await call_allowing_oom(redis, [take])
+        return taken is not None
     if owner != holder.encode():
         return False
     await redis.call([("PEXPIRE", key, lease_ms)])

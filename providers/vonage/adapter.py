@@ -247,7 +247,7 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
     if said not in ("rejected", "undelivered"):
         return receipt
     problem = event.error or Problem()
-    code = _code(problem.type, problem.title)
+    code = _code_of(problem)
     if code == reasons.ALREADY_SENT:
         return msgspec.structs.replace(receipt, status="sent")
     why = reason_of(code) if code else PERSON
@@ -262,8 +262,10 @@ def _receipt(event: Event, said: ReceiptStatus) -> Receipt:
 
 def _wishes(event: Event, receipt: Receipt) -> list[PersonReply]:
     """That its person told Vonage to be sent no more, as a failure says."""
-    who, fault = (event.to or "").removeprefix("+"), receipt.fault
-    if fault is None or not reason_of(_code("", fault.code)).opted_out or not who.isdecimal():
+    who, problem = (event.to or "").removeprefix("+"), event.error
+    if receipt.fault is None or problem is None or not who.isdecimal():
+        return []
+    if not reason_of(_code_of(problem)).opted_out:
         return []
     return [PersonReply(f"{event.message_uuid}-left", who, at_ms=receipt.at_ms, kind="block")]
 
@@ -288,6 +290,10 @@ def _answer(body: bytes) -> Answer:
 def _explain(body: bytes) -> ErrorDetail:
     answer = _answer(body)
     return ErrorDetail(str(answer.code or ""), text_of(answer.detail) or answer.name)
+
+
+def _code_of(problem: Problem) -> int:
+    return _code(problem.type, problem.title)
 
 
 def _code(kind: str, title: str | int) -> int:

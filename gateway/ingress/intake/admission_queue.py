@@ -110,7 +110,7 @@ class AdmissionQueue:
                         looked = True
                         if await self._declared_more(found):
                             continue
-                    return await self._told(found) or found if self._is_crowded(found) else found
+                    return (self._is_crowded(found) and await self._told(found)) or found
                 elif isinstance(found, Problem):
                     return found
                 elif not await self.store.read_words(found.campaign, found.words):

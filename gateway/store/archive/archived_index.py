@@ -13,7 +13,7 @@ from importlib import resources
 
 from gateway.core.archive.manifest import EntryId, entry_id
 from gateway.core.records.entries import Indexed, IndexEntry, index_codec
-from gateway.redis.allow_oom import NEVER, allow_oom
+from gateway.redis.allow_oom import NEVER, call_allowing_oom
 from gateway.redis.client import Command, RedisClient, RedisReply, Session
 from gateway.redis.replies import as_list
 from gateway.redis.script import Script
@@ -68,7 +68,7 @@ async def archived_since(redis: RedisClient, now_ms: int) -> int:
     """When the first run that archives the index began: what was closed before may not have been
     listed for the archive. Now, where this is it."""
     noted = [("HSETNX", ARCHIVE, _SINCE, now_ms), ("HGET", ARCHIVE, _SINCE)]
-    _, since = as_list((await redis.call([allow_oom(noted)]))[0])
+    _, since = await call_allowing_oom(redis, noted)
     return int(since)
 
 
@@ -108,5 +108,5 @@ async def move_on(store: StoreBase, shard: int, before_ms: int) -> bool:
             commands.append(("XADD", keys.index, "*", BLOB_FIELD, entry))
     moment, number = entry_id(page[-1][0].decode())
     commands.append(("XTRIM", keys.index, "MINID", f"{moment}-{number + 1}"))
-    await store.redis.call([allow_oom(commands)])
+    await call_allowing_oom(store.redis, commands)
     return True

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
-from gateway.redis.allow_oom import allow_oom
+from gateway.redis.allow_oom import call_allowing_oom
 from gateway.redis.client import Command, RedisClient
 from gateway.redis.replies import as_list, pairs
 from gateway.store import leases, randomness
@@ -77,13 +77,11 @@ async def begun(redis: RedisClient) -> ArchiveBegun:
 
 async def installation(redis: RedisClient) -> tuple[str, bool]:
     """By what the archive of this installation is known, and whether it had files already."""
-    named = allow_oom(
-        [
-            ("HSETNX", ARCHIVE, "installation", randomness.token()),
-            ("HMGET", ARCHIVE, "installation", "files"),
-        ]
-    )
-    _, (name, files) = as_list((await redis.call([named]))[0])
+    asked: list[Command] = [
+        ("HSETNX", ARCHIVE, "installation", randomness.token()),
+        ("HMGET", ARCHIVE, "installation", "files"),
+    ]
+    _, (name, files) = await call_allowing_oom(redis, asked)
     return name.decode(), bool(int(files or 0))
 
 
@@ -121,7 +119,7 @@ async def note_looked(redis: RedisClient, began_ms: int) -> None:
 
 
 async def _note(redis: RedisClient, *fields: str | int) -> None:
-    await redis.call([allow_oom([("HSET", ARCHIVE, *fields)])])
+    await call_allowing_oom(redis, [("HSET", ARCHIVE, *fields)])
 
 
 async def looked_ms(redis: RedisClient) -> int:

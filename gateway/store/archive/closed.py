@@ -27,7 +27,7 @@ from gateway.core.archive.messages import nameless
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import closed_codec
 from gateway.core.records.message import Message
-from gateway.redis.allow_oom import allow_oom
+from gateway.redis.allow_oom import call_allowing_oom
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
 from gateway.redis.replies import as_list
@@ -91,7 +91,7 @@ async def listed_since(
 
 
 async def list_again(redis: RedisClient, shard: int, ids: Sequence[str]) -> None:
-    await redis.call([allow_oom([closed_command(keys_of(shard), list(ids))])])
+    await call_allowing_oom(redis, [closed_command(keys_of(shard), list(ids))])
 
 
 async def bring_back(store: Store, ask: AskArchive) -> Collection[str]:

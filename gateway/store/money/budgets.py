@@ -172,7 +172,7 @@ class Budgets:
         if not budgets:
             return
         key = shared_keys.leased(budgets[0].name)
-        begun = Leased(*cast("list[int]", await _LEASE.call(redis, [key], [*[0] * 7])))
+        begun = Leased(*cast("list[int]", await _LEASE.call(redis, [key], [0] * 7)))
         found = await read(redis, budgets, shards, now_ms)
         for name, reading in found.items():
             self._read[name] = now_ms, reading._replace(epoch=begun.epoch)
