@@ -17,12 +17,13 @@ from gateway.core.events import Cancelled
 from gateway.core.explain import explain_message
 from gateway.core.records.message import MESSAGE_NAMES, Message
 from gateway.core.records.request import Answer, MessageRequest
-from gateway.core.views.message import timeline_of, view_now
+from gateway.core.views.message import timeline_of
 from gateway.ingress.api.bodies.array_items import array_items, in_turns, is_array
 from gateway.ingress.api.bodies.stream import Streams
 from gateway.ingress.api.messages.explain_view import dry_result, explain_view
 from gateway.ingress.api.messages.message_stream import MessageStream
 from gateway.ingress.api.messages.requests import key_fault
+from gateway.ingress.api.messages.shown import shown
 from gateway.ingress.api.results import Result, conflict, message_after, no_message, result_of
 from gateway.ingress.archived import ArchiveReader, message_anywhere
 from gateway.ingress.http.asgi import to_json
@@ -35,7 +36,6 @@ from gateway.settings.tables import Server
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.apply import Item
-from gateway.store.providers.pauses import away_of
 from gateway.store.requests.dry_run import DryAnswer
 from gateway.store.store import Store
 
@@ -248,9 +248,7 @@ class MessageEndpoints:
         return message
 
     async def _show(self, request: Request, message: Message) -> None:
-        policy = self._store.policy
-        away = await away_of(self._store.redis, [message], policy.former)
-        view = view_now(message, policy, self._now_ms(), away)
+        (view,) = await shown(self._store, [message], self._now_ms())
         await request.respond(200, to_json(view))
 
 

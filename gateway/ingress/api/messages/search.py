@@ -9,7 +9,7 @@ index and no more. What cannot be sought is a 400 in an address and a 422 in a b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from gateway.core.addresses import Addresses, SoughtAddresses, person_id
 from gateway.core.policy import Policy
 from gateway.core.texts import name_of
-from gateway.core.views.message import MessageView, view_now
+from gateway.core.views.message import MessageView
 from gateway.core.views.words import Status
 from gateway.ingress.api.bodies.decoder import read_object, require_json
 from gateway.ingress.api.bodies.names import NAME_MAX
@@ -27,6 +27,7 @@ from gateway.ingress.api.bodies.parameters import (
     PARAMETERS_MAX,
     read_parameters,
 )
+from gateway.ingress.api.messages.shown import shown
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.archived import ArchiveReader
 from gateway.ingress.http.asgi import to_json
@@ -34,7 +35,6 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.messages.message_search import FoundPage, Sought, search
 from gateway.store.messages.person_index import IndexPlace
-from gateway.store.providers.pauses import away_of
 from gateway.store.store import Store
 
 SEARCHES_MAX = 4  # at once in a worker
@@ -99,8 +99,8 @@ class SearchEndpoints:
             raise Refusal(invalid(faults, code=code))
         with self._searches.one():
             page = await search(store, sought, asked.limit, before, self._archived)
-        away = await away_of(store.redis, page.messages, store.policy.former)
-        await request.respond(200, to_json(_shown(page, store.policy, self._now_ms(), away)))
+        views = await shown(store, page.messages, self._now_ms())
+        await request.respond(200, to_json(MessagesPage(views, _cursor_of(page))))
 
 
 def _body_of(query: bytes) -> bytes:
@@ -147,7 +147,5 @@ def _place_of(cursor: str | None, faults: list[RequestFault]) -> IndexPlace | No
     return IndexPlace(*map(int, found.groups()))
 
 
-def _shown(page: FoundPage, policy: Policy, now_ms: int, away: Container[str]) -> MessagesPage:
-    cursor = None if page.next is None else ".".join(map(str, page.next)).encode().hex()
-    views = [view_now(message, policy, now_ms, away) for message in page.messages]
-    return MessagesPage(views, cursor)
+def _cursor_of(page: FoundPage) -> str | None:
+    return None if page.next is None else ".".join(map(str, page.next)).encode().hex()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gateway.core.views.message import timeline_of, view_now
+from gateway.core.views.message import timeline_of
 from gateway.finance.question import ReportFault, parse_query
 from gateway.finance.reports.counted import COUNTS, CountedMessages
+from gateway.ingress.api.messages.shown import shown
 from gateway.ingress.api.reports.ledger import LedgerEndpoint
 from gateway.ingress.api.reports.report_questions import (
     Pairs,
@@ -34,7 +35,6 @@ from gateway.ingress.pages.report_details import (
 )
 from gateway.store.messages.message_search import search
 from gateway.store.messages.person_index import IndexPlace
-from gateway.store.providers.pauses import away_of
 from gateway.store.store import Store
 
 ROWS_A_PAGE = 200
@@ -79,8 +79,7 @@ class ReportDetails:
         sought = CountedMessages.of(query, COUNTS[counts[0]], policy.days, app)
         with self._looks.one():
             page = await search(self._store, sought, ROWS_A_PAGE, before, self._archived)
-        away = await away_of(self._store.redis, page.messages, policy.former)
-        views = [view_now(message, policy, self._now_ms(), away) for message in page.messages]
+        views = await shown(self._store, page.messages, self._now_ms())
         cursor = None if page.next is None else ".".join(map(str, page.next))
         await _respond(request, messages_page(query, counts[0], views, cursor))
 
@@ -90,9 +89,7 @@ class ReportDetails:
         every = "report-all" in principal.scopes
         if message is None or not (every or message.app == principal.app):
             raise refuse("not-found", "There is no such message.")
-        policy = self._store.policy
-        away = await away_of(self._store.redis, [message], policy.former)
-        view = view_now(message, policy, self._now_ms(), away)
+        (view,) = await shown(self._store, [message], self._now_ms())
         await _respond(request, message_page(view, timeline_of(message).items))
 
 
