@@ -58,7 +58,8 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
-STARTING = '"event":"starting"'  # in what a role says before it serves
+# In what a role says before it serves.
+STARTING = ('"event":"starting"', '"event":"start_check"')
 HOUR_MS = 3_600_000
 BINDS, WINDOW = 2, 20  # of the SMSC: one bind a machine
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
@@ -235,7 +236,7 @@ class Stage(Stack):
             return True
         said = child.log.read_text(errors="replace")
         if code == -signal.SIGTERM:
-            return all(STARTING in line for line in said.splitlines())
+            return all(any(event in line for event in STARTING) for line in said.splitlines())
         return said.startswith("Redis ")
 
     def kill_redis(self) -> None:
