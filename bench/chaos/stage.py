@@ -79,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     viber_share: float = 0.7
     budget: int = 0  # limit of the budget that runs out, in 1e-6; 0: there is none
+    beside: str = ""  # the Python of another version, which the second machine's roles are of
 
 
 class Stage(Stack):
@@ -157,7 +158,8 @@ class Stage(Stack):
         words = ["serve", "--port", str(self.ports[name])] if serves else ["dispatch"]
         own = {"KASKAD_REDIS_URL": f"redis://127.0.0.1:{self._ways[f'redis-{name}']}/0"}
         own |= self.clocks.environment(int(name[1])) | env
-        self.roles[name] = self.launch_role(name, self._config(name[1]), words, own)
+        python = self.plan.beside if name[1] == "1" else ""
+        self.roles[name] = self.launch_role(name, self._config(name[1]), words, own, python)
         return self.roles[name]
 
     def _config(self, machine: object) -> Path:
