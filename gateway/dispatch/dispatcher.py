@@ -76,8 +76,9 @@ def run(
     Needs a Redis whose address is in `settings.redis.url`. Raises ConfigurationError for settings
     that cannot be used; a second signal ends the wait for what is under way.
     """
-    policy = bootstrap.policy_of(settings, bootstrap.load_prices(settings))
-    configuration = Configuration(settings, policy, read or (lambda: settings))
+    prices = bootstrap.load_prices(settings)
+    policy = bootstrap.policy_of(settings, prices)
+    configuration = Configuration(settings, policy, read or (lambda: settings), prices)
     trio.run(_run, configuration, ready, beat, restored_ms)
 
 

@@ -5,13 +5,14 @@ links, stop words, what conversions are put down to and the price list are; ever
 it is until a restart, and is named. A route or channel that names a provider which is not running
 yet would have nobody to send for it, so channels and routes then wait for the restart too. Nothing
 of a faulty file is taken. Messages under way keep the steps and prices they were accepted with;
-whoever takes one over has its share as it is then. A file without a provider, while some run, is
-one that was just being written, and faulty.
+whoever takes one over has its share as it is then. A provider that left the file, under this name
+at least, runs on until the restart; where it left the price list as well, with the prices it had. A
+file without a provider, while some run, is one that was just being written, and faulty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from itertools import chain
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from gateway.core.money.prices import PriceBook
 from gateway.core.policy import Policy
 from gateway.errors import ConfigurationError
 from gateway.settings.bootstrap import load_prices, policy_of
@@ -40,6 +42,7 @@ LIVE_TABLES = (
 )
 ROUTING = ("channels", "routes", "categories", "send_windows")
 PRICE_FILE = ("prices", "file")
+NO_PRICES = PriceBook(())
 
 _log = structlog.get_logger("settings")
 
@@ -47,12 +50,19 @@ _log = structlog.get_logger("settings")
 class Configuration:
     """What a role runs with: `settings` and `policy` are replaced as wholes, and only here.
 
-    `read` reads the file again, as the role first did."""
+    `read` reads the file again, as the role first did; `prices` is the list `policy` quotes."""
 
-    def __init__(self, settings: Settings, policy: Policy, read: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        read: Callable[[], Settings],
+        prices: PriceBook = NO_PRICES,
+    ) -> None:
         self.settings = settings
         self.policy = policy
         self._read = read
+        self._prices = prices
 
     def take_over(self) -> bool:
         """Reads the file again; False when it is faulty: every fault is logged, nothing changes.
@@ -63,12 +73,14 @@ class Configuration:
             if self.settings.providers and not read.providers:
                 raise ConfigurationError(f"{read.path}: names no provider, and some run: write it.")
             settings, waiting = taken_over(self.settings, read)
-            policy = policy_of(settings, load_prices(settings))
+            leaving = settings.providers.keys() - read.providers.keys()
+            prices = _with_those_of(leaving, self._prices, load_prices(settings))
+            policy = policy_of(settings, prices)
         except ConfigurationError as error:
             for fault in str(error).splitlines():
                 _log.error("configuration_refused", fault=fault)
             return False
-        self.settings, self.policy = settings, policy
+        self.settings, self.policy, self._prices = settings, policy, prices
         for warning in settings.warnings:
             _log.warning("start_check", warning=warning)
         for key in waiting:
@@ -113,6 +125,16 @@ def _is_running(settings: Settings) -> bool:
     steps = [settings.senders(step) for route in settings.routes.values() for step in route.steps]
     shared = [settings.weights(channel) for channel in settings.channels]
     return all(steps) and {*chain(*steps), *chain(*shared)} <= settings.providers.keys()
+
+
+def _with_those_of(leaving: Set[str], before: PriceBook, read: PriceBook) -> PriceBook:
+    """The list that was read, with the rows that `leaving` had and have no more.
+
+    Else a rename would leave the routes that go on until the restart without a price, and every
+    message of them would be refused."""
+    unpriced = leaving - {row.provider for row in read.rows}
+    kept = [row for row in before.rows if row.provider in unpriced]
+    return PriceBook((*read.rows, *kept)) if kept else read
 
 
 def _is_live(field: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ window = "month"
 [prices]
 file = "prices.csv"
 """
+DAY = datetime.date(2026, 11, 30)
 PRICES = """provider,prefix,category,cost,sell,currency,valid_from
 viber,,,0.0100,0.0125,EUR,2026-01-01
 """
@@ -129,6 +131,30 @@ def test_a_provider_that_is_no_longer_in_the_file_keeps_what_it_runs_with() -> N
     assert waiting == ["providers.sms"]
     assert running.providers == both.providers
     assert running.secrets.get("BANK") == "bank-key"
+
+
+def test_a_provider_that_is_renamed_is_priced_until_the_restart_with_its_new_name(
+    tmp_path: Path,
+) -> None:
+    file, prices = tmp_path / "k.toml", tmp_path / "prices.csv"
+    file.write_text(TEXT)
+    prices.write_text(PRICES)
+    first = settings.load(file, ENV)
+    book = load_prices(first)
+    held = Configuration(first, policy_of(first, book), lambda: settings.load(file, ENV), book)
+    renamed = TEXT.replace("[providers.viber]", '[providers.chat]\nwas = ["viber"]')
+    file.write_text(renamed.replace('provider = "viber"', 'provider = "chat"'))
+    for cost in ("0.0200", "0.0300"):
+        prices.write_text(PRICES.replace("viber,", "chat,").replace("0.0100", cost))
+        assert held.take_over()
+        assert [step.providers for step in held.policy.routes["r"]] == [("viber",)]
+        priced = [held.policy.quote(name, "7916", "otp", DAY) for name in ("viber", "chat")]
+        assert [price and f"{price.cost / 1e6:.4f}" for price in priced] == ["0.0100", cost]
+    prices.write_text(PRICES.replace("0.0100", "0.0400"))  # the list has a row of it after all
+    assert held.take_over()
+    price = held.policy.quote("viber", "7916", "otp", DAY)
+    assert price is not None
+    assert price.cost == 40_000
 
 
 def test_a_faulty_file_or_price_list_is_refused_with_every_fault_and_changes_nothing(

@@ -97,6 +97,25 @@ def test_half_of_the_answers_lost_opens_the_breaker() -> None:
     pace.run(work)
 
 
+def test_a_provider_that_answers_nothing_of_single_messages_is_out_with_a_reason() -> None:
+    """As an SMSC whose sessions stand; its pause had no words on `/readyz` and in the log."""
+    pace = Pace(0.005, rate=100, batch=10)
+
+    async def reply(batch: Sequence[Submission]) -> list[Outcome]:
+        return []
+
+    pace.provider.otherwise = reply
+
+    async def work() -> None:
+        await pace.admit(100)
+        await trio.sleep(1.0)
+        (pause,) = (await pauses.read(pace.store.redis)).values()
+        assert (pause.kind, pause.code) == ("outage", "answer_incomplete")
+        assert pause.detail == "What was sent has no answer."
+
+    pace.run(work)
+
+
 def test_a_failure_that_asks_for_time_is_given_it_by_everybody() -> None:
     pace = Pace(0.005, rate=100, batch=10)
     wish = Unknown("http_503", "Maintenance.", retry_after_ms=20_000)

@@ -295,7 +295,8 @@ class Sender:
         if result.trouble is not None:
             return
         if result.failed and (out or probe):
-            result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", result.detail)
+            detail = result.detail or "What was sent has no answer."
+            result.trouble = Trouble(OUTAGE, result.code or "answer_incomplete", detail)
         elif result.slow_down_ms is not None:
             code, pause = result.code or "throttled", self._pauses.of(self._name)
             again = probe and pause is not None and pause.code == code

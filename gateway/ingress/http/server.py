@@ -68,8 +68,9 @@ def run(
             "redis.url is empty and this command starts no Redis: set redis.url or "
             "KASKAD_REDIS_URL, or use `kaskad up`."
         )
-    policy = policy_of(settings, load_prices(settings))
-    configuration = Configuration(settings, policy, read or (lambda: settings))
+    prices = load_prices(settings)
+    policy = policy_of(settings, prices)
+    configuration = Configuration(settings, policy, read or (lambda: settings), prices)
     table = settings.server
     sockets = listen(table.host, table.port, table.workers)
     admin: list[socket.socket] = []
