@@ -300,6 +300,30 @@ def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() ->
     pace.run(work)
 
 
+def test_names_that_nobody_uses_are_dropped_while_others_are_said_all_the_time() -> None:
+    """As where hundreds of apps hold messages, each in queues of its own."""
+    pace, calls = held_world(), 0
+    other = lane_queue("viber", "otp", "bank")
+
+    async def says_elsewhere() -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 10 == 0:
+            await pace.store.redis.call([("ZADD", QUEUES, LATER + calls, other)])
+        await trio.lowlevel.checkpoint()
+
+    async def work() -> None:
+        redis = MemoryClient(pace.weather, says_elsewhere)
+        names = [lane_queue("viber", "marketing", f"app-{n}") for n in range(50)]
+        pairs = [part for name in names for part in (T0, name)]
+        await pace.store.redis.call([("ZADD", QUEUES, *pairs), ("ZADD", QUEUES, LATER, other)])
+        await pace.store.queues.forget(redis, 1, LATER)
+        await pace.store.queues.look(pace.store.redis)
+        assert pace.store.queues.names == [other]
+
+    pace.run(work)
+
+
 @pytest.mark.parametrize("name", ["batch:viber", "lane:viber", "lane:viber:marketing:shop:3", ""])
 def test_a_queue_of_a_kind_that_is_not_known_stops_nobody(name: str) -> None:
     pace = held_world()
