@@ -38,6 +38,8 @@ PAGE = 1_000
 QUEUES_A_CALL = 1_000  # looked at together; there are apps times lanes
 LOOKED_AT = 200  # messages whose records are read together
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
+# Of queues, one more with each version that has another: 2 since apps have queues of their own.
+KINDS = 2
 
 
 class HeldPlace(NamedTuple):
@@ -185,8 +187,9 @@ async def _empty(redis: RedisClient, shards: int, names: Sequence[bytes]) -> set
 
 async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
     """Whether the shard's queues are this dispatcher's to release from. For a moment two may think
-    so, and then the second finds little to do."""
-    return await leases.hold(redis, keys_of(shard).feeder, consumer, FEEDER_MS)
+    so, and then the second finds little to do. Beside one of a version that knows fewer kinds, and
+    leaves those of others alone, somebody feeds them all."""
+    return await leases.hold(redis, keys_of(shard).feeder(KINDS), consumer, FEEDER_MS)
 
 
 async def waiting_for_zone(
