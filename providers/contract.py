@@ -250,7 +250,19 @@ class BadRequest(SendFault):
 
 
 class Unknown(SendFault):
-    """Bytes left and no usable answer came: it may or may not have been accepted."""
+    """Bytes left and no usable answer came: it may or may not have been accepted. `gone` are
+    devices of the person that no longer exist, as of `Refused`."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        retry_after_ms: int | None = None,
+        gone: tuple[Device, ...] = (),
+    ) -> None:
+        super().__init__(code, detail, retry_after_ms=retry_after_ms)
+        self.gone = gone
 
 
 class PartlyRead(Unknown):

@@ -75,11 +75,18 @@ def together(ref: str, met: Sequence[Met]) -> Outcome:
         return replace(taken, gone=dead)
     for kind in _FAULTS:
         fault = next((each for each in outcomes if isinstance(each, kind)), None)
+        if isinstance(fault, Unknown):  # it is not sent again: nobody would learn it then
+            fault.gone = tuple(d for each in said if not _of_account(each) for d in each.gone)
         if fault is not None:
             raise fault
     refusals = [each for each in outcomes if isinstance(each, Refused)]
     first = min(refusals, key=lambda each: (each.fault.permanent, each.unreachable))
     return replace(first, gone=dead, unreachable=all(each.unreachable for each in refusals))
+
+
+def _of_account(met: Submitted | Refused) -> bool:
+    """Whether it speaks of the account, and a device may be as good as it was."""
+    return isinstance(met, Refused) and met.about == "account"
 
 
 def _refused(ref: str, refused: BadRequest) -> Refused:

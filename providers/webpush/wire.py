@@ -2,7 +2,8 @@
 
 A push service says only that it took a message. It names no reason that could be relied upon, so
 the status decides: a subscription that is gone is the person's, what is too large the message's,
-and every other refusal counts as the account's, because a wrong key is refused for everybody.
+and every other refusal counts as the account's, because a wrong key is refused for everybody. One
+alone says nothing of the account: whoever subscribed chose the address.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def outcome(sent: Submission, device: WebPushAddress, reply: Reply) -> Outcome:
         return gone(sent.ref, Fault(f"http_{status}", said.code or "gone", True), device)
     if status == 413:
         return Refused(sent.ref, TOO_LARGE, about="message")
-    if 400 <= status < 500 and status not in (408, 429):
+    if 300 <= status < 500 and status not in (408, 429):
         fault = Fault(f"http_{status}", said.code or said.detail or f"http_{status}", True)
         return Refused(sent.ref, fault, about="account")
     raise_unless_ok(reply, explain)

@@ -140,7 +140,9 @@ async def test_the_first_device_delivers_and_all_are_tried(row: PushRow, tmp_pat
 
 @every_service
 async def test_a_lost_answer_counts_before_what_was_refused(row: PushRow, tmp_path: Path) -> None:
-    assert isinstance(await came_to(row, tmp_path, [row.gone, None, row.content]), Unknown)
+    met = await came_to(row, tmp_path, [row.gone, None, row.content, row.account])
+    assert isinstance(met, Unknown)
+    assert met.gone == (row.device(0),), "it is not sent again, so nobody would learn it now"
 
 
 @every_service

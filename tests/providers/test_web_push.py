@@ -22,6 +22,7 @@ from providers.contract import (
     SubscriptionKeys,
     WebPushAddress,
 )
+from providers.http.adapter import Reply
 from providers.http.public_hosts import is_public, open_public_stream
 from providers.webpush import wire
 from providers.webpush.encryption import PLAINTEXT_BYTES_MAX, BadKeys, encrypt
@@ -201,6 +202,14 @@ def test_a_subscriptions_address_is_its_service_and_a_path(
 )
 def test_what_is_no_address_is_none(url: str) -> None:
     assert wire.endpoint_of(WebPushAddress(Subscription(url, SubscriptionKeys("", "")))) is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 405])
+def test_a_refusal_of_one_browsers_address_is_not_yet_the_accounts(status: int) -> None:
+    reply = Reply(status, {"location": "https://elsewhere.example"}, b"")
+    outcome = wire.outcome(to_devices(WEB_PUSH, 0), browser(0), reply)
+    assert isinstance(outcome, Refused), "whoever subscribed chose where it leads"
+    assert (outcome.about, outcome.unreachable, outcome.gone) == ("account", False, ())
 
 
 def test_only_listed_hosts_are_sent_to() -> None:

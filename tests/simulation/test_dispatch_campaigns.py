@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -264,13 +265,16 @@ def test_content_that_changes_while_messages_wait_changes_none_of_them() -> None
 def test_while_nothing_is_due_no_lane_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Campaigns()
     looked: list[Any] = []
-    room = feeder._room
 
-    async def asked(*about: Any) -> int:
-        looked.append(about)
-        return await room(*about)
+    def noting(look: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def asked(*about: Any) -> Any:
+            looked.append(about)
+            return await look(*about)
 
-    monkeypatch.setattr(feeder, "_room", asked)
+        return asked
+
+    for name in ("_room", "_rooms"):
+        monkeypatch.setattr(feeder, name, noting(getattr(feeder, name)))
 
     async def work() -> None:
         await world.declare(state="paused")

@@ -14,7 +14,7 @@ from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import QUEUES
 from gateway.store.waiting import queues
-from gateway.store.waiting.lines import Lines
+from gateway.store.waiting.lines import LINES_MAX, Lines
 from gateway.store.waiting.queues import lane_queue
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.pace import Pace
@@ -80,6 +80,63 @@ def test_what_opens_of_one_app_waits_a_turn_and_not_for_all_that_opened_of_anoth
 
     pace.run(work)
     assert max(places_of(small, pace)) < MANY / 4
+
+
+def test_apps_that_share_a_line_take_turns_in_what_opens() -> None:
+    """There are more apps than lines, so that several stand in one."""
+    pace, apps = held_world(), LINES_MAX + 16
+    ids: dict[int, list[str]] = {}
+
+    async def work() -> None:
+        await trio.sleep(1.5)
+        for app in range(apps):
+            count = 3 if app == apps - 1 else MANY // 12
+            ids[app] = await pace.admit(count, app=f"app-{app:02}")
+        await trio.sleep(OPENS_S + 6)
+
+    pace.run(work)
+    sent = {id_ for _, _, id_ in pace.arrived}
+    counts = [len(sent.intersection(of_app)) for of_app in ids.values()]
+    assert counts[-1] == 3, "who had little waited for none of another's lot"
+    assert min(counts[:-1]) >= 10, "nobody waited for all of another's"
+
+
+def test_what_comes_into_a_shared_line_waits_for_what_its_lane_sends_within_seconds() -> None:
+    pace, apps = held_world(), LINES_MAX + 1
+    late: list[str] = []
+
+    async def work() -> None:
+        await trio.sleep(1.5)
+        for app in range(LINES_MAX):
+            await pace.admit(MANY // 8, app=f"app-{app:02}")
+        await trio.sleep(OPENS_S)
+        late.extend(await pace.admit(3, app=f"app-{apps:02}"))
+        await trio.sleep(feeder.AHEAD_S + 2)
+
+    pace.run(work)
+    assert {id_ for _, _, id_ in pace.arrived}.issuperset(late)
+
+
+def test_what_waits_of_many_apps_is_looked_at_together() -> None:
+    pace = held_world()
+    calls: dict[int, int] = {}
+
+    async def count(apps: int) -> None:
+        for app in range(apps):
+            at_ms = pace.clock() + HOUR
+            await pace.admit(1, app=f"app-{app}", not_before_ms=at_ms)
+        await trio.sleep(1.0)
+        before = pace.weather.calls
+        await trio.sleep(10.0)
+        calls[apps] = pace.weather.calls - before
+
+    async def work() -> None:
+        await trio.sleep(0.5)
+        await count(1)
+        await count(60)
+
+    pace.run(work)
+    assert calls[60] < 1.2 * calls[1]
 
 
 @pytest.mark.parametrize("app", ["shop: eu", "lane:viber:marketing", "магазин", ":"])
@@ -239,6 +296,30 @@ def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() ->
         await pace.store.queues.forget(redis, 1, LATER)
         await pace.store.queues.look(pace.store.redis)
         assert pace.store.queues.names == [QUEUE]
+
+    pace.run(work)
+
+
+def test_names_that_nobody_uses_are_dropped_while_others_are_said_all_the_time() -> None:
+    """As where hundreds of apps hold messages, each in queues of its own."""
+    pace, calls = held_world(), 0
+    other = lane_queue("viber", "otp", "bank")
+
+    async def says_elsewhere() -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 10 == 0:
+            await pace.store.redis.call([("ZADD", QUEUES, LATER + calls, other)])
+        await trio.lowlevel.checkpoint()
+
+    async def work() -> None:
+        redis = MemoryClient(pace.weather, says_elsewhere)
+        names = [lane_queue("viber", "marketing", f"app-{n}") for n in range(50)]
+        pairs = [part for name in names for part in (T0, name)]
+        await pace.store.redis.call([("ZADD", QUEUES, *pairs), ("ZADD", QUEUES, LATER, other)])
+        await pace.store.queues.forget(redis, 1, LATER)
+        await pace.store.queues.look(pace.store.redis)
+        assert pace.store.queues.names == [other]
 
     pace.run(work)
 

@@ -184,7 +184,6 @@ WEB_PUSH = PushRow(
         ((429, b"", ()), Throttled),
         ((500, b'{"errno":999,"message":"oops"}', ()), Unknown),
         ((503, b"", ()), Unknown),
-        ((302, b"", (("Location", "https://elsewhere.example"),)), AccountFault),
     ),
     wish=((429, b"", (("Retry-After", "7"),)), 7_000),
     devices_in=lambda request: int(request.split(b" ")[1].rpartition(b"/")[2]),

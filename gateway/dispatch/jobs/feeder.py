@@ -4,12 +4,14 @@ One dispatcher at a time feeds a shard; another goes on within seconds where tha
 message that is released asks again whether it may start, so nothing is lost or sent too early by
 two that feed at once. A lane gets of each app what its provider sends within seconds: a million
 that open at nine do not stand before what comes in at one past, and what waits of one app keeps
-none of another's back. A campaign's own queues are left alone while it is paused; its first steps
-are released at its pace, which is one schedule for all shards. Where its start, end or send window
-was changed all that waits for a moment is asked again, when every process surely knows; when it is
-over all that waits is released, to end. What waits for a budget is released as far as that has
-room. Queues of a kind that a later version made are left to it. While a shard is unavailable, it is
-tried again.
+none of another's back, as they take turns. Which queues have something due is asked at once of all:
+of 1,500 queues of 500 apps a round trip each took 10 % of a core and shard while nothing was due,
+and 1 % together (2026-11-30). A campaign's own queues are left alone while it is paused; its first
+steps are released at its pace, which is one schedule for all shards. Where its start, end or send
+window was changed all that waits for a moment is asked again, when every process surely knows; when
+it is over all that waits is released, to end. What waits for a budget is released as far as that
+has room. Queues of a kind that a later version made are left to it. While a shard is unavailable,
+it is tried again.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ import structlog
 
 from gateway.core.events import Released
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.jobs.app_turns import in_turn, whose_turn
 from gateway.store import quarantine, shared_keys
 from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.waiting import lanes, queues
+from gateway.store.waiting.lines import LINES_MAX
 from gateway.store.waiting.queues import AppLane, CampaignQueue, place_of
+from providers.contract import Provider
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
 
 LOOK_S = 0.5
@@ -39,6 +44,9 @@ AHEAD_S = 5  # how much of what its provider sends a lane is filled with
 LANE_MIN = 200
 
 STUCK_MS = 10_000
+
+
+LineOfLane = tuple[str, str, int]  # provider, category, line
 
 
 class Stuck(NamedTuple):
@@ -59,21 +67,32 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     fed: defaultdict[str, dict[AppLane, int]] = defaultdict(dict)  # by queue, and when last
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
     stuck: dict[str, Stuck] = {}  # by queue
+    turns: dict[LineOfLane, str] = {}
 
     async def turn() -> float:
+        names = deps.store.queues.names
+        if not names or not await queues.may_feed(deps.redis, shard, deps.consumer):
+            return LOOK_S
+        for name in names:
+            if (queue := queues.campaign_of(name)) is not None:
+                await ask_again(deps, shard, name, queue.campaign, asked)
         pause_s = LOOK_S
-        if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
-            for name in deps.store.queues.names:
-                if (queue := queues.campaign_of(name)) is not None:
-                    await ask_again(deps, shard, name, queue.campaign, asked)
-                    more_s = await feed_campaign(deps, shard, name, queue, run_script, fed[name])
-                elif (lane := queues.lane_of(name)) is not None:
-                    more_s = await feed(deps, shard, name, lane)
-                elif (budget := queues.budget_of(name)) is not None:
-                    more_s = await feed_budget(deps, shard, name, budget, fed[name], stuck)
-                else:
-                    continue
-                pause_s = min(pause_s, more_s)
+        in_lanes: defaultdict[tuple[str, str], dict[str, AppLane]] = defaultdict(dict)
+        for name in await queues.due_of_each(deps.redis, shard, names, deps.clock(), 1):
+            if (queue := queues.campaign_of(name)) is not None:
+                more_s = await feed_campaign(deps, shard, name, queue, run_script, fed[name])
+            elif (lane := queues.lane_of(name)) is not None and lane.app:
+                in_lanes[lane.provider, lane.category][name] = lane
+                continue
+            elif lane is not None:
+                more_s = await feed(deps, shard, name, lane)
+            elif (budget := queues.budget_of(name)) is not None:
+                more_s = await feed_budget(deps, shard, name, budget, fed[name], stuck)
+            else:
+                continue
+            pause_s = min(pause_s, more_s)
+        for apps in in_lanes.values():
+            pause_s = min(pause_s, await feed_lane(deps, shard, apps, turns))
         return pause_s
 
     await deps.redis_retry("feeder").for_ever(turn)
@@ -115,16 +134,83 @@ async def ask_again(
     asked[name] = changed_ms
 
 
+async def feed_lane(
+    deps: DispatchDeps, shard: int, apps: Mapping[str, AppLane], turns: dict[LineOfLane, str]
+) -> float:
+    """Releases what is due in the queues of a lane's apps, by name, which take turns: what one has
+    a lot of keeps nobody's waiting, also where several stand in one line. `turns` says whose was
+    last, by line. Returns in how many seconds there may be more. Raises RedisUnavailable."""
+    provider, category, _ = next(iter(apps.values()))
+    left = set(apps)
+    for _ in range(COMMITS_MAX):
+        now_ms = deps.clock()
+        by_line = await _by_line(deps, {name: apps[name] for name in left}, now_ms)
+        rooms = await _rooms(deps, shard, (provider, category), by_line)
+        last = {line: turns.get((provider, category, line), "") for line in by_line}
+        asked = whose_turn(by_line, rooms, last, TOGETHER)
+        if not asked:
+            return LOOK_S
+        each = -(-TOGETHER // len(asked))
+        found = await queues.due_of_each(deps.redis, shard, asked, now_ms, each)
+        left -= {name for name in asked if len(found.get(name, ())) < each}
+        chosen = in_turn(by_line, found, rooms, last, TOGETHER)
+        if chosen:
+            await _release(deps, shard, chosen, now_ms)
+        line_of = {name: line for line, names in by_line.items() for name in names}
+        turns.update(((provider, category, line_of[name]), name) for name in chosen.values())
+        if not left:
+            return LOOK_S
+    return 0.0
+
+
+async def _by_line(
+    deps: DispatchDeps, apps: Mapping[str, AppLane], now_ms: int
+) -> dict[int, list[str]]:
+    """Queues by the line that their app stands in."""
+    lines = deps.store.lines
+    await lines.learn(deps.redis, now_ms, {lane.app for lane in apps.values()})
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for name, lane in apps.items():
+        found[lines.of(lane.app, now_ms)].append(name)
+    return found
+
+
+async def _rooms(
+    deps: DispatchDeps, shard: int, lane: tuple[str, str], by_line: Mapping[int, Sequence[str]]
+) -> dict[int, int]:
+    """How many more messages these lines of a lane are to have; enough of a lane that nobody reads.
+    Where apps may share a line each has its part of what the lane sends, so that who comes next
+    waits for little of another."""
+    store, (provider, category) = deps.store, lane
+    sending = deps.providers.get(store.policy.present(provider))
+    if sending is None:
+        return dict.fromkeys(by_line, TOGETHER)
+    are_shared = store.lines.count >= LINES_MAX
+    lines = sorted({*range(store.lines.count), *by_line} if are_shared else by_line)
+    names = [keys_of(shard).lane(provider, category, line) for line in lines]
+    length = dict(zip(lines, await lanes.lengths(deps.redis, names), strict=True))
+    bears = _bears(deps, sending)
+    if are_shared:
+        bears = max(bears // sum(1 for line in lines if length[line] or line in by_line), 1)
+    return {line: bears - length[line] for line in by_line}
+
+
+def _bears(deps: DispatchDeps, sending: Provider) -> int:
+    """What a lane of one shard is filled with."""
+    return max(sending.config.rate_per_s * AHEAD_S // deps.store.shards, LANE_MIN)
+
+
 async def feed(deps: DispatchDeps, shard: int, name: str, lane: AppLane) -> float:
-    """Releases what is due in one queue, as long as the lane it goes into has room; in how
-    many seconds there may be more. Raises RedisUnavailable."""
+    """Releases what is due in one queue that is of no app, as an earlier version made them, as long
+    as the lane it goes into has room; in how many seconds there may be more. Raises
+    RedisUnavailable."""
     for _ in range(COMMITS_MAX):
         now_ms = deps.clock()
         ids = await queues.due(deps.redis, shard, name, now_ms, TOGETHER)
         room = await _room(deps, shard, [lane]) if ids else 0
         if room <= 0:
             return LOOK_S
-        await _release(deps, shard, name, ids[:room], now_ms)
+        await _release(deps, shard, dict.fromkeys(ids[:room], name), now_ms)
         if len(ids) < TOGETHER:
             return LOOK_S
     return 0.0
@@ -159,7 +245,7 @@ async def feed_campaign(
             if places.granted < len(ids):
                 next_ms = now_ms + places.wait_us // 1000 + 1
             ids = ids[: places.granted]
-        released = await _release(deps, shard, name, ids, now_ms, in_pace=True)
+        released = await _release(deps, shard, dict.fromkeys(ids, name), now_ms, in_pace=True)
         fed.update(dict.fromkeys(released, now_ms))
         if next_ms:
             return max(next_ms - deps.clock(), 0) / 1000
@@ -198,7 +284,7 @@ async def feed_budget(
         stuck[name] = Stuck(ids[0], left, now_ms + STUCK_MS)
         count = 1 if ids[0] in before else min(4 * count, room)
         before = ids[:count]
-        released = await _release(deps, shard, name, before, now_ms)
+        released = await _release(deps, shard, dict.fromkeys(before, name), now_ms)
         fed.update(dict.fromkeys(released, now_ms))
     return 0.0
 
@@ -219,42 +305,45 @@ async def _room(deps: DispatchDeps, shard: int, fed: Iterable[AppLane]) -> int:
         sending = deps.providers.get(store.policy.present(provider))
         if sending is None:
             continue
-        bears = max(sending.config.rate_per_s * AHEAD_S // store.shards, LANE_MIN)
         lines = [store.lines.of(app, now_ms)] if app else range(store.lines.count)
         names = [keys_of(shard).lane(provider, category, line) for line in lines]
         states = await lanes.states(deps.redis, names, now_ms)
-        room = min(room, bears - sum(state.length for state in states))
+        room = min(room, _bears(deps, sending) - sum(state.length for state in states))
     return room
 
 
 async def _release(
     deps: DispatchDeps,
     shard: int,
-    name: str,
-    ids: Sequence[str],
+    chosen: Mapping[str, str],
     now_ms: int,
     *,
     in_pace: bool = False,
 ) -> set[AppLane]:
-    """Releases messages; the lanes they went into. What an earlier version put into another queue
-    than this one would is taken from it."""
-    stale, later, fed = list[str](), dict[str, int](), set[AppLane]()
-    items = [Item(id_, Released(in_pace), shard=shard) for id_ in ids]
+    """Releases messages of these queues; the lanes they went into. What an earlier version put into
+    another queue than this one would is taken from it."""
+    fed = set[AppLane]()
+    stale: defaultdict[str, list[str]] = defaultdict(list)
+    later: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    items = [Item(id_, Released(in_pace), shard=shard) for id_ in chosen]
     newer = 0
     for applied in await deps.store.apply(items, now_ms):
         id_, message = applied.item.message_id, applied.message
+        name = chosen[id_]
         place = place_of(message) if message is not None else None
         if applied.newer or applied.postponed:
             newer += 1
-            later[id_] = now_ms + quarantine.LATER_MS
+            later[name][id_] = now_ms + quarantine.LATER_MS
         elif place is not None and place.queue == name:
-            later[id_] = place.moment_ms  # its commit says so only where its record changed
+            later[name][id_] = place.moment_ms  # its commit says so only where its record changed
         elif place is not None or not applied.effects.changed:
-            stale.append(id_)
+            stale[name].append(id_)
         elif applied.effects.lane is not None and message is not None:
             fed.add(AppLane(*applied.effects.lane, message.app))
-    await queues.drop(deps.redis, shard, name, stale)
-    await queues.put_off(deps.redis, shard, name, later)
+    for name, ids in stale.items():
+        await queues.drop(deps.redis, shard, name, ids)
+    for name, moments in later.items():
+        await queues.put_off(deps.redis, shard, name, moments)
     if newer:
         _log.info("held messages are left to a newer Kaskad", shard=shard, n=newer)
     return fed

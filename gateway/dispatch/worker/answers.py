@@ -251,6 +251,9 @@ def read_fault(
             result.add_all("refused", lambda step: StepRefused(step.index, named))
         case _:
             result.add_all("unknown", lambda step: LostAnswer(step.index))
+            gone = fault.gone if isinstance(fault, contract.Unknown) else ()
+            for step in batch:
+                result.note_gone(step, gone)
             if fault.retry_after_ms is not None:
                 rest_ms = min(fault.retry_after_ms, round(RETRY_AFTER_MAX_S * 1000))
                 result.trouble = Trouble(OUTAGE, fault.code, fault.detail, rest_ms)

@@ -270,6 +270,12 @@ async def states(redis: RedisClient, lanes: Sequence[str], now_ms: int) -> list[
     return out
 
 
+async def lengths(redis: RedisClient, names: Sequence[str]) -> list[int]:
+    """How many entries lanes have, in one round trip."""
+    found = await redis.call([("XLEN", name) for name in names])
+    return [length if isinstance(length, int) else 0 for length in found]
+
+
 async def due_timers(redis: RedisClient, shard: int, now_ms: int, after: int = 0) -> list[str]:
     """Message ids whose timer is due, the earliest first but for `after` of them, at most
     TIMERS_COUNT. Stopping one is the commit's work."""

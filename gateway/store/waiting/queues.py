@@ -33,7 +33,9 @@ from gateway.store.transaction import CommitCounts, commit
 
 CONFIRM_MS = 60_000
 UNUSED_MS = 3_600_000
+DROPPED_MAX = 200  # names at a time, so that it is a moment's work
 PAGE = 1_000
+QUEUES_A_CALL = 1_000  # looked at together; there are apps times lanes
 LOOKED_AT = 200  # messages whose records are read together
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
 # Of queues, one more with each version that has another: 2 since apps have queues of their own.
@@ -150,25 +152,37 @@ class Queues:
 
     async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
         """Drops the names of queues that nobody used for long and that hold nothing. One that a
-        process says meanwhile is looked at again, and stays. Raises RedisUnavailable."""
+        process says meanwhile is not one of those any more, and stays. Raises RedisUnavailable."""
+        unused: Command = ("ZRANGEBYSCORE", QUEUES, "-inf", now_ms - UNUSED_MS)
+        (found,) = await redis.call([unused])
+        empty = set(sorted(await _empty(redis, shards, as_list(found)))[:DROPPED_MAX])
+        if not empty:
+            return
         token = shared_keys.installation_token(randomness.token())
 
         async def attempt(session: Session) -> tuple[list[Command], None]:
-            _, found = await session.call(
-                [
-                    ("WATCH", token, QUEUES),
-                    ("ZRANGEBYSCORE", QUEUES, "-inf", now_ms - UNUSED_MS),
-                ]
-            )
+            """With nothing between its reads and its drops: where many apps hold messages somebody
+            says a name every few milliseconds."""
+            _, found = await session.call([("WATCH", token, QUEUES), unused])
             drops: list[Command] = []
-            for name in as_list(found):
-                held = [keys_of(shard).held(name.decode()) for shard in range(shards)]
-                if not any(await redis.call([("EXISTS", key) for key in held])):
-                    asked = (f"{shard}:{name.decode()}" for shard in range(shards))
-                    drops += [("ZREM", QUEUES, name), ("HDEL", shared_keys.ASKED_AGAIN, *asked)]
+            for name in empty.intersection(as_list(found)):
+                asked = (f"{shard}:{name.decode()}" for shard in range(shards))
+                drops += [("ZREM", QUEUES, name), ("HDEL", shared_keys.ASKED_AGAIN, *asked)]
             return drops, None
 
         await commit(redis, token, attempt, CommitCounts())
+
+
+async def _empty(redis: RedisClient, shards: int, names: Sequence[bytes]) -> set[bytes]:
+    """Those that hold nothing in any shard."""
+    held = set[bytes]()
+    asked = [(name, shard) for name in names for shard in range(shards)]
+    for start in range(0, len(asked), QUEUES_A_CALL):
+        part = asked[start : start + QUEUES_A_CALL]
+        keys = [keys_of(shard).held(name.decode()) for name, shard in part]
+        replies = await redis.call([("EXISTS", key) for key in keys])
+        held.update(name for (name, _), exists in zip(part, replies, strict=True) if exists)
+    return set(names) - held
 
 
 async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
@@ -206,6 +220,24 @@ async def due(redis: RedisClient, shard: int, name: str, now_ms: int, count: int
     key = keys_of(shard).held(name)
     (found,) = await redis.call([("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count)])
     return [id_.decode(errors="replace") for id_ in as_list(found)]
+
+
+async def due_of_each(
+    redis: RedisClient, shard: int, names: Sequence[str], now_ms: int, count: int
+) -> dict[str, list[str]]:
+    """The same of several queues, up to so many of each, in one round trip for QUEUES_A_CALL. What
+    has nothing is left out."""
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(names), QUEUES_A_CALL):
+        part = names[start : start + QUEUES_A_CALL]
+        asked = [keys_of(shard).held(name) for name in part]
+        replies = await redis.call(
+            [("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count) for key in asked]
+        )
+        for name, reply in zip(part, replies, strict=True):
+            if ids := [id_.decode(errors="replace") for id_ in as_list(reply)]:
+                found[name] = ids
+    return found
 
 
 async def page(redis: RedisClient, shard: int, name: str, cursor: int) -> tuple[int, list[str]]:

@@ -211,6 +211,16 @@ def test_a_wish_to_be_left_alone_with_a_failure_is_an_outage_for_as_long() -> No
     assert read_fault(claimed(2), Unknown("http_503", "")).trouble is None
 
 
+def test_a_device_that_is_gone_is_told_of_where_another_answer_was_lost() -> None:
+    dead = FcmAddress("dead")
+    lost = Unknown("answer_timeout", "", gone=(dead,))
+    of_user = msgspec.structs.replace(claimed(1)[0], user="u1")
+    result = read_fault([of_user], lost)
+    assert [item.event for item in result.items] == [ev.LostAnswer(0)]
+    assert result.gone == [("u1", dead)]
+    assert read_fault(claimed(1), lost).gone == [], "there is no user to drop it from"
+
+
 def test_an_account_fault_takes_the_place_of_an_outage_and_not_the_other_way_round() -> None:
     account, outage = Trouble(ACCOUNT, "E402", ""), Trouble(OUTAGE, "http_503", "")
     assert outranks(account, begun(outage, T0))

@@ -159,6 +159,20 @@ async def test_over_the_rate_a_request_is_refused_as_a_whole(world: World) -> No
 
 
 @with_ingress(changed=OF_TWO_A_SECOND)
+async def test_what_is_spent_of_a_rate_is_so_many_messages_at_another_rate_too(
+    world: World,
+) -> None:
+    assert (await world.send([sale(number) for number in range(30)])).status == 200
+    world.app.take_over(at_rate(1), world.store.policy)
+    refused = await world.send(sale(30))
+    assert refused.status == 429
+    assert "1 messages a second" in refused.json["detail"]
+    assert 24 <= int(refused.headers["retry-after"]) <= 29
+    world.app.take_over(at_rate(100), world.store.policy)
+    assert (await world.send(sale(30))).status == 202, "they are less than a second's"
+
+
+@with_ingress(changed=OF_TWO_A_SECOND)
 async def test_a_stream_over_the_rate_is_slowed_down(world: World) -> None:
     (now,) = await world.redis.call([("TIME",)])
     assert isinstance(now, list)
@@ -262,6 +276,11 @@ def test_what_a_stream_did_not_need_yesterday_is_not_given_to_today() -> None:
 def limited(config: Settings) -> Settings:
     shop, *others = config.apps
     return replace(config, apps=(replace(shop, day_max=1, rate_per_s=Rate(100)), *others))
+
+
+def at_rate(per_s: int) -> Settings:
+    shop, *others = settings().apps
+    return replace(settings(), apps=(replace(shop, rate_per_s=Rate(per_s)), *others))
 
 
 async def two_apps_send(world: World) -> None:
