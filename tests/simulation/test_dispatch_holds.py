@@ -237,7 +237,7 @@ def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() ->
         redis = MemoryClient(pace.weather, learns_elsewhere)
         await pace.store.redis.call([("ZADD", QUEUES, T0, QUEUE)])
         await pace.store.queues.forget(redis, 1, LATER)
-        await pace.store.queues.look(pace.store.redis)
+        await pace.store.queues.look(pace.store.redis, LATER)
         assert pace.store.queues.names == [QUEUE]
 
     pace.run(work)

@@ -8,7 +8,8 @@ none of another's back. A campaign's own queues are left alone while it is pause
 are released at its pace, which is one schedule for all shards. Where its start, end or send window
 was changed all that waits for a moment is asked again, when every process surely knows; when it is
 over all that waits is released, to end. What waits for a budget is released as far as that has
-room. Queues of a kind that a later version made are left to it. While a shard is unavailable, it is
+room. Queues of a kind that a later version made are left to it, and one that fails keeps no other
+waiting. While a shard is unavailable, it is
 tried again.
 """
 
@@ -16,11 +17,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
 from gateway.core.events import Released
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store import quarantine, shared_keys
 from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
@@ -59,21 +62,23 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     fed: defaultdict[str, dict[AppLane, int]] = defaultdict(dict)  # by queue, and when last
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
     stuck: dict[str, Stuck] = {}  # by queue
+    apart = Apart("feeder")
+
+    async def feed_any(name: str) -> float:
+        if (queue := queues.campaign_of(name)) is not None:
+            await ask_again(deps, shard, name, queue.campaign, asked)
+            return await feed_campaign(deps, shard, name, queue, run_script, fed[name])
+        if (lane := queues.lane_of(name)) is not None:
+            return await feed(deps, shard, name, lane)
+        if (budget := queues.budget_of(name)) is not None:
+            return await feed_budget(deps, shard, name, budget, fed[name], stuck)
+        return LOOK_S
 
     async def turn() -> float:
         pause_s = LOOK_S
         if deps.store.queues.names and await queues.may_feed(deps.redis, shard, deps.consumer):
             for name in deps.store.queues.names:
-                if (queue := queues.campaign_of(name)) is not None:
-                    await ask_again(deps, shard, name, queue.campaign, asked)
-                    more_s = await feed_campaign(deps, shard, name, queue, run_script, fed[name])
-                elif (lane := queues.lane_of(name)) is not None:
-                    more_s = await feed(deps, shard, name, lane)
-                elif (budget := queues.budget_of(name)) is not None:
-                    more_s = await feed_budget(deps, shard, name, budget, fed[name], stuck)
-                else:
-                    continue
-                pause_s = min(pause_s, more_s)
+                pause_s = min(pause_s, await apart.take(name, partial(feed_any, name), LOOK_S))
         return pause_s
 
     await deps.redis_retry("feeder").for_ever(turn)
@@ -89,7 +94,7 @@ async def look(deps: DispatchDeps) -> None:
         nonlocal forget_ms
         now_ms = deps.clock()
         await deps.store.look_at_campaigns(now_ms)
-        await deps.store.queues.look(deps.redis)
+        await deps.store.queues.look(deps.redis, now_ms)
         await deps.store.give_back_leases(now_ms)
         if now_ms >= forget_ms:
             await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)

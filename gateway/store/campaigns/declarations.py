@@ -88,7 +88,9 @@ class Declarations:
                 [("HGETALL", shared_keys.CAMPAIGNS_META), ("HGETALL", shared_keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
-            campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
+            campaigns = {
+                name: read(v) for n, v in pairs(as_list(found)) if (name := _name_in(n)) is not None
+            }
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
         self.loaded, self.looked_ms = True, now_ms
@@ -198,6 +200,14 @@ def read(value: bytes) -> Campaign:
         return _decode(value)
     except _NOT_READABLE:
         return UNREADABLE
+
+
+def _name_in(field: bytes) -> str | None:
+    """None of what is no name: no message can be of such a campaign."""
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:

@@ -322,6 +322,9 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
                 noted += 1
         elif part and arrived:
             number, _, total = part.partition(" ")
+            if not (number.isdecimal() and total.isdecimal()):
+                unmatched.append(receipt)  # what is noted for its id cannot be read
+                continue
             parts.append(_Part(ref, int(number), int(total), item))
         else:
             items.append(item)

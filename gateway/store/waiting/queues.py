@@ -25,8 +25,8 @@ from typing import NamedTuple
 from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import as_list
-from gateway.store import leases, randomness, shared_keys
+from gateway.redis.replies import as_list, whole
+from gateway.store import leases, quarantine, randomness, shared_keys
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import QUEUES
 from gateway.store.transaction import CommitCounts, commit
@@ -141,10 +141,18 @@ class Queues:
             await redis.call([("ZADD", QUEUES, *pairs)])
             known.update(dict.fromkeys(fresh, now_ms))
 
-    async def look(self, redis: RedisClient) -> None:
-        """Reads which there are. Raises RedisUnavailable."""
+    async def look(self, redis: RedisClient, now_ms: int) -> None:
+        """Reads which there are; what is no name is set aside. Raises RedisUnavailable."""
         (found,) = await redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", "+inf")])
-        self.names = [name.decode() for name in as_list(found)]
+        names = []
+        for name in as_list(found):
+            try:
+                names.append(name.decode())
+            except UnicodeDecodeError as error:
+                what = {f"{QUEUES} {name.decode(errors='replace')}": name}
+                await quarantine.set_aside(redis, 0, what, error, now_ms)
+                await redis.call([("ZREM", QUEUES, name)])
+        self.names = names
 
     async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
         """Drops the names of queues that nobody used for long and that hold nothing. One that a
@@ -160,9 +168,10 @@ class Queues:
             )
             drops: list[Command] = []
             for name in as_list(found):
-                held = [keys_of(shard).held(name.decode()) for shard in range(shards)]
+                known = name.decode(errors="replace")
+                held = [keys_of(shard).held(known) for shard in range(shards)]
                 if not any(await redis.call([("EXISTS", key) for key in held])):
-                    asked = (f"{shard}:{name.decode()}" for shard in range(shards))
+                    asked = (f"{shard}:{known}" for shard in range(shards))
                     drops += [("ZREM", QUEUES, name), ("HDEL", shared_keys.ASKED_AGAIN, *asked)]
             return drops, None
 
@@ -226,9 +235,10 @@ async def ask_again(redis: RedisClient, shard: int, name: str, now_ms: int) -> N
 
 
 async def asked_ms(redis: RedisClient, shard: int, name: str) -> int:
-    """Which change of its campaign a queue was asked again after last; 0: none."""
+    """Which change of its campaign a queue was asked again after last; 0: none, or what cannot be
+    read."""
     (moment,) = await redis.call([("HGET", shared_keys.ASKED_AGAIN, f"{shard}:{name}")])
-    return int(moment) if isinstance(moment, bytes) else 0
+    return whole(moment) or 0
 
 
 async def note_asked(redis: RedisClient, shard: int, name: str, changed_ms: int) -> None:
