@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.core.campaigns.campaign_words import hash_of
 from gateway.core.campaigns.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import as_list, pairs
+from gateway.redis.replies import as_list, pairs, whole
 from gateway.store import randomness, shared_keys
 from gateway.store.events import outbox
 from gateway.store.former_shards import shards_ever
@@ -160,7 +160,7 @@ async def words(redis: RedisClient, names: Sequence[str]) -> dict[str, bytes]:
 
 async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:
     """How many messages of each campaign there are in each state, and under COST and BILLED what
-    they cost and were billed. Raises RedisUnavailable."""
+    they cost and were billed; a count that cannot be read is 0. Raises RedisUnavailable."""
     ever = await shards_ever(redis, shards)
     asked = [(name, keys_of(shard).campaign_counts(name)) for name in names for shard in ever]
     totals = {name: Counter[str]() for name in names}
@@ -169,7 +169,7 @@ async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[
     replies = await redis.call([("HGETALL", key) for _, key in asked])
     for (name, _), found in zip(asked, replies, strict=True):
         for field, count in pairs(as_list(found)):
-            totals[name][field.decode()] += int(count)
+            totals[name][field.decode(errors="replace")] += whole(count) or 0
     return totals
 
 
