@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.archive import late
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import LatestRow, by_day, day_name
@@ -51,7 +51,7 @@ from gateway.redis.errors import RedisError
 from gateway.store.archive import archived_index, archiving, closed
 from gateway.store.archive.archiving import Source
 from gateway.store.former_shards import shards_ever
-from gateway.store.messages import reads, receipts
+from gateway.store.messages import reads
 from gateway.store.money.checkpoints import NOTHING_BOOKED
 from gateway.store.money.ledger import before, entries_after
 from gateway.store.money.months import closed_months
@@ -198,7 +198,10 @@ class Run:
                     await self._begin_index_at(before_ms)
                     await self._take_out(listed, before_ms)
                     await self._move_index_on(before_ms)
-                await self._settle_late()
+                settled = await late.settle(
+                    self._store, self._archive, self._clock, self._lease.keep
+                )
+                self._done.brought_back += settled
                 await self._merge_days()
             except ManifestMoved:
                 continue
@@ -356,22 +359,6 @@ class Run:
             while await archived_index.move_on(self._store, shard, before_ms):
                 failpoint("archive_moved_on")
                 await self._lease.keep()
-
-    async def _settle_late(self) -> None:
-        """Receipts that came for archived messages: those are brought back, changed by what the
-        receipts say, and archived anew by the next run."""
-        began_ms = self._clock()
-        for shard in range(self._store.shards):
-            waited = await receipts.waited_for(self._store, shard)
-            if kept := await closed.bring_back(self._store, partial(self._latest, waited)):
-                members = [member for id_ in kept for member in waited[id_]]
-                await receipts.try_again(self._store, shard, members, self._clock())
-                self._done.brought_back += len(kept)
-        await archiving.note_looked(self._redis, began_ms)
-
-    async def _latest(self, waited: Mapping[str, object]) -> dict[str, bytes]:
-        kept = self._archive.questions().latest(by_day(waited)) if waited else {}
-        return {id_: each.record for id_, each in kept.items()}
 
     # --- files ---
 
