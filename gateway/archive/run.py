@@ -5,8 +5,8 @@ Every step can die at any moment. What is not named by the manifest was not arch
 again; what is named and still in Redis is taken out by the next run, and only behind files that are
 there as the manifest says. One runs at a time by a lease; where two think that it is theirs, the
 exchange of the manifest lets one of them through, and the other begins anew. Raises ArchiveFault,
-LedgerFault, RedisUnavailable, and OSError (a full disk): what is done stays done, and the gateway
-goes on.
+LedgerFault once all else is done, RedisUnavailable, and OSError (a full disk): what is done stays
+done, and the gateway goes on.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from gateway.store.messages import reads
 from gateway.store.money.checkpoints import NOTHING_BOOKED
 from gateway.store.money.ledger import before, entries_after
 from gateway.store.money.months import closed_months
+from gateway.store.money.totals import LedgerFault
 from gateway.store.reactions import clicks
 from gateway.store.store import Store
 
@@ -130,6 +131,7 @@ class Run:
         self._shards: Sequence[int] = ()
         self._months = NONE_CLOSED
         self._since_ms = 0
+        self._fault: LedgerFault | None = None
         self._done = ArchiveRun()
 
     async def once(self) -> ArchiveRun:
@@ -205,6 +207,8 @@ class Run:
                 await self._merge_days()
             except ManifestMoved:
                 continue
+            if self._fault is not None:
+                raise self._fault
             return
         raise ArchiveFault(
             f"The manifest at {self._archive.url} is changed again and again by somebody else: "
@@ -254,12 +258,15 @@ class Run:
     async def _read_booked(self, part: StreamPart) -> None:
         currency, count = self._store.policy.currency, part.count
         entries = entries_after(self._redis, part.shard, part.start, part.end)
-        async with aclosing(entries):
-            async for id_, entry in entries:
-                if count >= self._limits.rows_a_step:
-                    break
-                count += part.add(rows_of(part.shard, id_, entry, currency, self._months))
-                part.through[part.shard] = id_
+        try:
+            async with aclosing(entries):
+                async for id_, entry in entries:
+                    if count >= self._limits.rows_a_step:
+                        break
+                    count += part.add(rows_of(part.shard, id_, entry, currency, self._months))
+                    part.through[part.shard] = id_
+        except LedgerFault as fault:  # no booking is passed over: this shard's ledger stops there
+            self._fault = fault
         await self._lease.keep()
 
     async def _read_clicked(self, part: StreamPart) -> None:
