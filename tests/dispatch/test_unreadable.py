@@ -15,10 +15,13 @@ from gateway.dispatch import apart
 from gateway.dispatch.apart import Apart
 from gateway.dispatch.jobs import ending, events, feeder, lines, unmatched_receipts
 from gateway.dispatch.redis_retry import RedisRetry
+from gateway.dispatch.webhooks import desk
 from gateway.redis.client import Command
 from gateway.redis.errors import RedisUnavailable
 from gateway.store import quarantine, shared_keys
 from gateway.store.keys import keys_of
+from gateway.store.providers import providers
+from gateway.store.waiting import leftovers
 from providers.contract import Receipt
 from tests.worlds.cascade_world import T0
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, world
@@ -52,11 +55,24 @@ PLANTED: dict[str, list[Command]] = {
         ("HSET", KEYS.changed, "other", 1),
         ("SET", KEYS.events("other"), 1),
     ],
+    "a dispatcher's name": [
+        ("HSET", shared_keys.WEBHOOKS, "", 1),
+        ("ZADD", shared_keys.SENDERS, T0, JUNK),
+    ],
     "a budget's name": [("HSET", shared_keys.BUDGETS, JUNK, JUNK)],
 }
 
 
-LOOPS = ("queues", "feeder", "ending", "events", "lines", "metrics", "unmatched receipts")
+LOOPS = (
+    "queues",
+    "feeder",
+    "ending",
+    "events",
+    "lines",
+    "metrics",
+    "unmatched receipts",
+    "webhooks",
+)
 
 
 @pytest.fixture
@@ -67,6 +83,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     for job in (feeder, ending, events, lines, unmatched_receipts):
         monkeypatch.setattr(job, "LOOK_S", 0.01)
     monkeypatch.setattr(telemetry, "PUBLISH_EVERY_S", 0.01)
+    monkeypatch.setattr(desk, "TURN_S", 0.01)
     return taken
 
 
@@ -111,6 +128,17 @@ def test_a_receipt_by_an_id_whose_note_cannot_be_read_waits_and_stops_no_other(
             assert kept == 1
 
     trio.run(main)
+
+
+@under_trio
+async def test_a_name_of_no_provider_hides_none(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        shop = KEYS.lane("former", "marketing")
+        await w.redis.call(
+            [("ZADD", shared_keys.PROVIDERS, 1, JUNK, 2, "former"), ("XADD", shop, "*", "m", "x")]
+        )
+        assert "former" in await providers.gone(w.redis, T0)
+        assert await leftovers.waiting(w.redis, 1, frozenset()) == {"former": 1}
 
 
 @under_trio
