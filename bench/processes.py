@@ -135,9 +135,11 @@ class Started(ABC):
         self.stop()
 
 
-def role(arguments: Sequence[str]) -> list[str]:
-    """The command line of one of the product's roles."""
-    return [sys.executable, "-m", "gateway.cli", *arguments]
+def role(arguments: Sequence[str], python: str = "") -> list[str]:
+    """The command line of one of the product's roles; `python` is that of another version's
+    environment."""
+    interpreter = [python, "-P"] if python else [sys.executable]  # -P: nothing of this folder
+    return [*interpreter, "-m", "gateway.cli", *arguments]
 
 
 def free_port() -> int:

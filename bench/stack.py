@@ -57,12 +57,18 @@ class Stack(Started):
         """Raises BenchFailed when a process has died that should live."""
 
     def launch_role(
-        self, name: str, config: Path, words: list[str], env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        config: Path,
+        words: list[str],
+        env: Mapping[str, str] | None = None,
+        python: str = "",
     ) -> Child:
-        """Starts `kaskad <words>`, with `env` over its own; `await_ready` tells when it serves."""
+        """Starts `kaskad <words>`, with `env` over its own, of another version where `python` is
+        that one's; `await_ready` tells when it serves."""
         log = self.folder / f"{len(self.logs)}-{name}.log"
         self.logs.append(log)
-        command = role([words[0], "--config", str(config), *words[1:]])
+        command = role([words[0], "--config", str(config), *words[1:]], python)
         return Child(f"kaskad {name}", command, log, {**self.env, **(env or {})}, announces=True)
 
     def launch_simulator(

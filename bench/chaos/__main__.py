@@ -3,6 +3,8 @@
     make chaos                                              faults that last minutes, a storm for
                                                             each of three seeds, the crash matrix
     make chaos ARGS="--messages 70000 --minutes 4"          every fault in every seed
+    make chaos ARGS="--beside ../old/.venv/bin/python"      half of the processes are of the version
+                                                            that is installed there; storms alone
     make chaos-quick                                        one short run, writes nothing
 
 Exit code 0: all assertions hold and all that was asked for came. 1: an assertion does not hold, or
@@ -12,7 +14,7 @@ come at least once over the seeds, and a fault in each whose load is four minute
 run is too short for that and only says what did not come. Best run on a machine that has nothing
 else to do: with two cores it takes less than half an hour.
 A run that ends with a fault keeps its folder with logs and Redis data. docs/reliability.md is
-written by a whole run only (not with --quick, --only or --no-page).
+written by a whole run only (not with --quick, --only, --beside or --no-page).
 """
 
 from __future__ import annotations
@@ -54,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     long: list[LongOutcome] = []
     seeds = options.seed or (SEEDS[:1] if options.quick else SEEDS)
     try:
-        if not options.only:
+        if not (options.only or options.beside):
             long = long_faults.play(seeds, short=options.quick)
         outcomes += [_storm(options, seed) for seed in seeds]
-        if not options.only:
+        if not (options.only or options.beside):
             rows = _matrix(options)
     except BenchFailed as fault:
         sys.stderr.write(f"The fault bench failed: {fault}\n")
         return 1
     if options.json is not None:
         options.json.write_bytes(page.as_json(outcomes, rows, long))
-    if not (options.quick or options.only or options.no_page):
+    if not (options.quick or options.only or options.beside or options.no_page):
         sys.stdout.write(f"Wrote {page.write(outcomes, rows, long)}\n")
     return verdict(outcomes, rows, long, strict=not options.quick)
 
@@ -89,6 +91,7 @@ def _storm(options: argparse.Namespace, seed: int) -> Outcome:
             react_s=QUICK_REACT_S if options.quick else REACT_S,
             opens_s=0 if options.quick else OPENS_S,
             skew_ms=SKEW_MS,
+            beside=options.beside,
         ),
         routes=audience.ROUTES,
         lively=True,
@@ -164,6 +167,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short run, writes no page")
     names = sorted({fault.name for fault in faults.every()})
     parser.add_argument("--only", action="append", default=[], choices=names, metavar="FAULT")
+    told = "of another version: the second machine's roles are of that one, as while it is replaced"
+    parser.add_argument("--beside", default="", metavar="PYTHON", help=told)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the outcomes there")
     parser.add_argument("--no-page", action="store_true", help="leave docs/reliability.md alone")
     return parser.parse_args(arguments)

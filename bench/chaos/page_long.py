@@ -83,12 +83,12 @@ CHANGES = (
     (
         "a provider, route or price is removed",
         "nobody ends by it; what waits goes on to its next step, with `provider_removed`",
-        "`tests/dispatch/test_changed_providers.py`",
+        "`tests/dispatch/providers/test_changed_providers.py`",
     ),
     (
         "a provider is retired (`retired`)",
         "nothing new goes to it; receipts and look-ups go on",
-        "`tests/dispatch/test_changed_providers.py`",
+        "`tests/dispatch/providers/test_changed_providers.py`",
     ),
     (
         "the shares of a channel's providers, or one of them is gone",
@@ -103,7 +103,7 @@ CHANGES = (
     (
         "a provider is renamed (`was`)",
         "steps, receipts, look-ups and pauses go on under the new name",
-        "the table below, `tests/dispatch/test_changed_providers.py`",
+        "the table below, `tests/dispatch/providers/test_changed_providers.py`",
     ),
     (
         "SIGHUP with a changed file",
@@ -113,7 +113,7 @@ CHANGES = (
     (
         "proofs rotate",
         "receipts with the old proof are taken until it is removed",
-        "the table below, `tests/ingress/test_callbacks.py`",
+        "the table below, `tests/ingress/callbacks/test_callbacks.py`",
     ),
     (
         "`kaskad copy` to another Redis",
@@ -123,7 +123,7 @@ CHANGES = (
     (
         "restored from a backup",
         "what was out then is looked up before anything is sent",
-        "`tests/dispatch/test_restored.py`, `tests/system/test_runbook.py`",
+        "`tests/dispatch/jobs/test_restored.py`, `tests/system/test_runbook.py`",
     ),
     (
         "another currency over existing money",

@@ -58,7 +58,8 @@ KNOBS: dict[str, Any] = {
     "push_timeout_ms": 2_000,
 }
 START_S = 30.0
-STARTING = '"event":"starting"'  # in what a role says before it serves
+# In what a role says before it serves.
+STARTING = ('"event":"starting"', '"event":"start_check"')
 HOUR_MS = 3_600_000
 BINDS, WINDOW = 2, 20  # of the SMSC: one bind a machine
 CALLBACK_S = 1.0  # the storm goes on meanwhile, so no answer is an answer too
@@ -78,6 +79,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     viber_share: float = 0.7
     budget: int = 0  # limit of the budget that runs out, in 1e-6; 0: there is none
+    beside: str = ""  # the Python of another version, which the second machine's roles are of
 
 
 class Stage(Stack):
@@ -156,7 +158,8 @@ class Stage(Stack):
         words = ["serve", "--port", str(self.ports[name])] if serves else ["dispatch"]
         own = {"KASKAD_REDIS_URL": f"redis://127.0.0.1:{self._ways[f'redis-{name}']}/0"}
         own |= self.clocks.environment(int(name[1])) | env
-        self.roles[name] = self.launch_role(name, self._config(name[1]), words, own)
+        python = self.plan.beside if name[1] == "1" else ""
+        self.roles[name] = self.launch_role(name, self._config(name[1]), words, own, python)
         return self.roles[name]
 
     def _config(self, machine: object) -> Path:
@@ -235,7 +238,7 @@ class Stage(Stack):
             return True
         said = child.log.read_text(errors="replace")
         if code == -signal.SIGTERM:
-            return all(STARTING in line for line in said.splitlines())
+            return all(any(event in line for event in STARTING) for line in said.splitlines())
         return said.startswith("Redis ")
 
     def kill_redis(self) -> None:

@@ -49,7 +49,9 @@ Books and events stay in the shard in which they were written.
                                        for itself
     {kN}clicks:<code>          hash    for ever: the same of such a      ingress
                                        link
-    {kN}feeder                 string  3 s: who releases what is held    dispatch
+    {kN}feeder:<kinds>         string  3 s: who releases what is held,   dispatch
+                                       of those that know so many kinds
+                                       of queues
     {kN}index                  stream  newest: accepted messages, by     admission
                                        buckets of their persons
     {kN}closed                 stream  trimmed: closed messages, for     cascade, where there is an
@@ -244,9 +246,8 @@ class Keys(msgspec.Struct, frozen=True):
     def budget(self, name: str) -> str:
         return self.tag + "budget:" + name
 
-    @property
-    def feeder(self) -> str:
-        return self.tag + "feeder"
+    def feeder(self, kinds: int) -> str:
+        return f"{self.tag}feeder:{kinds}"
 
     @property
     def timers(self) -> str:

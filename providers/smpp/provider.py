@@ -35,6 +35,7 @@ from providers.contract import (
 )
 from providers.smpp import pdu, reasons, texts, words
 from providers.smpp.batch import Batch, Message
+from providers.smpp.part_references import PartReferences
 from providers.smpp.session import LEAVE_S, Answer, Arrived, Ended, Session
 from providers.smpp.settings import SmppConfig
 
@@ -64,7 +65,7 @@ class SmppProvider(WithoutLookUps):
         self._late_came = trio.Event()
         self._open: dict[Batch, tuple[Session, TellTaken]] = {}  # of several messages
         self._idle = trio.lowlevel.ParkingLot()  # for when there are none
-        self._reference = random.randrange(0x10000)
+        self._part_references = PartReferences()
 
     @property
     def sessions(self) -> int:
@@ -80,8 +81,8 @@ class SmppProvider(WithoutLookUps):
         sending = Batch(self.config.id_format_resp)
         outcomes = sending.outcomes
         for sent in batch:
-            self._reference = (self._reference + 1) & 0xFFFF
-            written = words.write(sent, self.config, self._reference)
+            number = self._part_references.take(sent.ref, sent.to)
+            written = words.write(sent, self.config, number)
             if isinstance(written, Fault):
                 outcomes[sent.ref] = Refused(sent.ref, written, about="message")
             else:

@@ -25,7 +25,7 @@ from gateway.core.money.days import DAY_MS
 from gateway.core.records.entries import Group, Post
 from gateway.redis.server.embedded import EmbeddedRedis
 from gateway.redis.trio_driver import open_client
-from tests.finance.test_ledger import book
+from tests.finance.reports.test_ledger import book
 from tests.worlds.archive_world import ArchiveWorld
 
 LINES, DAYS = 5_000_000, 30

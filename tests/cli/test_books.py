@@ -13,7 +13,7 @@ from gateway.cli import app
 from gateway.cli.app import run as run_command
 from gateway.redis.asyncio_driver import run
 from tests.cli.test_cli import place as place  # the fixture
-from tests.finance.test_ledger import NOON, book, money
+from tests.finance.reports.test_ledger import NOON, book, money
 
 DAY = ["--from", "2026-11-21", "--to", "2026-11-21"]
 

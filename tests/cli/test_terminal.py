@@ -15,7 +15,7 @@ from gateway.cli.tables import print_table
 from gateway.cli.terminal import show_anyway
 from gateway.finance.reports.report import build
 from gateway.finance.reports.table import render_table
-from tests.finance.test_report import ask, booked
+from tests.finance.reports.test_report import ask, booked
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1251", "cp437", "koi8-r", "utf-8"])

@@ -13,6 +13,7 @@ from gateway.redis.client import RedisClient
 from gateway.store.keys import GROUP, keys_of
 from gateway.store.messages import receipts
 from gateway.store.messages.apply import Item
+from gateway.store.waiting import queues
 from providers.contract import Receipt
 from tests.worlds.cascade_world import request
 from tests.worlds.dispatch_world import DispatchWorld, dispatching, under_trio, world
@@ -142,3 +143,18 @@ async def test_a_newer_unmatched_receipt_waits_and_does_not_stop_the_others(
         assert len(taken.dropped) == 1
         (left,) = await w.redis.call([("ZRANGE", KEYS.unmatched_receipts, 0, -1)])
         assert left == [newer]
+
+
+@under_trio
+async def test_an_older_feeder_keeps_no_newer_one_from_the_queues_that_it_leaves_alone(
+    redis_url: str,
+) -> None:
+    """Whoever knows fewer kinds of queues fed a shard as long as it ran, and what waited in a queue
+    of another kind waited for its end."""
+    async with world(redis_url) as w:
+        (id_,) = await w.admit(not_before_ms=w.clock() + 60_000)
+        w.go_ahead(61_000)
+        older = [KEYS.tag + "feeder", KEYS.feeder(queues.KINDS - 1)]  # the first is of version 0.2
+        await w.redis.call([("SET", key, "older") for key in older])
+        async with dispatching(w):
+            await w.until([id_], "sent", "planned")

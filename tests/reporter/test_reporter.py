@@ -35,7 +35,7 @@ from gateway.reporter.role import keep_making
 from gateway.store.money import scheduled_reports
 from gateway.store.money.scheduled_reports import LEASE_MS, ScheduleState
 from gateway.store.money.totals import at_once
-from tests.finance.test_ledger import book, money
+from tests.finance.reports.test_ledger import book, money
 from tests.simulation.memory_client import MemoryClient, Weather
 from tests.simulation.memory_redis import MemoryRedis
 from tests.simulation.webhook_world import OK, SECRET, Call, Receivers

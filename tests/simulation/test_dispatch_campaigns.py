@@ -187,7 +187,7 @@ def test_a_cancel_that_is_broken_off_goes_on_where_somebody_else_begins() -> Non
         store = world.pace.store
         await world.declare(state="paused")
         ids = await world.pace.admit(500)
-        await store.redis.call([("SET", keys_of(0).feeder, "dead", "PX", 4_000)])
+        await store.redis.call([("SET", keys_of(0).feeder(queues.KINDS), "dead", "PX", 4_000)])
         await world.cancel()
         # It dies when it has cancelled some of them.
         event = Cancelled(reason="campaign_cancelled")

@@ -180,7 +180,7 @@ def test_a_dispatcher_that_dies_is_followed_by_another_that_feeds() -> None:
     pace = held_world()
 
     async def work() -> None:
-        await pace.store.redis.call([("SET", keys_of(0).feeder, "dead", "PX", 7_000)])
+        await pace.store.redis.call([("SET", keys_of(0).feeder(queues.KINDS), "dead", "PX", 7_000)])
         await pace.admit(10)
         await trio.sleep(OPENS_S + 1.5)
         assert pace.arrived == []

@@ -53,7 +53,7 @@ FOUND = {
     # A read whose connection was cut was done after the recount: its entry stayed unknown to the
     # living dispatcher it was pending for, and its message waited until its time was over. What had
     # been taken over before Redis went away in the middle of a round was forgotten the same way.
-    # Both are shown step by step in tests/dispatch/test_entry_reader.py.
+    # Both are shown step by step in tests/dispatch/worker/test_entry_reader.py.
     47: "a read that was done late",
     54: "a take-over that was cut",
     147: "a late read again",

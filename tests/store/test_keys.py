@@ -15,7 +15,7 @@ from gateway.store.installation import api_keys, audit, snapshots
 from gateway.store.installation.audit import Deed
 from gateway.store.messages.apply import Item
 from gateway.store.messages.receipts import note_provider_ids
-from tests.ingress.test_callbacks import BASIC, VIBER, report
+from tests.ingress.callbacks.test_callbacks import BASIC, VIBER, report
 from tests.worlds.ingress_world import OTP, SALE, T0, World, with_ingress
 from tests.worlds.key_table import ONCE_CLOSED, TABLE, Row, fault_of
 

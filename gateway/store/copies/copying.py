@@ -33,7 +33,7 @@ from gateway.store.installation.installation import SHARDS_FIELD, Copied
 # limits begin otherwise), the two records that `begin` and `finish` write, and how far shards
 # followed a campaign that was cancelled or changed: those of the copy look again.
 _kept = re.compile(
-    rb"\{k\d+\}(?!t:|raw:|feeder$)|\{hook_\w+\}(?!t:)"
+    rb"\{k\d+\}(?!t:|raw:|feeder)|\{hook_\w+\}(?!t:)"
     rb"|\{kaskad\}(?!t:|alive:|stats:|place:|sends:|senders$|processes$|meta$|copying$|copied$|cancelling$|asked$)"
 ).match
 _kind = re.compile(rb"\{\w+\}(\w+)").match

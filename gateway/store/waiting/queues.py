@@ -36,6 +36,8 @@ UNUSED_MS = 3_600_000
 PAGE = 1_000
 LOOKED_AT = 200  # messages whose records are read together
 FEEDER_MS = 3_000  # how long a shard is one dispatcher's to feed, unless it says so again
+# Of queues, one more with each version that has another: 2 since apps have queues of their own.
+KINDS = 2
 
 
 class HeldPlace(NamedTuple):
@@ -180,8 +182,9 @@ class Queues:
 
 async def may_feed(redis: RedisClient, shard: int, consumer: str) -> bool:
     """Whether the shard's queues are this dispatcher's to release from. For a moment two may think
-    so, and then the second finds little to do."""
-    return await leases.hold(redis, keys_of(shard).feeder, consumer, FEEDER_MS)
+    so, and then the second finds little to do. Beside one of a version that knows fewer kinds, and
+    leaves those of others alone, somebody feeds them all."""
+    return await leases.hold(redis, keys_of(shard).feeder(KINDS), consumer, FEEDER_MS)
 
 
 async def waiting_for_zone(
