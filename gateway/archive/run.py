@@ -5,8 +5,8 @@ Every step can die at any moment. What is not named by the manifest was not arch
 again; what is named and still in Redis is taken out by the next run, and only behind files that are
 there as the manifest says. One runs at a time by a lease; where two think that it is theirs, the
 exchange of the manifest lets one of them through, and the other begins anew. Raises ArchiveFault,
-LedgerFault, RedisUnavailable, and OSError (a full disk): what is done stays done, and the gateway
-goes on.
+LedgerFault once all else is done, RedisUnavailable, and OSError (a full disk): what is done stays
+done, and the gateway goes on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.archive import late
 from gateway.archive.archive import Archive
 from gateway.archive.place import ManifestMoved
 from gateway.archive.questions import LatestRow, by_day, day_name
@@ -51,10 +51,11 @@ from gateway.redis.errors import RedisError
 from gateway.store.archive import archived_index, archiving, closed
 from gateway.store.archive.archiving import Source
 from gateway.store.former_shards import shards_ever
-from gateway.store.messages import reads, receipts
+from gateway.store.messages import reads
 from gateway.store.money.checkpoints import NOTHING_BOOKED
 from gateway.store.money.ledger import before, entries_after
 from gateway.store.money.months import closed_months
+from gateway.store.money.totals import LedgerFault
 from gateway.store.reactions import clicks
 from gateway.store.store import Store
 
@@ -130,6 +131,7 @@ class Run:
         self._shards: Sequence[int] = ()
         self._months = NONE_CLOSED
         self._since_ms = 0
+        self._fault: LedgerFault | None = None
         self._done = ArchiveRun()
 
     async def once(self) -> ArchiveRun:
@@ -198,10 +200,15 @@ class Run:
                     await self._begin_index_at(before_ms)
                     await self._take_out(listed, before_ms)
                     await self._move_index_on(before_ms)
-                await self._settle_late()
+                settled = await late.settle(
+                    self._store, self._archive, self._clock, self._lease.keep
+                )
+                self._done.brought_back += settled
                 await self._merge_days()
             except ManifestMoved:
                 continue
+            if self._fault is not None:
+                raise self._fault
             return
         raise ArchiveFault(
             f"The manifest at {self._archive.url} is changed again and again by somebody else: "
@@ -251,12 +258,15 @@ class Run:
     async def _read_booked(self, part: StreamPart) -> None:
         currency, count = self._store.policy.currency, part.count
         entries = entries_after(self._redis, part.shard, part.start, part.end)
-        async with aclosing(entries):
-            async for id_, entry in entries:
-                if count >= self._limits.rows_a_step:
-                    break
-                count += part.add(rows_of(part.shard, id_, entry, currency, self._months))
-                part.through[part.shard] = id_
+        try:
+            async with aclosing(entries):
+                async for id_, entry in entries:
+                    if count >= self._limits.rows_a_step:
+                        break
+                    count += part.add(rows_of(part.shard, id_, entry, currency, self._months))
+                    part.through[part.shard] = id_
+        except LedgerFault as fault:  # no booking is passed over: this shard's ledger stops there
+            self._fault = fault
         await self._lease.keep()
 
     async def _read_clicked(self, part: StreamPart) -> None:
@@ -356,22 +366,6 @@ class Run:
             while await archived_index.move_on(self._store, shard, before_ms):
                 failpoint("archive_moved_on")
                 await self._lease.keep()
-
-    async def _settle_late(self) -> None:
-        """Receipts that came for archived messages: those are brought back, changed by what the
-        receipts say, and archived anew by the next run."""
-        began_ms = self._clock()
-        for shard in range(self._store.shards):
-            waited = await receipts.waited_for(self._store, shard)
-            if kept := await closed.bring_back(self._store, partial(self._latest, waited)):
-                members = [member for id_ in kept for member in waited[id_]]
-                await receipts.try_again(self._store, shard, members, self._clock())
-                self._done.brought_back += len(kept)
-        await archiving.note_looked(self._redis, began_ms)
-
-    async def _latest(self, waited: Mapping[str, object]) -> dict[str, bytes]:
-        kept = self._archive.questions().latest(by_day(waited)) if waited else {}
-        return {id_: each.record for id_, each in kept.items()}
 
     # --- files ---
 

@@ -17,3 +17,11 @@ def as_list(reply: RedisReply) -> list[Any]:
 def pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Names and values as Redis lists them: one after the other."""
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+def whole(value: RedisReply) -> int | None:
+    """A whole number as it is kept; None: there is none, or something else stands there."""
+    try:
+        return int(value) if isinstance(value, bytes) else None
+    except ValueError:
+        return None

@@ -18,6 +18,7 @@ from gateway.core.ids import new_id, shard_of_id
 from gateway.core.money.budgets import Funds
 from gateway.core.policy import Policy
 from gateway.core.records.moved import is_moved, moved_to
+from gateway.log_throttle import LogThrottle
 from gateway.redis.client import Command, RedisClient, Session
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
@@ -90,6 +91,7 @@ class StoreBase:
         self.tallies = Tallies()
         self.budgets = Budgets()
         self.counts = CommitCounts()
+        self.crowded_out = LogThrottle(60_000)  # of unmatched receipts, by provider
         self.outcomes = Outcomes()
         self.ignored_prices = IgnoredPrices(policy.providers)
         # Steps that another provider took over, by that which had them; with the zeros from which

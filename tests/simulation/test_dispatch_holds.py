@@ -294,7 +294,7 @@ def test_the_name_of_a_queue_that_is_used_again_while_it_is_looked_at_stays() ->
         redis = MemoryClient(pace.weather, learns_elsewhere)
         await pace.store.redis.call([("ZADD", QUEUES, T0, QUEUE)])
         await pace.store.queues.forget(redis, 1, LATER)
-        await pace.store.queues.look(pace.store.redis)
+        await pace.store.queues.look(pace.store.redis, LATER)
         assert pace.store.queues.names == [QUEUE]
 
     pace.run(work)
@@ -318,7 +318,7 @@ def test_names_that_nobody_uses_are_dropped_while_others_are_said_all_the_time()
         pairs = [part for name in names for part in (T0, name)]
         await pace.store.redis.call([("ZADD", QUEUES, *pairs), ("ZADD", QUEUES, LATER, other)])
         await pace.store.queues.forget(redis, 1, LATER)
-        await pace.store.queues.look(pace.store.redis)
+        await pace.store.queues.look(pace.store.redis, pace.clock())
         assert pace.store.queues.names == [other]
 
     pace.run(work)

@@ -1,7 +1,7 @@
 """Looks at how full budgets are: shows it, tells what was crossed, and drops what counts no more.
 
-A part of measuring, in every dispatcher; without budgets nothing is asked. A warning is told by one
-of them.
+A part of measuring, in every dispatcher; without budgets it is asked once a minute what is left of
+former ones. A warning is told by one of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class BudgetWatch:
         """Raises RedisUnavailable."""
         store, now_ms = self._deps.store, self._deps.clock()
         configured = store.policy.budgets
+        if now_ms >= self._tidy_ms:
+            await budgets.tidy(store.redis, configured, store.shards, now_ms)
+            self._tidy_ms = now_ms + TIDY_MS
         if not configured and not self._shown:
             return
         found = await budgets.read(store.redis, configured, store.shards, now_ms)
@@ -42,6 +45,3 @@ class BudgetWatch:
             metrics.budget_used.labels(budget.name).set(reading.spent * 100 // budget.limit)
             metrics.budget_warned.labels(budget.name).set(warned[budget.name].percent)
         self._shown = set(found)
-        if now_ms >= self._tidy_ms:
-            await budgets.tidy(store.redis, configured, store.shards, now_ms)
-            self._tidy_ms = now_ms + TIDY_MS

@@ -10,9 +10,13 @@ behind it. Where no such queue is, nothing is asked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import structlog
 
 from gateway.core.events import Released
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
 from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.messages import reads
@@ -27,6 +31,14 @@ _log = structlog.get_logger("dispatch")
 async def run(deps: DispatchDeps, shard: int) -> None:
     """Ends in one shard until cancelled."""
     through: dict[str, int] = {}  # by queue, the ends up to which it was gone through
+    apart = Apart("ending")
+
+    async def go_through(name: str, ends: Mapping[str, int], last_ms: int) -> None:
+        through[name] = await queues.asked_ms(deps.redis, shard, name)
+        over = {each for each, ended_ms in ends.items() if ended_ms > through[name]}
+        if over and await end(deps, shard, name, over):
+            await queues.note_asked(deps.redis, shard, name, last_ms)
+            through[name] = last_ms
 
     async def turn() -> float:
         names = [name for name in deps.store.queues.names if queues.is_of_all(name)]
@@ -37,11 +49,7 @@ async def run(deps: DispatchDeps, shard: int) -> None:
                 continue
             if not await queues.may_feed(deps.redis, shard, deps.consumer):
                 break
-            through[name] = await queues.asked_ms(deps.redis, shard, name)
-            over = {each for each, ended_ms in ends.items() if ended_ms > through[name]}
-            if over and await end(deps, shard, name, over):
-                await queues.note_asked(deps.redis, shard, name, last_ms)
-                through[name] = last_ms
+            await apart.take(name, partial(go_through, name, ends, last_ms), None)
         return LOOK_S
 
     await deps.redis_retry("ending").for_ever(turn)

@@ -10,19 +10,21 @@ and 1 % together (2026-11-30). A campaign's own queues are left alone while it i
 steps are released at its pace, which is one schedule for all shards. Where its start, end or send
 window was changed all that waits for a moment is asked again, when every process surely knows; when
 it is over all that waits is released, to end. What waits for a budget is released as far as that
-has room. Queues of a kind that a later version made are left to it. While a shard is unavailable,
-it is tried again.
+has room. Queues of a kind that a later version made are left to it, and one that fails keeps no
+other waiting. While a shard is unavailable, it is tried again.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
 from gateway.core.events import Released
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.app_turns import in_turn, whose_turn
 from gateway.store import quarantine, shared_keys
@@ -68,6 +70,16 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
     asked: dict[str, int] = {}  # by queue, after which change of its campaign
     stuck: dict[str, Stuck] = {}  # by queue
     turns: dict[LineOfLane, str] = {}
+    apart = Apart("feeder")
+
+    async def feed_any(name: str) -> float:
+        if (queue := queues.campaign_of(name)) is not None:
+            return await feed_campaign(deps, shard, name, queue, run_script, fed[name])
+        if (lane := queues.lane_of(name)) is not None:
+            return await feed(deps, shard, name, lane)
+        if (budget := queues.budget_of(name)) is not None:
+            return await feed_budget(deps, shard, name, budget, fed[name], stuck)
+        return LOOK_S
 
     async def turn() -> float:
         names = deps.store.queues.names
@@ -75,24 +87,20 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
             return LOOK_S
         for name in names:
             if (queue := queues.campaign_of(name)) is not None:
-                await ask_again(deps, shard, name, queue.campaign, asked)
+                ask = partial(ask_again, deps, shard, name, queue.campaign, asked)
+                await apart.take(name, ask, None)
         pause_s = LOOK_S
         in_lanes: defaultdict[tuple[str, str], dict[str, AppLane]] = defaultdict(dict)
-        for name in await queues.due_of_each(deps.redis, shard, names, deps.clock(), 1):
-            if (queue := queues.campaign_of(name)) is not None:
-                more_s = await feed_campaign(deps, shard, name, queue, run_script, fed[name])
-            elif (lane := queues.lane_of(name)) is not None and lane.app:
+        found = await queues.due_of_each(deps.redis, shard, names, deps.clock(), 1)
+        for name, ids in found.items():
+            lane = queues.lane_of(name)
+            if lane is not None and lane.app and ids:
                 in_lanes[lane.provider, lane.category][name] = lane
-                continue
-            elif lane is not None:
-                more_s = await feed(deps, shard, name, lane)
-            elif (budget := queues.budget_of(name)) is not None:
-                more_s = await feed_budget(deps, shard, name, budget, fed[name], stuck)
             else:
-                continue
-            pause_s = min(pause_s, more_s)
-        for apps in in_lanes.values():
-            pause_s = min(pause_s, await feed_lane(deps, shard, apps, turns))
+                pause_s = min(pause_s, await apart.take(name, partial(feed_any, name), LOOK_S))
+        for lane_of_apps, apps in in_lanes.items():
+            work = partial(feed_lane, deps, shard, apps, turns)
+            pause_s = min(pause_s, await apart.take(":".join(lane_of_apps), work, LOOK_S))
         return pause_s
 
     await deps.redis_retry("feeder").for_ever(turn)
@@ -108,7 +116,7 @@ async def look(deps: DispatchDeps) -> None:
         nonlocal forget_ms
         now_ms = deps.clock()
         await deps.store.look_at_campaigns(now_ms)
-        await deps.store.queues.look(deps.redis)
+        await deps.store.queues.look(deps.redis, now_ms)
         await deps.store.give_back_leases(now_ms)
         if now_ms >= forget_ms:
             await deps.store.queues.forget(deps.redis, deps.store.shards, now_ms)

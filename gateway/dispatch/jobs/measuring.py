@@ -8,11 +8,13 @@ the last figures stand.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 import trio
 
 from gateway import fleet, telemetry
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
 from gateway.dispatch.jobs.archive import ArchiveWatch
 from gateway.dispatch.jobs.budgets import BudgetWatch
@@ -30,14 +32,19 @@ _log = structlog.get_logger("dispatch")
 async def run(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
     """Measures and publishes until cancelled."""
     measuring, rates = Measuring(deps, working), RateWatch(deps, [w.name for w in working])
-    watches = BudgetWatch(deps), ArchiveWatch(deps), ReportWatch(deps)
+    watches: dict[str, ShownOnly] = {
+        "budgets": BudgetWatch(deps),
+        "archive": ArchiveWatch(deps),
+        "reports": ReportWatch(deps),
+    }
+    apart = Apart("metrics")  # what is only shown stops nothing
     compare_at = trio.current_time() + COMPARE_S
 
     async def turn() -> float:
         nonlocal compare_at
         await measuring.measure()
-        for watch in watches:
-            await watch.look()
+        for name, watch in watches.items():
+            await apart.take(name, watch.look, None)
         if deps.publish is not None:
             await deps.publish()
             if trio.current_time() >= compare_at:
@@ -46,6 +53,11 @@ async def run(deps: DispatchDeps, working: Sequence[ProviderWorker]) -> None:
         return telemetry.PUBLISH_EVERY_S
 
     await deps.redis_retry("metrics").for_ever(turn)
+
+
+class ShownOnly(Protocol):
+    async def look(self) -> None:
+        """Raises RedisUnavailable."""
 
 
 class Measuring:

@@ -147,6 +147,7 @@ class _Desk:
         await self._watch.saw(name, receipts)
         self._count("applied", taken.applied)
         self._count("parked", taken.kept)
+        self._count("dropped", taken.crowded_out)
         self._count("fault", taken.set_aside)
         return True
 

@@ -3,7 +3,8 @@
 Each dispatcher says every second that it is there, and all reckon alike who has what: each thing
 goes to the one whose draw for it is highest, so a dispatcher that comes or goes moves its share and
 nothing else. What one has it keeps by a lease, so two never send to the same receiver for longer
-than a lease. While an installation has no webhooks nothing is read but what all processes read.
+than a lease. While an installation never had a webhook nothing is read but what all processes read;
+what stands in an outbox when the last one is deleted leaves it all the same.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Desk:
         """Takes what is ours now and leaves the rest. Raises RedisUnavailable."""
         deps, every = self._deps, self._deps.store.webhooks.now.every
         enabled = {w.id: (app, name, w) for (app, name), w in every.items() if w.enabled}
-        if not every:
+        if not deps.store.webhooks.ever:
             self._outboxes = set()
             self._keep({})
             return TURN_S

@@ -13,7 +13,7 @@ import msgspec
 from gateway.core.archive.manifest import EntryId, entry_id, entry_text
 from gateway.redis.allow_oom import call_allowing_oom
 from gateway.redis.client import Command, RedisClient
-from gateway.redis.replies import as_list, pairs
+from gateway.redis.replies import as_list, pairs, whole
 from gateway.store import leases, randomness
 from gateway.store.keys import keys_of
 from gateway.store.money.checkpoints import NOTHING_BOOKED
@@ -125,13 +125,20 @@ async def _note(redis: RedisClient, *fields: str | int) -> None:
 async def looked_ms(redis: RedisClient) -> int:
     """When that began last; 0: it never did."""
     (found,) = await redis.call([("HGET", ARCHIVE, "looked_ms")])
-    return int(found) if isinstance(found, bytes) else 0
+    return whole(found) or 0
 
 
 async def state(redis: RedisClient) -> ArchiveRuns:
+    """What cannot be read is told as the reason."""
     (found,) = await redis.call([("HGETALL", ARCHIVE)])
-    fields = {name.decode(): value.decode() for name, value in pairs(as_list(found))}
-    return msgspec.convert(fields, ArchiveRuns, strict=False)
+    every = pairs(as_list(found))
+    fields = {
+        name.decode(errors="replace"): value.decode(errors="replace") for name, value in every
+    }
+    try:
+        return msgspec.convert(fields, ArchiveRuns, strict=False)
+    except msgspec.ValidationError as error:
+        return ArchiveRuns(reason=f"{ARCHIVE} cannot be read: {error}")
 
 
 async def waiting_since(redis: RedisClient, shards: Sequence[int]) -> int:

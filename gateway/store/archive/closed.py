@@ -24,6 +24,7 @@ import msgspec
 
 from gateway.core.archive.manifest import EntryId
 from gateway.core.archive.messages import nameless
+from gateway.core.ids import shard_of_id
 from gateway.core.records.codec import NewerRecordError
 from gateway.core.records.entries import closed_codec
 from gateway.core.records.message import Message
@@ -61,9 +62,10 @@ async def listed(redis: RedisClient, shard: int, after: EntryId, until: EntryId)
 
 def _ids(record: bytes) -> list[str]:
     try:
-        return closed_codec.decode(unpack(record)).ids
+        ids = closed_codec.decode(unpack(record)).ids
     except (NewerRecordError, msgspec.DecodeError):
         return []
+    return [id_ for id_ in ids if shard_of_id(id_) is not None]
 
 
 async def closed_messages(store: Store, ids: Iterable[str]) -> list[Message]:

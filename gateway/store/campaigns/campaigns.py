@@ -76,7 +76,7 @@ class Campaigns:
         if size >= self._max:
             (names,) = await redis.call([("SMEMBERS", key)])
             assert isinstance(names, list)
-            state.known = {name.decode() for name in names}
+            state.known = {name.decode(errors="replace") for name in names}
             state.full = True
         return state.full
 

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from gateway.core.campaigns.campaign_words import hash_of
 from gateway.core.campaigns.campaigns import Campaign, Declared
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import as_list, pairs
+from gateway.redis.replies import as_list, pairs, whole
 from gateway.store import randomness, shared_keys
 from gateway.store.events import outbox
 from gateway.store.former_shards import shards_ever
@@ -88,7 +88,9 @@ class Declarations:
                 [("HGETALL", shared_keys.CAMPAIGNS_META), ("HGETALL", shared_keys.CAMPAIGNS)]
             )
             told = dict(pairs(as_list(meta)))
-            campaigns = {n.decode(): read(v) for n, v in pairs(as_list(found))}
+            campaigns = {
+                name: read(v) for n, v in pairs(as_list(found)) if (name := _name_in(n)) is not None
+            }
             self.declared = Declared(campaigns, told.get(HOLDOUT_FIELD.encode(), b""))
             self._version = told.get(VERSION_FIELD.encode())
         self.loaded, self.looked_ms = True, now_ms
@@ -158,7 +160,7 @@ async def words(redis: RedisClient, names: Sequence[str]) -> dict[str, bytes]:
 
 async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[str, Counter[str]]:
     """How many messages of each campaign there are in each state, and under COST and BILLED what
-    they cost and were billed. Raises RedisUnavailable."""
+    they cost and were billed; a count that cannot be read is 0. Raises RedisUnavailable."""
     ever = await shards_ever(redis, shards)
     asked = [(name, keys_of(shard).campaign_counts(name)) for name in names for shard in ever]
     totals = {name: Counter[str]() for name in names}
@@ -167,7 +169,7 @@ async def counts(redis: RedisClient, shards: int, names: Sequence[str]) -> dict[
     replies = await redis.call([("HGETALL", key) for _, key in asked])
     for (name, _), found in zip(asked, replies, strict=True):
         for field, count in pairs(as_list(found)):
-            totals[name][field.decode()] += int(count)
+            totals[name][field.decode(errors="replace")] += whole(count) or 0
     return totals
 
 
@@ -198,6 +200,14 @@ def read(value: bytes) -> Campaign:
         return _decode(value)
     except _NOT_READABLE:
         return UNREADABLE
+
+
+def _name_in(field: bytes) -> str | None:
+    """None of what is no name: no message can be of such a campaign."""
+    try:
+        return field.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _to_change(value: bytes | None) -> tuple[Campaign | None, dict[str, msgspec.Raw]]:

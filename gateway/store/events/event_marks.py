@@ -13,6 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.redis.client import Command, RedisClient
+from gateway.redis.replies import as_list, whole
 from gateway.store.keys import Keys
 
 MARKS_MAX = 20
@@ -37,12 +38,12 @@ def marked(
 
 
 async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
-    """Looks at every app's stream of a shard."""
+    """Looks at every app's stream of a shard. What is no app's name, or no count, is left."""
     (found,) = await redis.call([("HKEYS", keys.changed)])
-    assert isinstance(found, list)
-    if not found:
+    names = [app.decode(errors="replace") for app in as_list(found)]
+    apps = [app for app, said in zip(names, as_list(found), strict=True) if app.encode() == said]
+    if not apps:
         return
-    apps = [app.decode() for app in found]
     newest: list[Command] = [("XREVRANGE", keys.events(app), "+", "-", "COUNT", 1) for app in apps]
     replies = await redis.call(
         [
@@ -58,10 +59,11 @@ async def cut_events(redis: RedisClient, keys: Keys, changes_max: int) -> None:
     counts, marks, *latest = answers
     commands: list[Command] = []
     for app, count, packed, entries in zip(apps, counts, marks, latest, strict=True):
-        if not entries:
+        changes = whole(count)
+        if not entries or changes is None:
             continue
         before = [] if packed is None else _read(packed)
-        after, first = marked(before, int(count), entries[0][0].decode(), changes_max)
+        after, first = marked(before, changes, entries[0][0].decode(), changes_max)
         if after != before:
             commands.append(("HSET", keys.marks, app, _encode(after)))
         if first is not None:

@@ -243,5 +243,7 @@ def readable(member: bytes) -> WebhookEvent | None:
 
 
 def lost_of(said: object) -> LostEvents | None:
-    """What a webhook's state says of it."""
-    return msgspec.json.decode(said, type=LostEvents) if isinstance(said, bytes) else None
+    """What a webhook's state says of it; what cannot be read says nothing."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(said, type=LostEvents) if isinstance(said, bytes) else None
+    return None

@@ -28,4 +28,4 @@ async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:
             ("ZRANGEBYSCORE", shared_keys.SENDERS, "-inf", "+inf"),
         ]
     )
-    return [name.decode() for name in as_list(found)]
+    return [name.decode(errors="replace") for name in as_list(found)]

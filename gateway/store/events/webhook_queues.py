@@ -7,7 +7,9 @@ once, in one transaction. Raises RedisUnavailable.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -21,8 +23,8 @@ from gateway.core.records.webhook import (
     tries_codec,
 )
 from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import as_list, pairs
-from gateway.store import shared_keys
+from gateway.redis.replies import as_list, pairs, whole
+from gateway.store import quarantine, shared_keys
 from gateway.store.compression import pack, unpack
 from gateway.store.events.outbox import (
     KEEP_MS,
@@ -82,25 +84,32 @@ class TryResults(NamedTuple):
 
 
 async def due(redis: RedisClient, id_: str, now_ms: int, count: int) -> list[Due]:
-    """The events whose time has come, the longest due first. One that cannot be read is dropped;
-    what a newer Kaskad put there is left to it."""
+    """The events whose time has come, the longest due first. One that cannot be read is set aside;
+    what a newer Kaskad put there is left to it, out of the way of those behind it."""
     queue, tries = shared_keys.webhook(id_, "queue"), shared_keys.webhook(id_, "tries")
     members, tried = await redis.call(
         [("ZRANGEBYSCORE", queue, "-inf", now_ms, "LIMIT", 0, count), ("HLEN", tries)]
     )
-    found = []
+    found, later = [], list[int | bytes]()
     for member in as_list(members):
         try:
             found.append((event_codec.decode(member), member))
         except NewerRecordError:
-            continue
-        except UnreadableRecordError:
-            await redis.call([("ZREM", queue, member)])
+            later += (now_ms + quarantine.LATER_MS, member)
+        except UnreadableRecordError as error:
+            # A webhook's keys are of no shard, so what cannot be read leaves once it is listed.
+            what = {f"{queue} {zlib.crc32(member):08x}": member}
+            if await quarantine.set_aside(redis, 0, what, error, now_ms):
+                await redis.call([("ZREM", queue, member)])
+            else:
+                later += (now_ms + quarantine.LATER_MS, member)
+    if later:
+        await redis.call([("ZADD", queue, "XX", *later)])
     if not tried or not found:
         return [Due(event, member, 0) for event, member in found]
     (counts,) = await redis.call([("HMGET", tries, *(event.id for event, _ in found))])
     return [
-        Due(event, member, int(count or 0))
+        Due(event, member, whole(count) or 0)
         for (event, member), count in zip(found, as_list(counts), strict=True)
     ]
 
@@ -171,14 +180,17 @@ def _state(waiting: object, first: list[bytes], said: list[bytes]) -> WebhookBac
     return WebhookBacklog(
         waiting,
         event.at_ms if event is not None else None,
-        int(failing) if failing else None,
+        whole(failing),
         lost_of(told.get(LOST_FIELD.encode())),
         recovery_of(told.get(RECOVER_FIELD.encode())),
     )
 
 
 def recovery_of(said: object) -> Recovery | None:
-    return msgspec.json.decode(said, type=Recovery) if isinstance(said, bytes) else None
+    """What cannot be read says nothing."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(said, type=Recovery) if isinstance(said, bytes) else None
+    return None
 
 
 async def recover(redis: RedisClient, id_: str, recovery: Recovery) -> None:

@@ -43,6 +43,11 @@ class KnownWebhooks:
         self.now = Webhooks()
         self._version: bytes | None = None
 
+    @property
+    def ever(self) -> bool:
+        """Whether there was one once, as far as is known here."""
+        return self._version is not None
+
     async def look(self, redis: RedisClient) -> None:
         """Reads them where they changed. Raises RedisUnavailable."""
         (version,) = await redis.call([("HGET", shared_keys.WEBHOOKS, _VERSION)])

@@ -39,7 +39,7 @@ async def processes(redis: RedisClient, now_ms: int) -> list[str]:
         [("ZREVRANGEBYSCORE", shared_keys.PROCESSES, "+inf", least, "LIMIT", 0, PROCESSES_MAX)]
     )
     assert isinstance(names, list)
-    return [name.decode() for name in names]
+    return [name.decode(errors="replace") for name in names]
 
 
 async def gather(redis: RedisClient, now_ms: int, beginning: str = "") -> list[bytes]:

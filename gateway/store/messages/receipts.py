@@ -22,6 +22,7 @@ from contextlib import aclosing, suppress
 from typing import Literal, NamedTuple
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from gateway.core.events import Reported
@@ -30,7 +31,7 @@ from gateway.core.policy import UNKNOWN_PROVIDER
 from gateway.core.records.codec import NewerRecordError, UnreadableRecordError
 from gateway.core.records.entries import UnmatchedReceipt, unmatched_codec
 from gateway.core.records.message import Message
-from gateway.redis.client import Command, RedisClient
+from gateway.redis.client import Command
 from gateway.redis.replies import as_list, pairs
 from gateway.store import quarantine, scans
 from gateway.store.archive import archiving
@@ -42,23 +43,26 @@ from gateway.store.store import Store
 from providers.contract import Receipt
 
 PROVIDER_ID_MS = 7 * 86_400_000
-UNMATCHED_MAX = 100_000  # a shard; beyond it the one due next is dropped first
+UNMATCHED_MAX = 100_000  # a shard; beyond it the one due next is dropped first, and counted
 _LOOSE = "+"  # before a reference: no version took that for one, so older ones keep the receipts
 UNMATCHED_DELAY_MS = 900  # doubled with each try
 UNMATCHED_DELAY_MS_MAX = 600_000
 SWEEP_COUNT = 500
 
+_log = structlog.get_logger("receipts")
+
 
 class Taken(msgspec.Struct):
     """How many receipts were applied to a message, kept as unmatched, (after the retention)
-    dropped, or set aside. `unmatched` and `faulty` are the ones that `take_receipts` kept and set
-    aside, the very objects it was given. Those of `unmatched` that are `absent` name a message that
-    is not in Redis."""
+    dropped, or set aside; `crowded_out`: how many others went because too many are unmatched.
+    `unmatched` and `faulty` are the ones that `take_receipts` kept and set aside, the very objects
+    it was given. Those of `unmatched` that are `absent` name a message that is not in Redis."""
 
     applied: int = 0
     kept: int = 0
     dropped: list[Receipt] = []
     set_aside: int = 0
+    crowded_out: int = 0
     unmatched: list[Receipt] = []
     absent: list[Receipt] = []
     faulty: list[Receipt] = []
@@ -101,7 +105,9 @@ async def take_receipts(
 ) -> Taken:
     """Applies what can be matched and keeps the rest as unmatched; durable on return."""
     taken = await _apply(store, provider, receipts, now_ms)
-    await _keep(store.redis, store, provider, taken.unmatched, now_ms)
+    gone = taken.crowded_out = await _keep(store, provider, taken.unmatched, now_ms)
+    if gone and store.crowded_out.note(provider, now_ms):
+        _log.error("too many receipts are unmatched: some were dropped", provider=provider, n=gone)
     return taken
 
 
@@ -322,6 +328,9 @@ async def _match(store: Store, provider: str, receipts: Sequence[Receipt]) -> _M
                 noted += 1
         elif part and arrived:
             number, _, total = part.partition(" ")
+            if not (number.isdecimal() and total.isdecimal()):
+                unmatched.append(receipt)  # what is noted for its id cannot be read
+                continue
             parts.append(_Part(ref, int(number), int(total), item))
         else:
             items.append(item)
@@ -369,9 +378,8 @@ def _item(provider: str, ref: str | None, receipt: Receipt) -> Item | None:
     return Item(named.message_id, Reported(named.step, receipt, provider, named.series))
 
 
-async def _keep(
-    redis: RedisClient, store: Store, provider: str, receipts: Sequence[Receipt], now_ms: int
-) -> None:
+async def _keep(store: Store, provider: str, receipts: Sequence[Receipt], now_ms: int) -> int:
+    """How many others had to go."""
     commands: list[Command] = []
     for receipt in receipts:
         pid = told_id(receipt)
@@ -381,8 +389,10 @@ async def _keep(
         member = unmatched_codec.encode(UnmatchedReceipt(provider, receipt, now_ms))
         commands.append(("ZADD", key, "NX", now_ms + UNMATCHED_DELAY_MS, member))
         commands.append(("ZREMRANGEBYRANK", key, 0, -UNMATCHED_MAX - 1))
-    if commands:
-        await redis.call(commands)
+    if not commands:
+        return 0
+    replies = await store.redis.call(commands)
+    return sum(map(int, replies[1::2]))
 
 
 def _shard_keys(store: Store, provider: str, provider_id: str) -> Keys:

@@ -232,8 +232,11 @@ async def tidy(redis: RedisClient, budgets: Sequence[Budget], shards: int, now_m
     budgets that the configuration has no more, once nothing is reserved under their name and
     nothing was used for GONE_MS."""
     (listed,) = await redis.call([("HKEYS", shared_keys.BUDGETS)])
+    if not listed:
+        return
     ever = await shards_ever(redis, shards)
-    for name in sorted(name.decode() for name in as_list(listed)):
+    for raw in sorted(as_list(listed)):
+        name = raw.decode(errors="replace")
         budget = named(budgets, name)
         hashes = [keys_of(shard).budget(name) for shard in ever]
         replies = await redis.call([("HGETALL", key) for key in hashes])
@@ -242,7 +245,7 @@ async def tidy(redis: RedisClient, budgets: Sequence[Budget], shards: int, now_m
         drops: list[Command]
         if budget is None and _is_over(found, before_ms):
             drops = [("DEL", key) for key in (*hashes, shared_keys.leased(name))]
-            drops.append(("HDEL", shared_keys.BUDGETS, name))
+            drops.append(("HDEL", shared_keys.BUDGETS, raw))
         else:
             old = [_old(fields, before_ms) for fields in found]
             drops = [("HDEL", key, *o) for key, o in zip(hashes, old, strict=True) if o]

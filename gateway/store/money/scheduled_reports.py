@@ -54,7 +54,8 @@ async def give_back(redis: RedisClient, holder: str) -> None:
 async def states(redis: RedisClient) -> Mapping[str, ScheduleState]:
     """Of those that were tried once, also of those that are no longer configured."""
     (found,) = await redis.call([("HGETALL", SCHEDULED)])
-    return {name.decode(): _decode(state) for name, state in pairs(as_list(found))}
+    every = pairs(as_list(found))
+    return {name.decode(errors="replace"): _read(state) for name, state in every}
 
 
 async def note(redis: RedisClient, name: str, before: ScheduleState, after: ScheduleState) -> bool:
@@ -64,9 +65,17 @@ async def note(redis: RedisClient, name: str, before: ScheduleState, after: Sche
 
     async def attempt(session: Session) -> tuple[list[Command], bool]:
         _, found = await session.call([("WATCH", token, SCHEDULED), ("HGET", SCHEDULED, name)])
-        stands = _decode(found) if isinstance(found, bytes) else ScheduleState()
+        stands = _read(found) if isinstance(found, bytes) else ScheduleState()
         if stands != before:
             return [], False
         return [("HSET", SCHEDULED, name, _encode(after))], True
 
     return await commit(redis, token, attempt, CommitCounts())
+
+
+def _read(state: bytes) -> ScheduleState:
+    """What this version cannot read counts as one that was not tried yet."""
+    try:
+        return _decode(state)
+    except msgspec.DecodeError:
+        return ScheduleState()

@@ -30,13 +30,16 @@ class OwnedAddress(NamedTuple):
 
 
 async def read(store: StoreBase, identities: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The owners of those addresses that have any."""
+    """The owners of those addresses that have any; what is no name is nobody's."""
     asked = list(dict.fromkeys(identities))
     if not asked:
         return {}
     commands: list[Command] = [("HGETALL", _key(store, identity)) for identity in asked]
     return {
-        identity: {scope.decode(): user.decode() for scope, user in pairs(reply)}
+        identity: {
+            scope.decode(errors="replace"): user.decode(errors="replace")
+            for scope, user in pairs(reply)
+        }
         for identity, reply in zip(asked, await store.redis.call(commands), strict=True)
         if reply
     }

@@ -135,22 +135,29 @@ async def drop_device(store: StoreBase, user: str, device: Device) -> None:
 
 
 async def forget(store: StoreBase, user: str, app: str | None = None) -> bool:
-    """Drops what is kept of a user; with `app` only where that app stored it last. Returns whether
-    there was anything to drop."""
+    """Drops what is kept of a user; with `app` only where that app stored it last. What cannot be
+    read goes with its person, though it leads to no addresses. Returns whether there was anything
+    to drop."""
     keys = keys_of(shard_of(user, store.shards))
     key, token = keys.user(user), keys.token(randomness.token())
 
-    async def attempt(session: Session) -> tuple[list[Command], StoredUser | None]:
+    async def attempt(session: Session) -> tuple[list[Command], Sequence[str] | None]:
         _, value = await session.call([("WATCH", token, key), ("GET", key)])
-        kept = None if value is None else _unpacked(store, user, value)
-        if kept is None or app not in (None, kept.app):
+        if value is None:
             return [], None
-        return [("DEL", key)], kept
+        try:
+            kept = _unpacked(store, user, value)
+        except UnreadableRecordError:
+            if app is not None:
+                raise
+            return [("DEL", key)], ()
+        if app not in (None, kept.app):
+            return [], None
+        return [("DEL", key)], kept.addresses.identities(None)
 
     dropped = await commit(store.redis, token, attempt, store.counts)
-    if dropped is not None:
-        for identity in dropped.addresses.identities(None):
-            await address_owners.disown(store, identity, {user})
+    for identity in dropped or ():
+        await address_owners.disown(store, identity, {user})
     return dropped is not None
 
 

@@ -31,4 +31,4 @@ async def gone(redis: RedisClient, now_ms: int) -> list[str]:
         [("ZRANGEBYSCORE", shared_keys.PROVIDERS, "-inf", now_ms - GONE_AFTER_MS)]
     )
     assert isinstance(names, list)
-    return [name.decode() for name in names]
+    return [name.decode(errors="replace") for name in names]

@@ -55,10 +55,11 @@ class ToldConversion(msgspec.Struct, frozen=True):
 
 
 class Booked(msgspec.Struct, frozen=True):
-    """`again`: its id was known, and this is what was said then. `failed` are those of its messages
-    with which it could not be booked."""
+    """`again`: its id was known, and this is what was said then; an exception where that cannot be
+    read, or is a newer Kaskad's. `failed` are those of its messages with which it could not be
+    booked."""
 
-    conversion: Conversion
+    conversion: Conversion | Exception
     again: bool
     failed: Sequence[Applied] = ()
 
@@ -88,8 +89,9 @@ async def book(
 async def _book(
     store: Store, app: str, asked: Sequence[ToldConversion], now_ms: int, find: Find
 ) -> list[Booked]:
-    known = await _kept(store, app, {each.id for each in asked})
-    new = {each.id: each for each in reversed(asked) if each.id not in known}
+    known, unread = await _kept(store, app, {each.id for each in asked})
+    there = known.keys() | unread.keys()
+    new = {each.id: each for each in reversed(asked) if each.id not in there}
     held = {id_: await _held(store, each) for id_, each in new.items()}
     ids = dict.fromkeys(message for each in held.values() for message in each)
     found = await find(ids)
@@ -102,19 +104,28 @@ async def _book(
     failed = await _apply(store, app, kept, now_ms)
     booked = []
     for each in asked:
+        if (fault := unread.get(each.id)) is not None:
+            booked.append(Booked(fault, again=True))
+            continue
         again = first.pop(each.id, None) is not kept[each.id]
         booked.append(Booked(kept[each.id], again, failed.get(each.id, ())))
     return booked
 
 
-async def _kept(store: Store, app: str, ids: Iterable[str]) -> dict[str, Conversion]:
+async def _kept(
+    store: Store, app: str, ids: Iterable[str]
+) -> tuple[dict[str, Conversion], dict[str, Exception]]:
+    """What is kept under these ids; and of those that this process cannot read, why."""
     keys = {id_: _key(store, app, id_) for id_ in ids}
     values = await store.redis.call([("GET", key) for key in keys.values()])
-    return {
-        id_: conversion_codec.decode(value)
-        for id_, value in zip(keys, values, strict=True)
-        if isinstance(value, bytes)
-    }
+    known, unread = dict[str, Conversion](), dict[str, Exception]()
+    for id_, value in zip(keys, values, strict=True):
+        try:
+            if isinstance(value, bytes):
+                known[id_] = conversion_codec.decode(value)
+        except (NewerRecordError, UnreadableRecordError) as error:
+            unread[id_] = error
+    return known, unread
 
 
 async def _keep(store: Store, app: str, first: Mapping[str, Conversion]) -> dict[str, Conversion]:

@@ -4,7 +4,7 @@ and how long the deliveries of each provider to each country take.
 They are counted in the transactions that record what is counted, in the shard of each, and added up
 by whoever needs them, each REFRESH_MS at most. A counter is bounded by the numbers of apps and
 channels, or of providers, countries and bins, and lapses when nobody would look at it any more.
-What is known stands where Redis cannot be asked.
+What is known stands where Redis cannot be asked; what cannot be read counts for nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gateway.core.people.rates import NO_RATES, NOTHING, THOUSAND, AppRates, Cou
 from gateway.core.plan import KNOWN_NOTHING, Known
 from gateway.core.policy import Policy
 from gateway.core.waits import (
+    BIN_LAST,
     DAYS,
     NOTHING_LEARNED,
     QUARTER_MS,
@@ -28,7 +29,7 @@ from gateway.core.waits import (
 )
 from gateway.redis.client import Command, RedisClient, RedisReply
 from gateway.redis.errors import RedisUnavailable
-from gateway.redis.replies import as_list, pairs
+from gateway.redis.replies import as_list, pairs, whole
 from gateway.store.former_shards import shards_ever
 from gateway.store.keys import Keys, keys_of
 
@@ -38,6 +39,9 @@ PERIODS = 12
 # Of delays: the letter in their key, how long each counts, and how many count with the present one.
 _SPANS = (("d", DAY_MS, DAYS), ("q", QUARTER_MS, QUARTERS))
 SPARE_MS = 3_600_000  # how much longer than it is looked at a counter stands
+_PARTS = 3  # of a counter's name
+_WHAT = frozenset(Counted.__struct_fields__)
+_BINS = {str(number): number for number in range(BIN_LAST + 1)}
 
 
 def tally_commands(keys: Keys, tallies: Iterable[Tally], now_ms: int) -> Iterator[Command]:
@@ -85,10 +89,10 @@ async def _read_rates(redis: RedisClient, every: Iterable[Keys], now_ms: int) ->
     for period in range(last - PERIODS + 1, last + 1):
         age_s = (now_ms - (period + 1) * PERIOD_MS) // 1000
         replies = await redis.call([("HGETALL", keys.rates(period)) for keys in every])
-        for field, count in _counts_in(replies):
-            channel, what, app = field.split(":", 2)
-            one = Counted(**{what: count * THOUSAND}).faded(age_s)
-            found[app, channel] = found.get((app, channel), NOTHING) + one
+        for (channel, what, app), count in _counts_in(replies):
+            if what in _WHAT:
+                one = Counted(**{what: count * THOUSAND}).faded(age_s)
+                found[app, channel] = found.get((app, channel), NOTHING) + one
     return found
 
 
@@ -101,14 +105,18 @@ async def _read_waits(
     spans = [(kind, now_ms // ms - age) for kind, ms, kept in _SPANS for age in range(kept)]
     for place, span in enumerate(spans):
         replies = await redis.call([("HGETALL", keys.delays(*span)) for keys in every])
-        for field, count in _counts_in(replies):
-            bin_, country, provider = field.split(":", 2)
-            bins[policy.present(provider), country][place][int(bin_)] += count
+        for (bin_, country, provider), count in _counts_in(replies):
+            if bin_ in _BINS:
+                bins[policy.present(provider), country][place][_BINS[bin_]] += count
     taught = {pair: learn(found[:DAYS], found[DAYS:]) for pair, found in bins.items()}
     return {pair: wait_ms for pair, wait_ms in taught.items() if wait_ms is not None}
 
 
-def _counts_in(replies: Iterable[RedisReply]) -> Iterator[tuple[str, int]]:
+def _counts_in(replies: Iterable[RedisReply]) -> Iterator[tuple[list[str], int]]:
+    """Each counter by the three parts of its name. What another version counts beside them, or what
+    is none, is passed over."""
     for reply in replies:
         for field, count in pairs(as_list(reply)):
-            yield field.decode(), int(count)
+            parts, number = field.decode(errors="replace").split(":", 2), whole(count)
+            if len(parts) == _PARTS and number is not None:
+                yield parts, number

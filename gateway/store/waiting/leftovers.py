@@ -20,7 +20,7 @@ async def waiting(redis: RedisClient, shards: int, known: Container[str]) -> dic
     assert isinstance(had, list)
     lines = range(await Lines().in_use(redis))
     counts: dict[str, int] = {}
-    for name in (each.decode() for each in had):
+    for name in (each.decode(errors="replace") for each in had):
         if name in known:
             continue
         lanes: list[Command] = [

@@ -26,7 +26,7 @@ import msgspec
 
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
-from gateway.redis.replies import as_list, pairs
+from gateway.redis.replies import as_list, pairs, whole
 from gateway.store.shared_keys import LINES
 
 LINES_MAX = 32
@@ -142,11 +142,14 @@ async def _read(redis: RedisClient) -> dict[bytes, bytes]:
 
 
 def _uses(found: Mapping[bytes, bytes]) -> dict[int, Use]:
+    """A line of which this version cannot read whose it is counts as one that was not used for
+    long; what is no line of this version's is passed over."""
     uses = {}
     for field, note in found.items():
-        if field != READ_FIELD:
-            at_ms, _, app = note.decode().partition(" ")
-            uses[int(field)] = Use(app, int(at_ms))
+        line = whole(field)
+        if line is not None and 0 <= line < LINES_MAX:
+            at_ms, _, app = note.decode(errors="replace").partition(" ")
+            uses[line] = Use(app, whole(at_ms.encode()) or 0)
     return uses
 
 

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from gateway.core.holding import ZONE_UNKNOWN, is_first
 from gateway.core.records.message import Message
-from gateway.redis.client import Command, RedisClient, Session
-from gateway.redis.replies import as_list
-from gateway.store import leases, randomness, shared_keys
+from gateway.redis.client import Command, CommandRefused, ErrorReply, RedisClient, Session
+from gateway.redis.replies import as_list, whole
+from gateway.store import leases, quarantine, randomness, shared_keys
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import QUEUES
 from gateway.store.transaction import CommitCounts, commit
@@ -145,10 +145,18 @@ class Queues:
             await redis.call([("ZADD", QUEUES, *pairs)])
             known.update(dict.fromkeys(fresh, now_ms))
 
-    async def look(self, redis: RedisClient) -> None:
-        """Reads which there are. Raises RedisUnavailable."""
+    async def look(self, redis: RedisClient, now_ms: int) -> None:
+        """Reads which there are; what is no name is set aside. Raises RedisUnavailable."""
         (found,) = await redis.call([("ZRANGEBYSCORE", QUEUES, "-inf", "+inf")])
-        self.names = [name.decode() for name in as_list(found)]
+        names = []
+        for name in as_list(found):
+            try:
+                names.append(name.decode())
+            except UnicodeDecodeError as error:
+                what = {f"{QUEUES} {name.decode(errors='replace')}": name}
+                await quarantine.set_aside(redis, 0, what, error, now_ms)
+                await redis.call([("ZREM", QUEUES, name)])
+        self.names = names
 
     async def forget(self, redis: RedisClient, shards: int, now_ms: int) -> None:
         """Drops the names of queues that nobody used for long and that hold nothing. One that a
@@ -166,7 +174,7 @@ class Queues:
             _, found = await session.call([("WATCH", token, QUEUES), unused])
             drops: list[Command] = []
             for name in empty.intersection(as_list(found)):
-                asked = (f"{shard}:{name.decode()}" for shard in range(shards))
+                asked = (f"{shard}:{name.decode(errors='replace')}" for shard in range(shards))
                 drops += [("ZREM", QUEUES, name), ("HDEL", shared_keys.ASKED_AGAIN, *asked)]
             return drops, None
 
@@ -179,7 +187,7 @@ async def _empty(redis: RedisClient, shards: int, names: Sequence[bytes]) -> set
     asked = [(name, shard) for name in names for shard in range(shards)]
     for start in range(0, len(asked), QUEUES_A_CALL):
         part = asked[start : start + QUEUES_A_CALL]
-        keys = [keys_of(shard).held(name.decode()) for name, shard in part]
+        keys = [keys_of(shard).held(name.decode(errors="replace")) for name, shard in part]
         replies = await redis.call([("EXISTS", key) for key in keys])
         held.update(name for (name, _), exists in zip(part, replies, strict=True) if exists)
     return set(names) - held
@@ -226,16 +234,21 @@ async def due_of_each(
     redis: RedisClient, shard: int, names: Sequence[str], now_ms: int, count: int
 ) -> dict[str, list[str]]:
     """The same of several queues, up to so many of each, in one round trip for QUEUES_A_CALL. What
-    has nothing is left out."""
+    has nothing is left out; of what is no queue none are found."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(names), QUEUES_A_CALL):
         part = names[start : start + QUEUES_A_CALL]
         asked = [keys_of(shard).held(name) for name in part]
-        replies = await redis.call(
-            [("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count) for key in asked]
-        )
+        try:
+            replies = await redis.call(
+                [("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, count) for key in asked]
+            )
+        except CommandRefused as refused:
+            replies = refused.replies
         for name, reply in zip(part, replies, strict=True):
-            if ids := [id_.decode(errors="replace") for id_ in as_list(reply)]:
+            if isinstance(reply, ErrorReply):
+                found[name] = []
+            elif ids := [id_.decode(errors="replace") for id_ in as_list(reply)]:
                 found[name] = ids
     return found
 
@@ -261,9 +274,10 @@ async def ask_again(redis: RedisClient, shard: int, name: str, now_ms: int) -> N
 
 
 async def asked_ms(redis: RedisClient, shard: int, name: str) -> int:
-    """Which change of its campaign a queue was asked again after last; 0: none."""
+    """Which change of its campaign a queue was asked again after last; 0: none, or what cannot be
+    read."""
     (moment,) = await redis.call([("HGET", shared_keys.ASKED_AGAIN, f"{shard}:{name}")])
-    return int(moment) if isinstance(moment, bytes) else 0
+    return whole(moment) or 0
 
 
 async def note_asked(redis: RedisClient, shard: int, name: str, changed_ms: int) -> None:

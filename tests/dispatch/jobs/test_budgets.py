@@ -18,9 +18,10 @@ from gateway.store import shared_keys
 from gateway.store.compression import unpack
 from gateway.store.events import webhooks
 from gateway.store.installation.audit import Deed
+from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.money import budget_warnings
-from tests.worlds.cascade_world import DAY
+from tests.worlds.cascade_world import DAY, T0
 from tests.worlds.dispatch_world import under_trio, world
 
 ONE = 45_000
@@ -104,8 +105,28 @@ async def test_what_another_version_noted_counts_as_never_warned(redis_url: str)
 
 
 @under_trio
-async def test_without_budgets_nothing_is_asked(redis_url: str) -> None:
+async def test_without_budgets_it_is_asked_once_a_minute_what_former_ones_left(
+    redis_url: str,
+) -> None:
     async with world(redis_url) as w:
+        await w.redis.call([("PING",)])  # what a connection begins with counts as well
         before = w.redis.statistics().commands
+        watch = BudgetWatch(w.deps())
+        for _ in range(3):
+            await watch.look()
+        assert w.redis.statistics().commands == before + 1
+
+
+@under_trio
+async def test_what_the_last_budget_leaves_goes_though_none_is_configured(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        hash_ = keys_of(0).budget("cap")
+        await w.redis.call(
+            [
+                ("HSET", shared_keys.BUDGETS, CAP.name, '{"percent":0,"at_ms":0}'),
+                ("HSET", hash_, "reserved", 0, str(T0 - 800 * DAY), 45_000),
+            ]
+        )
         await BudgetWatch(w.deps()).look()
-        assert w.redis.statistics().commands == before
+        left = await w.redis.call([("EXISTS", shared_keys.BUDGETS), ("EXISTS", hash_)])
+        assert left == [0, 0]

@@ -17,7 +17,7 @@ from gateway.ingress.api.callbacks.refused_callbacks import LOG_EVERY_MS
 from gateway.redis.errors import CommandRefused
 from gateway.settings.bootstrap import policy_of
 from gateway.store.keys import keys_of
-from gateway.store.messages import reads
+from gateway.store.messages import reads, receipts
 from gateway.store.messages.receipts import Taken, take_receipts
 from providers.infobip.adapter import CALLBACK_BYTES_MAX
 from tests.worlds.ingress_world import OTP, SALE, T0, World, quote, settings, with_ingress
@@ -345,3 +345,16 @@ async def test_bodies_without_their_end_are_bounded_over_all_requests(world: Wor
     first.feed(json.dumps(OTP).encode(), more=False)
     assert (await first.answer()).status == 202
     assert waiting.held == waiting.limit - 1_000
+
+
+@with_ingress()
+async def test_receipts_that_have_to_go_because_too_many_wait_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "UNMATCHED_MAX", 1)
+    answer = await world.call("POST", VIBER, report("stranger-1", "stranger-2"), key="")
+    assert answer.json["parked"] == 2
+    text = (await world.call("GET", "/metrics", key="")).body.decode()
+    (dropped,) = [line for line in text.splitlines() if 'result="dropped"' in line]
+    assert dropped.startswith("kaskad_ingress_receipts_total{")
+    assert dropped.endswith(" 1.0")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+import structlog.testing
+import trio
+
 from gateway.store.keys import keys_of
 from gateway.store.messages import receipts
 from gateway.store.messages.receipts import (
@@ -74,3 +78,23 @@ async def test_parts_that_outran_together_tell_their_message_once_all_are_there(
         taken = await sweep_unmatched(w.store, 0, w.clock())
         assert (taken.applied, taken.kept) == (2, 1)
         assert await w.status(id_) == "delivered"
+
+
+def test_what_has_to_go_because_too_many_wait_is_counted_and_logged_once_a_minute(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "UNMATCHED_MAX", 3)
+
+    async def main() -> None:
+        async with world(redis_url) as w:
+            gone = []
+            with structlog.testing.capture_logs() as lines:
+                for batch in range(3):
+                    told = [Receipt("delivered", provider_id=f"{batch}-{n}") for n in range(2)]
+                    taken = await take_receipts(w.store, "viber", told, w.clock())
+                    gone.append(taken.crowded_out)
+            assert gone == [0, 1, 2]
+            assert [(line["provider"], line["n"]) for line in lines] == [("viber", 1)]
+            assert await w.redis.call([("ZCARD", KEY)]) == [3]
+
+    trio.run(main)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core import events as ev
+from gateway.core.records.conversion import Conversion
 from gateway.core.records.message import Message
 from gateway.finance.reports.verify import verify_ledger
 from gateway.redis.trio_driver import open_client
@@ -94,6 +95,7 @@ def test_wherever_a_process_dies_it_is_booked_by_who_tells_it_again(redis_url: s
                 deaths += 1
             (answer,) = await conversions.book(store, "shop", asked, T0)
             assert await booked(store) == (dies_at + 1, (dies_at + 1) * VALUE)
+            assert isinstance(answer.conversion, Conversion)
             assert answer.conversion.had_by is not None
             if deaths == dies_at:
                 break
@@ -115,6 +117,7 @@ def test_a_message_of_which_nothing_arrived_yet_goes_on_no_further(redis_url: st
         (answer,) = await conversions.book(
             store, "shop", [ToldConversion("a", T0, VALUE, message)], T0
         )
+        assert isinstance(answer.conversion, Conversion)
         assert answer.conversion.had_by is None
         told = await reads.message(store, sent.id)
         assert told is not None

@@ -14,6 +14,7 @@ from gateway.core.people.rates import Counted
 from gateway.core.policy import LearnedWait, Policy, RouteStep
 from gateway.core.records.message import Message
 from gateway.redis.trio_driver import open_client
+from gateway.store.keys import keys_of
 from gateway.store.messages import reads
 from gateway.store.messages.apply import Item
 from gateway.store.reactions.tallies import PERIOD_MS, PERIODS, REFRESH_MS
@@ -144,3 +145,30 @@ async def message_at(store: Store, now_ms: int) -> Message:
     found = await reads.message(store, id_)
     assert found is not None
     return found
+
+
+def test_counters_that_cannot_be_read_count_for_nothing_and_refuse_no_message(
+    redis_url: str,
+) -> None:
+    """As those that a newer version counts beside ours while an upgrade goes round."""
+    junk = b"\xff\xfe junk"
+    rule = LearnedWait(30_000, 900_000)
+    step = RouteStep(("viber",), rule.max_ms, 10_000, learned=rule)
+    both = replace(rules(), routes=policy(steps=(step,)).routes)
+
+    async def work(store: Store) -> None:
+        keys = keys_of(0)
+        rates = keys.rates(T0 // PERIOD_MS)
+        await store.redis.call(
+            [
+                ("HSET", rates, junk, 1, "viber:opens:shop", 1, "viber:reactions:shop", junk),
+                ("HSET", rates, "viber:exposures:shop", 4),
+                ("HSET", keys.delays("d", T0 // DAY_MS), junk, 1, "x:RU:viber", 1, "99999:RU:a", 9),
+            ]
+        )
+        assert store.policy.counts
+        assert store.policy.learning
+        await sent_by(store, "79160000003")
+        assert store.tallies.known.rates == {("shop", "viber"): Counted(4_000, 0)}
+
+    in_store(redis_url, work, both)

@@ -230,6 +230,8 @@ class CallbackEndpoint:
         failpoint("receipt_read")
         name = self._providers[provider]
         taken = await take_receipts(self._store, name, receipts, self._now_ms())
+        if taken.crowded_out:
+            self._metrics.count_receipts(name, "dropped", taken.crowded_out)
         await self._watch.saw(name, receipts)
         ended: dict[int, bool | Exception] = dict.fromkeys(map(id, taken.unmatched), False)
         ended |= dict.fromkeys(

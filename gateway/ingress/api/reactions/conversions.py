@@ -25,7 +25,7 @@ from gateway.core.texts import name_of
 from gateway.ingress.api.bodies.array_items import Items, answer_each, in_turns
 from gateway.ingress.api.bodies.decoder import moment_ms, read_item, require_json
 from gateway.ingress.api.bodies.names import Name, name_fault
-from gateway.ingress.api.results import message_after, outcome_of, own_message
+from gateway.ingress.api.results import message_after, outcome_of, own_message, refusal_of
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.http.fields import MESSAGE_ID
 from gateway.ingress.http.problems import Problem, RequestFault, invalid
@@ -191,6 +191,8 @@ def _result(booked: Booked) -> ConversionResult:
         if isinstance(why, Problem):
             return _failed(why)
     conversion = booked.conversion
+    if isinstance(conversion, Exception):
+        return _failed(refusal_of(conversion).problem)
     return ConversionResult(
         outcome="duplicate" if booked.again else "accepted",
         attributed=_attributed(conversion),
