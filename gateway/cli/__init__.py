@@ -20,9 +20,10 @@ def main() -> None:
 
     load_lean()
     from gateway.cli.app import run
-    from gateway.cli.terminal import show_anyway
+    from gateway.cli.terminal import show_anyway, whole
 
     os.umask(PRIVATE_UMASK)
+    sys.stdout, sys.stderr = whole(sys.stdout), whole(sys.stderr)
     show_anyway(sys.stdout, sys.stderr)
     code = run(sys.argv[1:])
     # The interpreter's last collection walks all that was ever loaded, of which nothing is left to

@@ -1,4 +1,5 @@
-"""What a terminal cannot show is shown in plainer characters, and never ends a command.
+"""What is printed is printed whole; what a terminal cannot show is shown in plainer characters, and
+never ends a command.
 
 A table has dashes and names of any script, and a terminal may be ASCII, Latin-1 or a code page.
 JSON and CSV go around this, as bytes in UTF-8. Words of others, such as a provider's reason or the
@@ -10,7 +11,10 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _ERRORS = "kaskad-plainer"
 _PLAINER = {"–": "-", "—": "-", "─": "-", "━": "=", "│": "|", "…": "...", "•": "*", "\u00a0": " "}
@@ -20,6 +24,58 @@ _controls = re.compile(r"[\x00-\x1f\x7f-\x9f]").sub
 def one_line(text: str) -> str:
     """Words of others, of which a terminal obeys nothing."""
     return _controls("?", text)
+
+
+class _Whole(io.BufferedIOBase):
+    """What Python buffers nothing for. A raw stream writes what there is room for, and of the rest
+    nobody hears."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def write(self, data: ReadableBuffer) -> int:
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        while rest:
+            written = self._raw.write(rest)
+            if written is None:
+                raise BlockingIOError("nothing more can be written now")
+            rest = rest[written:]
+        return length
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._raw.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+
+def whole(stream: TextIO) -> TextIO:
+    """The stream, or one in its place that writes all or fails: where Python is told to buffer
+    nothing (PYTHONUNBUFFERED, as in our image) it does neither. Of 896,819 bytes a ledger export
+    wrote 65,536 to a disk that was full then, and ended with 0 (2026-12-01)."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
+        return stream
+    return io.TextIOWrapper(
+        _Whole(raw),  # type: ignore[type-var]  # it is never asked for a name or mode
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=True,
+    )
 
 
 def show_anyway(*streams: TextIO) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,7 +16,7 @@ from rich.console import Console
 from gateway.cli import progress
 from gateway.cli.failures import UsageFault, tell
 from gateway.cli.tables import print_table
-from gateway.cli.terminal import show_anyway
+from gateway.cli.terminal import show_anyway, whole
 from gateway.finance.reports.report import build
 from gateway.finance.reports.table import render_table
 from tests.finance.reports.test_report import ask, booked
@@ -41,6 +45,57 @@ def test_the_command_line_takes_any_encoding() -> None:
     )
     assert done.returncode == 2
     assert b"'-'" in done.stderr
+
+
+class Narrow(io.RawIOBase):
+    """Takes a few bytes at a time, and no more than so many."""
+
+    def __init__(self, room: int) -> None:
+        self.taken = b""
+        self._room = room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        some = bytes(data[: min(3, self._room - len(self.taken))])
+        if not some:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.taken += some
+        return len(some)
+
+
+def test_what_is_written_without_buffers_is_whole_or_fails() -> None:
+    narrow = Narrow(room=12)
+    stream = whole(io.TextIOWrapper(narrow, encoding="utf-8", write_through=True))  # type: ignore[type-var]
+    stream.write("десять")
+    assert narrow.taken.decode() == "десять"
+    with pytest.raises(OSError, match="No space"):
+        stream.buffer.write(b"more")
+
+
+def test_a_command_whose_output_does_not_fit_ends_with_1(tmp_path: Path) -> None:
+    """As on a full disk. Without buffers, as in our image, it ended with 0."""
+    program = """
+import sys
+from gateway.cli import main
+from gateway.cli.app import app
+
+@app.command()
+def write() -> None:
+    sys.stdout.buffer.write(b"x" * 9_000)
+
+sys.argv[1:] = ["write"]
+main()
+"""
+    command = 'ulimit -f 1; exec "$0" -c "$1" > "$2"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, program, str(tmp_path / "out")],
+        env={"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "."},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, b"File too large.\n")
 
 
 def test_words_of_others_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
