@@ -11,10 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import TextIO
 
 _ERRORS = "kaskad-plainer"
 _PLAINER = {"–": "-", "—": "-", "─": "-", "━": "=", "│": "|", "…": "...", "•": "*", "\u00a0": " "}
@@ -26,55 +23,19 @@ def one_line(text: str) -> str:
     return _controls("?", text)
 
 
-class _Whole(io.BufferedIOBase):
-    """What Python buffers nothing for. A raw stream writes what there is room for, and of the rest
-    nobody hears."""
-
-    def __init__(self, raw: io.RawIOBase) -> None:
-        self._raw = raw
-
-    def write(self, data: ReadableBuffer) -> int:
-        rest = memoryview(data).cast("B")
-        length = len(rest)
-        while rest:
-            written = self._raw.write(rest)
-            if written is None:
-                raise BlockingIOError("nothing more can be written now")
-            rest = rest[written:]
-        return length
-
-    def fileno(self) -> int:
-        return self._raw.fileno()
-
-    def isatty(self) -> bool:
-        return self._raw.isatty()
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._raw.seekable()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-
 def whole(stream: TextIO) -> TextIO:
     """The stream, or one in its place that writes all or fails: where Python is told to buffer
-    nothing (PYTHONUNBUFFERED, as in our image) it does neither. Of 896,819 bytes a ledger export
-    wrote 65,536 to a disk that was full then, and ended with 0 (2026-12-01)."""
+    nothing (PYTHONUNBUFFERED, as in our image) it writes what there is room for, and of the rest
+    nobody hears. Of 896,819 bytes a ledger export wrote 65,536 to a disk that was full then, and
+    ended with 0 (2026-12-01)."""
     raw = getattr(stream, "buffer", None)
     if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase):
         return stream
     return io.TextIOWrapper(
-        _Whole(raw),  # type: ignore[type-var]  # it is never asked for a name or mode
+        io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors=stream.errors,
-        line_buffering=stream.line_buffering,
-        write_through=True,
+        line_buffering=True,
     )
 
 

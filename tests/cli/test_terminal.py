@@ -67,11 +67,15 @@ class Narrow(io.RawIOBase):
 
 def test_what_is_written_without_buffers_is_whole_or_fails() -> None:
     narrow = Narrow(room=12)
-    stream = whole(io.TextIOWrapper(narrow, encoding="utf-8", write_through=True))  # type: ignore[type-var]
+    before = io.TextIOWrapper(narrow, encoding="utf-8", write_through=True)  # type: ignore[type-var]
+    stream = whole(before)
     stream.write("десять")
+    stream.flush()
     assert narrow.taken.decode() == "десять"
+    stream.write("more")
     with pytest.raises(OSError, match="No space"):
-        stream.buffer.write(b"more")
+        stream.flush()
+    narrow.close()  # else what is left would be tried once more
 
 
 def test_a_command_whose_output_does_not_fit_ends_with_1(tmp_path: Path) -> None:
