@@ -96,7 +96,7 @@ def test_a_transaction_done_twice_is_noticed() -> None:
 
     once = transaction.commit_once
     with mock.patch.object(transaction, "commit_once", never_asks):
-        assert any(broken(worst(seed=seed, cut_share=0.3))[0] for seed in hunted(16))
+        assert any(broken(worst(seed=seed, cut_share=0.3))[0] for seed in hunted(2))
 
 
 def test_a_booking_that_is_wrong_by_a_millionth_is_noticed() -> None:
