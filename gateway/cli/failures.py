@@ -6,6 +6,7 @@ which is hidden otherwise.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -18,6 +19,16 @@ FAILED = 1
 UNUSABLE = 2  # bad usage or configuration
 
 DEBUG = "KASKAD_DEBUG"
+
+_ROOM = ": make room there, and run it again."
+_TO_DO = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: ": raise the limit for files (`ulimit -f`), and run it again.",
+    errno.EMFILE: ": raise the limit for open files (`ulimit -n`), and run it again.",
+    errno.EROFS: ": name a place that can be written.",
+    errno.EBADF: ": stdout is closed, so nothing can be printed.",
+}
 
 
 class UsageFault(CallerFault):
@@ -38,19 +49,25 @@ def tell(fault: BaseException) -> int:
         traceback.print_exception(fault)
     if isinstance(fault, BrokenPipeError):
         # The reader of our output went away, as `head` does: that needs no words.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     for line in _sentence(fault).split("\n"):
         sys.stderr.write(f"{one_line(line)}\n")
     return UNUSABLE if isinstance(fault, ConfigurationError | CallerFault) else FAILED
 
 
+def system_sentence(fault: OSError) -> str:
+    """What the system refused, where, and what to do, so far as that is known."""
+    number = fault.errno or 0
+    reason = os.strerror(number) if number in _TO_DO else fault.strerror
+    place = f" ({fault.filename})" if fault.filename is not None else ""
+    return f"{reason}{place}{_TO_DO.get(number, '.')}"
+
+
 def _sentence(fault: BaseException) -> str:
     if isinstance(fault, KeyboardInterrupt):
         return "Interrupted."
     if isinstance(fault, OSError) and fault.strerror is not None:
-        place = f" ({fault.filename})" if fault.filename is not None else ""
-        return f"{fault.strerror}{place}."
+        return system_sentence(fault)
     # Imported only now: the store takes its time, and most commands do not fail.
     from gateway.core.archive.manifest import ArchiveFault
     from gateway.demo.api import CampaignFailed
