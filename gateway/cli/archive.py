@@ -88,8 +88,11 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
         clock = await redis_clock.asked(redis)
         return await Run(store, archive, limits, clock.now_ms, partial(sleep, WAIT_S)).once()
 
-    with redis_for_command(settings, changes=True) as url:
-        done = run(url, work)
+    try:
+        with redis_for_command(settings, changes=True) as url:
+            done = run(url, work)
+    except OSError as error:
+        raise ArchiveFault(f"Not all is archived. {archive.why(error)}") from None
     if as_json:
         print_json(done)
         return DONE

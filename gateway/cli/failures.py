@@ -6,29 +6,18 @@ which is hidden otherwise.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
 
 from gateway.cli.terminal import one_line
-from gateway.errors import CallerFault, ConfigurationError
+from gateway.errors import CallerFault, ConfigurationError, system_sentence
 
 DONE = 0
 FAILED = 1
 UNUSABLE = 2  # bad usage or configuration
 
 DEBUG = "KASKAD_DEBUG"
-
-_ROOM = ": make room there, and run it again."
-_TO_DO = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EFBIG: ": raise the limit for files (`ulimit -f`), and run it again.",
-    errno.EMFILE: ": raise the limit for open files (`ulimit -n`), and run it again.",
-    errno.EROFS: ": name a place that can be written.",
-    errno.EBADF: ": stdout is closed, so nothing can be printed.",
-}
 
 
 class UsageFault(CallerFault):
@@ -53,14 +42,6 @@ def tell(fault: BaseException) -> int:
     for line in _sentence(fault).split("\n"):
         sys.stderr.write(f"{one_line(line)}\n")
     return UNUSABLE if isinstance(fault, ConfigurationError | CallerFault) else FAILED
-
-
-def system_sentence(fault: OSError) -> str:
-    """What the system refused, where, and what to do, so far as that is known."""
-    number = fault.errno or 0
-    reason = os.strerror(number) if number in _TO_DO else fault.strerror
-    place = f" ({fault.filename})" if fault.filename is not None else ""
-    return f"{reason}{place}{_TO_DO.get(number, '.')}"
 
 
 def _sentence(fault: BaseException) -> str:
