@@ -15,8 +15,12 @@ INTERRUPTED = 1
 
 try:
     import signal
+    from typing import TYPE_CHECKING
 except KeyboardInterrupt:  # it takes milliseconds
     os._exit(INTERRUPTED)
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PRIVATE_UMASK = 0o077  # what a command writes is its user's alone
 
@@ -68,7 +72,11 @@ def _end_in_order() -> list[int]:
         return told
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def interrupt(number: int, _frame: object) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _is_loading(frame):
+            # Libraries in C abort where that is interrupted, as DuckDB does.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         told.append(number)
         signal.raise_signal(signal.SIGINT)
 
@@ -76,3 +84,12 @@ def _end_in_order() -> list[int]:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, interrupt)
     return told
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

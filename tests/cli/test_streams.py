@@ -36,6 +36,7 @@ def act() -> None:
     {}
 
 sys.argv[1:] = ["act"]
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {{signal.SIGHUP}})  # a role in this process held it
 {}
 cli.main()
 """
@@ -112,6 +113,13 @@ def test_a_signal_leaves_nothing_half_done(tmp_path: Path, number: signal.Signal
     ended = 1 if number == signal.SIGINT else -number
     assert (done.returncode, done.stderr) == (ended, "Interrupted.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_a_library_is_loaded_ends_the_process(tmp_path: Path) -> None:
+    """An interrupt there had DuckDB abort."""
+    (tmp_path / "library.py").write_text("import os; os.kill(os.getpid(), 15)")
+    done = ran(f"sys.path.insert(0, {str(tmp_path)!r}); import library")
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
