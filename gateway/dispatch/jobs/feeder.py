@@ -290,7 +290,8 @@ async def feed_budget(
         if left <= (last.left if again else 0):
             return LOOK_S
         stuck[name] = Stuck(ids[0], left, now_ms + STUCK_MS)
-        count = 1 if ids[0] in before else min(4 * count, room)
+        went_on = bool(before) and ids[0] not in before
+        count = min(4 * count, room) if went_on else 1
         before = ids[:count]
         released = await _release(deps, shard, dict.fromkeys(before, name), now_ms)
         fed.update(dict.fromkeys(released, now_ms))
