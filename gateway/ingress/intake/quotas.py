@@ -267,7 +267,10 @@ class StreamQuota:
         self._answered.set()
 
     async def close(self) -> None:
-        """The stream has ended."""
+        """The stream has ended, or broke off: then what its last lines come to is waited for."""
+        while self._out:
+            self._answered.clear()
+            await self._answered.wait()
         self._unused += self._left
         self._left = 0
         await self._give_back()

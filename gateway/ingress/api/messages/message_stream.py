@@ -101,7 +101,11 @@ class MessageStream(LineStream):
         if self.over():
             quota.note(QueueFull(), message, day)
             return
-        await self._submit(message, size, answered)
+        try:
+            await self._submit(message, size, answered)
+        except BaseException:  # it broke off before there was room: nobody will answer
+            quota.note(QueueFull(), message, day)
+            raise
 
     async def _when_lane_has_room(
         self, message: MessageRequest, crowded: Problem | None
