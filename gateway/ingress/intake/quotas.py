@@ -267,10 +267,7 @@ class StreamQuota:
         self._answered.set()
 
     async def close(self) -> None:
-        """The stream has ended, or broke off: then what its last lines come to is waited for."""
-        while self._out:
-            self._answered.clear()
-            await self._answered.wait()
+        """The stream has ended, and all that it handed over is answered."""
         self._unused += self._left
         self._left = 0
         await self._give_back()
