@@ -41,6 +41,7 @@ class Weather:
         self.chance = chance
         self.later = later
         self.cut_share = 0.0  # of all calls
+        self.unheard_share = 0.0  # of transactions
         self.slow_share = 0.0
         self.fair = False  # no call becomes slow: the clock is about to be moved on
         self.down = False
@@ -67,10 +68,12 @@ class Weather:
         finally:
             self.under_way -= 1
 
-    def fate(self) -> str:
-        if self.chance.random() >= self.cut_share:
-            return "ok"
-        return self.chance.choice(("lost", "late", "unheard", "refused"))
+    def fate(self, commands: Sequence[Command]) -> str:
+        if self.chance.random() < self.cut_share:
+            return self.chance.choice(("lost", "late", "unheard", "refused"))
+        if self.unheard_share and octets(commands[-1][0]) == b"EXEC":
+            return "unheard" if self.chance.random() < self.unheard_share else "ok"
+        return "ok"
 
 
 class MemoryClient:
@@ -118,7 +121,7 @@ class MemorySession:
         if self._hook is not None:
             await self._hook()
         await self._reach()
-        fate = weather.fate()
+        fate = weather.fate(commands)
         if fate == "refused":
             self._broken = True
             raise RedisUnavailable("The connection is refused.")

@@ -142,6 +142,7 @@ class Storm:
         self.server = MemoryRedis(lambda: T0 * 1_000 + round(clock.current_time() * 1e6))
         self.weather = Weather(self.server, self.chance, partial(self.later, soon=True))
         self.weather.cut_share, self.weather.slow_share = plan.cut_share, plan.slow_share
+        self.weather.unheard_share = plan.unheard_share
         self.policy = rules_of(plan)
         self.books = {
             "viber": Book("viber", self, (5, 4, 3, 2, 3, 2)),
@@ -310,7 +311,7 @@ class Storm:
 
     def _calm_down(self) -> None:
         self.note("the weather is good from now on")
-        self.weather.cut_share = self.weather.slow_share = 0.0
+        self.weather.cut_share = self.weather.slow_share = self.weather.unheard_share = 0.0
         for slot in self.slots:
             slot.scope.cancel()
 

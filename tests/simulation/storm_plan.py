@@ -11,7 +11,7 @@ import msgspec
 PLAIN: dict[str, Any] = {
     "react_s": 0, "shared": False, "changes": 0, "pace": 0, "timed": False, "merges": 0,
     "replies": False, "best": False, "budget": 0, "zones": False, "leaves_out": False,
-    "hides": False,
+    "hides": False, "unheard_share": 0.0,
 }  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     zones: bool  # what goes by day waits until it is known where its user is
     leaves_out: bool  # campaigns leave out who had another, or reacted lately
     hides: bool  # somebody hides what is seen, and is known for it
+    unheard_share: float  # of transactions: done, and their answer is lost
 
     @classmethod
     def of(cls, seed: int) -> Plan:
@@ -77,4 +78,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             zones=pick((False, False, True)),
             leaves_out=pick((False, False, True)),
             hides=pick((False, True)),
+            unheard_share=pick((0.0, 0.0, 0.02, 0.3)),
         )

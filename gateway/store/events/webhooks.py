@@ -31,6 +31,11 @@ _BETWEEN = "\0"  # an app and a name
 _decode = msgspec.json.Decoder(Webhook).decode
 _encode = msgspec.json.Encoder().encode
 
+
+class UnreadableWebhookError(Exception):
+    """What another version of Kaskad wrote, and this one cannot read."""
+
+
 DecideWebhook = Callable[
     [Webhook | None, int], Webhook | None
 ]  # of how many the app has, as it stands
@@ -68,7 +73,7 @@ async def change(
 ) -> Webhook | None:
     """Puts what `decide` says of a webhook in its place, and notes the deed; None: there is none.
     One that `decide` gives back as it was is left. What waits for one that is no more goes with it.
-    Raises RedisUnavailable, and what `decide` raises."""
+    Raises RedisUnavailable, UnreadableWebhookError, and what `decide` raises."""
     token = shared_keys.installation_token(randomness.token())
     field = app + _BETWEEN + name
     gone: list[str] = []
@@ -83,7 +88,10 @@ async def change(
         )
         mine = (app + _BETWEEN).encode()
         count = sum(each.startswith(mine) for each in as_list(fields))
-        before = _decode(value) if isinstance(value, bytes) else None
+        try:
+            before = _decode(value) if isinstance(value, bytes) else None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnreadableWebhookError from error
         after = decide(before, count)
         gone[:] = [before.id] if before is not None and after is None else []
         if after == before:

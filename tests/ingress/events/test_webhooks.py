@@ -208,12 +208,16 @@ async def test_a_message_is_put_into_the_outbox_with_its_acceptance(world: World
 
 
 @with_ingress(changed=MANAGED)
-async def test_one_that_cannot_be_read_is_not_there(world: World) -> None:
+async def test_one_that_cannot_be_read_is_not_there_and_not_changed(world: World) -> None:
     await put(world)
     await world.store.redis.call(
         [("HSET", WEBHOOKS, "shop\0orders", b"\xff"), ("HINCRBY", WEBHOOKS, "", 1)]
     )
     assert (await world.call("GET", PATH)).status == 404
+    refused = await put(world)
+    assert (refused.status, refused.json["type"]) == (503, "/docs#unavailable")
+    assert "newer Kaskad" in refused.json["detail"]
+    assert await world.store.redis.call([("HGET", WEBHOOKS, "shop\0orders")]) == [b"\xff"]
     assert set(EVENTS) > {"message.delivered", "message.fallback", "inbound.received"}
 
 

@@ -43,7 +43,7 @@ from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
 from gateway.store.events import outbox, webhook_queues, webhooks
 from gateway.store.events.webhook_queues import Recovery
-from gateway.store.events.webhooks import WEBHOOKS_MAX
+from gateway.store.events.webhooks import WEBHOOKS_MAX, UnreadableWebhookError
 from gateway.store.installation import audit
 from gateway.store.installation.audit import Deed
 from gateway.store.store import Store
@@ -58,6 +58,10 @@ NAME_RULE = "A name of 1 to 64 letters, digits, dots, dashes and underscores."
 URL_RULE = (
     "An https address of at most 2048 characters, without user or fragment; http for hosts of "
     "webhooks.allow_hosts alone."
+)
+UNREADABLE = (
+    "The webhook was written by a newer Kaskad, and an older one answered: send it again, to a "
+    "server that is upgraded."
 )
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}\.[0-9]{1,6}").fullmatch
@@ -116,7 +120,10 @@ class WebhookEndpoints:
 
         keys = ", ".join(sorted(given | ({"secret"} if rotate else set())))
         deed = Deed(now_ms, request.principal.named, "webhook.put", f"{app} {name}", keys)
-        stands = await webhooks.change(self._redis, app, name, decide, deed)
+        try:
+            stands = await webhooks.change(self._redis, app, name, decide, deed)
+        except UnreadableWebhookError as error:
+            raise refuse("unavailable", UNREADABLE) from error
         assert stands is not None, "it was put there"
         await self._store.webhooks.look(self._redis)
         if changed:
