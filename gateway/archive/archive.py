@@ -33,8 +33,8 @@ from gateway.core.archive.manifest import (
     write_manifest,
 )
 from gateway.core.archive.merging import in_place_of, span_of
-from gateway.errors import system_sentence
 from gateway.failpoints import failpoint
+from gateway.files import system_sentence
 from gateway.store.archive.archiving import ArchiveBegun
 
 

@@ -11,7 +11,8 @@ import sys
 import traceback
 
 from gateway.cli.terminal import one_line
-from gateway.errors import CallerFault, ConfigurationError, system_sentence
+from gateway.errors import CallerFault, ConfigurationError
+from gateway.files import system_sentence
 
 DONE = 0
 FAILED = 1

@@ -27,8 +27,8 @@ from gateway.core.records.webhook import Secret, Webhook
 from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import REPORT, next_delay_ms
 from gateway.dispatch.webhooks.posting import Posting
-from gateway.errors import CallerFault, system_sentence
-from gateway.files import write_new
+from gateway.errors import CallerFault
+from gateway.files import system_sentence, write_new
 from gateway.finance.reports.schedule import Period, ReportSchedule
 from gateway.redis.errors import RedisError
 from gateway.reporter.rendering import NumberSources

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import IO
 
 from gateway.backoff import Backoff
-from gateway.errors import system_sentence
+from gateway.files import system_sentence
 from gateway.redis.server import machine
 from gateway.redis.server.binary import (
     NO_ROOM,
