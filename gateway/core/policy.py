@@ -126,9 +126,8 @@ class ProviderRule(msgspec.Struct, frozen=True):
     yet, so that what is sent again has another reference, by which both answers are told apart."""
 
     channel: str
-    devices: str = (
-        ""  # the one kind of devices that it reaches; empty: every address of its channel
-    )
+    # The one kind of devices that it reaches; empty: every address of its channel.
+    devices: str = ""
     charged_on: Literal["delivered", "sent"] = "delivered"
     attempts_max: int = 3
     retry_ms: int = 1_000

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -22,6 +23,7 @@ import structlog
 from gateway.backoff import Backoff
 from gateway.failpoints import failpoint
 from gateway.ingress.archived import ArchivedMessages
+from gateway.ingress.http.problems import Refusal
 from gateway.ingress.metrics import ClickMetrics
 from gateway.redis.errors import RedisError
 from gateway.store import randomness
@@ -105,7 +107,7 @@ class ClickRecorder:
         store = self._store
         followed = [each for each in batch if isinstance(each, Click)]
         ids = dict.fromkeys(id_ for each in batch if (id_ := _message_of(each)) is not None)
-        await self._tried(lambda: self._messages.bring_back(ids), 0)
+        await self._tried(lambda: self._bring_back(ids), 0)
         if openings := [each for each in batch if isinstance(each, Opening)]:
             await self._tried(lambda: opens.react(store, openings, self._now_ms()), len(openings))
         judged = await self._tried(lambda: clicks.judged(store, followed), _times(followed)) or []
@@ -119,6 +121,12 @@ class ClickRecorder:
             await self._tried(partial(clicks.count, store, part, randomness.token(), now_ms), times)
         failpoint("clicks_counted")
         await self._tried(lambda: clicks.react(store, judged, self._now_ms()), 0)
+
+    async def _bring_back(self, ids: Iterable[str]) -> None:
+        """Where the archive cannot be read, which its reader tells, clicks count for their links
+        alone: to wait for it would hold up those of all others."""
+        with suppress(Refusal):
+            await self._messages.bring_back(ids)
 
     async def _tried(self, work: Callable[[], Awaitable[ResultT]], count: int) -> ResultT | None:
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)

@@ -286,9 +286,8 @@ class RetentionSettings(Table, frozen=True, kw_only=True):
     parked_receipts_ms: Milliseconds = Duration.parse("24h")
     raw_receipts_ms: Annotated[Duration, AtLeast(0)] = Duration.parse("0s")  # 0: not at all
     events_max: PositiveCount = 100_000
-    texts_ms: Milliseconds = Duration.parse(
-        "24h"
-    )  # a bound: they are freed when no step needs them
+    # Read by nothing, as texts go sooner: see docs/configuration.md.
+    texts_ms: Milliseconds = Duration.parse("24h")
 
 
 class ScheduleSettings(Table, frozen=True, kw_only=True):

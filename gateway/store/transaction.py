@@ -24,9 +24,8 @@ from gateway.redis.errors import OutcomeUnknown, RedisUnavailable
 
 TOKEN_MS = 60_000
 ASKED_S = TOKEN_MS / 1000 - 5  # for so long after its EXEC a token can be asked for
-CONFLICTS_MAX = (
-    50  # each means that another commit went through, so this is far beyond any real contention
-)
+# Each means that another commit went through, so this is far beyond any real contention.
+CONFLICTS_MAX = 50
 UNKNOWN_MAX = 3
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

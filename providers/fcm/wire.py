@@ -36,7 +36,6 @@ from providers.push.devices import gone
 TTL_S_MAX = 28 * 86_400  # what FCM keeps a message at most
 QUOTA_MS = 60_000  # where a refusal for the quota names no time: the quota is one of minutes
 UNAVAILABLE_MS = 10_000
-_ERROR_TYPE = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 _ANDROID: dict[Category, str] = {"otp": "HIGH", "transactional": "HIGH", "marketing": "NORMAL"}
 
 

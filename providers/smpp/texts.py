@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple
 
 from providers import gsm7
 from providers.smpp import pdu
 
 Encoding = Literal["gsm7", "gsm7-packed", "latin1", "ucs2"]
 Long = Literal["udh", "sar", "payload"]
-ENCODINGS: Final[tuple[Encoding, ...]] = get_args(Encoding)
 
 PARTS_MAX: Final = 255
 UDHI: Final = 0x40  # of esm_class: the message begins with a header

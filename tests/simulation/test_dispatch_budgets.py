@@ -56,6 +56,26 @@ def test_the_first_in_line_go_on_when_the_limit_is_raised() -> None:
     pace.run(work, 2)
 
 
+def test_who_is_first_and_needs_most_is_not_passed_by_those_behind() -> None:
+    """Three that needed less went out with each look, so that it never had its turn."""
+    pace = world()
+
+    async def work() -> None:
+        await admit(pace, 10)
+        (dearest,) = await pace.admit(1, route="viber-then-sms", campaign="autumn")
+        await trio.sleep(0.01)  # ids of one millisecond are in no order
+        await admit(pace, 12)
+        await trio.sleep(LOOK_S)
+        for more in (3, 6, 9):  # of which it needs nine
+            assert len(pace.arrived) == 10
+            limit = (10 + more) * ONE
+            pace.store.policy = replace(policy(), budgets=(replace(SPRING, limit=limit),))
+            await trio.sleep(LOOK_S)
+        assert [id_ for _, _, id_ in pace.arrived[10:]] == [dearest]
+
+    pace.run(work)
+
+
 def test_all_go_on_when_the_budget_is_gone() -> None:
     pace = world()
 

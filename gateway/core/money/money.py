@@ -11,9 +11,8 @@ import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact
 
 MICROS = 1_000_000  # a currency unit
-AMOUNT_MAX = (
-    10**15 - 1
-)  # a thousand million units; a sum of 9,000 of them still fits 64 bits signed
+# A thousand million units; a sum of 9,000 of them still fits 64 bits signed.
+AMOUNT_MAX = 10**15 - 1
 
 PLACES = 6
 _PLACES_SHOWN_MIN = 4

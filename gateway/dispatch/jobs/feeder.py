@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -82,6 +82,7 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
 
     async def turn() -> float:
         names = deps.store.queues.names
+        forget_gone(names, fed, asked, stuck)
         if not names or not await queues.may_feed(deps.redis, shard, deps.consumer):
             return LOOK_S
         for name in names:
@@ -103,6 +104,14 @@ async def run(deps: DispatchDeps, shard: int, run_script: RunScript) -> None:
         return pause_s
 
     await deps.redis_retry("feeder").for_ever(turn)
+
+
+def forget_gone(names: Sequence[str], *by_queue: dict[str, Any]) -> None:
+    """Drops what is known of queues that are there no more, once it is of more than there are."""
+    for known in by_queue:
+        if len(known) > len(names):
+            for name in known.keys() - names:
+                del known[name]
 
 
 async def look(deps: DispatchDeps) -> None:
@@ -289,7 +298,8 @@ async def feed_budget(
         if left <= (last.left if again else 0):
             return LOOK_S
         stuck[name] = Stuck(ids[0], left, now_ms + STUCK_MS)
-        count = 1 if ids[0] in before else min(4 * count, room)
+        went_on = bool(before) and ids[0] not in before
+        count = min(4 * count, room) if went_on else 1
         before = ids[:count]
         released = await _release(deps, shard, dict.fromkeys(before, name), now_ms)
         fed.update(dict.fromkeys(released, now_ms))

@@ -267,7 +267,7 @@ class StreamQuota:
         self._answered.set()
 
     async def close(self) -> None:
-        """The stream has ended."""
+        """The stream has ended, and all that it handed over is answered."""
         self._unused += self._left
         self._left = 0
         await self._give_back()

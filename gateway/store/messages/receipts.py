@@ -25,6 +25,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from gateway.backoff import delay_by_age_ms
 from gateway.core.events import Reported
 from gateway.core.ids import read_ref
 from gateway.core.policy import UNKNOWN_PROVIDER
@@ -162,10 +163,8 @@ async def sweep_unmatched(store: Store, shard: int, now_ms: int) -> Taken:
                 ended.append(member)
             else:
                 taken.kept += 1
-                # The delay grows with the receipt's age, so no count of tries is needed: about
-                # doubled each time.
-                delay = min(max(age, UNMATCHED_DELAY_MS), UNMATCHED_DELAY_MS_MAX)
-                later += (now_ms + delay, member)
+                delay_ms = delay_by_age_ms(age, UNMATCHED_DELAY_MS, UNMATCHED_DELAY_MS_MAX)
+                later += (now_ms + delay_ms, member)
     commands: list[Command] = []
     if ended:
         commands.append(("ZREM", keys.unmatched_receipts, *ended))

@@ -14,6 +14,7 @@ from gateway.core.money.days import HOUR_MS
 from gateway.core.reactions.clickers import Visitor
 from gateway.ingress.archived import ArchivedMessages
 from gateway.ingress.clicks import ClickRecorder
+from gateway.ingress.http.problems import refuse
 from gateway.ingress.misses import MISSES_MAX, Misses
 from gateway.store.messages import reads
 from gateway.store.reactions import clicks, links
@@ -283,6 +284,22 @@ async def test_clicks_that_redis_takes_from_no_worker_that_ends_are_told_as_lost
     assert [log["clicks"] for log in logs if log["event"] == "clicks_lost"] == [3]
     (metric,) = world.app.metrics.clicks.lost.collect()
     assert metric.samples[0].value == 3
+
+
+@with_ingress()
+async def test_while_the_archive_is_away_clicks_count_and_nothing_is_told_as_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(_: object) -> None:
+        raise refuse("unavailable", "The archive cannot be read now: ask again later.")
+
+    here = await code(world, await delivered(world))
+    monkeypatch.setattr(world.app._messages, "bring_back", unreadable)
+    with capture_logs() as logs:
+        assert (await follow(world, f"/l/{here}")).status == 302
+        await world.app.clicks.drained()
+    assert await counted(world, here) == (1, 0, 0)
+    assert [log for log in logs if log["log_level"] == "error"] == []
 
 
 @with_ingress()

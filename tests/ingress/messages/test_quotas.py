@@ -7,10 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from gateway import telemetry
 from gateway.core.records.request import Answer
+from gateway.ingress.intake.batcher import QueueFull
 from gateway.ingress.intake.quotas import AppQuota, StreamQuota
 from gateway.ingress.metrics import QuotaMetrics
 from gateway.settings.file import Settings
@@ -141,6 +143,42 @@ async def test_what_a_stream_paid_for_and_did_not_need_is_there_for_others(world
     assert [each["outcome"] for each in (await exchange.answer()).lines] == ["accepted"]
     assert await used(world) == 1
     assert (await world.send([sale(1), sale(2)])).json[1]["outcome"] == "accepted"
+
+
+@with_ingress(changed=OF_THREE)
+async def test_a_stream_that_breaks_off_keeps_nothing_of_the_day_that_it_did_not_need(
+    world: World,
+) -> None:
+    """Its lines were on their way, and what they came to was told to nobody any more."""
+    await world.send(sale(0))
+    for _ in range(3):  # its client comes again, as it was told nothing
+        exchange = world.stream()
+        exchange.feed(2 * (json.dumps(sale(0)).encode() + b"\n"))
+        exchange.hang_up()
+        await exchange.answer()
+        assert exchange.connection.aborted
+    assert await used(world) == 1
+    assert (await world.send(sale(1))).status == 202
+
+
+@with_ingress(changed=OF_THREE)
+async def test_nor_does_one_whose_line_found_no_place_in_its_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = asyncio.Event()
+
+    def full(*_: object) -> None:
+        offered.set()
+        raise QueueFull
+
+    monkeypatch.setattr(world.app.queue, "submit", full)
+    exchange = world.stream()
+    exchange.feed(json.dumps(sale(0)).encode() + b"\n")
+    await offered.wait()
+    exchange._task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.answer()
+    assert await used(world) == 0
 
 
 @with_ingress(changed=OF_TWO_A_SECOND)

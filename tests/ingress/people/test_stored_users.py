@@ -175,6 +175,17 @@ async def test_lines_are_stored_and_answered_in_order(world: World) -> None:
     assert (await world.call("POST", "/v1/users", {"user": "u1"})).status == 415
 
 
+@with_ingress()
+async def test_an_import_that_breaks_off_notes_all_that_it_stored(world: World) -> None:
+    exchange = world.begin("POST", "/v1/users", {"content-type": "application/x-ndjson"})
+    lines = [json.dumps({"user": f"u{n}", "phone": PHONE}).encode() + b"\n" for n in range(3)]
+    exchange.feed(b"".join(lines))
+    exchange.hang_up()
+    await exchange.answer()
+    deeds = (await audit.read(world.redis, 10)).deeds
+    assert [deed.deed.detail for deed in deeds] == ["3 users"]
+
+
 # --- one person
 
 

@@ -91,11 +91,12 @@ class LineAnswer(Protocol):
 class PendingLine:
     """One line on its way: `answer` is bytes once it may be written."""
 
-    __slots__ = ("answer", "number", "size", "unavailable")
+    __slots__ = ("answer", "is_handed_over", "number", "size", "unavailable")
 
     def __init__(self, number: int, size: int) -> None:
         self.number = number
         self.size = size  # bytes, of the line
+        self.is_handed_over = False  # somebody decides it, and will answer
         self.answer: bytes | None = None
         self.unavailable: Problem | None = None  # why it could not be taken, where that is a 503
 
@@ -114,6 +115,7 @@ class LineStream(ABC):
         self._shared = 0  # ... as the request was told
         self._turns = LoopTurns()
         self._line = 0  # how many were begun
+        self._handed_over = 0  # lines, and not answered yet
         self._ended = False  # nothing more is read
         self._answered = asyncio.Event()  # the first has its answer, or the last was read
         self._written = asyncio.Event()  # answers were, since it was cleared
@@ -122,8 +124,13 @@ class LineStream(ABC):
     async def take_line(self, line: bytes) -> None:
         """Takes a line that is not blank, or answers it."""
 
-    async def settle(self) -> None:  # noqa: B027 - most have nothing to settle
-        """The stream is over."""
+    async def settle(self) -> None:
+        """The stream is over. Where it broke off, what was handed over until then is waited for:
+        it is done, though nobody is told."""
+        self.stop()
+        while self._handed_over:
+            self._answered.clear()
+            await self._answered.wait()
 
     # --- reading ---
 
@@ -180,7 +187,7 @@ class LineStream(ABC):
             return
         await self.take_line(line)
 
-    async def offer(self, submit: Callable[[], None]) -> None:
+    async def offer(self, line: PendingLine, submit: Callable[[], None]) -> None:
         """Hands a line to its batch, as soon as there is room."""
         while True:
             try:
@@ -188,6 +195,8 @@ class LineStream(ABC):
             except QueueFull:
                 await asyncio.sleep(BUSY_WAIT_S)
             else:
+                line.is_handed_over = True
+                self._handed_over += 1
                 return
 
     async def _share(self) -> None:
@@ -239,6 +248,7 @@ class LineStream(ABC):
     def finish(self, line: PendingLine, result: LineAnswer, *, ends: bool = False) -> None:
         """The line's answer may be written; with `ends` it is the last that is read."""
         self._ended = self._ended or ends
+        self._handed_over -= line.is_handed_over
         result.line = line.number
         line.answer = to_json(result)
         self._bytes += len(line.answer) - line.size

@@ -82,7 +82,7 @@ class MessageStream(LineStream):
         done: Callable[[PendingLine, Answer | Exception], None],
     ) -> None:
         pending = self.begin_line(size)
-        await self.offer(lambda: self._queue.submit(message, partial(done, pending)))
+        await self.offer(pending, lambda: self._queue.submit(message, partial(done, pending)))
 
     async def _pay_and_submit(self, message: MessageRequest, size: int, quota: StreamQuota) -> None:
         """The same where the app has quotas: waits while its rate is spent."""
@@ -101,7 +101,11 @@ class MessageStream(LineStream):
         if self.over():
             quota.note(QueueFull(), message, day)
             return
-        await self._submit(message, size, answered)
+        try:
+            await self._submit(message, size, answered)
+        except BaseException:  # it broke off before there was room: nobody will answer
+            quota.note(QueueFull(), message, day)
+            raise
 
     async def _when_lane_has_room(
         self, message: MessageRequest, crowded: Problem | None
@@ -118,6 +122,7 @@ class MessageStream(LineStream):
 
     async def settle(self) -> None:
         """What was spent of the app's quota and not used goes back."""
+        await super().settle()
         if self._quota is not None:
             await self._quota.close()
 

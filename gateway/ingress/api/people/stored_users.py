@@ -153,8 +153,9 @@ class UserStream(LineStream):
         if isinstance(said, Problem):
             self.answer_at_once(said)
             return
-        done = partial(self._answer, self.begin_line(len(line)), said.user)
-        await self.offer(lambda: self._endpoints.submit(self._app, said, done))
+        pending = self.begin_line(len(line))
+        done = partial(self._answer, pending, said.user)
+        await self.offer(pending, lambda: self._endpoints.submit(self._app, said, done))
 
     def _answer(self, line: PendingLine, user: str, answer: StoredUser | Exception) -> None:
         if isinstance(answer, Exception):
