@@ -160,9 +160,7 @@ def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: in
     ]
     after = {write.identity: write.after for write in writes}
     found = {i: after.get(i) or _known(records[i]) for i in aliases}
-    return Join(
-        home, writes, found=found, listed=tuple(_listed(home, records)), people=people
-    )
+    return Join(home, writes, found=found, listed=tuple(_listed(home, records)), people=people)
 
 
 def kept_apart(identities: list[str], records: PersonRecords) -> Join:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from msgspec.structs import replace
@@ -22,7 +24,7 @@ async def outcomes(store: Store, sends: list[MessageRequest]) -> list[str]:
     return [answer.outcome for answer in await store.admit(sends, T0)]
 
 
-def each(store: Store, **changes: object) -> list[MessageRequest]:
+def each(store: Store, **changes: Any) -> list[MessageRequest]:
     return [send(store, to, **changes) for to in PHONES]
 
 
