@@ -15,6 +15,7 @@ from gateway.store.people import identities
 from gateway.store.store import Store
 from tests.store.people.test_identities import in_store, keys_for, record, send
 from tests.worlds.cascade_world import T0
+from tests.worlds.watched_link import WatchedLink
 
 PHONES = [f"7916{number:07}" for number in range(60)]
 GUEST = "guest"
@@ -87,5 +88,18 @@ def test_a_stored_user_of_very_many_phones_is_bounded_as_well(redis_url: str) ->
     async def work(store: Store) -> None:
         await identities.link(store, [[f"p:{to}", f"u:{GUEST}"] for to in PHONES], T0)
         await bounded(store)
+
+    in_store(redis_url, work)
+
+
+def test_who_is_asked_beside_each_of_a_batch_is_read_together(redis_url: str) -> None:
+    async def work(store: Store) -> None:
+        sends = [replace(s, campaign=f"c{n}") for n, s in enumerate(each(store, user=GUEST))]
+        await store.admit(sends, T0)
+        link = WatchedLink(store.redis)
+        watched = Store(link, store.policy, shards=store.shards)
+        again = [replace(s, campaign=f"d{n}") for n, s in enumerate(each(store, user=GUEST))]
+        assert set(await outcomes(watched, again)) == {"accepted"}
+        assert max(link.calls.values()) < len(PHONES) / 2
 
     in_store(redis_url, work)
