@@ -13,6 +13,7 @@ from gateway.store import keys as k
 from gateway.store import shared_keys
 from gateway.store.installation import installation
 from gateway.store.installation.installation import StoreUnfitError
+from gateway.store.waiting.lines import LINES_MAX
 
 
 def record(url: str) -> dict[bytes, bytes]:
@@ -50,7 +51,7 @@ def test_lanes_have_lines_from_the_first_start_on_and_elsewhere_once_a_dispatche
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
         installation.prepare(redis_url, 4, "EUR")
-        assert client.hgetall(shared_keys.LINES) == {b"read": b"1"}
+        assert client.hgetall(shared_keys.LINES) == {b"read": b"%d" % LINES_MAX}
         client.flushall()
         client.hset(shared_keys.META, mapping={"schema": str(SCHEMA), "shards": "4"})
         installation.prepare(redis_url, 4, "EUR")
