@@ -64,8 +64,8 @@ async def test_no_line_is_read_from_a_file_that_is_wrong(world: ArchiveWorld) ->
     await world.delivered(5)
     await world.archived()
     query = LinesQuery(parse_query([], UTC_DAYS.of(world.now_ms)))
-    end = {"through": (2**62, 0), "begins_ms": 0, "over_ms": 2**42, "zone": "UTC"}
-    wanted = LinesWanted(0, LinePlace(0, 0, 0, 0), query=query, **end)
+    start, end = LinePlace(0, 0, 0, 0), (2**62, 0)
+    wanted = LinesWanted(0, start, end, query, begins_ms=0, over_ms=2**42, zone="UTC")
     (file,) = [f for f in world.archive.files() if f.table == LEDGER]
     read = ArchiveWorld(world.redis, world.root, 1)
     assert len(lines_of_archive(read.archive, wanted).lines) == 10
