@@ -170,12 +170,19 @@ async def _refusal(
 
 async def _look_at_open(store: Store, over_ms: int, refusal: ClosingRefusal) -> None:
     ends: list[tuple[int, Message]] = []
+    unread = 0
     async with aclosing(open_messages(store, over_ms)) as pages:
         async for page in pages:
-            refusal.open_count += len(page)
-            ends += [(_done_by_ms(message), message) for message in page]
+            refusal.open_count += len(page.messages)
+            unread += page.unread
+            ends += [(_done_by_ms(message), message) for message in page.messages]
             ends.sort(key=lambda end: (-end[0], end[1].id))
             del ends[SHOWN_MAX:]
+    if unread:
+        refusal.reasons.append(
+            f"{unread} of its messages may have steps open and cannot be read: close it with the "
+            "newest Kaskad that runs."
+        )
     if not ends:
         return
     refusal.done_by = rfc3339(ends[0][0])
