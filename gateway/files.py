@@ -1,13 +1,25 @@
-"""Files that are whole or not there, also after a power cut."""
+"""Files that are whole or not there, also after a power cut; what is told where the system refuses
+one."""
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
 from pathlib import Path
 
 UNFINISHED = ".unfinished"
+
+_ROOM = ": make room there, and run it again."
+_TO_DO = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: ": raise the limit for files (`ulimit -f`), and run it again.",
+    errno.EMFILE: ": raise the limit for open files (`ulimit -n`), and run it again.",
+    errno.EROFS: ": name a place that can be written.",
+    errno.EBADF: ": stdout is closed, so nothing can be printed.",
+}
 
 
 def write_new(path: Path, octets: bytes) -> bool:
@@ -43,3 +55,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def system_sentence(fault: OSError, place: str = "") -> str:
+    """What the system refused, where (else at that place), and what to do, so far as that is
+    known."""
+    number = fault.errno or 0
+    reason = os.strerror(number) if number in _TO_DO else fault.strerror or str(fault)
+    where = fault.filename if fault.filename is not None else place
+    return f"{reason}{f' ({where})' if where else ''}{_TO_DO.get(number, '.')}"

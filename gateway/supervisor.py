@@ -47,7 +47,7 @@ class Process(Protocol):
 class Child:
     """One child: how to start it, its process while there is one, and when the next may start.
 
-    Whoever learns that it serves sets `served`.
+    Whoever learns that it serves sets `served`. `last_words` tells why it ended, for the log.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class Child:
         stop_within_s: float,
         backoff: Backoff,
         served: bool = False,
+        last_words: Callable[[], str] | None = None,
     ) -> None:
         self.name = name
         self.start = start
         self.stop_within_s = stop_within_s
         self.backoff = backoff
         self.served = served
+        self.last_words = last_words
         self.given_up = False
         self.starts = 0
         self.started_at = self.start_at = 0.0  # monotonic
@@ -228,7 +230,10 @@ class Supervisor:
             child.backoff.reset()
         delay_s = child.backoff.next_s()
         child.start_at = now + delay_s
-        _log.warning("process_ended", child=child.name, exit_code=code, restart_in_s=delay_s)
+        said = {} if child.last_words is None else {"said": child.last_words()}
+        _log.warning(
+            "process_ended", child=child.name, exit_code=code, restart_in_s=delay_s, **said
+        )
 
     def _stop_all(self) -> None:
         asked = time.monotonic()

@@ -34,6 +34,7 @@ from gateway.core.archive.manifest import (
 )
 from gateway.core.archive.merging import in_place_of, span_of
 from gateway.failpoints import failpoint
+from gateway.files import system_sentence
 from gateway.store.archive.archiving import ArchiveBegun
 
 
@@ -59,6 +60,12 @@ class Archive:
         self._database: duckdb.DuckDBPyConnection | None = None
         self._sound: set[str] = set()  # files that were seen to lie there as they were written
         self._whose: str | None = None  # as it was read last
+
+    def why(self, error: Exception) -> str:
+        """What to tell of an error; of a disk that is full, which folder is on it."""
+        if isinstance(error, OSError):
+            return system_sentence(error, str(self.place.folder()))
+        return str(error) or type(error).__name__
 
     def installation(self) -> str | None:
         """Whose it is; None: it was not begun."""

@@ -155,7 +155,7 @@ class Run:
             return False
         except Exception as error:
             with suppress(RedisError):
-                await archiving.note_failure(self._redis, _reason(error), self._clock())
+                await archiving.note_failure(self._redis, self._archive.why(error), self._clock())
             raise
         finally:
             with suppress(RedisError):
@@ -387,7 +387,3 @@ class Run:
 
 
 _NOTHING = LatestRow(0, b"")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -19,6 +19,7 @@ from gateway.cli.books import books
 from gateway.cli.failures import DONE, UNUSABLE, UsageFault, tell
 from gateway.cli.operators import operators
 from gateway.cli.options import Config, Json, Restored
+from gateway.cli.terminal import leave_stdout
 
 INTERRUPTED = 130  # how typer names a KeyboardInterrupt
 
@@ -74,10 +75,19 @@ def kaskad(
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line (without the program's name) and returns its exit code."""
-    command = typer.main.get_command(app)
+    code = _run(arguments)
     try:
-        outcome = command.main(list(arguments), prog_name="kaskad", standalone_mode=False)
         sys.stdout.flush()
+    except OSError as fault:
+        leave_stdout()
+        return code or tell(fault)
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        command = typer.main.get_command(app)
+        outcome = command.main(list(arguments), prog_name="kaskad", standalone_mode=False)
     except Exit as end:
         return end.exit_code
     except TyperException as misuse:

@@ -63,9 +63,22 @@ async def archive_to_read(settings: Settings, redis: RedisClient) -> Archive:
     return archive
 
 
+async def has_archive(settings: Settings, redis: RedisClient) -> bool:
+    """Whether some of what is asked may be in an archive. Raises UsageFault where that is not
+    configured any more: what left Redis is nowhere else."""
+    if settings.archive.url:
+        return True
+    if (await archiving.begun(redis)).rows:
+        raise UsageFault(
+            f"archive.url in {settings.path} is empty, and there is an archive, without which the "
+            "answer would lack what it holds: set it again."
+        )
+    return False
+
+
 async def archived_ledger(settings: Settings, redis: RedisClient) -> ArchivedLedger | None:
     """What of the ledger is archived; None where there is no archive. Raises UsageFault."""
-    if not settings.archive.url:
+    if not await has_archive(settings, redis):
         return None
     archive = await archive_to_read(settings, redis)
     from gateway.archive.booked import ArchivedLedger
@@ -88,8 +101,11 @@ def run_once(config: Path | None, environment: Mapping[str, str], *, as_json: bo
         clock = await redis_clock.asked(redis)
         return await Run(store, archive, limits, clock.now_ms, partial(sleep, WAIT_S)).once()
 
-    with redis_for_command(settings, changes=True) as url:
-        done = run(url, work)
+    try:
+        with redis_for_command(settings, changes=True) as url:
+            done = run(url, work)
+    except OSError as error:
+        raise ArchiveFault(f"Not all is archived. {archive.why(error)}") from None
     if as_json:
         print_json(done)
         return DONE

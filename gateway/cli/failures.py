@@ -12,6 +12,7 @@ import traceback
 
 from gateway.cli.terminal import one_line
 from gateway.errors import CallerFault, ConfigurationError
+from gateway.files import system_sentence
 
 DONE = 0
 FAILED = 1
@@ -38,7 +39,6 @@ def tell(fault: BaseException) -> int:
         traceback.print_exception(fault)
     if isinstance(fault, BrokenPipeError):
         # The reader of our output went away, as `head` does: that needs no words.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     for line in _sentence(fault).split("\n"):
         sys.stderr.write(f"{one_line(line)}\n")
@@ -49,8 +49,7 @@ def _sentence(fault: BaseException) -> str:
     if isinstance(fault, KeyboardInterrupt):
         return "Interrupted."
     if isinstance(fault, OSError) and fault.strerror is not None:
-        place = f" ({fault.filename})" if fault.filename is not None else ""
-        return f"{fault.strerror}{place}."
+        return system_sentence(fault)
     # Imported only now: the store takes its time, and most commands do not fail.
     from gateway.core.archive.manifest import ArchiveFault
     from gateway.demo.api import CampaignFailed

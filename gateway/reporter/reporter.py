@@ -28,7 +28,7 @@ from gateway.core.views.words import rfc3339
 from gateway.core.webhooks import REPORT, next_delay_ms
 from gateway.dispatch.webhooks.posting import Posting
 from gateway.errors import CallerFault
-from gateway.files import write_new
+from gateway.files import system_sentence, write_new
 from gateway.finance.reports.schedule import Period, ReportSchedule
 from gateway.redis.errors import RedisError
 from gateway.reporter.rendering import NumberSources
@@ -136,7 +136,7 @@ class Reporter:
         except Exception as error:  # of whatever kind: the others are made all the same
             if not isinstance(error, OSError | CallerFault):
                 _log.exception("a scheduled report failed", report=schedule.name)
-            fault = HandOverFault(str(error) or type(error).__name__)
+            fault = HandOverFault(_reason(error, schedule))
         if fault is None:
             _log.info("a scheduled report is made", report=schedule.name, period=period.name)
             return ScheduleState(period.last.isoformat(), period.name, self._clock())
@@ -198,6 +198,12 @@ class Reporter:
             yield posting
         finally:
             posting.close()
+
+
+def _reason(error: Exception, schedule: ReportSchedule) -> str:
+    if isinstance(error, OSError):
+        return system_sentence(error, schedule.folder)
+    return str(error) or type(error).__name__
 
 
 def body_of(

@@ -117,8 +117,8 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets_required: bool = 
         in_tree = Path(__file__).resolve().parents[2] / "config" / "kaskad.toml"
         path, data_base = Path(str(installed)) if installed.is_file() else in_tree, Path.cwd()
     try:
-        octets = path.read_bytes()
-        text = octets[: CONFIG_BYTES_MAX + 1].decode()
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1).decode("utf-8-sig")
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:

@@ -25,7 +25,8 @@ def load_map(name: str) -> InvoiceMap:
     shipped = shipped_maps()
     path = shipped.get(name, Path(name))
     try:
-        text = path.read_bytes()[:MAP_BYTES_MAX].decode()
+        with path.open("rb") as file:
+            text = file.read(MAP_BYTES_MAX).decode("utf-8-sig")
         table = tomllib.loads(text)
     except OSError as error:
         names = ", ".join(sorted(shipped))

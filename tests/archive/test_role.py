@@ -98,7 +98,8 @@ async def test_a_full_disk_ends_the_run_and_the_next_goes_on(world: ArchiveWorld
             await world.archived(keep_ms=0)
     state = await archiving.state(world.redis)
     assert (state.failed_ms, state.done_ms) == (world.now_ms, 0)
-    assert "No space left on device: 'there'" in state.reason
+    told = "No space left on device (there): make room there, and run it again."
+    assert state.reason == told
     assert not list(world.root.rglob("*.parquet"))
     await assert_whole(world, ids)
     ids += await world.delivered(2, "winter")

@@ -28,6 +28,7 @@ from gateway.dispatch.metrics import DispatchMetrics
 from gateway.redis import asyncio_driver
 from gateway.redis.client import RedisClient
 from gateway.redis.errors import RedisUnavailable
+from gateway.redis.server import binary
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
 from gateway.settings.bootstrap import load_prices, policy_of
 from gateway.settings.file import load
@@ -102,7 +103,8 @@ def edit(folder: Path, old: str, new: str) -> None:
         (["simulate", "--knob", "loud"], "write it as name=value"),
         (["simulate", "--knob", "loud=1"], "There is no such knob"),
         (["simulate", "--knob", "seen_share=2"], "seen_share"),
-        (["simulate", "--people", str(ROOT / "README.md")], "The simulator cannot start"),
+        (["simulate", "--people", str(ROOT / "README.md")], f"start: {ROOT / 'README.md'}: Exp"),
+        (["simulate", "--people", "/nowhere.toml"], "start: /nowhere.toml: cannot be read: No"),
         (["simulate", "--smtps-port", "465"], "needs the folder of a certificate"),
         (["check", "--config", "/nowhere.toml"], "error: /nowhere.toml: cannot be read"),
         (["up", "--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
@@ -359,6 +361,16 @@ def test_check_names_a_data_directory_that_cannot_be_made(
     assert app.run(["check", "--json"]) == 2
     (fault,) = json.loads(capsys.readouterr().out)["faults"]
     assert fault["key"] == "redis.data_dir"
+
+
+def test_check_names_a_full_disk_under_the_data(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(binary, "is_full", lambda _folder: True)
+    assert app.run(["check"]) == 2
+    told = capsys.readouterr().err
+    assert "redis.data_dir: is " in told
+    assert "Redis cannot write there. Its disk is full: make room there.\n" in told
 
 
 # --- report and key, with an embedded Redis of their own ---

@@ -328,6 +328,11 @@ def test_without_its_folder_the_archive_is_missed_and_not_taken_for_empty(
         assert app.run(each) == 0, each
     assert app.run(copy) == 2
     assert "is not empty" in capsys.readouterr().err
+    written = archiving.path
+    written.write_text(written.read_text().replace(f'url = "{folder}"', ""))
+    for each in read[:3]:
+        assert app.run(each) == 2, each
+        assert "is empty, and there is an archive" in capsys.readouterr().err
 
 
 async def sent_and_archived(archiving: Settings, policy: Policy, redis: RedisClient) -> list[Ours]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
+from structlog.testing import capture_logs
 
+from gateway import supervisor
 from gateway.redis.server import binary
 from gateway.redis.server.binary import find_binary, socket_path, stop_orphan
 from gateway.redis.server.embedded import EmbeddedRedis, EmbeddedRedisError
@@ -85,6 +89,35 @@ def test_a_second_instance_on_the_directory_is_refused_with_the_owner_s_pid(
         with client_of(server) as client:
             assert client.ping()
     EmbeddedRedis(short_dir).start()
+
+
+def test_why_a_server_does_not_serve_is_told(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is full: it ends, is started again, and ends."""
+    with EmbeddedRedis(short_dir) as server, capture_logs() as logs:
+        monkeypatch.setattr(supervisor, "_log", structlog.get_logger("supervisor"))
+        (short_dir / "redis.conf").write_text("no-such-word yes\n")
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        while binary.answers(server.socket_path) or not logs:
+            pass
+        assert logs[0]["event"] == "process_ended"
+        assert "eady to accept connections" in logs[0]["said"]
+        (short_dir / "redis.log").write_text("Can't recover from AOF write error.\n")
+        held = f"in use by process {os.getpid()}, whose Redis does not serve now: Can't recover"
+        with pytest.raises(EmbeddedRedisError, match=rf"{held} from AOF write error\. It starts"):
+            EmbeddedRedis(short_dir).start()
+        monkeypatch.setattr(binary, "ROOM_BYTES_MIN", 1 << 62)
+        with pytest.raises(EmbeddedRedisError, match=r"AOF write error\. Its disk is full: make"):
+            EmbeddedRedis(short_dir).start()
+
+
+def test_a_directory_that_cannot_be_made_is_a_sentence(short_dir: Path) -> None:
+    (short_dir / "file").write_text("")
+    sentence = f"The embedded Redis cannot start: Not a directory ({short_dir / 'file' / 'redis'})."
+    with pytest.raises(EmbeddedRedisError, match=re.escape(sentence)):
+        EmbeddedRedis(short_dir / "file" / "redis").start()
 
 
 OWNER = """

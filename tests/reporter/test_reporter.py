@@ -110,6 +110,22 @@ def in_office(test: Callable[[Office], Awaitable[None]], folder: Path) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+def test_a_folder_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def test(office: Office) -> None:
+        monkeypatch.setattr(reporters, "write_new", full)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(office.process, office.daily())
+            await office.until(1, 1)
+            nursery.cancel_scope.cancel()
+        told = f"No space left on device ({tmp_path}): make room there, and run it again."
+        assert (await office.state()).reason == told
+
+    in_office(test, tmp_path)
+
+
 def test_it_is_made_each_day_at_its_time_once(tmp_path: Path) -> None:
     async def test(office: Office) -> None:
         async with trio.open_nursery() as nursery:

@@ -17,6 +17,8 @@ def test_everything_may_be_left_out(tmp_path: Path) -> None:
     assert load_map(str(file)) == InvoiceMap()
     file.write_text('decimal = ","\n[columns]\nid = "Nr."\n')
     assert load_map(str(file)) == InvoiceMap(decimal=",", columns=Columns(id="Nr."))
+    file.write_text('decimal = ","', "utf-8-sig")
+    assert load_map(str(file)) == InvoiceMap(decimal=",")
 
 
 @pytest.mark.parametrize(

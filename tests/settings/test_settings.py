@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -624,6 +625,25 @@ def test_the_named_file_comes_before_the_variable_and_that_before_the_default(
     assert settings.load(None, ENV).path == FILE
     assert settings.load(named, env).redis.data_dir == tmp_path / "a" / ".kaskad" / "redis"
     assert settings.load(None, ENV).redis.data_dir == tmp_path / ".kaskad" / "redis"
+
+
+def test_a_file_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+    """As an editor on Windows writes it."""
+    digests = set()
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "k.toml").write_bytes(SMALL.replace("\n", "\r\n").encode(encoding))
+        digests.add(settings.load(tmp_path / "k.toml", ENV).digest)
+    assert len(digests) == 1
+
+
+def test_of_a_file_that_claims_gigabytes_no_more_is_read_than_may_be_there(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "k.toml"
+    path.touch()
+    os.truncate(path, 1 << 42)
+    with pytest.raises(SettingsError, match="is larger than 1048576 bytes"):
+        settings.load(path, ENV)
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from gateway.cli.archive import archive_to_read
+from gateway.cli.archive import archive_to_read, has_archive
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.person import who
@@ -112,7 +112,7 @@ async def _ours(
     async with aclosing(sent_lines(store, provider, from_ms, to_ms)) as batches:
         async for batch in batches:
             yield batch
-    if not settings.archive.url:
+    if not await has_archive(settings, store.redis):
         return
     archive = await archive_to_read(settings, store.redis)
     from gateway.archive.sent import archived_messages, archived_through

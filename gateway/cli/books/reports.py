@@ -111,7 +111,7 @@ def _print_table(report: Report) -> None:
     from gateway.finance.reports.table import render_table
 
     console = Console()
-    console.print(render_table(report, console.width))
+    console.print(render_table(report, console.width), crop=False)
 
 
 def verify(

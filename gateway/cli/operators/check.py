@@ -236,9 +236,13 @@ def _directory_faults(data_dir: Path, path: str) -> Iterator[Remark]:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = f"is {data_dir}, and {existing} cannot be written: choose another directory."
         yield Remark("error", path, "redis.data_dir", reason)
+        return
     if existing == data_dir and binary.is_open_to_others(data_dir):
         reason = f"is {data_dir}, which is open to other users: the next start makes it 0700."
         yield Remark("warning", path, "redis.data_dir", reason)
+    if binary.is_full(existing):
+        reason = f"is {data_dir}, and Redis cannot write there. {binary.NO_ROOM}"
+        yield Remark("error", path, "redis.data_dir", reason)
 
 
 def _print(where: str, faults: list[Remark]) -> None:

@@ -103,6 +103,21 @@ def dispatch(config: Path | None, environment: Mapping[str, str], *, restored: b
     return DONE
 
 
+def _people(path: Path) -> object:
+    """Raises UsageFault."""
+    from providers import simulator
+
+    try:
+        return msgspec.to_builtins(simulator.read_people(path.read_text("utf-8-sig")))
+    except OSError as fault:
+        reason = f"cannot be read: {fault.strerror}."
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text."
+    except ValueError as fault:
+        reason = f"{str(fault).rstrip('.')}."
+    raise UsageFault(f"The simulator cannot start: {path}: {reason}")
+
+
 def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simulation) -> int:
     """Runs the simulator until it is told to stop."""
     crew.follow_parent()
@@ -114,8 +129,7 @@ def simulate(config: Path | None, environment: Mapping[str, str], wanted: Simula
         given = {"seed": wanted.seed, "hooks": bootstrap.callback_addresses(settings)}
         given |= dict(_knob(text) for text in wanted.knobs)
         if wanted.people is not None:
-            people = simulator.read_people(wanted.people.read_text("utf-8"))
-            given["people"] = msgspec.to_builtins(people)
+            given["people"] = _people(wanted.people)
         knobs = simulator.changed(
             simulator.knobs_of(settings.providers, settings.prices.file), given
         )

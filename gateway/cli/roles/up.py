@@ -22,6 +22,7 @@ from gateway import hangup
 from gateway.cli.failures import DONE, FAILED
 from gateway.cli.reach import embedded_redis
 from gateway.cli.roles.roles import LOG_FORMAT, prepare_redis, set_up_logs
+from gateway.cli.terminal import mention
 from gateway.crew import Crew, Notice, OwnerAsked, Ready, Role, RoleEnded, role_command
 from gateway.settings.file import Settings, load
 
@@ -95,8 +96,7 @@ def _run(crew: Crew, settings: Settings) -> int:
                     was_waiting = bool(waiting)
                     waiting.discard(notice.role)
                     if was_waiting and not waiting:
-                        sys.stdout.write(places(settings, host, port))
-                        sys.stdout.flush()
+                        mention(places(settings, host, port))
     finally:
         clean = crew.stop()
     return code if clean or code else FAILED

@@ -1,7 +1,8 @@
 """A report as a table for the terminal.
 
 Numbers are right-aligned and never cut: where a terminal is too narrow the least telling columns
-are left out, and the caption names them. It cannot fail.
+are left out, and the caption names them; where even that is too much lines are longer than it is,
+and it folds them. It cannot fail.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
     }
     left_out = _left_out(names, numbers, width)
     shown = [column for column in numbers if column not in left_out]
-    fits = _room({**names, **{column: numbers[column] for column in shown}}) <= width
+    widths = {column: numbers[column] for column in shown}
+    fits = _room({**names, **widths}) <= width
+    least = _room({**{key: max(len(key), len(_TOTAL)) for key in names}, **widths})
     table = Table(
         title=f"Cost, {query.from_day} to {query.to_day} ({report.zone}), in {report.currency}",
         title_justify="left",
@@ -102,11 +105,12 @@ def render_table(report: Report, width: int = WIDTH_DEFAULT) -> Table:
         show_edge=False,
         show_footer=bool(names),
         footer_style="bold",
+        width=least if _room({**dict.fromkeys(names, 1), **widths}) > width else None,
     )
     for position, (key, name_width) in enumerate(names.items()):
         footer = _TOTAL if position == 0 else ""
-        least = name_width if fits else None
-        table.add_column(key.capitalize(), footer, min_width=least, overflow="fold")
+        wide = name_width if fits else None
+        table.add_column(key.capitalize(), footer, min_width=wide, overflow="fold")
     for column in shown:
         table.add_column(headers[column], total[column], justify="right", no_wrap=True)
     for row in rows if names else [total]:

@@ -32,6 +32,8 @@ POLL_S = 0.01
 CALL_TIMEOUT_S = 2.0
 VERSION_WAIT_S = 10.0
 SOCKET_PATH_BYTES_MAX = 107
+ROOM_BYTES_MIN = 1 << 20
+NO_ROOM = "Its disk is full: make room there."
 
 _log = structlog.get_logger("store")
 
@@ -233,6 +235,14 @@ def close_directory(data_dir: Path) -> None:
 def is_open_to_others(directory: Path) -> bool:
     """Whether its mode lets anybody in but its owner."""
     return bool(directory.stat().st_mode & 0o077)
+
+
+def is_full(directory: Path) -> bool:
+    """Whether its disk has no room for what a server writes next."""
+    try:
+        return shutil.disk_usage(directory).free < ROOM_BYTES_MIN
+    except OSError:
+        return False
 
 
 def claim_directory(directory: Path) -> None:

@@ -26,8 +26,10 @@ from types import TracebackType
 from typing import IO
 
 from gateway.backoff import Backoff
+from gateway.files import system_sentence
 from gateway.redis.server import machine
 from gateway.redis.server.binary import (
+    NO_ROOM,
     POLL_S,
     STOP_WAIT_S,
     EmbeddedRedisError,
@@ -39,6 +41,7 @@ from gateway.redis.server.binary import (
     config_text,
     death_signal,
     find_binary,
+    is_full,
     remove_socket,
     socket_path,
     stop_orphan,
@@ -96,8 +99,11 @@ class EmbeddedRedis:
         Raises EmbeddedRedisError.
         """
         binary, version = find_binary()
-        close_directory(self.data_dir)
-        self._take_lock()
+        try:
+            close_directory(self.data_dir)
+            self._take_lock()
+        except OSError as error:
+            raise self._cannot_start(error) from None
         try:
             check_files(self.data_dir, version)
             stop_orphan(self.data_dir, self.socket_path)
@@ -108,14 +114,23 @@ class EmbeddedRedis:
                 lambda: self._spawn(command),
                 stop_within_s=STOP_WAIT_S,
                 backoff=Backoff(RESTART_DELAY_MIN_S, RESTART_DELAY_MAX_S),
+                last_words=lambda: last_words(self.data_dir),
             )
             self._supervisor = Supervisor([self._server])
             self._supervisor.start()
             self.ensure_running()
+        except OSError as error:
+            self.stop()
+            raise self._cannot_start(error) from None
         except BaseException:
             self.stop()
             raise
         return self.url
+
+    def _cannot_start(self, error: OSError) -> EmbeddedRedisError:
+        return EmbeddedRedisError(
+            f"The embedded Redis cannot start: {system_sentence(error, str(self.data_dir))}"
+        )
 
     def ensure_running(self) -> None:
         """Waits until the server serves, started again if need be. Raises EmbeddedRedisError."""
@@ -128,7 +143,7 @@ class EmbeddedRedis:
             if server is None or server.given_up or time.monotonic() > deadline:
                 raise EmbeddedRedisError(
                     f"The embedded Redis in {self.data_dir} does not serve: "
-                    f"{_last_line(self.data_dir / 'redis.log')} See redis.log there."
+                    f"{last_words(self.data_dir)} See redis.log there."
                 )
             time.sleep(POLL_S)
         if self._server is not None:
@@ -182,8 +197,13 @@ class EmbeddedRedis:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise EmbeddedRedisError(
-                f"The data directory {self.data_dir} is in use by process {owner}: "
-                "stop that one first, or set another redis.data_dir."
+                f"The data directory {self.data_dir} is in use by process {owner}"
+                + (
+                    ": stop that one first, or set another redis.data_dir."
+                    if answers(self.socket_path) or answers(self.socket_path, loading=True)
+                    else f", whose Redis does not serve now: {last_words(self.data_dir)} It starts "
+                    "again by itself; see redis.log there."
+                )
             ) from fault
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -198,6 +218,12 @@ class EmbeddedRedis:
         self.socket_path.unlink(missing_ok=True)
         text = config_text(self.data_dir, self.socket_path, self.fsync, self.memory_max_bytes)
         (self.data_dir / "redis.conf").write_text(text)
+
+
+def last_words(data_dir: Path) -> str:
+    """Why a server on this directory does not serve, so far as that can be seen."""
+    words = _last_line(data_dir / "redis.log")
+    return f"{words} {NO_ROOM}" if is_full(data_dir) else words
 
 
 def _last_line(log: Path) -> str:

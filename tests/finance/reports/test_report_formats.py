@@ -114,8 +114,16 @@ def test_one_column_has_one_number_of_decimals() -> None:
 def shown(of: Report, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
     with console.capture() as captured:
-        console.print(render_table(of, width))
+        console.print(render_table(of, width), crop=False)
     return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [1, 10, 20, 40])
+def test_a_terminal_that_is_too_narrow_cuts_nothing(width: int) -> None:
+    lines = shown(report("channel"), width)
+    assert not any("…" in line for line in lines)
+    total = next(line for line in lines if line.startswith("Total"))
+    assert "0.0900" in total.split()
 
 
 def test_the_table_shows_every_row_and_the_total() -> None:
