@@ -83,7 +83,7 @@ class StoreBase:
         self.shards = shards
         self.retention = retention or Retention()
         self.campaigns = Campaigns(self.retention.campaigns_max)
-        self.lines = Lines()
+        self.lines = Lines(shards)
         self.queues = Queues()
         self.any_users = False  # a user was stored once, as far as is known here
         self.zones_missed: set[str] = set()  # users whose zones are to be looked for, still

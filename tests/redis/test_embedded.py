@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_data_survives_a_restart_and_nothing_is_left_running(short_dir: Path) ->
     assert not server.socket_path.exists()
     with EmbeddedRedis(short_dir) as again, client_of(again) as client:
         assert client.get("kept") == "yes"
+
+
+def test_what_serves_is_there_though_its_supervisor_is_slow_to_note_it(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(self: EmbeddedRedis, command: list[str]) -> subprocess.Popen[bytes]:
+        process = spawn(self, command)
+        while not binary.answers(self.socket_path):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        return process
+
+    spawn = EmbeddedRedis._spawn
+    monkeypatch.setattr(EmbeddedRedis, "_spawn", slowly)
+    with EmbeddedRedis(short_dir) as server:
+        assert server.pid is not None
 
 
 def test_a_killed_server_comes_back_at_the_same_place_with_what_it_had_promised(

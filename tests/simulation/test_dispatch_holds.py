@@ -14,7 +14,7 @@ from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.shared_keys import QUEUES
 from gateway.store.waiting import queues
-from gateway.store.waiting.lines import LINES_MAX, Lines
+from gateway.store.waiting.lines import FORMER_MAX, Lines
 from gateway.store.waiting.queues import lane_queue
 from tests.simulation.memory_client import MemoryClient
 from tests.simulation.pace import Pace
@@ -31,6 +31,7 @@ SOON = Hours(MINUTE // 12, 12 * 60 * MINUTE, frozenset(range(7)))
 
 def held_world(**provider: int) -> Pace:
     pace = Pace(0.005, **({"rate": RATE, "batch": 100} | provider))
+    pace.store.lines.most = FORMER_MAX  # as where there are many shards
     pace.store.policy = policy(send_window=replace(DAYTIME, hours=SOON))
     return pace
 
@@ -84,7 +85,7 @@ def test_what_opens_of_one_app_waits_a_turn_and_not_for_all_that_opened_of_anoth
 
 def test_apps_that_share_a_line_take_turns_in_what_opens() -> None:
     """There are more apps than lines, so that several stand in one."""
-    pace, apps = held_world(), LINES_MAX + 16
+    pace, apps = held_world(), FORMER_MAX + 16
     ids: dict[int, list[str]] = {}
 
     async def work() -> None:
@@ -102,12 +103,12 @@ def test_apps_that_share_a_line_take_turns_in_what_opens() -> None:
 
 
 def test_what_comes_into_a_shared_line_waits_for_what_its_lane_sends_within_seconds() -> None:
-    pace, apps = held_world(), LINES_MAX + 1
+    pace, apps = held_world(), FORMER_MAX + 1
     late: list[str] = []
 
     async def work() -> None:
         await trio.sleep(1.5)
-        for app in range(LINES_MAX):
+        for app in range(FORMER_MAX):
             await pace.admit(MANY // 8, app=f"app-{app:02}")
         await trio.sleep(OPENS_S)
         late.extend(await pace.admit(3, app=f"app-{apps:02}"))

@@ -45,6 +45,25 @@ def test_a_provider_of_single_messages_is_kept_busy_on_every_connection() -> Non
     assert pace.in_flight(0.5, 1.5) >= 47.5
 
 
+def test_an_otp_goes_at_once_although_the_limit_is_used_up() -> None:
+    """Not even behind what was granted within the horizon: a tenth of a second, so 200 of them."""
+    pace = Pace(0.005, rate=2_000, batch=100)
+    behind: list[int] = []
+
+    async def work() -> None:
+        await pace.admit(600)
+        await trio.sleep(0.05)
+        for _ in range(5):
+            begun = len(pace.arrived)
+            (otp,) = await pace.admit(1, category="otp", campaign=None)
+            await trio.sleep(0.04)
+            behind.append([id_ for _, _, id_ in pace.arrived].index(otp) - begun)
+        assert len(pace.arrived) < 600, "the campaign was on its way all the time"
+
+    pace.run(work)
+    assert max(behind) < 50
+
+
 @pytest.mark.parametrize(("together", "least", "most"), [(1, 0.0, 0.02), (10, 0.95, 1.05)])
 def test_time_spent_waiting_for_the_limit_is_of_the_limit_alone(
     together: int, least: float, most: float

@@ -50,15 +50,19 @@ class Join(msgspec.Struct, frozen=True):
     """What is to be written so that identities have one home, and what is known then.
 
     `final` False: more is to be done after these writes. `found` are the aliases of `home` as they
-    stand after the writes, `listed` those that it listed before. `apart` are other homes that are
-    not joined to it, because together they would have more than IDENTITIES_MAX identities."""
+    stand after the writes, `listed` those that it listed before, `people` all who are one person
+    then. `apart` are others that are not joined to it, because together they would have more than
+    IDENTITIES_MAX identities: other homes, and `half`, who leads to it without being listed and is
+    to be separated."""
 
     home: str
     writes: list[Write]
     final: bool = True
     found: dict[str, Person] = {}
     listed: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
+    half: tuple[str, ...] = ()
 
 
 def unread(identities: Iterable[str], records: PersonRecords) -> set[str]:
@@ -133,22 +137,21 @@ def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: in
     `unread` asks for; aliases must stand for `hold_ms` from now."""
     group = _one_person(identities, records, now_ms)
     roots = {_root(identity, records) for identity in group}
+    people = tuple(group)
     if len(group) > IDENTITIES_MAX:
-        home = _root(identities[0], records)
-        apart = {_root(identity, records) for identity in identities} - {home}
-        return Join(home, [], apart=tuple(sorted(apart)))
+        return kept_apart(identities, records)
     with_record = [root for root in roots if records[root] is not None]
     home = min(with_record or roots, key=_rank)
     first = min(roots, key=_rank)
     linked_ms = now_ms + hold_ms + LINK_SPARE_MS
     if with_record and first.startswith("p:") and not home.startswith("p:"):
         # A phone becomes known: the home moves to it, in the shard where requests look first.
-        return Join(
-            first, [Write(first, None, Person(linked_ms=linked_ms, apart_ms=0))], final=False
-        )
+        made = Write(first, None, Person(linked_ms=linked_ms, apart_ms=0))
+        return Join(first, [made], final=False, people=people)
     losers = [root for root in with_record if root != home]
     if losers:
-        return Join(home, [_pointed(r, records, home, linked_ms) for r in losers], final=False)
+        pointed = [_pointed(r, records, home, linked_ms) for r in losers]
+        return Join(home, pointed, final=False, people=people)
     aliases = [identity for identity in group if identity != home]
     writes = [
         _pointed(identity, records, _towards(identity, records, home), linked_ms)
@@ -157,7 +160,30 @@ def join(identities: list[str], records: PersonRecords, now_ms: int, hold_ms: in
     ]
     after = {write.identity: write.after for write in writes}
     found = {i: after.get(i) or _known(records[i]) for i in aliases}
-    return Join(home, writes, found=found, listed=tuple(_listed(home, records)))
+    return Join(home, writes, found=found, listed=tuple(_listed(home, records)), people=people)
+
+
+def kept_apart(identities: list[str], records: PersonRecords) -> Join:
+    """What is decided of identities that are too many to be one person: the first one's home, and
+    the others are asked as well. Two processes that join people to one at once may leave some that
+    lead there and find no room in its list."""
+    home = _root(identities[0], records)
+    known = {home, *_listed(home, records)}
+    half = tuple(i for i in identities if i not in known and _root(i, records) == home)
+    apart = {_root(identity, records) for identity in identities} - {home}
+    return Join(home, [], apart=tuple(sorted(apart.union(half))), half=half)
+
+
+def together(people: Iterable[str], joined: Mapping[str, Collection[str]]) -> set[str]:
+    """These, with all whom `joined` says to be one person with one of them."""
+    found: set[str] = set()
+    todo = list(people)
+    while todo:
+        identity = todo.pop()
+        if identity not in found:
+            found.add(identity)
+            todo += joined.get(identity, ())
+    return found
 
 
 def split(address: str, other: str, records: PersonRecords, now_ms: int) -> list[Write]:
@@ -220,6 +246,9 @@ def enlist(
     before = replace(person)
     found = {i: alias for i, alias in found.items() if i in person.aliases or i not in listed}
     person.aliases = [i for i in person.aliases if i in found or i not in listed]
+    new = [i for i in found if i not in person.aliases]
+    for i in new[max(IDENTITIES_MAX - 1 - len(person.aliases), 0) :]:
+        del found[i]  # others came first
     person.aliases += [i for i in found if i not in person.aliases]
     if found:
         ends = [alias.linked_ms for alias in found.values()]

@@ -32,7 +32,6 @@ from gateway.store.campaigns.declarations import KNOWN_EVERYWHERE_MS
 from gateway.store.keys import keys_of
 from gateway.store.messages.apply import Item
 from gateway.store.waiting import lanes, queues
-from gateway.store.waiting.lines import LINES_MAX
 from gateway.store.waiting.queues import AppLane, CampaignQueue, place_of
 from providers.contract import Provider
 from ratelimit.limiter import RunScript, pace_of, take_in_pace
@@ -202,7 +201,7 @@ async def _rooms(
     sending = deps.providers.get(store.policy.present(provider))
     if sending is None:
         return dict.fromkeys(by_line, TOGETHER)
-    are_shared = store.lines.count >= LINES_MAX
+    are_shared = store.lines.count >= store.lines.most
     lines = sorted({*range(store.lines.count), *by_line} if are_shared else by_line)
     names = [keys_of(shard).lane(provider, category, line) for line in lines]
     length = dict(zip(lines, await lanes.lengths(deps.redis, names), strict=True))

@@ -135,7 +135,8 @@ class EmbeddedRedis:
     def ensure_running(self) -> None:
         """Waits until the server serves, started again if need be. Raises EmbeddedRedisError."""
         deadline = time.monotonic() + START_WAIT_S
-        while not answers(self.socket_path):
+        # One that was just started may answer before the supervisor has noted that it is there.
+        while self.pid is None or not answers(self.socket_path):
             if answers(self.socket_path, loading=True):
                 wait_until_loaded(self.url, self._tell)
                 deadline = time.monotonic() + START_WAIT_S

@@ -27,7 +27,7 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.server.checks import Finding, connect, examine, masters_now
 from gateway.store import keys, shared_keys
 from gateway.store.former_shards import ever, numbers_in
-from gateway.store.waiting.lines import READ_FIELD
+from gateway.store.waiting.lines import LINES_MAX, READ_FIELD
 
 OLDEST_SCHEMA = 2  # what `gateway.core.records` still reads
 SCHEMA_FIELD = "schema"
@@ -180,7 +180,7 @@ def _check_record(client: redis.Redis, shards: int, *, write: bool) -> list[Find
         with client.pipeline(transaction=True) as pipe:
             pipe.hsetnx(shared_keys.META, shared_keys.INDEXED_FIELD, str(_indexed_since_ms(client)))
             if found[0] is None:  # no dispatcher of before lanes had lines is at work here
-                pipe.hsetnx(shared_keys.LINES, READ_FIELD, "1")
+                pipe.hsetnx(shared_keys.LINES, READ_FIELD, LINES_MAX)
             # Two roles may start first at the same moment: one of them wins, the other reads it.
             pipe.hsetnx(shared_keys.META, SCHEMA_FIELD, str(SCHEMA))
             pipe.hsetnx(shared_keys.META, SHARDS_FIELD, str(shards))

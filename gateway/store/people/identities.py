@@ -16,7 +16,19 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.core.people import persons
-from gateway.core.people.identities import Join, Write, enlist, join, links, reached, split, unread
+from gateway.core.people.identities import (
+    IDENTITIES_MAX,
+    Join,
+    Write,
+    enlist,
+    join,
+    kept_apart,
+    links,
+    reached,
+    split,
+    together,
+    unread,
+)
 from gateway.core.plan import hold_ms
 from gateway.core.records.codec import UnreadableRecordError
 from gateway.core.records.message_codec import unpack_message
@@ -107,6 +119,7 @@ class _Group(NamedTuple):
 async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> list[Join]:
     """Each group's identities with one home; all is written but the home's own record."""
     done: dict[int, Join] = {}
+    joined: defaultdict[str, set[str]] = defaultdict(set)  # by home, which need not list them yet
     for _ in range(TRIES_MAX):
         left = {i: group for i, group in enumerate(groups) if i not in done}
         if not left:
@@ -115,15 +128,43 @@ async def _joined(store: StoreBase, groups: Sequence[_Group], now_ms: int) -> li
             store, dict.fromkeys(i for g in left.values() for i in g.identities)
         )
         records = {i: _record(store, i, v) for i, v in packed.items()}
-        joins = {
-            i: join(group.identities, records, now_ms, group.hold_ms) for i, group in left.items()
-        }
+        joins = _bounded(left, records, joined, now_ms)
+        if halves := {(i, found.home) for found in joins.values() for i in found.half}:
+            await separate(store, halves, now_ms)
+            joins = {i: found for i, found in joins.items() if not found.half}
         written = await _write(store, joins.values(), packed, now_ms)
         for i, found in joins.items():
-            if found.final and all(written.get(w.identity) is w.after for w in found.writes):
+            if not all(written.get(w.identity) is w.after for w in found.writes):
+                continue
+            if len(found.people) > 1:
+                joined[found.home].update(found.people)
+            if found.final:
                 done[i] = found
                 store.counts.unjoined += bool(found.apart)
     raise ConflictError
+
+
+def _bounded(
+    left: Mapping[int, _Group],
+    records: Mapping[str, Person | None],
+    joined: Mapping[str, set[str]],
+    now_ms: int,
+) -> dict[int, Join]:
+    """What is to be written for groups. One that would be too many with those who were `joined`
+    is kept apart, and one that would with others of these waits until it is known who came."""
+    coming = defaultdict(set, {home: set(people) for home, people in joined.items()})
+    joins: dict[int, Join] = {}
+    for i, group in left.items():
+        found = join(group.identities, records, now_ms, group.hold_ms)
+        if len(found.people) > 1:
+            if len(together(found.people, joined)) > IDENTITIES_MAX:
+                found = kept_apart(group.identities, records)
+            elif len(together(found.people, coming)) > IDENTITIES_MAX:
+                continue
+            else:
+                coming[found.home].update(found.people)
+        joins[i] = found
+    return joins
 
 
 async def _separated(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from gateway.core.people.opt_outs import OptOuts, widest
 from gateway.core.people.persons import (
@@ -37,6 +38,8 @@ from gateway.store.people import opt_outs
 from gateway.store.transaction import values_in
 from gateway.store.writes import Writes
 
+NotReadable = NewerRecordError | UnreadableRecordError
+
 WAITED_MS = 10_000  # since it was accepted: from then on a message's person is asked again
 
 
@@ -57,7 +60,7 @@ class People:
         self.remembering: set[str] = set()  # of those read, who is known to be reached or not
         self.any_apart = False  # whether one of those read may have claims in records of their own
         # Identities whose records are left alone, and why.
-        self.unread: dict[str, NewerRecordError | UnreadableRecordError] = {}
+        self.unread: dict[str, NotReadable] = {}
 
     def ask(self, identity: str) -> None:
         """Notes whom to read."""
@@ -176,6 +179,15 @@ def _waits(message_id: str, record: bytes | None) -> bool:
         return True
 
 
+class Elsewhere(NamedTuple):
+    """Who is to be read beside a person's record: what it leads to, and `more`, with claims of
+    `campaigns`."""
+
+    person: Person
+    campaigns: Sequence[str] = ()
+    more: Sequence[str] = ()
+
+
 async def read_others(
     redis: RedisClient,
     shards: int,
@@ -186,22 +198,41 @@ async def read_others(
 ) -> dict[str, Person]:
     """What else the same person may hold something under, its claims of `campaigns`, and `more`.
     Raises NewerRecordError and UnreadableRecordError."""
-    found: dict[str, Person] = {}
-    seen = {identity}
-    todo = list(dict.fromkeys((*_next_to(person, seen), *more)))
-    while todo:
-        commands: list[Command] = []
-        for other in todo:
-            keys = keys_of(shard_of_identity(other, shards))
-            claims = [keys.claim(other, campaign) for campaign in campaigns]
-            commands.append(("MGET", keys.person(other), *claims))
-        for other, reply in zip(todo, await redis.call(commands), strict=True):
-            keys = keys_of(shard_of_identity(other, shards))
-            found[other] = _held_by(keys, other, campaigns, values_in(reply))
-        seen.update(todo)
-        todo = [n for other in todo for n in _next_to(found[other], seen)]
-        todo = list(dict.fromkeys(todo))
+    asked = {identity: Elsewhere(person, campaigns, more)}
+    found = (await read_others_of(redis, shards, asked))[identity]
+    if isinstance(found, NotReadable):
+        raise found
     return found
+
+
+async def read_others_of(
+    redis: RedisClient, shards: int, asked: Mapping[str, Elsewhere]
+) -> dict[str, dict[str, Person] | NotReadable]:
+    """What `read_others` says of each, all together; an error stands for who cannot be read."""
+    found: dict[str, dict[str, Person]] = {identity: {} for identity in asked}
+    faults: dict[str, NotReadable] = {}
+    seen = {identity: {identity} for identity in asked}
+    todo = {i: [*_next_to(each.person, seen[i]), *each.more] for i, each in asked.items()}
+    while todo := {i: list(dict.fromkeys(them)) for i, them in todo.items() if them}:
+        pairs = [(identity, other) for identity, them in todo.items() for other in them]
+        commands: list[Command] = []
+        for identity, other in pairs:
+            keys = keys_of(shard_of_identity(other, shards))
+            claims = [keys.claim(other, campaign) for campaign in asked[identity].campaigns]
+            commands.append(("MGET", keys.person(other), *claims))
+        for (identity, other), reply in zip(pairs, await redis.call(commands), strict=True):
+            keys, campaigns = keys_of(shard_of_identity(other, shards)), asked[identity].campaigns
+            try:
+                found[identity][other] = _held_by(keys, other, campaigns, values_in(reply))
+            except (NewerRecordError, UnreadableRecordError) as error:
+                faults.setdefault(identity, error)
+        for identity in faults.keys() & todo.keys():
+            del todo[identity]
+        for identity, them in todo.items():
+            seen[identity].update(them)
+            after = [n for each in them for n in _next_to(found[identity][each], seen[identity])]
+            todo[identity] = after
+    return found | faults
 
 
 def _held_by(

@@ -35,11 +35,13 @@ from gateway.store.base import Once, StoreBase, read_messages
 from gateway.store.keys import Keys, shard_of
 from gateway.store.people import opt_outs
 from gateway.store.people.people import (
+    Elsewhere,
+    NotReadable,
     People,
     addresses_in,
     look_after_waiting,
     read_opt_outs,
-    read_others,
+    read_others_of,
     scopes_of,
     take_opt_outs,
 )
@@ -181,15 +183,16 @@ class Admission:
                 apart[ask.home] = (*apart.get(ask.home, ()), *ask.apart)
         if missing:
             self._opt_outs |= await read_opt_outs(self._redis, self._shards, missing)
-        for home, wanted in campaigns.items():
-            person = self._people[home]
-            try:
-                others = await read_others(
-                    self._redis, self._shards, home, person, sorted(wanted), apart[home]
-                )
-            except (NewerRecordError, UnreadableRecordError) as error:
-                self._people.unread[home] = error
+        asked = {
+            home: Elsewhere(self._people[home], sorted(wanted), apart[home])
+            for home, wanted in campaigns.items()
+        }
+        read = await read_others_of(self._redis, self._shards, asked) if asked else {}
+        for home, others in read.items():
+            if isinstance(others, NotReadable):
+                self._people.unread[home] = others
                 continue
+            person = self._people[home]
             person.former = [
                 i for i in person.former if i in others and others[i].keep_ms > self._now_ms
             ]

@@ -3,7 +3,8 @@
 A lane of a shard is up to LINES_MAX streams, its lines. An app's messages stand in one of them, the
 same in every lane, and a dispatcher takes one message of each line in turn. Line 0 is the stream
 that was the whole lane before there were lines: the first app has it, and where there is one app
-nothing else is read or written.
+nothing else is read or written. Each look at a lane reads all its streams, so that many shards have
+fewer lines each: 384 empty ones of three categories take Redis 77 µs, 96 take it 29 (2026-12-01).
 
 `{kaskad}lines` says who has which line, and when that was last confirmed. A process asks for an app
 when it first enqueues a message of it, and again each minute in which it does. A new app gets a
@@ -12,9 +13,10 @@ least. Where all are in use (more apps than lines write within the hour) it shar
 processes that disagree for a while share a line too early or too late; nothing is lost by it, since
 every line is read whoever stands in it.
 
-While no dispatcher has said that it reads lines, all messages go to line 0, so that what ingress of
-this version writes is read by dispatchers of an earlier one. The first start on an empty Redis says
-it, since no earlier one is at work there.
+While no dispatcher has said that it reads lines, all messages go to line 0, and while none has said
+how many, to the first FORMER_MAX, so that what ingress of this version writes is read by
+dispatchers of an earlier one. The first start on an empty Redis says it, since no earlier one is at
+work there.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from gateway.redis.errors import RedisUnavailable
 from gateway.redis.replies import as_list, pairs, whole
 from gateway.store.shared_keys import LINES
 
-LINES_MAX = 32
+LINES_MAX = 128  # are read, whoever made them
+STREAMS_MAX = 512  # of a lane in all shards together
+FORMER_MAX = 32  # so many has every installation, and versions that do not say how many they read
 CONFIRM_MS = 60_000
 UNUSED_MS = 3_600_000  # a line may be another app's then
 UNREAD_MS = 1_000  # how soon it is asked again whether somebody reads lines
-READ_FIELD = b"read"
+READ_FIELD = b"read"  # how many lines a dispatcher reads
 
 
 class Use(msgspec.Struct, frozen=True):
@@ -50,10 +54,11 @@ class _Place(msgspec.Struct, frozen=True):
 
 class Lines:
     """What one process knows of them. `count` is how many it reads, from 0 on; whoever reads lanes
-    keeps it up to date."""
+    keeps it up to date. `most` is how many apps may have one of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: int = 1) -> None:
         self.count = 1
+        self.most = max(FORMER_MAX, min(LINES_MAX, STREAMS_MAX // shards))
         self._places: dict[str, _Place] = {}
         self._wanted: set[str] = set()
         self._quiet_until_ms = 0  # nothing is asked before
@@ -83,7 +88,7 @@ class Lines:
             if now_ms < self._quiet_until_ms or (place is not None and now_ms < place.until_ms):
                 continue
             try:
-                line = await _find_line(redis, app, now_ms)
+                line = await _find_line(redis, app, now_ms, self.most)
             except RedisUnavailable:
                 self._quiet_until_ms = now_ms + CONFIRM_MS
             else:
@@ -97,26 +102,28 @@ class Lines:
         return _count(await _read(redis))
 
     async def announce(self, redis: RedisClient) -> int:
-        """A dispatcher reads lines: says so, and returns how many are in use."""
-        _, found = await redis.call([("HSETNX", LINES, READ_FIELD, 1), ("HGETALL", LINES)])
-        return _count(dict(pairs(as_list(found))))
+        """A dispatcher reads lines: says how many, and returns how many are in use."""
+        found = await _read(redis)
+        if (whole(found.get(READ_FIELD, b"")) or 0) < LINES_MAX:
+            await redis.call([("HSET", LINES, READ_FIELD, LINES_MAX)])
+        return _count(found)
 
 
-def choose(app: str, uses: Mapping[int, Use], now_ms: int) -> int:
-    """The line in which an app is to stand. Pure."""
+def choose(app: str, uses: Mapping[int, Use], now_ms: int, most: int = LINES_MAX) -> int:
+    """The line in which an app is to stand, of so many. Pure."""
     for line, use in uses.items():
         if use.app == app:
             return line
-    for line in range(LINES_MAX):
+    for line in range(most):
         if line not in uses:
             return line
     oldest = min(uses, key=lambda line: (uses[line].at_ms, line))
     if now_ms - uses[oldest].at_ms >= UNUSED_MS:
         return oldest
-    return zlib.crc32(app.encode()) % LINES_MAX
+    return zlib.crc32(app.encode()) % most
 
 
-async def _find_line(redis: RedisClient, app: str, now_ms: int) -> int | None:
+async def _find_line(redis: RedisClient, app: str, now_ms: int, most: int) -> int | None:
     """The line of an app, taken where it had none; None while nobody reads lines."""
     note = f"{now_ms} {app}"
     for _ in range(LINES_MAX):
@@ -124,7 +131,8 @@ async def _find_line(redis: RedisClient, app: str, now_ms: int) -> int | None:
         if READ_FIELD not in found:
             return None
         uses = _uses(found)
-        line = choose(app, uses, now_ms)
+        are_read = max(whole(found[READ_FIELD]) or 0, FORMER_MAX)
+        line = choose(app, uses, now_ms, min(most, are_read))
         use = uses.get(line)
         if use is None:
             (made,) = await redis.call([("HSETNX", LINES, line, note)])

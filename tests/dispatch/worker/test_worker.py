@@ -339,23 +339,6 @@ async def test_an_otp_goes_before_the_campaign_that_was_there_first(redis_url: s
 
 
 @under_trio
-async def test_an_otp_goes_at_once_although_the_limit_is_used_up(redis_url: str) -> None:
-    async with world(redis_url) as w:
-        w.viber = type(w.viber)("viber", rate=2_000)
-        await w.admit(600)
-        async with dispatching(w):
-            await w.until_true(lambda: len(w.viber.refs) > 50)
-            for _ in range(5):
-                (otp,) = await w.admit(category="otp", campaign=None)
-                begun = len(w.viber.refs)
-                await w.until_true(lambda otp=otp: w.viber.sent[otp] == 1)  # type: ignore[misc]
-                # Not even behind what was granted within the horizon: a tenth of a second. Its
-                # place counts: more are sent until the test looks again.
-                assert w.viber.refs.index(f"{otp}.0") - begun < 100
-        assert set(w.viber.sent.values()) == {1}
-
-
-@under_trio
 async def test_a_flood_of_otp_leaves_a_campaign_its_floor(redis_url: str) -> None:
     async with world(redis_url) as w:
         w.viber = type(w.viber)("viber", rate=1_000)

@@ -13,7 +13,9 @@ from gateway.store.keys import keys_of
 from gateway.store.shared_keys import LINES
 from gateway.store.waiting.lines import (
     CONFIRM_MS,
+    FORMER_MAX,
     LINES_MAX,
+    READ_FIELD,
     UNREAD_MS,
     UNUSED_MS,
     Lines,
@@ -79,6 +81,33 @@ async def test_a_line_is_confirmed_each_minute_and_lost_to_whoever_took_it(url: 
         assert await learned(w, lines, "app-0", later + CONFIRM_MS) == 0
         (length,) = await w.redis.call([("HLEN", LINES)])
         assert length == LINES_MAX + 1
+
+
+@under_trio
+async def test_lines_that_only_this_version_reads_are_taken_once_a_dispatcher_of_it_says_so(
+    url: str,
+) -> None:
+    async with world(url) as w:
+        await w.redis.call([("HSET", LINES, READ_FIELD, 1)])  # as earlier ones did
+        apps = [f"app-{n}" for n in range(FORMER_MAX + 1)]
+        before = [await learned(w, Lines(), app) for app in apps]
+        assert before[:-1] == list(range(FORMER_MAX))
+        assert before[-1] < FORMER_MAX
+        assert await Lines().announce(w.redis) == FORMER_MAX
+        assert await learned(w, Lines(), apps[-1]) == FORMER_MAX
+        assert await Lines().announce(w.redis) == FORMER_MAX + 1
+
+
+@under_trio
+async def test_a_hundred_apps_have_a_line_each_and_fewer_where_there_are_many_shards(
+    url: str,
+) -> None:
+    async with world(url) as w:
+        await w.store.lines.announce(w.redis)
+        apps = [f"app-{n}" for n in range(100)]
+        for shards, most in ((16, 32), (8, 64), (1, 100)):
+            lines = Lines(shards)
+            assert len({await learned(w, lines, app) for app in apps}) == most
 
 
 class Counting:
