@@ -71,7 +71,8 @@ class ArchivePlace(Protocol):
     def publish(self, finished: Path, name: str) -> None: ...
 
     def local(self, file: ArchivedFile) -> Path:
-        """Where the file can be read here. Raises ArchiveFault where it cannot."""
+        """Where the file can be read here, as it was written. Raises ArchiveFault where it cannot,
+        or is not."""
 
     def leave(self, file: ArchivedFile) -> None:
         """It is read here no more: what was fetched for that need not stay."""
@@ -91,6 +92,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._leave_spool: Callable[[], object] = lambda: None
+        self._sound: dict[str, int] = {}  # files that are as they were written, since when
 
     def about(self) -> bytes | None:
         try:
@@ -159,15 +161,14 @@ class Folder:
         finished.unlink()
 
     def local(self, file: ArchivedFile) -> Path:
-        path = self._root / file.file
-        try:
-            size = path.stat().st_size
-        except OSError as fault:
-            kind = FileGone if isinstance(fault, FileNotFoundError) else ArchiveFault
-            raise kind(f"{path}, of {file.when}, cannot be read: {fault.strerror}.") from None
-        if size != file.bytes:
+        """Its hash is looked at when it is read first, and again when somebody wrote to it: a bit
+        that is another shows nowhere else (of 8 such files 5 were read, with other amounts;
+        2026-12-01). A second of one core for 500 MiB."""
+        path, written_ns = self._there(file)
+        if self._sound.get(file.file) != written_ns and self.sha256(file) != file.sha256:
             raise ArchiveFault(
-                f"{path}, of {file.when}, has {size} bytes, and the manifest says {file.bytes}."
+                f"{path}, of {file.when}, is not as it was written, so it is not used: restore it "
+                "from a copy. `kaskad archive verify` tells what else differs."
             )
         return path
 
@@ -175,7 +176,26 @@ class Folder:
         """It lies here."""
 
     def sha256(self, file: ArchivedFile) -> str:
-        return sha256_of(self.local(file))
+        path, written_ns = self._there(file)
+        found = sha256_of(path)
+        if found == file.sha256:
+            self._sound[file.file] = written_ns
+        return found
+
+    def _there(self, file: ArchivedFile) -> tuple[Path, int]:
+        """Where it lies, and when it was written to last. Raises ArchiveFault."""
+        path = self._root / file.file
+        try:
+            stat = path.stat()
+        except OSError as fault:
+            kind = FileGone if isinstance(fault, FileNotFoundError) else ArchiveFault
+            raise kind(f"{path}, of {file.when}, cannot be read: {fault.strerror}.") from None
+        if stat.st_size != file.bytes:
+            raise ArchiveFault(
+                f"{path}, of {file.when}, has {stat.st_size} bytes, and the manifest says "
+                f"{file.bytes}."
+            )
+        return path, stat.st_mtime_ns
 
     def strays(self, named: Iterable[str]) -> None:
         keep = frozenset(named)

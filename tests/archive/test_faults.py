@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from gateway.archive.archive import Archive
+from gateway.archive.lines import lines_of_archive
 from gateway.archive.place import Folder
-from gateway.archive.tables import LEDGER
+from gateway.archive.sent import records_of
+from gateway.archive.tables import LEDGER, MESSAGES
 from gateway.core.archive.manifest import ArchiveFault
+from gateway.core.money.days import UTC_DAYS
+from gateway.finance.lines.lines import LinePlace, LinesQuery, LinesWanted
+from gateway.finance.question import parse_query
 from gateway.store.archive import archiving
 from gateway.store.keys import keys_of
 from gateway.store.shared_keys import ARCHIVE
@@ -51,6 +56,33 @@ async def test_verify_of_the_report_names_a_file_that_is_wrong(world: ArchiveWor
     damage(world.root / file.file)
     with pytest.raises(ArchiveFault, match=file.file):
         await ArchiveWorld(world.redis, world.root, 1).verify()
+
+
+@with_archive()
+async def test_no_line_is_read_from_a_file_that_is_wrong(world: ArchiveWorld) -> None:
+    """One bit of an amount may be another, and nothing of the format shows it."""
+    await world.delivered(5)
+    await world.archived()
+    query = LinesQuery(parse_query([], UTC_DAYS.of(world.now_ms)))
+    start, end = LinePlace(0, 0, 0, 0), (2**62, 0)
+    wanted = LinesWanted(0, start, end, query, begins_ms=0, over_ms=2**42, zone="UTC")
+    (file,) = [f for f in world.archive.files() if f.table == LEDGER]
+    read = ArchiveWorld(world.redis, world.root, 1)
+    assert len(lines_of_archive(read.archive, wanted).lines) == 10
+    damage(world.root / file.file)
+    for reader in (read, ArchiveWorld(world.redis, world.root, 1)):
+        with pytest.raises(ArchiveFault, match="not as it was written"):
+            lines_of_archive(reader.archive, wanted)
+
+
+@with_archive()
+async def test_nothing_is_settled_from_a_file_that_is_wrong(world: ArchiveWorld) -> None:
+    ids = await world.delivered(5)
+    await world.archived(keep_ms=0)
+    (file,) = [f for f in world.archive.files() if f.table == MESSAGES]
+    damage(world.root / file.file)
+    with pytest.raises(ArchiveFault, match="not as it was written"):
+        records_of(ArchiveWorld(world.redis, world.root, 1).archive, ids)
 
 
 @with_archive()

@@ -10,6 +10,7 @@ import pytest
 from gateway.cli import app
 from gateway.redis.asyncio_driver import run
 from gateway.redis.client import RedisClient
+from gateway.store.shared_keys import month_report
 from tests.worlds.booked import send
 from tests.worlds.cascade_world import policy
 
@@ -72,3 +73,28 @@ def test_what_is_booked_on_a_day_of_a_closed_month_is_told(
     assert shape["agrees"]
     change = {"month": "2026-10", "column": "sent", "closed": 1, "now": 2}
     assert change in shape["closed_months_changed"]
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b"{}", b'{"sha256": "x"}', None])
+def test_a_report_that_is_no_more_what_it_was_is_told(
+    redis_url: str, capsys: pytest.CaptureFixture[str], kept: bytes | None
+) -> None:
+    """By the verification too, which says what else there is all the same."""
+
+    async def altered(redis: RedisClient) -> None:
+        key = month_report("2026-10")
+        await redis.call([("SET", key, kept) if kept is not None else ("DEL", key)])
+
+    assert app.run(["close", "2026-10"]) == 0
+    run(redis_url, altered)
+    capsys.readouterr()
+    assert app.run(["report", "verify"]) == 1
+    told = capsys.readouterr().out
+    assert "agree to the last unit" in told
+    broken = "The report of 2026-10 is not what it was: its hash does not fit.\n"
+    assert broken in told
+    assert app.run(["report", "verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["closed_months_broken"] == ["2026-10"]
+    if kept is not None:
+        assert app.run(["close", "2026-10"]) == 1
+        assert capsys.readouterr().err.endswith(broken)

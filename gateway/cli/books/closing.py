@@ -82,13 +82,20 @@ def close(
     if out is not None or as_json:
         with output(out, binary=False) as file:
             file.write(told + b"\n")
+    if not is_whole(told):
+        sys.stderr.write(broken_text([name]))
+        return FAILED
     if not as_json:
         sys.stdout.write(_sentences(told))
-    if not is_whole(told):
-        sys.stderr.write(f"The report of {name} is not what it was: its hash does not fit.\n")
-        return FAILED
     sys.stderr.write(changes_text(changes))
     return FAILED if changes else DONE
+
+
+def broken_text(months: Sequence[str]) -> str:
+    """Closed months whose reports are not what was written, in plain lines."""
+    return "".join(
+        f"The report of {month} is not what it was: its hash does not fit.\n" for month in months
+    )
 
 
 def changes_text(changes: Sequence[MonthChange]) -> str:

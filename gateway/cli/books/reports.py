@@ -16,7 +16,7 @@ import orjson
 from msgspec.structs import asdict, astuple
 
 from gateway.cli.archive import archived_ledger
-from gateway.cli.books.closing import changes_text
+from gateway.cli.books.closing import broken_text, changes_text
 from gateway.cli.failures import DONE, FAILED, UsageFault
 from gateway.cli.output import check_form, output
 from gateway.cli.reach import redis_for_command
@@ -26,7 +26,7 @@ from gateway.core.money.months import Month
 from gateway.core.records.entries import NO_STEP
 from gateway.finance.question import KEYS, parse_query
 from gateway.finance.reports import formats
-from gateway.finance.reports.closing import MonthChange, changed_months
+from gateway.finance.reports.closing import MonthChange, broken_months, changed_months
 from gateway.finance.reports.report import Report, cost_report
 from gateway.finance.reports.report_workbook import write_workbook
 from gateway.finance.reports.verify import Difference, Verdict, verify_ledger
@@ -122,21 +122,22 @@ def verify(
     settings = load(config, environment, secrets_required=False)
     shards, days = settings.redis.shards, days_of(settings)
 
-    async def work(redis: RedisClient) -> tuple[Verdict, list[MonthChange]]:
+    async def work(redis: RedisClient) -> tuple[Verdict, list[MonthChange], list[str]]:
         archived = await archived_ledger(settings, redis)
         verdict = await verify_ledger(redis, shards, full=full, days=days, archived=archived)
         closed = sorted((await closed_months(redis, days)).at_ms)
-        months = filter(None, map(Month.named, closed))
+        months = [month for name in closed if (month := Month.named(name)) is not None]
         currency = settings.prices.currency
-        return verdict, await changed_months(redis, shards, currency, days, months)
+        changes = await changed_months(redis, shards, currency, days, months)
+        return verdict, changes, await broken_months(redis, months)
 
     with redis_for_command(settings) as url:
-        verdict, changes = run(url, work)
+        verdict, changes, broken = run(url, work)
     if as_json:
-        sys.stdout.buffer.write(_verdict_json(verdict, changes) + b"\n")
+        sys.stdout.buffer.write(_verdict_json(verdict, changes, broken) + b"\n")
     else:
-        sys.stdout.write(verdict_text(verdict) + changes_text(changes))
-    return DONE if verdict.agrees and not changes else FAILED
+        sys.stdout.write(verdict_text(verdict) + changes_text(changes) + broken_text(broken))
+    return DONE if verdict.agrees and not changes and not broken else FAILED
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -163,7 +164,7 @@ def _figure(measure: str, amount: int) -> str:
     return format_amount(amount) if measure in AMOUNTS else str(amount)
 
 
-def _verdict_json(verdict: Verdict, changes: Sequence[MonthChange]) -> bytes:
+def _verdict_json(verdict: Verdict, changes: Sequence[MonthChange], broken: Sequence[str]) -> bytes:
     return orjson.dumps(
         {
             "agrees": verdict.agrees,
@@ -180,5 +181,6 @@ def _verdict_json(verdict: Verdict, changes: Sequence[MonthChange]) -> bytes:
                 for each in verdict.differences
             ],
             "closed_months_changed": [asdict(change) for change in changes],
+            "closed_months_broken": broken,
         }
     )

@@ -229,6 +229,17 @@ def settle(message: Message, posts: Sequence[Post], budgets: Sequence[Budget]) -
     return moves
 
 
+def settle_apart(post: Post, budgets: Iterable[Budget]) -> list[Move]:
+    """What a booking of no message uses up: of the budgets that count everything, or its
+    channel."""
+    every = [b for b in budgets if (b.app, b.campaign, b.category, b.country) == (None,) * 4]
+    return [
+        Move(budget.name, used=post.measures[COST])
+        for budget in every
+        if budget.counts_on(post.group.channel)
+    ]
+
+
 def _used(
     message: Message, costs: Sequence[tuple[str, int]], budgets: Sequence[Budget]
 ) -> dict[str, int]:

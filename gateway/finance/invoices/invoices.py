@@ -111,11 +111,14 @@ def _is_filled(cells: Sequence[SheetCell]) -> bool:
 
 def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[SheetCell]]]:
     encoding = "utf-8-sig" if codecs.lookup(how.encoding).name == "utf-8" else how.encoding
+    begins = 1
     try:
         with path.open(encoding=encoding, newline="") as file:
-            lines = csv.reader(file, delimiter=how.delimiter)
+            # Strict: a quote without its end would take the lines behind it for one cell.
+            lines = csv.reader(file, delimiter=how.delimiter, strict=True)
             for cells in lines:
                 yield lines.line_num, [cell.strip() for cell in cells]
+                begins = lines.line_num + 1
     except OSError as error:
         raise InvoiceFault(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeError as error:  # UTF-16 without its mark is no UnicodeDecodeError
@@ -125,7 +128,10 @@ def _csv_rows(path: Path, how: InvoiceMap) -> Iterator[tuple[int, Sequence[Sheet
             'encoding = "cp1251".'
         ) from None
     except csv.Error as error:
-        raise InvoiceFault(f"{path.name} is not CSV: {error}.") from None
+        raise InvoiceFault(
+            f"{path.name}, line {begins} is not CSV: {error}. A quote at the start of a cell needs "
+            "another at its end."
+        ) from None
 
 
 def _xlsx_rows(path: Path) -> Iterator[tuple[int, Sequence[SheetCell]]]:

@@ -56,24 +56,23 @@ class Published(msgspec.Struct, frozen=True):
 
 def read_published(text: str, shape: str) -> list[Published]:
     """Every price of a published list, as it stands there. Raises PublishedFault."""
-    reader = csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=""), delimiter=_delimiter(text))
-    header = _columns(next(reader, []))
-    if "price" not in header or not {"code", "country", "mcc"} & header.keys():
-        raise PublishedFault(
-            "The header names no price, or neither country code, ISO country nor MCC: is this "
-            f"{shape}'s list?"
-        )
+    lines = io.StringIO(text.lstrip("\ufeff"), newline="")
+    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
     found: list[Published] = []
     faults: list[str] = []
+    begins = 1
     try:
+        header = _header(next(reader, []), shape)
+        begins = reader.line_num + 1
         for cells in reader:
+            begins = reader.line_num + 1
             if any(cell.strip() for cell in cells):
                 try:
                     found += _prices(_named(header, cells), shape)
                 except ValueError as fault:
                     faults.append(f"line {reader.line_num}: {fault}")
     except csv.Error as error:
-        raise PublishedFault(f"line {reader.line_num} is not CSV: {error}.") from None
+        raise PublishedFault(f"line {begins} is not CSV: {error}.") from None
     if faults:
         more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         raise PublishedFault("; ".join(faults[:FAULTS_SHOWN]) + more + ".")
@@ -130,6 +129,17 @@ def _amount(amount: Decimal) -> str:
 def _delimiter(text: str) -> str:
     first = text.partition("\n")[0]
     return ";" if first.count(";") > first.count(",") else ","
+
+
+def _header(cells: Sequence[str], shape: str) -> dict[str, int]:
+    """Raises PublishedFault."""
+    header = _columns(cells)
+    if "price" not in header or not {"code", "country", "mcc"} & header.keys():
+        raise PublishedFault(
+            "The header names no price, or neither country code, ISO country nor MCC: is this "
+            f"{shape}'s list?"
+        )
+    return header
 
 
 def _columns(header: Sequence[str]) -> dict[str, int]:

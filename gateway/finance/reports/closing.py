@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 import orjson
@@ -36,6 +37,10 @@ SHOWN_MAX = 20
 _BOOKED = (
     *("accepted", "duplicates", "suppressed", "sent", "delivered", "double_delivered"),
     *("undelivered", "parts", "cost", "billed", "seen", "clicked", "conversions", "revenue"),
+)
+# What the document has.
+_KEYS = frozenset(
+    ("month", "zone", "from", "to", "closed_at", "group_by", "rows", "total", "sha256")
 )
 GROUP_BY = ("app", "category", "channel", "provider", "country")
 
@@ -97,11 +102,12 @@ async def close_month(
 async def changed_months(
     redis: RedisClient, shards: int, currency: str, days: Days, months: Iterable[Month]
 ) -> list[MonthChange]:
-    """What was booked on the days of these months after they were closed."""
+    """What was booked on the days of these months after they were closed; of those that are broken
+    nobody can say."""
     found: list[MonthChange] = []
     for month in months:
         kept = await read_report(redis, month.name)
-        if kept is None:
+        if kept is None or not is_whole(kept):
             continue
         query = Query(month.first, month.last)
         pages = pages_of_totals(redis, shards, month.first, month.last)
@@ -115,11 +121,25 @@ async def changed_months(
     return found
 
 
+async def broken_months(redis: RedisClient, months: Iterable[Month]) -> list[str]:
+    """Closed months of which the report is gone, or not what was written."""
+    kept = {month.name: await read_report(redis, month.name) for month in months}
+    return [name for name, report in kept.items() if report is None or not is_whole(report)]
+
+
 def is_whole(report: bytes) -> bool:
     """Whether it still has the hash that it was written with."""
-    shape = orjson.loads(report)
-    told = shape.pop("sha256")
-    return bool(told == _hash(orjson.dumps(shape)))
+    shape = document_of(report)
+    return shape is not None and shape.pop("sha256") == _hash(orjson.dumps(shape))
+
+
+def document_of(report: bytes) -> dict[str, Any] | None:
+    """What a closed month's report says; None: it is none any more."""
+    try:
+        shape = orjson.loads(report)
+    except orjson.JSONDecodeError:
+        return None
+    return shape if isinstance(shape, dict) and shape.keys() >= _KEYS else None
 
 
 async def _refusal(
@@ -150,12 +170,19 @@ async def _refusal(
 
 async def _look_at_open(store: Store, over_ms: int, refusal: ClosingRefusal) -> None:
     ends: list[tuple[int, Message]] = []
+    unread = 0
     async with aclosing(open_messages(store, over_ms)) as pages:
         async for page in pages:
-            refusal.open_count += len(page)
-            ends += [(_done_by_ms(message), message) for message in page]
+            refusal.open_count += len(page.messages)
+            unread += page.unread
+            ends += [(_done_by_ms(message), message) for message in page.messages]
             ends.sort(key=lambda end: (-end[0], end[1].id))
             del ends[SHOWN_MAX:]
+    if unread:
+        refusal.reasons.append(
+            f"{unread} of its messages may have steps open and cannot be read: close it with the "
+            "newest Kaskad that runs."
+        )
     if not ends:
         return
     refusal.done_by = rfc3339(ends[0][0])

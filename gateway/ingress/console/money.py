@@ -18,6 +18,7 @@ import msgspec
 
 from gateway.core.money.money import format_amount
 from gateway.core.money.months import LATE, Month
+from gateway.core.views.words import rfc3339
 from gateway.finance.lines.lines import (
     ArchivedLines,
     LedgerLine,
@@ -26,7 +27,7 @@ from gateway.finance.lines.lines import (
     pages_of_lines,
 )
 from gateway.finance.question import Query
-from gateway.finance.reports.closing import is_whole
+from gateway.finance.reports.closing import document_of, is_whole
 from gateway.ingress.api.reports.ledger import BOOKINGS_MAX
 from gateway.ingress.api.searches import Searches
 from gateway.ingress.console.views import View
@@ -70,7 +71,7 @@ class MoneyViews:
         return {
             "spent": [await self._spent(request, *span) for span in _spans(today)],
             "budgets": [budget | _standing(budget) for budget in budgets],
-            "months": [await self._closed(name) for name in newest],
+            "months": [await self._closed(name, closed.at_ms[name]) for name in newest],
             "closable": None if before in closed.at_ms else before,
             "zone": self._store.policy.days.zone,
         }
@@ -80,7 +81,10 @@ class MoneyViews:
         kept = None if month is None else await read_report(self._store.redis, month.name)
         if month is None or kept is None:
             raise refuse("not-found", "This month is not closed.")
-        return {"month": _shown(kept), "late": await self._late(month)}
+        shown = _shown(kept)
+        if shown is None:
+            raise refuse("not-found", "Its report cannot be read any more: put a backup's back.")
+        return {"month": shown, "late": await self._late(month)}
 
     async def _spent(
         self, request: Request, label: str, first: datetime.date, last: datetime.date
@@ -89,10 +93,11 @@ class MoneyViews:
         report = await self._read(request, f"/v1/reports/cost?{days}")
         return {"label": label, "days": days, "total": report["total"]}
 
-    async def _closed(self, name: str) -> View:
+    async def _closed(self, name: str, at_ms: int) -> View:
+        """Without a `total` where its report is gone, or cannot be read."""
         kept = await read_report(self._store.redis, name)
-        assert kept is not None, "it is written with its closing"
-        return _shown(kept)
+        shown = None if kept is None else _shown(kept)
+        return shown or {"month": name, "closed_at": rfc3339(at_ms), "total": None}
 
     async def _late(self, month: Month) -> View:
         """What was booked for it since it was closed, as far as one look reads the ledger."""
@@ -155,6 +160,6 @@ def _standing(budget: Mapping[str, Any]) -> View:
     }
 
 
-def _shown(kept: bytes) -> View:
-    report: View = msgspec.json.decode(kept)
-    return report | {"whole": is_whole(kept)}
+def _shown(kept: bytes) -> View | None:
+    report = document_of(kept)
+    return None if report is None else report | {"whole": is_whole(kept)}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.core.events import Invoiced
+from gateway.core.money.budgets import settle_apart
 from gateway.core.money.days import FirstAndLast, span_in, span_text
 from gateway.core.money.reconciliation import ReconciledLine
 from gateway.core.money.settlement import uninvoiced
@@ -127,7 +128,9 @@ async def accept_rest(
             return [], 0
         writes = store.writes(keys, now_ms)
         if missing:
-            writes.post(uninvoiced(provider, channel, missing, invoice))
+            post = uninvoiced(provider, channel, missing, invoice)
+            writes.post(post)
+            writes.budgets.move(settle_apart(post, store.policy.budgets))
         await writes.learn(store.redis)
         kept = ("HINCRBY", keys.invoices, field, missing)
         return [*writes.commands(), kept], missing

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.core.events import Reported
+from gateway.core.money.budgets import Budget
 from gateway.core.money.days import DAY_MS, HOUR_MS
 from gateway.core.money.reconciliation import ReconciledLine, Theirs, in_micros
 from gateway.finance.invoices import acceptance
@@ -27,6 +28,7 @@ from gateway.redis.client import RedisClient
 from gateway.store.keys import keys_of
 from gateway.store.messages import apply
 from gateway.store.money import invoices
+from gateway.store.money.budgets import read
 from gateway.store.money.invoices import DaysAccepted, accepted_days
 from gateway.store.money.ledger import read_books
 from gateway.store.money.totals import pages_of_totals
@@ -118,6 +120,32 @@ def test_our_cost_becomes_what_is_asked_for_to_the_unit_and_once(redis_url: str,
         assert await books(store) == (asked(theirs), asked(theirs) - before)
         left = {kind for kind, sums in again.classes.items() if sums.lines}
         assert left <= {*SAID, "matched", "rounding", "duplicate_line", "unknown_to_us"}
+
+    run(redis_url, work)
+
+
+def test_what_is_of_no_message_counts_in_the_budgets_that_count_everything(redis_url: str) -> None:
+    """Once, as it is booked."""
+
+    async def work(redis: RedisClient) -> None:
+        store, theirs = await planted(redis, 0)
+        every = Budget("all", 10**9, DAY_MS, "1d")
+        kept = [every, *(replace(every, name=name, channel=name) for name in ("viber", "sms"))]
+        kept.append(replace(every, name="shop", app="shop"))
+        store.policy = replace(store.policy, budgets=tuple(kept))
+        _, accepted = await settle(store, theirs)
+        assert accepted is not None
+        await settle(store, theirs)
+        used = {name: each.used for name, each in (await read(redis, kept, 1, LATER)).items()}
+        rest = [
+            line
+            async for line in _lines(store, DAY, DAY + datetime.timedelta(days=90))
+            if not line.message
+        ]
+        (apart,) = [line.amount for line in rest]
+        assert apart > 0
+        of_ours = accepted.amount - apart
+        assert used == {"all": accepted.amount, "viber": accepted.amount, "sms": 0, "shop": of_ours}
 
     run(redis_url, work)
 

@@ -63,6 +63,19 @@ def test_what_an_excel_of_another_country_saved_is_read_by_a_map(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    "rest",
+    [
+        '"Shop\na2,2,0.04,Bank\n',
+        '"Shop\na2,2,0.04,"Bank\na3,3,0.04,x\n',
+        '"Shop" Ltd\na2,2,0.04,x\n',
+    ],
+)
+def test_a_quote_that_does_not_end_swallows_no_lines(tmp_path: Path, rest: str) -> None:
+    with pytest.raises(InvoiceFault, match=r"^invoice.csv, line 3.* is not CSV: .*quote"):
+        read(tmp_path, f"id,to,price,status\na1,1,0.04,x\na1,1,0.04,{rest}")
+
+
+@pytest.mark.parametrize(
     ("written", "number"),
     [
         ("7.9161234567E+10", "79161234567"),

@@ -118,6 +118,8 @@ def test_what_was_imported_is_a_price_file() -> None:
         ("MCC,MNC,Price\n262,01,free\n", "line 2: 'free' is no price"),
         ("MCC,MNC,Price\n262,01,1e9999999\n", "line 2: '1e9999999' is no price"),
         (f"MCC,MNC,Price\n262,01,{'1' * 200_000}\n", "line 2 is not CSV"),
+        ('MCC,MNC,Price,Network\n262,01,0.1,x\n262,02,0.1,"A\n262,03,0.1,B\n', "line 3 is not CSV"),
+        ('"MCC,MNC,Price\n262,01,0.1\n', "line 1 is not CSV"),
         ("MCC,MNC,Price\n,,0.1\n", "names neither a network nor a country"),
     ],
 )

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from gateway.core.events import Reported, TimerDue
 from gateway.core.money.days import Days
 from gateway.core.money.months import Month
+from gateway.core.records.codec import NEWEST
 from gateway.finance.lines.lines import LinesQuery, pages_of_lines
 from gateway.finance.question import Query
 from gateway.finance.reports import closing
@@ -102,6 +103,24 @@ def test_steps_that_could_still_bill_are_told_with_their_end(redis_url: str) -> 
         (reason,) = told.reasons
         assert reason.startswith("2 of its messages have steps open that could still bill")
         assert reason.endswith(f"until {told.done_by}.")
+        await expire(store)
+        await closed(store)
+
+    run(redis_url, work)
+
+
+@pytest.mark.parametrize("record", [bytes((NEWEST + 1,)) + b"newer", b"damaged"])
+def test_what_cannot_be_read_may_be_open(redis_url: str, record: bytes) -> None:
+    async def work(redis: RedisClient) -> None:
+        store = await filled(redis, 1)
+        (id_,) = await open_ids(store)
+        key = keys_of(0).message(id_)
+        (kept,) = await redis.call([("GET", key)])
+        assert isinstance(kept, bytes)
+        await redis.call([("SET", key, record)])
+        (reason,) = (await refused(store)).reasons
+        assert reason.startswith("1 of its messages may have steps open and cannot be read")
+        await redis.call([("SET", key, kept)])
         await expire(store)
         await closed(store)
 

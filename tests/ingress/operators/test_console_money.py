@@ -121,3 +121,15 @@ async def test_a_report_that_is_not_as_it_was_written_is_shown_as_that(world: Wo
     assert altered != kept
     await world.redis.call([("SET", month_report("2026-11"), altered)])
     assert "not as it was written" in await text_of(by, "/console/money/2026-11")
+
+
+@with_ingress()
+async def test_a_report_that_cannot_be_read_takes_no_other_with_it(world: World) -> None:
+    by = await operator(world)
+    await late(world)
+    for command in (("SET", month_report("2026-11"), b"{"), ("DEL", month_report("2026-11"))):
+        await world.redis.call([command])
+        page = await text_of(by, "/console/money")
+        assert "2026-11 2026-12-01 00:10:00 Its report cannot be read any more. changed" in page
+        assert "1 delivered" in page
+        assert (await by.get("/console/money/2026-11")).status == 404
