@@ -2,6 +2,7 @@
 
 It is started with the first question, ends when nobody asks for a while, and is started again; one
 question is under way at a time. What cannot be answered is a 503: the message or line may be there.
+So it is where no archive is configured any more and there is one.
 """
 
 from __future__ import annotations
@@ -53,13 +54,19 @@ WAITING_MAX = 50  # questions; one more is refused
 LOG_EVERY_MS = 60_000  # what could not be answered has a line, and how much that was
 TRIES = 2  # the process may have ended just when it was asked
 
+_NOTHING: dict[type[ArchiveQuestion], ArchiveAnswer] = {
+    MessagesAsked: MessagesFound({}),
+    ThroughAsked: ThroughFound((0, 0)),
+    AcceptedAsked: AcceptedFound([], None),
+}
+
 _log = structlog.get_logger("ingress")
 
 
 class ArchiveReader:
     """An `ArchivedLines` of `gateway.finance.lines.lines`, and an `ArchivedIndex` of
     `gateway.store.messages.message_search`; every call raises Refusal (503) and RedisUnavailable.
-    `key` is that of the archive's hashes."""
+    `url` may be empty, `key` is that of the archive's hashes."""
 
     def __init__(self, redis: RedisClient, url: str, key: bytes) -> None:
         self._redis = redis
@@ -69,6 +76,14 @@ class ArchiveReader:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._lines = LogThrottle(LOG_EVERY_MS)
+
+    async def holds_any(self) -> bool:
+        """Whether something may be archived."""
+        if self._url:
+            return True
+        if (await archiving.begun(self._redis)).rows:
+            raise self._unread("archive.url is empty, and there is an archive.")
+        return False
 
     async def records(self, message_ids: Iterable[str]) -> dict[str, bytes]:
         """The latest records of messages; what is not archived is absent."""
@@ -106,6 +121,8 @@ class ArchiveReader:
         self._process = None
 
     async def _ask(self, question: ArchiveQuestion) -> ArchiveAnswer:
+        if not await self.holds_any():
+            return _NOTHING[type(question)]
         if self._waiting >= WAITING_MAX:
             raise refuse("unavailable", "Too many ask the archive at once: ask again later.")
         self._waiting += 1
@@ -163,20 +180,16 @@ class ArchiveReader:
         return decode_found(await process.stdout.readexactly(length))
 
 
-def archive_reader(settings: Settings, redis: RedisClient) -> ArchiveReader | None:
-    """None where there is no archive."""
+def archive_reader(settings: Settings, redis: RedisClient) -> ArchiveReader:
     archive = settings.archive
-    key = settings.secrets.get(archive.hash_key_env).encode()
-    return ArchiveReader(redis, archive.url, key) if archive.url else None
+    return ArchiveReader(redis, archive.url, settings.secrets.get(archive.hash_key_env).encode())
 
 
-async def message_anywhere(
-    store: Store, archived: ArchiveReader | None, id_: str
-) -> Message | None:
+async def message_anywhere(store: Store, archived: ArchiveReader, id_: str) -> Message | None:
     """A message from Redis or, where it is no longer there, from the archive. Raises Refusal (503)
     and RedisUnavailable."""
     message = await reads.message(store, id_)
-    if message is None and archived is not None:
+    if message is None:
         records = await archived.records([id_])
         return reads.readable(store, id_, records.get(id_))
     return message
@@ -184,10 +197,10 @@ async def message_anywhere(
 
 class ArchivedMessages:
     """Messages for what comes for them late: those that are in the archive alone are put back into
-    Redis first, where they change as ever, and leave it again. `reader` None: there is no archive.
-    Raises RedisUnavailable and Refusal (503)."""
+    Redis first, where they change as ever, and leave it again. Raises RedisUnavailable and Refusal
+    (503)."""
 
-    def __init__(self, store: Store, reader: ArchiveReader | None) -> None:
+    def __init__(self, store: Store, reader: ArchiveReader) -> None:
         self._store = store
         self._reader = reader
 
@@ -195,16 +208,14 @@ class ArchivedMessages:
         """As `reads.messages_anywhere` does."""
         ids = list(message_ids)
         found = await reads.messages_anywhere(self._store, ids)
-        if self._reader is not None:
-            gone = [id_ for id_ in ids if id_ not in found]
-            if back := await bring_back(self._store, partial(self._reader.records, gone)):
-                found |= await reads.messages_anywhere(self._store, back)
+        gone = [id_ for id_ in ids if id_ not in found]
+        if back := await bring_back(self._store, partial(self._reader.records, gone)):
+            found |= await reads.messages_anywhere(self._store, back)
         return found
 
     async def bring_back(self, message_ids: Iterable[str]) -> None:
         """For whoever reads them afterwards."""
-        if self._reader is not None:
-            await self.find(message_ids)
+        await self.find(message_ids)
 
 
 def _unreadable() -> Refusal:

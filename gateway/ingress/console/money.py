@@ -51,7 +51,7 @@ class MoneyViews:
         self,
         store: Store,
         read: Callable[[Request, str], Awaitable[Any]],
-        archived: ArchivedLines | None,
+        archived: ArchivedLines,
         aside: Aside,
         now_ms: Callable[[], int],
     ) -> None:

@@ -79,7 +79,7 @@ class Views:
         backlog: Backlog,
         servers: ServerWatch,
         users: UserEndpoints,
-        archived: ArchiveReader | None,
+        archived: ArchiveReader,
         schedules: Sequence[ReportSchedule],
         caller: Caller,
         now_ms: Callable[[], int],

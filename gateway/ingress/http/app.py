@@ -379,8 +379,7 @@ async def open_ingress(
         await app.drained()
     finally:
         app.aside.close()
-        if app.archived is not None:
-            await app.archived.close()
+        await app.archived.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -307,7 +307,7 @@ async def test_more_clicks_than_can_wait_are_lost_and_counted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.ingress.clicks.WAITING_MAX", 2)
-    messages = ArchivedMessages(world.store, None)
+    messages = ArchivedMessages(world.store, world.app.archived)
     recorder = ClickRecorder(world.store, messages, world.app.metrics.clicks, world.clock)
     id_ = await delivered(world)
     link = await links.find(world.store.redis, world.store.links, 1, await code(world, id_))

@@ -105,9 +105,7 @@ class LinkView(msgspec.Struct, frozen=True, kw_only=True):
 class LinkEndpoints:
     """`now_ms` is the edge's clock."""
 
-    def __init__(
-        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, archived: ArchiveReader, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._archived = archived
         self._now_ms = now_ms

@@ -206,9 +206,7 @@ class SendEndpoint:
 class MessageEndpoints:
     """Shows and cancels single messages, archived ones as well."""
 
-    def __init__(
-        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, archived: ArchiveReader, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._archived = archived
         self._now_ms = now_ms

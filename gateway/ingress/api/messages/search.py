@@ -73,9 +73,7 @@ class MessagesPage(msgspec.Struct, frozen=True):
 class SearchEndpoints:
     """Finds messages, archived ones as well."""
 
-    def __init__(
-        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, archived: ArchiveReader, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._now_ms = now_ms
         self._archived = archived

@@ -83,9 +83,7 @@ class ErasedView(msgspec.Struct, frozen=True):
 class UserEndpoints:
     """Answers for persons, by the app's own id. `now_ms` is the edge's clock."""
 
-    def __init__(
-        self, store: Store, archived: ArchiveReader | None, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, archived: ArchiveReader, now_ms: Callable[[], int]) -> None:
         self._store = store
         self._archived = archived
         self._now_ms = now_ms
@@ -188,18 +186,17 @@ class UserEndpoints:
     async def _everything_of(self, identity: str) -> FoundPersons:
         """With what is held of the person by messages that are in the archive alone."""
         found = await persons.find(self._store, identity, self._now_ms())
-        if self._archived is not None:
-            held = await persons.holding(self._store, found)
-            gone = held.difference(found.messages, found.others)
-            for id_, record in (await self._archived.records(gone)).items():
-                message = reads.readable(self._store, id_, record)
-                if message is not None:
-                    found.archived[id_] = message.app
+        held = await persons.holding(self._store, found)
+        gone = held.difference(found.messages, found.others)
+        for id_, record in (await self._archived.records(gone)).items():
+            message = reads.readable(self._store, id_, record)
+            if message is not None:
+                found.archived[id_] = message.app
         return found
 
     async def _is_archived(self, sought: Sought) -> bool:
         """Whether such a message is found, in the archive as well."""
-        if self._archived is None:
+        if not await self._archived.holds_any():
             return False
         page = await search(self._store, sought, 1, archived=self._archived)
         return bool(page.messages)

@@ -75,7 +75,7 @@ class LedgerEndpoint:
         policy: Policy,
         now_ms: Callable[[], int],
         aside: Aside,
-        archived: ArchivedLines | None = None,
+        archived: ArchivedLines,
     ) -> None:
         self._redis = redis
         self._shards = shards

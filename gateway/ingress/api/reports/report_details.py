@@ -51,7 +51,7 @@ class ReportDetails:
         self,
         store: Store,
         ledger: LedgerEndpoint,
-        archived: ArchiveReader | None,
+        archived: ArchiveReader,
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
