@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS, Webhooks
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.webhooks.posting import OpenPosting, opens
 from gateway.dispatch.webhooks.sender import WebhookSender
 from gateway.store.events import outbox, sharing
@@ -51,6 +54,7 @@ class Desk:
         self._open_posting = open_posting
         self._nursery = nursery
         self._outboxes: set[str] = set()  # those that are ours to move
+        self._apart = Apart("outbox")
         self._senders: dict[str, WebhookSender] = {}  # by webhook id
 
     async def turn(self) -> float:
@@ -107,16 +111,31 @@ class Desk:
         await retry.for_ever(self._move)
 
     async def _move(self) -> float:
+        """Raises RedisUnavailable where an outbox is away; the others were moved all the same."""
         if not self._outboxes:
             return TURN_S
-        more = False
-        for name in list(self._outboxes):
-            moved, given = await outbox.move(self._deps.redis, name, self._known)
-            more |= moved >= outbox.ENTRIES_MAX
-            for id_ in given:
-                if id_ in self._senders:
-                    self._senders[id_].wake()
-        return 0.0 if more else MOVE_S
+        full, away = list[bool](), list[Exception]()
+
+        async def move(name: str) -> None:
+            try:
+                full.append(await self._apart.take(name, partial(self._move_one, name), False))
+            except RETRYABLE as error:
+                away.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for name in self._outboxes:
+                nursery.start_soon(move, name)
+        if away:
+            raise away[0]
+        return 0.0 if any(full) else MOVE_S
+
+    async def _move_one(self, name: str) -> bool:
+        """Whether there may be more. Raises RedisUnavailable."""
+        moved, given = await outbox.move(self._deps.redis, name, self._known)
+        for id_ in given:
+            if id_ in self._senders:
+                self._senders[id_].wake()
+        return moved >= outbox.ENTRIES_MAX
 
     async def _known(self) -> Webhooks:
         """Those that there are. Raises RedisUnavailable."""
