@@ -71,9 +71,12 @@ Books and events stay in the shard in which they were written.
     {kN}invoices               hash    for ever: provider and days ->    `kaskad reconcile --accept`
                                        booked of what is nothing of ours
     {kN}verified               string  for ever: how far it was verified  `kaskad report verify`
-    {kN}events:<app>           stream  newest events_max changes         every status change
-    {kN}changed                hash    for ever: app -> changes so far   every status change
-    {kN}marks                  hash    for ever: app -> places in events  dispatch
+    {kN}events:<app>           stream  newest events_max changes; all of  every status change
+                                       it once no message of the app is
+                                       kept
+    {kN}changed                hash    with those: app -> changes so far  every status change
+    {kN}marks                  hash    with those: app -> places in       dispatch
+                                       events
     {kN}outbox                 stream  moved to queues: what webhooks are  every status change that
                                        to be told                          one wants
     {kN}x:<provider>:<pid>     string  7 d: provider's id -> our ref,    dispatch

@@ -45,6 +45,7 @@ class Weather:
         self.slow_share = 0.0
         self.fair = False  # no call becomes slow: the clock is about to be moved on
         self.down = False
+        self.tag_down = ""  # of a cluster, the shard that is away
         self.news = trio.Event()
         server.added = self._ring
         self.calls = 0
@@ -107,11 +108,13 @@ class MemorySession:
         self._connection = Connection()
         self._broken = False
 
-    async def _reach(self) -> None:
+    async def _reach(self, commands: Sequence[Command]) -> None:
         """Raises RedisUnavailable while there is no Redis to write to."""
         if self._broken:
             raise RedisUnavailable("Redis is away.")
-        if self._weather.down:
+        tag = self._weather.tag_down.encode()
+        of_it = tag and any(tag in octets(word) for command in commands for word in command)
+        if self._weather.down or of_it:
             await trio.sleep(DOWN_WAIT_S * self._weather.chance.random())
             raise RedisUnavailable("Redis is away.")
 
@@ -120,7 +123,7 @@ class MemorySession:
         weather.calls += 1
         if self._hook is not None:
             await self._hook()
-        await self._reach()
+        await self._reach(commands)
         fate = weather.fate(commands)
         if fate == "refused":
             self._broken = True

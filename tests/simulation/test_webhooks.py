@@ -525,6 +525,26 @@ def test_dispatchers_share_webhooks_and_never_tell_twice(world: WebhookWorld) ->
     world.tell(work, desks=3)
 
 
+def test_what_a_dispatcher_had_that_stops_in_order_is_told_by_others_at_once(
+    world: WebhookWorld,
+) -> None:
+    async def work(nursery: trio.Nursery) -> None:
+        stop = world.begin_leaving(nursery, "leaving")
+        for number in range(12):
+            await world.declare(f"hook{number}", "message.queued")
+        await trio.sleep(10)
+        stop()
+        await trio.sleep(desk.TURN_S)
+        await world.admit(1)
+        await trio.sleep(2)
+        assert {call.url for call in world.receivers.calls} == {
+            f"https://hook{number}.example/" for number in range(12)
+        }
+        assert len(world.receivers.calls) == 12
+
+    world.tell(work)
+
+
 def test_one_that_cannot_be_told_at_all_costs_no_other_anything(world: WebhookWorld) -> None:
     async def answer(call: Call) -> CallAnswer:
         if "bad" in call.url:

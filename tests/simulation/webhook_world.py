@@ -99,6 +99,21 @@ class WebhookWorld(Pace):
         nursery.start_soon(killed)
         return scope
 
+    def begin_leaving(self, nursery: trio.Nursery, name: str) -> Callable[[], None]:
+        """A dispatcher's as well; what is given back has it stop in order."""
+        deps, scope = self.deps(name), trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await desk.run(deps, self.receivers.posting)
+
+        def stop() -> None:
+            deps.stopping.set()
+            scope.cancel()
+
+        nursery.start_soon(run)
+        return stop
+
     async def keep_looking(self) -> None:
         while True:
             await self.store.look_at_campaigns(self.clock())

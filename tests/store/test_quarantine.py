@@ -343,7 +343,7 @@ async def test_events_go_on_after_an_entry_that_cannot_be_read(redis_url: str) -
             [("XADD", key, "*", b"d", b"\x03rubbish"), ("XADD", key, "*", b"?", b"?")]
         )
         await w.store.apply([Item(good, ev.Cancelled())], w.clock())
-        news = await reads.events_after(w.redis, {"shop": ["0-0"]})
+        news = await reads.events_after(w.redis, KEYS.shard, {"shop": "0-0"})
         assert [change.status for entry in news["shop"] for change in entry.changes] == [
             "queued",
             "cancelled",

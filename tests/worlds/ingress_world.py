@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -125,22 +125,23 @@ class Clock:
 
 
 class SwitchedClient:
-    """A Redis client whose Redis can be taken away and given back."""
+    """A Redis client whose Redis can be taken away and given back; of a cluster one shard alone."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self.away = False
+        self.tag_away = ""  # of the shard that is away
         self.refused = asyncio.Event()  # something was asked while it was away
         self.calls = 0
 
-    def _check(self) -> None:
+    def _check(self, keys: Iterable[object]) -> None:
         self.calls += 1
-        if self.away:
+        if self.away or (self.tag_away and any(self.tag_away in str(key) for key in keys)):
             self.refused.set()
             raise RedisUnavailable("Redis at secret-host:6379 is away.")
 
     async def call(self, commands: Sequence[Command]) -> list[RedisReply]:
-        self._check()
+        self._check(word for command in commands for word in command[1:])
         return await self._redis.call(commands)
 
     def session(self, key: str) -> AbstractAsyncContextManager[Session]:
@@ -148,7 +149,7 @@ class SwitchedClient:
 
     @asynccontextmanager
     async def _session(self, key: str) -> AsyncIterator[Session]:
-        self._check()
+        self._check([key])
         async with self._redis.session(key) as session:
             yield session
 

@@ -28,11 +28,11 @@ async def run(deps: DispatchDeps, shard: int) -> None:
     keys, apart = keys_of(shard), Apart("events")
 
     async def turn() -> float:
-        cut_changes = partial(cut_events, deps.redis, keys, changes_max)
-        await apart.take("changes", cut_changes, None)
         # Until nothing of a message is kept any more, a claim neither.
         kept_ms = max(deps.store.retention.message_ms, deps.store.policy.dedupe_ms)
         oldest_ms = deps.clock() - TTL_MAX_MS - kept_ms
+        cut_changes = partial(cut_events, deps.redis, keys, changes_max, oldest_ms)
+        await apart.take("changes", cut_changes, None)
         await apart.take("index", partial(person_index.cut, deps.redis, keys, oldest_ms), None)
         if shard == 0:
             replied_ms = deps.clock() - replies.KEPT_MS

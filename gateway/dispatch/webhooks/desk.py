@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
 import structlog
 import trio
 
 from gateway.core.records.webhook import Webhook
 from gateway.core.webhooks import DEAD_MS, Webhooks
+from gateway.dispatch.apart import Apart
 from gateway.dispatch.deps import DispatchDeps
+from gateway.dispatch.redis_retry import RETRYABLE
 from gateway.dispatch.webhooks.posting import OpenPosting, opens
-from gateway.dispatch.webhooks.sender import WebhookSender
+from gateway.dispatch.webhooks.sender import FAREWELL_S, WebhookSender
 from gateway.store.events import outbox, sharing
 from gateway.store.former_shards import shards_ever
 
@@ -31,11 +35,17 @@ _log = structlog.get_logger("dispatch")
 
 
 async def run(deps: DispatchDeps, open_posting: OpenPosting | None = None) -> None:
-    """Works until cancelled."""
-    async with trio.open_nursery() as nursery:
-        desk = Desk(deps, open_posting or opens(deps.webhook_hosts), nursery)
-        nursery.start_soon(desk.keep_moving)
-        await deps.redis_retry("webhooks").for_ever(desk.turn)
+    """Works until cancelled. Where the dispatcher stops in order, others have it at once; else
+    when its leases lapse."""
+    try:
+        async with trio.open_nursery() as nursery:
+            desk = Desk(deps, open_posting or opens(deps.webhook_hosts), nursery)
+            nursery.start_soon(desk.keep_moving)
+            await deps.redis_retry("webhooks").for_ever(desk.turn)
+    finally:
+        if deps.stopping.is_set():
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
+                await desk.leave()
 
 
 def chosen(name: str, peers: Sequence[str]) -> str:
@@ -51,6 +61,8 @@ class Desk:
         self._open_posting = open_posting
         self._nursery = nursery
         self._outboxes: set[str] = set()  # those that are ours to move
+        self._held: list[str] = []  # what we have a lease on
+        self._apart = Apart("outbox")
         self._senders: dict[str, WebhookSender] = {}  # by webhook id
 
     async def turn(self) -> float:
@@ -69,6 +81,7 @@ class Desk:
             if chosen(name, peers) == deps.consumer
             and await sharing.hold(deps.redis, name, deps.consumer)
         }
+        self._held = [*ours]
         self._outboxes = ours.intersection(boxes)
         self._keep({id_: enabled[id_] for id_ in ours.intersection(enabled)})
         now_ms = deps.clock()
@@ -78,6 +91,12 @@ class Desk:
         behind = sum(sender.waiting >= outbox.BEHIND for sender in self._senders.values())
         deps.metrics.webhooks_behind.set(behind)
         return TURN_S
+
+    async def leave(self) -> None:
+        """Leaves what is ours to others. While Redis is unavailable it lapses."""
+        if self._held:
+            with suppress(*RETRYABLE):
+                await sharing.leave(self._deps.redis, self._held, self._deps.consumer)
 
     def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:
         """Has exactly these told."""
@@ -107,16 +126,31 @@ class Desk:
         await retry.for_ever(self._move)
 
     async def _move(self) -> float:
+        """Raises RedisUnavailable where an outbox is away; the others were moved all the same."""
         if not self._outboxes:
             return TURN_S
-        more = False
-        for name in list(self._outboxes):
-            moved, given = await outbox.move(self._deps.redis, name, self._known)
-            more |= moved >= outbox.ENTRIES_MAX
-            for id_ in given:
-                if id_ in self._senders:
-                    self._senders[id_].wake()
-        return 0.0 if more else MOVE_S
+        full, away = list[bool](), list[Exception]()
+
+        async def move(name: str) -> None:
+            try:
+                full.append(await self._apart.take(name, partial(self._move_one, name), False))
+            except RETRYABLE as error:
+                away.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for name in self._outboxes:
+                nursery.start_soon(move, name)
+        if away:
+            raise away[0]
+        return 0.0 if any(full) else MOVE_S
+
+    async def _move_one(self, name: str) -> bool:
+        """Whether there may be more. Raises RedisUnavailable."""
+        moved, given = await outbox.move(self._deps.redis, name, self._known)
+        for id_ in given:
+            if id_ in self._senders:
+                self._senders[id_].wake()
+        return moved >= outbox.ENTRIES_MAX
 
     async def _known(self) -> Webhooks:
         """Those that there are. Raises RedisUnavailable."""

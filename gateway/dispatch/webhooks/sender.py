@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -33,6 +34,7 @@ FETCH = 200  # events in hand
 LOOK_S = 0.5
 GATHER_S = 0.01  # for so long what calls come to is gathered, to be noted together
 UNREAD_MS = 60_000  # what a newer Kaskad wrote is looked at again
+AWAY_MS = 3_000  # so is what stands in a shard that is away
 SEEN_S = 2.0  # how often it is looked at how it is
 FAREWELL_S = 1.0
 GONE_STATUS = 410
@@ -191,7 +193,9 @@ class WebhookSender:
         self._fetch_at = now + LOOK_S
         if self._known() is None:
             return
-        more = await self._recovering.go_on(self.webhook.events)
+        more = False
+        with suppress(*RETRYABLE):  # a shard that is away keeps nothing else waiting
+            more = await self._recovering.go_on(self.webhook.events)
         redis, id_ = self._deps.redis, self.webhook.id
         found = await webhook_queues.due(redis, id_, now_ms, FETCH)
         if more or len(found) >= FETCH:
@@ -203,9 +207,9 @@ class WebhookSender:
             (state,) = await webhook_queues.states(redis, [id_])
             self._lost = state.lost
         made = await bodies(self._deps.store, [each.event for each in fresh], self._lost)
-        unread = [each for each in fresh if each.event.id in made.unread]
-        if unread:
-            await webhook_queues.put_off(redis, id_, unread, now_ms + UNREAD_MS)
+        for unread, later_ms in ((made.unread, UNREAD_MS), (made.away, AWAY_MS)):
+            if later := [each for each in fresh if each.event.id in unread]:
+                await webhook_queues.put_off(redis, id_, later, now_ms + later_ms)
         for each in fresh:
             body = made.ready.get(each.event.id)
             if body is not None:

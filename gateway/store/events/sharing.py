@@ -5,7 +5,9 @@ Raises RedisUnavailable.
 
 from __future__ import annotations
 
-from gateway.redis.client import RedisClient
+from collections.abc import Sequence
+
+from gateway.redis.client import Command, RedisClient
 from gateway.redis.replies import as_list
 from gateway.store import leases, shared_keys
 
@@ -29,3 +31,13 @@ async def announce(redis: RedisClient, consumer: str, now_ms: int) -> list[str]:
         ]
     )
     return [name.decode(errors="replace") for name in as_list(found)]
+
+
+async def leave(redis: RedisClient, names: Sequence[str], consumer: str) -> None:
+    """A dispatcher stops: what it has of these is others' at once."""
+    keys = [shared_keys.sends(name) for name in names]
+    gone: Command = ("ZREM", shared_keys.SENDERS, consumer)
+    _, *owners = await redis.call([gone, *(("GET", key) for key in keys)])
+    held = [key for key, owner in zip(keys, owners, strict=True) if owner == consumer.encode()]
+    if held:
+        await redis.call([("DEL", *held)])

@@ -119,24 +119,23 @@ async def last_event_entry(redis: RedisClient, app: str, shards: Iterable[int]) 
 
 
 async def events_after(
-    redis: RedisClient, positions: Mapping[str, Sequence[str]]
+    redis: RedisClient, shard: int, positions: Mapping[str, str]
 ) -> dict[str, list[EventEntry]]:
-    """The entries after a position, for many apps in one round trip.
+    """The entries of one shard after a position, for many apps in one round trip.
 
-    `positions` holds an entry id a shard for each app; the result at most EVENT_ENTRIES_MAX a
-    stream, in order within a shard. Apps without news are absent.
+    `positions` holds an entry id for each app; the result at most EVENT_ENTRIES_MAX for each, in
+    order. Apps without news are absent.
     """
-    asked = [(app, shard) for app, ids in positions.items() for shard in range(len(ids))]
+    keys = {app: keys_of(shard).events(app) for app in positions}
     commands: list[Command] = [
-        ("XREAD", "COUNT", EVENT_ENTRIES_MAX, "STREAMS", keys_of(s).events(app), positions[app][s])
-        for app, s in asked
+        ("XREAD", "COUNT", EVENT_ENTRIES_MAX, "STREAMS", keys[app], entry)
+        for app, entry in positions.items()
     ]
     found: dict[str, list[EventEntry]] = {}
     if commands:
-        for (app, shard), reply in zip(asked, await redis.call(commands), strict=True):
+        for app, reply in zip(positions, await redis.call(commands), strict=True):
             if reply is not None:
-                entries = await _entries(redis, keys_of(shard).events(app), reply[0][1])
-                found.setdefault(app, []).extend(entries)
+                found[app] = await _entries(redis, keys[app], reply[0][1])
     return found
 
 

@@ -133,6 +133,7 @@ class Queues:
 
     def __init__(self) -> None:
         self._confirmed: dict[str, int] = {}
+        self._cut_ms = 0  # when what was confirmed long ago was dropped last
         self.names: list[str] = []  # as `look` found them last
 
     async def learn(self, redis: RedisClient, names: Iterable[str], now_ms: int) -> None:
@@ -144,6 +145,9 @@ class Queues:
             pairs = [part for name in fresh for part in (now_ms, name)]
             await redis.call([("ZADD", QUEUES, *pairs)])
             known.update(dict.fromkeys(fresh, now_ms))
+        if now_ms - self._cut_ms >= CONFIRM_MS:  # those of a minute or two are left
+            self._cut_ms = now_ms
+            self._confirmed = {n: at for n, at in known.items() if at + CONFIRM_MS > now_ms}
 
     async def look(self, redis: RedisClient, now_ms: int) -> None:
         """Reads which there are; what is no name is set aside. Raises RedisUnavailable."""

@@ -73,7 +73,7 @@ async def test_a_message_of_a_newer_kaskad_waits_for_it(world: WebhookWorld) -> 
     (id_,) = await world.admit(1)
     await world.store.redis.call([("SET", keys_of(0).message(id_), b"\x0f\x80")])
     event = WebhookEvent(f"{id_}_2", "message.sent", T0, "shop", id_, 2)
-    assert await made(world, event) == Bodies({}, set(), {event.id}, {})
+    assert await made(world, event) == Bodies({}, set(), {event.id}, set(), {})
 
 
 async def test_a_reply_is_told_until_it_is_forgotten(world: WebhookWorld) -> None:

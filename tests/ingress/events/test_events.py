@@ -10,7 +10,8 @@ import pytest
 
 from gateway.core.events import Cancelled
 from gateway.ingress.api.events import event_hub, events
-from gateway.store.keys import keys_of
+from gateway.redis.errors import RedisUnavailable
+from gateway.store.keys import keys_of, shard_of
 from gateway.store.messages import reads
 from gateway.store.messages.apply import Item
 from gateway.store.messages.reads import EventEntry
@@ -235,8 +236,8 @@ async def test_a_silent_stream_has_a_heartbeat(
 async def test_redis_away_leaves_the_stream_open_and_nothing_is_missed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (events, event_hub):
-        monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(event_hub, "POLL_S", 0.01)
+    monkeypatch.setattr(events, "RETRY_S", 0.01)
     exchange = await opened(world)
     world.redis.away = True
     calls = world.redis.calls
@@ -246,6 +247,96 @@ async def test_redis_away_leaves_the_stream_open_and_nothing_is_missed(
     id_ = (await world.send(OTP)).json["id"]
     assert (await next_event(exchange))[1]["id"] == id_
     await leave(exchange)
+
+
+@with_ingress()
+async def test_what_was_missed_is_told_before_what_comes_also_where_it_could_not_be_read_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_hub, "POLL_S", 0.001)
+    first = await opened(world)
+    await world.send(OTP)
+    last, _ = await next_event(first)
+    await leave(first)
+    missed = (await world.send(OTP)).json["id"]
+    events_from, refused, live = reads.events_from, asyncio.Event(), asyncio.Event()
+
+    async def away(*arguments: Any) -> list[EventEntry]:
+        if not live.is_set():
+            refused.set()
+            await live.wait()
+            raise RedisUnavailable("Redis is away.")
+        return await events_from(*arguments)
+
+    monkeypatch.setattr(reads, "events_from", away)
+    monkeypatch.setattr(events, "RETRY_S", 0.01)
+    exchange = await opened(world, last)
+    follower = await opened(world)
+    await refused.wait()
+    came = (await world.send(OTP)).json["id"]
+    assert (await next_event(follower))[1]["id"] == came
+    live.set()
+    for id_ in (missed, came):
+        assert (await next_event(exchange))[1]["id"] == id_
+    await leave(exchange)
+    await leave(follower)
+
+
+@with_ingress()
+async def test_who_is_too_slow_while_it_catches_up_misses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_hub, "QUEUE_ENTRIES_MAX", 2)
+    monkeypatch.setattr(event_hub, "POLL_S", 0.001)
+    first = await opened(world)
+    await world.send(OTP)
+    last, _ = await next_event(first)
+    events_from, wanted = reads.events_from, list[str]()
+
+    async def slow(*arguments: Any) -> list[EventEntry]:
+        found = await events_from(*arguments)
+        if not wanted:  # more than its queue holds comes while it reads
+            wanted.extend([(await world.send(OTP)).json["id"] for _ in range(3)])
+            for id_ in wanted:
+                assert (await next_event(first))[1]["id"] == id_
+        return found
+
+    monkeypatch.setattr(reads, "events_from", slow)
+    exchange = await opened(world, last)
+    for number in range(3):
+        assert (await next_event(exchange))[1]["id"] == wanted[number]
+    await leave(exchange)
+    await leave(first)
+
+
+@with_ingress(shards=3)
+async def test_what_happens_in_other_shards_is_told_while_one_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_hub, "POLL_S", 0.01)
+    monkeypatch.setattr(events, "RETRY_S", 0.01)
+    phones = {shard_of(f"79161234{n:03}", 3): f"+79161234{n:03}" for n in range(99)}
+    first = await opened(world)
+    await world.send(OTP)
+    last, _ = await next_event(first)
+
+    async def sent(shard: int) -> str:
+        id_ = (await world.send(OTP | {"to": phones[shard]})).json["id"]
+        assert (await next_event(first))[1]["id"] == id_
+        return str(id_)
+
+    missed = [await sent(shard) for shard in range(3)]
+    world.redis.tag_away = "{k1}"
+    again = await opened(world, last)
+    behind = [(await next_event(again))[1]["id"] for _ in range(2)]
+    assert sorted(behind) == sorted([missed[0], missed[2]])
+    for came in [await sent(0), await sent(2)]:
+        assert (await next_event(again))[1]["id"] == came
+    world.redis.tag_away = ""
+    for came in [missed[1], await sent(1)]:
+        assert (await next_event(again))[1]["id"] == came
+    await leave(first)
+    await leave(again)
 
 
 @with_ingress("sse_clients_max = 1")

@@ -96,6 +96,29 @@ def test_an_app_without_changes_and_a_shard_without_apps_are_left_alone(redis_ur
     in_redis(redis_url, work)
 
 
+def test_what_an_app_leaves_goes_once_nothing_of_its_messages_is_kept(redis_url: str) -> None:
+    async def work(redis: RedisClient) -> None:
+        for app, newest in (("gone", 70), ("shop", 80)):
+            for entry in ("10-0", f"{newest}-0"):
+                await redis.call(
+                    [
+                        ("XADD", KEYS.events(app), entry, "d", "1"),
+                        ("HINCRBY", KEYS.changed, app, 1),
+                    ]
+                )
+        await cut_events(redis, KEYS, KEEP, 70)
+        assert await redis.call([("XLEN", KEYS.events("gone"))]) == [2]
+        await cut_events(redis, KEYS, KEEP, 80)
+        assert await redis.call([("EXISTS", KEYS.events("gone"))]) == [0]
+        assert await redis.call([("HKEYS", key) for key in (KEYS.changed, KEYS.marks)]) == [
+            [b"shop"],
+            [b"shop"],
+        ]
+        assert await redis.call([("XLEN", KEYS.events("shop"))]) == [2]
+
+    in_redis(redis_url, work)
+
+
 @pytest.mark.parametrize("damaged", [b"", b"\xff", b"\x03rubbish", b"\x91\x01"])
 def test_marks_that_cannot_be_read_count_as_none(redis_url: str, damaged: bytes) -> None:
     async def work(redis: RedisClient) -> None:

@@ -1,9 +1,9 @@
 """One reader of event streams a worker, and what it hands to many clients.
 
-All apps that have clients are read in one round trip, again at once while there is more and every
-POLL_S otherwise. Each client has a bounded queue. One that is too slow for its queue loses the
-queue, not events: it is told to read for itself from where it is. While Redis is unavailable
-nothing comes, and reading goes on by itself.
+All apps that have clients are read together, in a round trip a shard, again at once while there is
+more and every POLL_S otherwise. Each client has a bounded queue. One that is too slow for its queue
+loses the queue, not events: it is told to read for itself from where it is. While a shard's Redis
+is unavailable nothing comes from there, and reading goes on by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from gateway.store.people import replies
 from gateway.store.store import Store
 
 POLL_S = 0.1
-RETRY_S = 1.0
 QUEUE_ENTRIES_MAX = 256  # a client; an entry is what one transaction changed for the app
 QUEUE_CHANGES_MAX = 4_096  # of these entries together, but for the last
 
@@ -135,28 +134,28 @@ class EventHub:
             if not self._feeds:
                 self._wanted.clear()
                 await self._wanted.wait()
-            try:
-                full = await self._read_once()
-            except RedisError as error:
-                _log.debug("events_not_read", reason=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            if not full:
+            shards = range(max(len(feed.positions) for feed in self._feeds.values()))
+            full = await asyncio.gather(*map(self._read_once, shards))
+            if not any(full):
                 await asyncio.sleep(POLL_S)
 
-    async def _read_once(self) -> bool:
-        """Hands out what is new; returns whether a stream may have more already."""
-        positions = {app: feed.positions for app, feed in self._feeds.items()}
+    async def _read_once(self, shard: int) -> bool:
+        """Hands out what is new in a shard; returns whether a stream may have more already. One
+        whose Redis is away has nothing, and costs the others what it takes to find that out."""
         asked = dict(self._feeds)
-        news = await reads.events_after(self._store.redis, positions)
+        positions = {app: feed.positions[shard] for app, feed in asked.items()}
         full = False
-        for app, entries in news.items():
-            feed = asked[app]
-            await reads.add_metadata(self._store, entries)
-            await replies.add(self._store, entries)
-            for entry in entries:
-                feed.positions[entry.shard] = entry.entry
-                for subscription in feed.subscriptions:
-                    subscription.add(entry)
-            full = full or len(entries) >= EVENT_ENTRIES_MAX
+        try:
+            news = await reads.events_after(self._store.redis, shard, positions)
+            for app, entries in news.items():
+                feed = asked[app]
+                await reads.add_metadata(self._store, entries)
+                await replies.add(self._store, entries)
+                for entry in entries:
+                    feed.positions[shard] = entry.entry
+                    for subscription in feed.subscriptions:
+                        subscription.add(entry)
+                full = full or len(entries) >= EVENT_ENTRIES_MAX
+        except RedisError as error:
+            _log.debug("events_not_read", shard=shard, reason=str(error))
         return full

@@ -157,7 +157,9 @@ class _EventStream:
         *,
         behind: bool,
     ) -> None:
-        self._behind = behind  # what is missing is read from Redis
+        # Shards of which something is missing, and from when on it is read from Redis.
+        self._behind = list(range(len(positions))) if behind else []
+        self._read_at = 0.0
         self._request = request
         self._store = store
         self._subscription = subscription
@@ -171,33 +173,39 @@ class _EventStream:
         await self._request.begin(200, _HEADERS)
         # With an id, so that who is cut off before the first event resumes from here as well.
         await self._write(_HELLO % (RECONNECT_MS, self._id()))
+        now = asyncio.get_running_loop().time
         while not self._subscription.closing:
-            if self._behind or self._subscription.overflowed:
+            if self._subscription.overflowed:
+                self._subscription.overflowed = False
+                self._behind, self._read_at = list(range(len(self._positions))), 0.0
+            if self._behind and now() >= self._read_at:
                 await self._catch_up()
-            for entry in self._subscription.take():
-                await self._tell(entry)
-            await self._flush()
-            if self._behind or self._subscription.overflowed:
+            if self._subscription.overflowed:  # what was queued may have come after what is missing
                 continue
+            for entry in self._subscription.take():
+                if entry.shard not in self._behind:
+                    await self._tell(entry)
+            await self._flush()
+            wait_s = max(self._read_at - now(), 0.0) if self._behind else HEARTBEAT_S
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(wait_s):
                     await self._subscription.news.wait()
             except TimeoutError:
                 await self._write(_HEARTBEAT)
         await self._request.end()
 
     async def _catch_up(self) -> None:
-        """Reads each shard from where this client stands to its end. What is queued meanwhile and
-        was read here too is skipped by its position."""
-        self._subscription.overflowed = False
-        try:
-            for shard in range(len(self._positions)):
+        """Reads each shard that is behind from where this client stands to its end. What is queued
+        meanwhile and was read here too is skipped by its position. One that is away comes last the
+        next time, and is told nothing of until then."""
+        for shard in list(self._behind):
+            self._behind.remove(shard)
+            try:
                 await self._read_missed(shard)
-            self._behind = False
-        except RedisError:
-            self._behind = True
-            await self._write(_HEARTBEAT)
-            await asyncio.sleep(RETRY_S)
+            except RedisError:
+                self._behind.append(shard)
+                self._read_at = asyncio.get_running_loop().time() + RETRY_S
+                return
 
     async def _read_missed(self, shard: int) -> None:
         """Reads one shard, no more at once than a client that takes its time may hold: 60 that took
