@@ -61,7 +61,6 @@ class Desk:
         self._open_posting = open_posting
         self._nursery = nursery
         self._outboxes: set[str] = set()  # those that are ours to move
-        self._held: list[str] = []  # what we have a lease on
         self._apart = Apart("outbox")
         self._senders: dict[str, WebhookSender] = {}  # by webhook id
 
@@ -81,7 +80,6 @@ class Desk:
             if chosen(name, peers) == deps.consumer
             and await sharing.hold(deps.redis, name, deps.consumer)
         }
-        self._held = [*ours]
         self._outboxes = ours.intersection(boxes)
         self._keep({id_: enabled[id_] for id_ in ours.intersection(enabled)})
         now_ms = deps.clock()
@@ -94,9 +92,9 @@ class Desk:
 
     async def leave(self) -> None:
         """Leaves what is ours to others. While Redis is unavailable it lapses."""
-        if self._held:
+        if held := [*self._outboxes, *self._senders]:
             with suppress(*RETRYABLE):
-                await sharing.leave(self._deps.redis, self._held, self._deps.consumer)
+                await sharing.leave(self._deps.redis, held, self._deps.consumer)
 
     def _keep(self, ours: dict[str, tuple[str, str, Webhook]]) -> None:
         """Has exactly these told."""

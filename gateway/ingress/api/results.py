@@ -24,6 +24,7 @@ from gateway.ingress.http.problems import (
     RequestFault,
     invalid,
     problem,
+    refuse,
     unavailable,
 )
 from gateway.ingress.intake.batcher import QueueFull
@@ -137,6 +138,15 @@ def newer_record() -> Problem:
         "unavailable",
         "A record of this person was written by a newer Kaskad, and an older one answered: send it "
         "again.",
+    )
+
+
+def of_newer(what: str) -> Refusal:
+    """The same of what is no person's: `what` was written or declared."""
+    return refuse(
+        "unavailable",
+        f"{what} by a newer Kaskad, and an older one answered: send it again, to a server that is "
+        "upgraded.",
     )
 
 

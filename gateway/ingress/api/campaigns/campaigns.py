@@ -33,6 +33,7 @@ from gateway.ingress.api.bodies.parameters import read_page
 from gateway.ingress.api.campaigns.budgets import views_of
 from gateway.ingress.api.campaigns.campaign_content import words_faults, words_with
 from gateway.ingress.api.campaigns.campaign_view import CampaignList, CampaignView, view_of
+from gateway.ingress.api.results import of_newer
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
 from gateway.ingress.http.request import Request
@@ -53,10 +54,6 @@ HOLDOUT_RULE = "Per cent of people, of marketing, in steps of 0.01; 0: nobody."
 EXCLUDED_MAX = 100
 _MOMENTS = {"start_at", "end_at", "send_window"}  # what waits is asked again when one is moved
 SILENT_RULE = 'How long without a reaction, such as "90d": 365d at most.'
-UNREADABLE = (
-    "The campaign was declared by a newer Kaskad, and an older one answered: send it again, to a "
-    "server that is upgraded."
-)
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _pace = re.compile(r"([0-9]{1,7})/m").fullmatch
@@ -155,7 +152,7 @@ class CampaignEndpoints:
             store = self._store
             await declarations.change(store.redis, store.shards, name, decide, deed)
         except UnreadableDeclarationError as error:
-            raise refuse("unavailable", UNREADABLE) from error
+            raise of_newer("The campaign was declared") from error
         await self._show(request, name)
 
     async def _make_room(self, name: str, now_ms: int) -> None:

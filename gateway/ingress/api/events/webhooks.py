@@ -37,6 +37,7 @@ from gateway.ingress.api.events.webhook_view import (
     attempt_view,
     view_of,
 )
+from gateway.ingress.api.results import of_newer
 from gateway.ingress.http.asgi import to_json
 from gateway.ingress.http.auth import Principal
 from gateway.ingress.http.problems import Refusal, RequestFault, invalid, refuse
@@ -58,10 +59,6 @@ NAME_RULE = "A name of 1 to 64 letters, digits, dots, dashes and underscores."
 URL_RULE = (
     "An https address of at most 2048 characters, without user or fragment; http for hosts of "
     "webhooks.allow_hosts alone."
-)
-UNREADABLE = (
-    "The webhook was written by a newer Kaskad, and an older one answered: send it again, to a "
-    "server that is upgraded."
 )
 
 _cursor = re.compile(r"[0-9]{1,18}-[0-9]{1,18}\.[0-9]{1,6}").fullmatch
@@ -123,7 +120,7 @@ class WebhookEndpoints:
         try:
             stands = await webhooks.change(self._redis, app, name, decide, deed)
         except UnreadableWebhookError as error:
-            raise refuse("unavailable", UNREADABLE) from error
+            raise of_newer("The webhook was written") from error
         assert stands is not None, "it was put there"
         await self._store.webhooks.look(self._redis)
         if changed:
