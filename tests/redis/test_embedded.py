@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,16 +65,11 @@ def test_data_survives_a_restart_and_nothing_is_left_running(short_dir: Path) ->
 def test_what_serves_is_there_though_its_supervisor_is_slow_to_note_it(
     short_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(self: EmbeddedRedis, command: list[str]) -> subprocess.Popen[bytes]:
-        process = spawn(self, command)
-        while not binary.answers(self.socket_path):
-            time.sleep(0.01)
-        time.sleep(0.2)
-        return process
-
-    spawn = EmbeddedRedis._spawn
-    monkeypatch.setattr(EmbeddedRedis, "_spawn", slowly)
     with EmbeddedRedis(short_dir) as server:
+        assert binary.answers(server.socket_path)
+        noted = iter([None, server.pid, server.pid])
+        monkeypatch.setattr(EmbeddedRedis, "pid", property(lambda _: next(noted)))
+        server.ensure_running()
         assert server.pid is not None
 
 

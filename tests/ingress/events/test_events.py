@@ -43,6 +43,14 @@ async def next_event(exchange: Exchange) -> tuple[str, Any]:
     return id_.removeprefix("id: "), json.loads(data.removeprefix("data: "))
 
 
+async def told_one(world: World) -> tuple[Exchange, str]:
+    """A stream that has told one event, and the event's id."""
+    exchange = await opened(world)
+    await world.send(OTP)
+    last, _ = await next_event(exchange)
+    return exchange, last
+
+
 async def leave(exchange: Exchange) -> None:
     exchange.hang_up()
     await exchange.answer()
@@ -254,9 +262,7 @@ async def test_what_was_missed_is_told_before_what_comes_also_where_it_could_not
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_hub, "POLL_S", 0.001)
-    first = await opened(world)
-    await world.send(OTP)
-    last, _ = await next_event(first)
+    first, last = await told_one(world)
     await leave(first)
     missed = (await world.send(OTP)).json["id"]
     events_from, refused, live = reads.events_from, asyncio.Event(), asyncio.Event()
@@ -288,9 +294,7 @@ async def test_who_is_too_slow_while_it_catches_up_misses_nothing(
 ) -> None:
     monkeypatch.setattr(event_hub, "QUEUE_ENTRIES_MAX", 2)
     monkeypatch.setattr(event_hub, "POLL_S", 0.001)
-    first = await opened(world)
-    await world.send(OTP)
-    last, _ = await next_event(first)
+    first, last = await told_one(world)
     events_from, wanted = reads.events_from, list[str]()
 
     async def slow(*arguments: Any) -> list[EventEntry]:
@@ -316,9 +320,7 @@ async def test_what_happens_in_other_shards_is_told_while_one_is_away(
     monkeypatch.setattr(event_hub, "POLL_S", 0.01)
     monkeypatch.setattr(events, "RETRY_S", 0.01)
     phones = {shard_of(f"79161234{n:03}", 3): f"+79161234{n:03}" for n in range(99)}
-    first = await opened(world)
-    await world.send(OTP)
-    last, _ = await next_event(first)
+    first, last = await told_one(world)
 
     async def sent(shard: int) -> str:
         id_ = (await world.send(OTP | {"to": phones[shard]})).json["id"]
